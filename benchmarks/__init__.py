@@ -1,0 +1,1 @@
+"""Measured comparisons of conversion methods: ``benchmarks.quick`` and ``benchmarks.cifar10``."""

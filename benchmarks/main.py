@@ -1,0 +1,92 @@
+"""What the benchmark commands share: options, rows of SpikingJelly, output, exit status."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import report
+from .classification import Entry, Task
+from .classification import run as run_entries
+from .data import DataError
+from .records import RESULTS, slug
+from .spikingjelly_recipes import SpikingJellyRecipe
+
+SPIKINGJELLY = {
+    "SpikingJelly rate, max": SpikingJellyRecipe("rate", "max"),
+    "SpikingJelly rate, 99.9%": SpikingJellyRecipe("rate", "99.9%"),
+    "SpikingJelly robust, 99.9%": SpikingJellyRecipe("robust", "99.9%"),
+    "SpikingJelly LTB": SpikingJellyRecipe("ltb"),
+    "SpikingJelly LTB, delay": SpikingJellyRecipe("ltb", delay=True),
+}
+
+
+def parser(description: str, dataset: str) -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    result.add_argument(
+        "--methods",
+        metavar="A,B",
+        help="only rows whose label contains one of these words, for instance 'signed,shifted'",
+    )
+    result.add_argument(
+        "--resume", action="store_true", help="keep finished results of the same configuration"
+    )
+    result.add_argument("--seed", type=int, default=0)
+    result.add_argument("--out", type=Path, default=RESULTS / dataset, help="folder for JSON and PNG")
+    return result
+
+
+def chosen(entries: Sequence[Entry], words: str | None) -> list[Entry]:
+    """The entries whose label contains one of the comma-separated ``words``, all for None."""
+    if not words:
+        return list(entries)
+    wanted = [slug(word) for word in words.split(",") if slug(word)]
+    kept = [entry for entry in entries if any(word in slug(entry.label) for word in wanted)]
+    if not kept:
+        raise DataError(f"--methods {words} matches none of: {', '.join(entry.label for entry in entries)}")
+    return kept
+
+
+def measure(
+    task: Task, entries: Sequence[Entry], timesteps: Sequence[int], options: argparse.Namespace
+) -> int:
+    """Run, print a line a result, then the table; write the plot. The exit status is 1 where a row failed."""
+    start = time.perf_counter()
+    failed: dict[tuple[str, int], str] = {}
+
+    def on_error(entry: Entry, steps: int, error: Exception) -> None:
+        failed[entry.label, steps] = f"{type(error).__name__}: {error}"
+
+    results = []
+    for record in run_entries(task, entries, options.resume, on_error, show_progress=sys.stderr.isatty()):
+        results.append(record)
+        print(
+            f"{record['label']:<28} T={record['timesteps']:<3} {record['metrics']['top1']:6.2f} %   "
+            f"convert {record['seconds']['convert']:.1f} s, run {record['seconds']['evaluate']:.1f} s",
+            flush=True,
+        )
+    report.print_table(results, timesteps, failed)
+    if results:
+        figure = task.folder / f"{task.dataset}-{slug(task.architecture)}.png"
+        report.plot(results, figure)
+        seconds = time.perf_counter() - start
+        print(f"{len(results)} results in {task.folder}, plot {figure.name}, {seconds:.0f} s")
+    return 1 if failed else 0
+
+
+def exit_with(command: Callable[[], int]) -> None:
+    """Run a command; a data error is one sentence and status 2, an interruption status 130."""
+    try:
+        status = command()
+    except (DataError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted; finished results are kept, --resume goes on from them", file=sys.stderr)
+        status = 130
+    raise SystemExit(status)

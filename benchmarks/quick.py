@@ -1,0 +1,81 @@
+"""``python -m benchmarks.quick``: scikit-learn's digits, every method in one table.
+
+Trains a small CNN on real images that come with scikit-learn, so it needs no data and no network.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from . import main
+from .classification import Entry, Task, accuracy
+from .digits import Digits, load_digits, train_digits
+from .models import DigitsCNN
+
+TIMESTEPS = (1, 2, 4, 8, 16, 32)
+
+
+def entries(rate_norm: DigitsCNN) -> list[Entry]:
+    """The rows of the table."""
+    from snnconv import methods
+
+    rows = [
+        Entry("IF", tuple(methods.IF(timesteps=t) for t in TIMESTEPS)),
+        Entry("signed IF", tuple(methods.SignedIF(timesteps=t) for t in TIMESTEPS)),
+        # as many steps in phase 1 as in phase 2, so T counts both
+        Entry(
+            "SRP, τ = T/2", tuple(methods.SRP(timesteps=t // 2, pre_timesteps=t // 2) for t in TIMESTEPS[1:])
+        ),
+        # T steps carry 2^T − 1 levels: 255 at T = 8 leave nothing to gain
+        Entry("shifted threshold", tuple(methods.ShiftedThreshold(timesteps=t) for t in (1, 2, 4, 8))),
+        Entry(
+            "LTB, delayed readout",
+            tuple(methods.LocalThresholdBalancing(timesteps=t, delay="auto") for t in TIMESTEPS),
+        ),
+        Entry(
+            "rate norm, trained",
+            tuple(methods.RateNorm(timesteps=t) for t in TIMESTEPS),
+            model=rate_norm,
+            architecture="digits-cnn-rate-norm",
+        ),
+    ]
+    for label, recipe in main.SPIKINGJELLY.items():
+        rows.append(Entry(label, recipe=recipe, timesteps=TIMESTEPS))
+    return rows
+
+
+def task(digits: Digits, model: DigitsCNN, seed: int, folder: Path) -> Task:
+    calibration = digits.x_train[:1000]
+    return Task(
+        name="classification",
+        dataset="digits",
+        architecture="digits-cnn",
+        model=model,
+        calibration=calibration.split(100),
+        test=list(zip(digits.x_test.split(150), digits.y_test.split(150), strict=True)),
+        seed=seed,
+        folder=folder,
+    )
+
+
+def run(arguments: list[str] | None = None) -> int:
+    from snnconv.activations import RateNorm
+
+    parser = main.parser(__doc__ or "", "digits")
+    options = parser.parse_args(arguments)
+    start = time.perf_counter()
+    digits = load_digits(options.seed)
+    model = train_digits(digits, seed=options.seed)
+    rate_norm = train_digits(digits, RateNorm, seed=options.seed)
+    job = task(digits, model, options.seed, options.out)
+    print(
+        f"trained in {time.perf_counter() - start:.0f} s: ReLU {accuracy(model, job.test):.1f} %, "
+        f"rate norm {accuracy(rate_norm, job.test):.1f} % on {len(digits.y_test)} test images"
+    )
+    rows = main.chosen(entries(rate_norm), options.methods)
+    return main.measure(job, rows, TIMESTEPS, options)
+
+
+if __name__ == "__main__":
+    main.exit_with(run)

@@ -1,0 +1,7 @@
+"""Trainable activations that replace ReLU so that a network converts directly."""
+
+from snnconv.activations.base import TrainedActivation
+from snnconv.activations.quant import QuantReLU
+from snnconv.activations.rate_norm import RateNorm
+
+__all__ = ["QuantReLU", "RateNorm", "TrainedActivation"]

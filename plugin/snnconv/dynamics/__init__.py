@@ -1,0 +1,52 @@
+"""Neuron equations as pure functions: ``(input, state, params) -> (spikes, state)``.
+
+Every framework adapter, kernel and test refers to these. Spikes are unit spikes; an output of layer l is
+``theta * s``. Sequences have a leading time axis ``[T, B, ...]``; a threshold is a float or a tensor that
+broadcasts against one step ``[B, ...]``.
+"""
+
+from .integrate_fire import IFState, if_initial, if_multistep, if_step
+from .kernels import NEURONS, scan
+from .shifted import (
+    ShiftedThresholdState,
+    shifted_threshold_amplitudes,
+    shifted_threshold_bit,
+    shifted_threshold_fire,
+    shifted_threshold_initial,
+    shifted_threshold_integrate,
+    shifted_threshold_multistep,
+    shifted_threshold_step,
+)
+from .signed import SignedIFState, signed_if_initial, signed_if_multistep, signed_if_step
+from .srp import SRPState, srp_initial, srp_multistep, srp_step
+from .threshold import Surrogate, broadcast_channels, check_threshold, membrane_dtype, per_channel
+
+__all__ = [
+    "NEURONS",
+    "IFState",
+    "SRPState",
+    "ShiftedThresholdState",
+    "SignedIFState",
+    "Surrogate",
+    "broadcast_channels",
+    "check_threshold",
+    "if_initial",
+    "if_multistep",
+    "if_step",
+    "membrane_dtype",
+    "per_channel",
+    "scan",
+    "shifted_threshold_amplitudes",
+    "shifted_threshold_bit",
+    "shifted_threshold_fire",
+    "shifted_threshold_initial",
+    "shifted_threshold_integrate",
+    "shifted_threshold_multistep",
+    "shifted_threshold_step",
+    "signed_if_initial",
+    "signed_if_multistep",
+    "signed_if_step",
+    "srp_initial",
+    "srp_multistep",
+    "srp_step",
+]

@@ -1,0 +1,5 @@
+"""Whole-sequence scans of the neuron equations: `scan`, with an eager and a numba backend."""
+
+from .dispatch import NEURONS, scan
+
+__all__ = ["NEURONS", "scan"]

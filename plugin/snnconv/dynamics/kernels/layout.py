@@ -1,0 +1,81 @@
+"""How a sequence lies in memory: one dense block per step, in any memory format."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def is_dense(step: Tensor) -> bool:
+    """Tell whether a tensor fills a block of memory without gaps or overlaps, in any order of dimensions.
+
+    Example:
+        >>> is_dense(torch.zeros(2, 3).t()), is_dense(torch.zeros(2, 3)[:, :2])
+        (True, False)
+    """
+    expected = 1
+    for stride, size in sorted(
+        (stride, size) for stride, size in zip(step.stride(), step.shape, strict=True) if size > 1
+    ):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def empty_steps(x_seq: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
+    """Allocate ``[steps, B, ...]``, every step in the memory format of ``x_seq``'s steps.
+
+    Example:
+        >>> images = torch.zeros(6, 3, 2, 2).to(memory_format=torch.channels_last).unflatten(0, (2, 3))
+        >>> folded = empty_steps(images, 5, torch.float32).flatten(0, 1)
+        >>> folded.is_contiguous(memory_format=torch.channels_last)
+        True
+    """
+    step = torch.empty_like(x_seq[0], dtype=dtype)
+    return torch.empty_strided(
+        (steps, *step.shape), (step.numel(), *step.stride()), dtype=dtype, device=step.device
+    )
+
+
+def dense_steps(x_seq: Tensor) -> Tensor:
+    """Return the sequence with dense steps: itself where they are, else a copy.
+
+    A sequence that repeats one step (stride 0 over time) stays one step in memory.
+
+    Example:
+        >>> constant = torch.zeros(2, 3).expand(8, 2, 3)
+        >>> dense_steps(constant).data_ptr() == constant.data_ptr()
+        True
+    """
+    if is_dense(x_seq[0]):
+        return x_seq
+    if x_seq.stride(0) == 0:
+        return empty_steps(x_seq, 1, x_seq.dtype).copy_(x_seq[:1]).expand(x_seq.shape)
+    return empty_steps(x_seq, len(x_seq), x_seq.dtype).copy_(x_seq)
+
+
+def same_layout(a: Tensor, b: Tensor) -> bool:
+    """Tell whether two sequences hold every step in the same order in memory, ``a``'s steps back to back.
+
+    Example:
+        >>> same_layout(torch.zeros(4, 2, 3), torch.zeros(2, 3).expand(4, 2, 3))
+        True
+    """
+    step_a, step_b = a[0], b[0]
+    if len(a) > 1 and a.stride(0) != step_a.numel():
+        return False
+    return is_dense(step_a) and all(
+        i == j for i, j, n in zip(step_a.stride(), step_b.stride(), step_a.shape, strict=True) if n > 1
+    )
+
+
+def flat(steps: Tensor) -> Tensor:
+    """View the memory of a sequence with dense steps as one dimension; step t starts at ``t * stride(0)``.
+
+    Example:
+        >>> flat(torch.zeros(3).expand(8, 3)).shape
+        torch.Size([3])
+    """
+    length = (len(steps) - 1) * steps.stride(0) + steps[0].numel()
+    return steps.as_strided((length,), (1,))

@@ -1,0 +1,252 @@
+"""Multi-step scans for the CPU, compiled once for every shape.
+
+Each function runs the equation of its namesake in `snnconv.dynamics` over a whole sequence: parallel over
+positions, time outside, positions inside, so that a membrane never leaves the cache. Importing this module
+needs numba; the compiled code is cached on disk (``NUMBA_CACHE_DIR``).
+
+bfloat16 comes in and goes out as its 16 bits, since numpy has no such type. Fused multiply-add cannot change
+a result here: a threshold is only ever multiplied by 0, 1 or a power of two, which is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+BLOCK = 4096
+"""Positions per block: small enough for the second-level cache, long enough for the prefetcher."""
+
+_jit: Callable[..., Any] = numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+
+
+def _load(value): ...
+
+
+@overload(_load, inline="always")
+def _overload_load(value):
+    if value == types.uint16:
+        return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
+    return lambda value: value
+
+
+def _store(value, like): ...
+
+
+@overload(_store, inline="always")
+def _overload_store(value, like):
+    if like == types.uint16:  # the value is a bfloat16 already: its lower half is zero
+        return lambda value, like: np.uint16(np.float32(value).view(np.uint32) >> np.uint32(16))
+    return lambda value, like: value
+
+
+def _negate(value): ...
+
+
+@overload(_negate, inline="always")
+def _overload_negate(value):
+    if value == types.uint16:
+        return lambda value: np.uint16(value ^ np.uint16(0x8000))
+    return lambda value: -value
+
+
+@_jit
+def _fill(buffer, table, first, count, channels, inner):
+    """Write the channel values of positions from ``first``; channel = position // inner % channels."""
+    if channels == 1:
+        value = table[0]
+        for i in range(count):
+            buffer[i] = value
+        return
+    channel = first // inner % channels
+    i = 0
+    if inner == 1:
+        while i < count:
+            run = min(channels - channel, count - i)
+            for j in range(run):
+                buffer[i + j] = table[channel + j]
+            i += run
+            channel = 0
+        return
+    left = inner - first % inner
+    while i < count:
+        run = min(left, count - i)
+        value = table[channel]
+        for j in range(run):
+            buffer[i + j] = value
+        i += run
+        left = inner
+        channel += 1
+        if channel == channels:
+            channel = 0
+
+
+@_jit
+def _if_steps(x, out, v, theta, amplitude, start, stop, first, count, x_stride, size):
+    zero = amplitude.dtype.type(0)
+    for t in range(start, stop):
+        xs = x[t * x_stride + first : t * x_stride + first + count]
+        outs = out[t * size + first : t * size + first + count]
+        for i in range(count):
+            u = v[i] + _load(xs[i])
+            fired = u >= theta[i]
+            v[i] = u - theta[i] if fired else u
+            outs[i] = amplitude[i] if fired else zero
+
+
+@_jit
+def if_scan(x, out, steps, size, x_stride, channels, inner, thetas, amplitudes, first_block, last_block):
+    """Run integrate-and-fire; ``x`` and ``out`` are flat, step t at ``t * stride``."""
+    v = np.empty(BLOCK, np.float32)
+    theta = np.empty(BLOCK, np.float32)
+    amplitude = np.empty(BLOCK, out.dtype)
+    for block in range(first_block, last_block):
+        first = block * BLOCK
+        count = min(BLOCK, size - first)
+        _fill(theta, thetas, first, count, channels, inner)
+        _fill(amplitude, amplitudes, first, count, channels, inner)
+        for i in range(count):
+            v[i] = theta[i] * np.float32(0.5)
+        _if_steps(x, out, v, theta, amplitude, 0, steps, first, count, x_stride, size)
+
+
+@_jit
+def srp_scan(
+    x,
+    out,
+    steps,
+    size,
+    x_stride,
+    channels,
+    inner,
+    thetas,
+    amplitudes,
+    dead_zones,
+    pre,
+    first_block,
+    last_block,
+):
+    """Run SRP-IF: ``pre`` steps of phase 1, then phase 2 with the silenced neurons' amplitude at zero."""
+    v = np.empty(BLOCK, np.float32)
+    theta = np.empty(BLOCK, np.float32)
+    dead_zone = np.empty(BLOCK, np.float32)
+    amplitude = np.empty(BLOCK, out.dtype)
+    for block in range(first_block, last_block):
+        first = block * BLOCK
+        count = min(BLOCK, size - first)
+        _fill(theta, thetas, first, count, channels, inner)
+        _fill(dead_zone, dead_zones, first, count, channels, inner)
+        _fill(amplitude, amplitudes, first, count, channels, inner)
+        for i in range(count):
+            v[i] = theta[i] * np.float32(0.5)
+        if pre > 0:
+            _if_steps(x, out, v, theta, amplitude, 0, pre, first, count, x_stride, size)
+            for i in range(count):
+                if not v[i] > dead_zone[i]:
+                    amplitude[i] = 0
+                v[i] = theta[i] * np.float32(0.5)
+        _if_steps(x, out, v, theta, amplitude, pre, steps, first, count, x_stride, size)
+
+
+@_jit
+def signed_if_scan(
+    x, out, steps, size, x_stride, channels, inner, thetas, amplitudes, dead_zones, first_block, last_block
+):
+    """Run signed integrate-and-fire."""
+    v = np.empty(BLOCK, np.float32)
+    n = np.empty(BLOCK, np.int32)
+    theta = np.empty(BLOCK, np.float32)
+    dead_zone = np.empty(BLOCK, np.float32)
+    amplitude = np.empty(BLOCK, out.dtype)
+    for block in range(first_block, last_block):
+        first = block * BLOCK
+        count = min(BLOCK, size - first)
+        _fill(theta, thetas, first, count, channels, inner)
+        _fill(dead_zone, dead_zones, first, count, channels, inner)
+        _fill(amplitude, amplitudes, first, count, channels, inner)
+        for i in range(count):
+            v[i] = theta[i] * np.float32(0.5)
+            n[i] = 0
+        _signed_steps(x, out, v, n, theta, dead_zone, amplitude, steps, first, count, x_stride, size)
+
+
+@_jit
+def _signed_steps(x, out, v, n, theta, dead_zone, amplitude, steps, first, count, x_stride, size):
+    zero = amplitude.dtype.type(0)
+    for t in range(steps):
+        xs = x[t * x_stride + first : t * x_stride + first + count]
+        outs = out[t * size + first : t * size + first + count]
+        for i in range(count):
+            u = v[i] + _load(xs[i])
+            fired = u >= theta[i]
+            # A positive spike leaves u >= 0, so at most one of the two fires.
+            taken_back = (u + dead_zone[i] < np.float32(0)) & (n[i] > 0)
+            down = u - theta[i] if fired else u
+            v[i] = u + theta[i] if taken_back else down
+            n[i] += np.int32(fired) - np.int32(taken_back)
+            emitted = amplitude[i] if fired else zero
+            outs[i] = _negate(amplitude[i]) if taken_back else emitted
+
+
+@_jit
+def shifted_threshold_scan(
+    x,
+    out,
+    in_steps,
+    out_steps,
+    size,
+    x_stride,
+    channels,
+    inner,
+    lsbs,
+    amplitudes,
+    decay,
+    first_block,
+    last_block,
+):
+    """Sum ``in_steps`` of input, then fire ``out_steps`` bits.
+
+    ``amplitudes`` are those of the first bit, as float32; ``decay`` takes them from bit to bit, 0.5 or 1.
+    """
+    v = np.empty(BLOCK, np.float32)
+    theta = np.empty(BLOCK, np.float32)
+    amplitude = np.empty(BLOCK, np.float32)
+    top = np.float32(2.0 ** (out_steps - 1))
+    for block in range(first_block, last_block):
+        first = block * BLOCK
+        count = min(BLOCK, size - first)
+        _fill(theta, lsbs, first, count, channels, inner)
+        _fill(amplitude, amplitudes, first, count, channels, inner)
+        for i in range(count):
+            v[i] = 0
+        for t in range(in_steps):
+            _accumulate(x, v, t * x_stride + first, count)
+        for i in range(count):
+            v[i] += theta[i] * np.float32(0.5)
+            theta[i] *= top
+        for t in range(out_steps):
+            _fire_bit(out, v, theta, amplitude, decay, t * size + first, count)
+
+
+@_jit
+def _accumulate(x, v, first, count):
+    xs = x[first : first + count]
+    for i in range(count):
+        v[i] += _load(xs[i])
+
+
+@_jit
+def _fire_bit(out, v, theta, amplitude, decay, first, count):
+    outs = out[first : first + count]
+    zero = outs.dtype.type(0)
+    for i in range(count):
+        fired = v[i] >= theta[i]
+        v[i] = v[i] - theta[i] if fired else v[i]
+        emitted = amplitude[i] if fired else np.float32(0)
+        outs[i] = _store(emitted, zero)
+        theta[i] *= np.float32(0.5)
+        amplitude[i] *= decay

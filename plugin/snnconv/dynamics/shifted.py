@@ -1,0 +1,239 @@
+"""Shifted-threshold integrate-and-fire: T steps carry 2^T - 1 levels, most significant bit first."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .threshold import Surrogate, heaviside, membrane_dtype, threshold_like
+
+
+class ShiftedThresholdState(NamedTuple):
+    """State of pipelined shifted-threshold neurons.
+
+    Attributes:
+        v_in: input of the current window summed so far ``[B, ...]``, without the ``q/2``.
+        v_fire: what the previous window still has to emit ``[B, ...]``.
+        step: steps run so far.
+    """
+
+    v_in: Tensor
+    v_fire: Tensor
+    step: int
+
+
+def shifted_threshold_initial(x_like: Tensor) -> ShiftedThresholdState:
+    """Return the empty pipeline for one step shaped like ``x_like`` ``[B, ...]``.
+
+    Example:
+        >>> shifted_threshold_initial(torch.zeros(1))
+        ShiftedThresholdState(v_in=tensor([0.]), v_fire=tensor([0.]), step=0)
+    """
+    zeros = torch.zeros_like(x_like, dtype=membrane_dtype(x_like))
+    return ShiftedThresholdState(zeros, torch.zeros_like(zeros), 0)
+
+
+def shifted_threshold_amplitudes(lsb: float | Tensor, timesteps: int) -> Tensor:
+    """Return threshold and spike weight ``theta_k = q * 2^k`` of every step, in firing order k = T-1 .. 0.
+
+    Args:
+        lsb: ``q``, the value of the least significant bit; a float or a tensor of any shape.
+        timesteps: ``T``, number of bits.
+
+    Returns:
+        ``[T]`` followed by the shape of ``lsb``. Multiply the unit spikes by it to get the neuron's output.
+
+    Raises:
+        ValueError: ``timesteps`` is below 1.
+
+    Example:
+        >>> shifted_threshold_amplitudes(0.5, 3)
+        tensor([2.0000, 1.0000, 0.5000])
+    """
+    _check_timesteps(timesteps)
+    q = lsb if isinstance(lsb, Tensor) else torch.tensor(lsb, dtype=torch.get_default_dtype())
+    return torch.stack([q * 2.0**k for k in range(timesteps - 1, -1, -1)])
+
+
+def shifted_threshold_bit(
+    v: Tensor,
+    lsb: float | Tensor,
+    k: int,
+    *,
+    surrogate: Surrogate | None = None,
+    detach_reset: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Fire one bit: ``theta_k = q * 2^k;  s = H(v - theta_k);  v <- v - theta_k * s``.
+
+    Args:
+        v: membrane potential ``[B, ...]`` in its own dtype, the ``q/2`` included.
+        lsb: ``q``, a float or a tensor of ``v``'s dtype that broadcasts against ``v``.
+        k: which bit, 0 the least significant.
+        surrogate: replaces H in training; must have H's forward value.
+        detach_reset: keep the subtraction out of the gradient.
+
+    Returns:
+        Unit spikes and the potential after them, both in ``v``'s dtype.
+
+    Example:
+        >>> shifted_threshold_bit(torch.tensor([5.5]), lsb=1.0, k=2)
+        (tensor([1.]), tensor([1.5000]))
+    """
+    theta = lsb * 2.0**k
+    spike = (surrogate or heaviside)(v - theta)
+    return spike, v - (spike.detach() if detach_reset else spike) * theta
+
+
+def shifted_threshold_step(
+    x: Tensor,
+    state: ShiftedThresholdState | None,
+    lsb: float | Tensor,
+    timesteps: int,
+    *,
+    surrogate: Surrogate | None = None,
+    detach_reset: bool = False,
+) -> tuple[Tensor, ShiftedThresholdState]:
+    """Run one pipelined step: integrate the current window of T inputs while firing the previous one.
+
+    A window's spikes come out ``timesteps`` steps after its inputs; the first window fires nothing. The
+    equation is that of `shifted_threshold_fire`.
+
+    Args:
+        x: weighted input of one step, ``[B, ...]`` (amplitudes already applied), in units of ``q``.
+        state: state before the step; ``None`` starts with an empty pipeline.
+        lsb: ``q``, a float or a tensor that broadcasts against ``x`` (see `per_channel`).
+        timesteps: ``T``, inputs per window and bits per output.
+        surrogate: replaces H in training; must have H's forward value.
+        detach_reset: keep the subtraction out of the gradient.
+
+    Returns:
+        Unit spikes 0/1 in ``x``'s dtype; the spike of step ``i`` weighs ``q * 2^(T-1 - i mod T)``. And the
+        new state.
+
+    Raises:
+        ValueError: ``timesteps`` is below 1.
+        RuntimeError: ``lsb`` does not broadcast against ``x``.
+
+    Example:
+        >>> state, fired = None, []
+        >>> for x in (1.0, 1.0, 0.0, 0.0):
+        ...     spike, state = shifted_threshold_step(torch.tensor([x]), state, lsb=1.0, timesteps=2)
+        ...     fired.append(spike.item())
+        >>> fired
+        [0.0, 0.0, 1.0, 0.0]
+    """
+    _check_timesteps(timesteps)
+    if state is None:
+        state = shifted_threshold_initial(x)
+    phase = state.step % timesteps
+    q = threshold_like(lsb, state.v_fire)
+    spike, v_fire = shifted_threshold_bit(
+        state.v_fire, q, timesteps - 1 - phase, surrogate=surrogate, detach_reset=detach_reset
+    )
+    v_in = state.v_in + x.to(membrane_dtype(x))
+    if phase == timesteps - 1:
+        v_fire, v_in = v_in + q * 0.5, torch.zeros_like(v_in)
+    return spike.to(x.dtype), ShiftedThresholdState(v_in, v_fire, state.step + 1)
+
+
+def shifted_threshold_fire(
+    v: Tensor,
+    lsb: float | Tensor,
+    timesteps: int,
+    *,
+    surrogate: Surrogate | None = None,
+    detach_reset: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Fire an already summed input, most significant bit first.
+
+    ``v <- v + q/2``, then for k = T-1 .. 0 with ``theta_k = q * 2^k``: ``s = H(v - theta_k)``,
+    ``v <- v - theta_k * s`` (Datta et al., arXiv 2312.06900). The spikes weighted by
+    `shifted_threshold_amplitudes` sum to exactly ``clip(floor(v/q + 1/2), 0, 2^T - 1) * q``.
+
+    Args:
+        v: summed input ``[B, ...]``, without the ``q/2``, in units of ``q``.
+        lsb: ``q``, a float or a tensor that broadcasts against ``v``.
+        timesteps: ``T``, number of bits and of output steps.
+        surrogate: replaces H in training; must have H's forward value.
+        detach_reset: keep the subtraction out of the gradient.
+
+    Returns:
+        Unit spikes ``[T, B, ...]`` in ``v``'s dtype, and the residual potential ``[B, ...]``.
+
+    Raises:
+        ValueError: ``timesteps`` is below 1.
+        RuntimeError: ``lsb`` does not broadcast against ``v``.
+
+    Example:
+        >>> spikes, residual = shifted_threshold_fire(torch.tensor([5.0]), lsb=1.0, timesteps=3)
+        >>> spikes.flatten(), residual
+        (tensor([1., 0., 1.]), tensor([0.5000]))
+    """
+    _check_timesteps(timesteps)
+    dtype = v.dtype
+    v = v.to(membrane_dtype(v))
+    q = threshold_like(lsb, v)
+    v = v + q * 0.5
+    steps = []
+    for k in range(timesteps - 1, -1, -1):
+        spike, v = shifted_threshold_bit(v, q, k, surrogate=surrogate, detach_reset=detach_reset)
+        steps.append(spike.to(dtype))
+    return torch.stack(steps), v
+
+
+def shifted_threshold_integrate(x_seq: Tensor) -> Tensor:
+    """Sum a sequence ``[T, B, ...]`` over time, in time order, in the membrane's dtype.
+
+    ``torch.sum`` may regroup the additions; then pipelined and multi-step runs would differ in the last bit.
+
+    Example:
+        >>> shifted_threshold_integrate(torch.ones(3, 2))
+        tensor([3., 3.])
+    """
+    v = shifted_threshold_initial(x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:])).v_in
+    for x in x_seq:
+        v = v + x.to(v.dtype)
+    return v
+
+
+def shifted_threshold_multistep(
+    x_seq: Tensor,
+    lsb: float | Tensor,
+    timesteps: int | None = None,
+    *,
+    surrogate: Surrogate | None = None,
+    detach_reset: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Integrate a whole sequence, then fire it with `shifted_threshold_fire`.
+
+    Args:
+        x_seq: weighted inputs ``[T_in, B, ...]`` of any length (amplitudes already applied); may be an
+            expanded view. Summed in time order.
+        lsb: ``q``, a float or a tensor that broadcasts against one step.
+        timesteps: ``T``, output steps; as many as ``x_seq`` has by default.
+        surrogate, detach_reset: as in `shifted_threshold_fire`.
+
+    Returns:
+        Unit spikes ``[T, B, ...]`` in ``x_seq``'s dtype, and the residual potential ``[B, ...]``.
+
+    Raises:
+        ValueError: ``timesteps`` is below 1, or not given with an empty sequence.
+
+    Example:
+        >>> spikes, _ = shifted_threshold_multistep(torch.tensor([[4.0], [0.0], [1.0]]), lsb=1.0)
+        >>> spikes.flatten()
+        tensor([1., 0., 1.])
+    """
+    timesteps = len(x_seq) if timesteps is None else timesteps
+    v = shifted_threshold_integrate(x_seq)
+    spikes, v = shifted_threshold_fire(v, lsb, timesteps, surrogate=surrogate, detach_reset=detach_reset)
+    return spikes.to(x_seq.dtype), v
+
+
+def _check_timesteps(timesteps: int) -> None:
+    if timesteps < 1:
+        raise ValueError(
+            f"timesteps is {timesteps}: a shifted-threshold neuron needs at least one step (one bit)"
+        )

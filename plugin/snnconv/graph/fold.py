@@ -1,0 +1,180 @@
+"""BatchNorm folding: a BatchNorm after a layer with weights becomes part of its weight and bias."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from snnconv.graph.ops import SYNAPSES
+from snnconv.graph.source import ConversionError, SourceGraph
+
+__all__ = ["fold_batch_norm", "lower_batch_norm", "shift_bias"]
+
+
+def lower_batch_norm(source: SourceGraph) -> None:
+    """Rewrite BatchNorm modules as ``F.batch_norm`` calls on tensors of the graph."""
+    for node in list(source.graph.nodes):
+        if node.op != "call_module" or not hasattr(source.modules[node.target], "running_mean"):
+            continue
+        module = source.modules[node.target]
+        if not isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            continue
+        mean, variance = module.running_mean, module.running_var
+        if mean is None or variance is None:
+            raise ConversionError(
+                f"{node.target}: a BatchNorm without running statistics normalises by the batch at hand and cannot "
+                "be folded; set track_running_stats=True and run it over training data first"
+            )
+        tensors = {"running_mean": mean, "running_var": variance}
+        tensors |= {k: v for k, v in (("weight", module.weight), ("bias", module.bias)) if v is not None}
+        nodes = {k: source.new_tensor(f"{node.target}.{k}", v.detach().clone(), node) for k, v in tensors.items()}
+        with source.graph.inserting_before(node):
+            call = source.graph.call_function(
+                F.batch_norm, (node.args[0], nodes["running_mean"], nodes["running_var"], nodes.get("weight"),
+                               nodes.get("bias"), False, 0.0, module.eps),
+            )  # fmt: skip
+        call.meta = dict(node.meta)
+        node.replace_all_uses_with(call)
+        source.graph.erase_node(node)
+        if not any(n.op == "call_module" and n.target == node.target for n in source.graph.nodes):
+            del source.modules[node.target]
+
+
+def _bn_arguments(node: fx.Node) -> dict[str, object]:
+    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    values = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    return {"weight": None, "bias": None, "training": False, "eps": 1e-5} | values
+
+
+def _scale_shift(source: SourceGraph, node: fx.Node) -> tuple[Tensor, Tensor] | None:
+    """BatchNorm in evaluation mode as ``scale * x + shift`` per channel, in double precision."""
+    arguments = _bn_arguments(node)
+
+    def tensor(key: str) -> Tensor | None:
+        value = arguments[key]
+        return source.tensors[str(value.target)].double() if isinstance(value, fx.Node) else None
+
+    if arguments["training"] is True:
+        raise ConversionError(f"{node.meta.get('path') or node.name}: BatchNorm runs in training mode inside forward")
+    mean, variance = tensor("running_mean"), tensor("running_var")
+    if mean is None or variance is None:
+        return None
+    scale = (variance + float(arguments["eps"])).rsqrt()  # type: ignore[arg-type]
+    if (weight := tensor("weight")) is not None:
+        scale = scale * weight
+    bias = tensor("bias")
+    return scale, (0 if bias is None else bias) - mean * scale
+
+
+def synapse_arguments(node: fx.Node) -> tuple[fx.Node | None, fx.Node | None]:
+    """Weight and bias nodes of a layer with weights (``None`` for a missing bias or a computed weight)."""
+    weight = node.kwargs.get("weight", node.args[1] if len(node.args) > 1 else None)
+    bias = node.kwargs.get("bias", node.args[2] if len(node.args) > 2 else None)
+    return (
+        weight if isinstance(weight, fx.Node) and weight.op == "get_attr" else None,
+        bias if isinstance(bias, fx.Node) and bias.op == "get_attr" else None,
+    )
+
+
+def _set_argument(source: SourceGraph, node: fx.Node, position: int, name: str, value: Tensor) -> None:
+    """Give ``node`` a tensor of its own as weight (1) or bias (2), in place where nobody else reads the old one."""
+    key = ("input", "weight", "bias")[position]
+    old = node.kwargs.get(key, node.args[position] if len(node.args) > position else None)
+    if isinstance(old, fx.Node):
+        readers = [n for n in source.graph.nodes if n.op == "get_attr" and n.target == old.target]
+        if len(readers) == 1 and len(old.users) == 1:
+            source.tensors[str(old.target)] = value
+            return
+        name = str(old.target)
+    new = source.new_tensor(name, value, node)
+    if key in node.kwargs or len(node.args) < position:
+        node.kwargs = {**node.kwargs, key: new}
+    else:
+        arguments = list(node.args)
+        arguments[position : position + 1] = [new]
+        node.args = tuple(arguments)
+    if isinstance(old, fx.Node) and not old.users:
+        source.graph.erase_node(old)
+
+
+def _groups(node: fx.Node) -> int:
+    """``groups`` of a transposed convolution (the seventh argument)."""
+    value = node.kwargs.get("groups", node.args[6] if len(node.args) > 6 else 1)
+    return int(value)  # type: ignore[arg-type,call-overload]
+
+
+def fold_batch_norm(source: SourceGraph) -> None:
+    """Fold every BatchNorm that is the only reader of a convolution or linear layer into that layer.
+
+    W' = W·γ/√(σ²+ε), b' = (b − μ)·γ/√(σ²+ε) + β, computed in double precision. A BatchNorm elsewhere (before a
+    convolution, after a concatenation) stays, as the per-channel affine operator that it is in evaluation mode.
+    """
+    for node in list(source.graph.nodes):
+        if node.op != "call_function" or node.target not in (F.batch_norm, torch.batch_norm):
+            continue
+        layer = node.args[0] if node.args else node.kwargs["input"]
+        folded = _scale_shift(source, node)
+        if folded is None or not isinstance(layer, fx.Node) or layer.target not in SYNAPSES or len(layer.users) != 1:
+            continue
+        weight_node, bias_node = synapse_arguments(layer)
+        scale, shift = folded
+        if weight_node is None:
+            continue
+        weight = source.tensors[str(weight_node.target)]
+        kind = SYNAPSES[layer.target]
+        if kind == "conv_transpose":
+            groups = _groups(layer)
+            view = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1).double()
+            scaled = (view * scale.reshape(groups, 1, -1, 1)).reshape(weight.shape)
+        else:
+            if weight.shape[0] != scale.numel():
+                continue
+            scaled = weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1))
+        bias = shift if bias_node is None else source.tensors[str(bias_node.target)].double() * scale + shift
+        base = str(weight_node.target).rpartition(".")[0]
+        _set_argument(source, layer, 1, f"{base}.weight".lstrip("."), scaled.to(weight.dtype))
+        _set_argument(source, layer, 2, f"{base}.bias".lstrip("."), bias.to(weight.dtype))
+        node.replace_all_uses_with(layer)
+        source.graph.erase_node(node)
+    source.prune()
+
+
+def shift_bias(source: SourceGraph, site_node: fx.Node, delta: Tensor, axis: int) -> None:
+    """Add a constant current ``delta`` (one value per channel) to the input of a site.
+
+    It goes into the bias of the layer that feeds the site (through a residual add or a max-pooling), or, where there
+    is none, into an ``add`` in front of the site.
+    """
+    node = site_node.args[0]
+    user = site_node
+    while isinstance(node, fx.Node) and len(node.users) == 1:
+        if node.target in SYNAPSES and synapse_arguments(node)[0] is not None:
+            weight_node, bias_node = synapse_arguments(node)
+            assert weight_node is not None
+            if (len(node.args) > 2 and node.args[2] is not None or node.kwargs.get("bias")) and bias_node is None:
+                break
+            old = source.tensors[str(bias_node.target)] if bias_node is not None else torch.zeros_like(delta)
+            if old.shape != delta.shape:
+                break
+            base = str(weight_node.target).rpartition(".")[0]
+            _set_argument(source, node, 2, f"{base}.bias".lstrip("."), old + delta.to(old))
+            return
+        name = getattr(node.target, "__name__", "")
+        candidates = [a for a in node.all_input_nodes if a.op != "get_attr"]
+        if name in ("add", "iadd"):
+            layers = [a for a in candidates if a.target in SYNAPSES and len(a.users) == 1]
+            if not layers:
+                break
+            node = layers[0]
+        elif len(candidates) == 1 and node.meta.get("pre_neuron"):
+            node = candidates[0]
+        else:
+            break
+    shape = [1] * int(site_node.meta.get("ndim", 4))
+    shape[axis] = -1
+    constant = source.new_tensor(f"{site_node.kwargs['site']}.current", delta.reshape(shape), user)
+    with source.graph.inserting_before(user):
+        added = source.graph.call_function(torch.add, (user.args[0], constant))
+    added.meta = dict(user.meta)
+    user.args = (added,)

@@ -1,0 +1,155 @@
+"""The source graph: a network as a list of operators, its weights, and the sites where a neuron will stand."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+__all__ = ["ConversionError", "Site", "SourceGraph", "activation_site", "unique_name"]
+
+
+class ConversionError(ValueError):
+    """A network or a request that cannot be converted; the message names the culprit and says what to do."""
+
+
+def activation_site(x: Tensor, site: str) -> Tensor:
+    """Marks the place of an activation in a source graph; executors decide what stands there.
+
+    >>> activation_site(torch.tensor([-1.0, 2.0]), "relu")
+    tensor([0., 2.])
+    """
+    return torch.relu(x)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One activation of the source network, i.e. one future population of neurons.
+
+    Attributes:
+        name: unique name, the module path with the call number from the second call on (``layer1.0.relu:2``).
+        kind: ``relu`` (with ``cap`` ReLU6 and clamps), ``quant`` (quantised activation), ``rate_norm``.
+        cap: upper clip of the activation in units of its output, or ``None``.
+        axis: channel axis of one step's tensor ``[B, C, ...]``.
+        threshold: trained threshold (``quant``: clip, ``rate_norm``: p·r), scalar or per channel.
+        levels: number of quantisation levels above zero of a ``quant`` site.
+    """
+
+    name: str
+    kind: str = "relu"
+    cap: float | None = None
+    axis: int = 1
+    threshold: Tensor | None = None
+    levels: int | None = None
+
+    def with_(self, **changes: Any) -> Site:
+        """Copy with some fields changed.
+
+        >>> Site("a").with_(axis=-1).axis
+        -1
+        """
+        return replace(self, **changes)
+
+    def activation(self, z: Tensor) -> Tensor:
+        """The source network's activation at this site (METHODS: ReLU, quantised, rate norm).
+
+        >>> Site("a", cap=6.0).activation(torch.tensor([-1.0, 7.0]))
+        tensor([0., 6.])
+        """
+        if self.kind == "relu":
+            return z.clamp(min=0) if self.cap is None else z.clamp(0, self.cap)
+        assert self.threshold is not None
+        theta = broadcast(self.threshold.to(z), z.dim(), self.axis)
+        if self.kind == "rate_norm":
+            return (z / theta).clamp(0, 1)
+        assert self.levels is not None
+        return (torch.floor(z * self.levels / theta + 0.5) / self.levels).clamp(0, 1) * theta
+
+
+def broadcast(values: Tensor, ndim: int, axis: int) -> Tensor:
+    """Reshape one value per channel so that it broadcasts against a tensor of ``ndim`` dimensions on ``axis``.
+
+    >>> broadcast(torch.ones(3), 4, 1).shape
+    torch.Size([1, 3, 1, 1])
+    """
+    if values.dim() == 0 or values.numel() == 1:
+        return values.reshape(())
+    shape = [1] * ndim
+    shape[axis] = -1
+    return values.reshape(shape)
+
+
+def unique_name(name: str, taken: Any) -> str:
+    """``name``, or ``name:2``, ``name:3`` ... where it is taken.
+
+    >>> unique_name("relu", {"relu"})
+    'relu:2'
+    """
+    number, candidate = 2, name
+    while candidate in taken:
+        candidate, number = f"{name}:{number}", number + 1
+    return candidate
+
+
+@dataclass
+class SourceGraph:
+    """A traced network: ``graph`` (operators), ``tensors`` (weights by name), ``sites`` (activations by name).
+
+    Nodes of the graph are functional operators, ``get_attr`` of a tensor, and ``activation_site`` calls. ``modules``
+    holds what could only be kept whole (an attention layer, say), by path.
+    """
+
+    graph: fx.Graph
+    tensors: dict[str, Tensor]
+    sites: dict[str, Site] = field(default_factory=dict)
+    modules: dict[str, nn.Module] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def copy(self) -> SourceGraph:
+        """Independent copy (weights cloned)."""
+        graph = fx.Graph()
+        graph.output(graph.graph_copy(self.graph, val_map := {}), None)
+        for old, new in val_map.items():
+            new.meta = dict(old.meta)
+        return SourceGraph(
+            graph,
+            {k: v.clone() for k, v in self.tensors.items()},
+            dict(self.sites),
+            {k: copy.deepcopy(m) for k, m in self.modules.items()},
+            list(self.notes),
+        )
+
+    def site_nodes(self) -> list[fx.Node]:
+        """The ``activation_site`` nodes in execution order."""
+        return [n for n in self.graph.nodes if n.op == "call_function" and n.target is activation_site]
+
+    def prune(self) -> None:
+        """Remove operators nobody reads, and weights and modules no operator reads."""
+        for node in reversed(list(self.graph.nodes)):
+            if not node.users and node.op not in ("placeholder", "output"):
+                self.graph.erase_node(node)
+        live = {n.target for n in self.graph.nodes if n.op in ("get_attr", "call_module")}
+        self.tensors = {k: v for k, v in self.tensors.items() if k in live}
+        self.modules = {k: m for k, m in self.modules.items() if k in live}
+
+    def new_tensor(self, name: str, value: Tensor, before: fx.Node) -> fx.Node:
+        """Add a weight and a node that reads it."""
+        name = unique_name(name, self.tensors)
+        self.tensors[name] = value
+        with self.graph.inserting_before(before):
+            node = self.graph.create_node("get_attr", name)
+        node.meta["path"] = before.meta.get("path", "")
+        return node
+
+
+
+def depends_on(graph: fx.Graph, roots: set[fx.Node]) -> set[fx.Node]:
+    """All nodes that depend on any of ``roots`` (which are included)."""
+    reached = set(roots)
+    for node in graph.nodes:
+        if any(i in reached for i in node.all_input_nodes):
+            reached.add(node)
+    return reached

@@ -1,0 +1,183 @@
+"""Tracing: from an ``nn.Module`` to a :class:`~snnconv.graph.source.SourceGraph` of plain operators."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from snnconv.activations.base import TrainedActivation
+from snnconv.graph.fold import fold_batch_norm, lower_batch_norm
+from snnconv.graph.sites import find_sites, pool_before_neurons
+from snnconv.graph.source import ConversionError, SourceGraph
+
+__all__ = ["TraceFailure", "source_graph", "trace_graph"]
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+# modules of torch.nn whose forward branches on values or shapes, so that they can only be kept whole
+_WHOLE = (
+    nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Transformer, nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer, nn.LocalResponseNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+    nn.SyncBatchNorm, nn.LazyLinear,
+)  # fmt: skip
+
+
+class TraceFailure(Exception):
+    """The network's forward cannot be traced (its Python code depends on values)."""
+
+
+class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True
+
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        if isinstance(module, (TrainedActivation, *_WHOLE)):
+            return True
+        return isinstance(module, _BATCH_NORMS) and type(module).__module__.startswith("torch.nn")
+
+
+def source_graph(model: nn.Module) -> SourceGraph:
+    """Trace ``model`` in evaluation mode, fold BatchNorm, mark every activation site.
+
+    The model is not changed: the graph holds copies of its weights.
+
+    Raises:
+        TraceFailure: the forward cannot be traced.
+        ConversionError: a weight is NaN or infinite.
+
+    >>> source = source_graph(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
+    >>> list(source.sites)
+    ['1']
+    """
+    source = trace_graph(model)
+    lower_batch_norm(source)
+    fold_batch_norm(source)
+    find_sites(source)
+    pool_before_neurons(source)
+    source.graph.lint()
+    return source
+
+
+def trace_graph(model: nn.Module) -> SourceGraph:
+    """Trace only: operators and weights, in-place operators made explicit, no-ops of evaluation mode removed."""
+    twin = copy.deepcopy(model).eval()
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(twin, concrete_args=_defaults(twin))
+    except ConversionError:
+        raise
+    except Exception as error:  # forward is foreign code: whatever it raises means that it does not trace
+        raise TraceFailure(f"{type(error).__name__}: {error}") from error
+    source = SourceGraph(graph, {})
+    for node in graph.nodes:
+        stack = node.meta.get("nn_module_stack") or {}
+        node.meta["path"] = next(reversed(stack), "") if stack else ""
+        types = [t for _, t in stack.values()] if stack else []
+        node.meta["module_type"] = types[-1] if types else None
+    for node in list(graph.nodes):
+        if node.op == "get_attr":
+            value = _attribute(twin, node.target)
+            if not isinstance(value, Tensor):
+                raise TraceFailure(f"attribute {node.target} is not a tensor")
+            source.tensors[node.target] = value.detach().clone()
+        elif node.op == "call_module":
+            source.modules[node.target] = twin.get_submodule(node.target)
+    _check_finite(source)
+    _drop_no_ops(source)
+    _make_out_of_place(source)
+    source.prune()
+    return source
+
+
+def _defaults(model: nn.Module) -> dict[str, Any] | None:
+    """Optional arguments of ``forward`` take their defaults, so that ``if mask is not None`` traces."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    defaults = {p.name: p.default for p in named if p.default is not p.empty}
+    return defaults or None
+
+
+def _attribute(root: nn.Module, path: str) -> Any:
+    value: Any = root
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _check_finite(source: SourceGraph) -> None:
+    for name, tensor in source.tensors.items():
+        check_finite(name, tensor)
+    for path, module in source.modules.items():
+        for name, tensor in module.state_dict().items():
+            check_finite(f"{path}.{name}", tensor)
+
+
+def check_finite(name: str, tensor: Any) -> None:
+    """Refuse a weight with NaN or infinite values, by name.
+
+    >>> check_finite("fc.weight", torch.tensor([float("nan")]))
+    Traceback (most recent call last):
+    snnconv.graph.source.ConversionError: weight 'fc.weight' has 1 NaN or infinite value: the network is broken ...
+    """
+    if isinstance(tensor, Tensor) and tensor.is_floating_point():
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            raise ConversionError(
+                f"weight {name!r} has {bad} NaN or infinite value{'s' * (bad > 1)}: the network is broken "
+                "before conversion; check the checkpoint it was loaded from"
+            )
+
+
+def _drop_no_ops(source: SourceGraph) -> None:
+    """Remove dropout, stochastic depth (identities in evaluation mode), assertions, and default arguments."""
+    graph = source.graph
+    for node in reversed(list(graph.nodes)):
+        name = getattr(node.target, "__name__", "") if node.op == "call_function" else ""
+        if name in ("_assert", "_assert_is_none") and not node.users:
+            graph.erase_node(node)
+        elif name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"):
+            training = node.kwargs.get("training", node.args[2] if len(node.args) > 2 else node.target is not F.dropout)
+            if not training:
+                _bypass(graph, node)
+        elif name == "stochastic_depth":
+            if not node.kwargs.get("training", node.args[3] if len(node.args) > 3 else True):
+                _bypass(graph, node)
+    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
+    for node in placeholders[1:]:
+        if not node.users:
+            graph.erase_node(node)
+
+
+def _bypass(graph: fx.Graph, node: fx.Node) -> None:
+    node.replace_all_uses_with(node.all_input_nodes[0])
+    graph.erase_node(node)
+
+
+def _make_out_of_place(source: SourceGraph) -> None:
+    """``relu(x, inplace=True)`` changes x for everybody who reads it later: say so in the graph."""
+    for node in list(source.graph.nodes):
+        method = node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__")
+        function = node.op == "call_function" and (node.kwargs.get("inplace") is True or _inplace_position(node))
+        if not (method or function) or not node.all_input_nodes:
+            continue
+        operand = node.args[0] if node.args else node.kwargs.get("input")
+        if method:
+            node.target = str(node.target).rstrip("_")
+        elif "inplace" in node.kwargs:
+            node.kwargs = {**node.kwargs, "inplace": False}
+        if isinstance(operand, fx.Node):
+            order = {n: i for i, n in enumerate(source.graph.nodes)}
+            operand.replace_all_uses_with(node, delete_user_cb=lambda user, node=node: order[user] > order[node])
+
+
+def _inplace_position(node: fx.Node) -> bool:
+    """``F.relu(x, True)``: the flag given by position."""
+    positions = {F.relu: 1, F.relu6: 1, F.silu: 1, F.hardswish: 1, F.hardsigmoid: 1, F.hardtanh: 3, F.leaky_relu: 2}
+    at = positions.get(node.target)  # type: ignore[arg-type]
+    if at is None or len(node.args) <= at or node.args[at] is not True:
+        return False
+    node.args = (*node.args[:at], False, *node.args[at + 1 :])
+    return True

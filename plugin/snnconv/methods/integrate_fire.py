@@ -1,0 +1,65 @@
+"""Plain integrate-and-fire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from snnconv.methods.base import Delay, Method
+
+__all__ = ["IF", "RateMethod"]
+
+
+def node_scan(neuron: str, node: Any) -> dict[str, Any]:
+    """What every node's scan needs."""
+    return {
+        "neuron": neuron,
+        "v_threshold": node.v_threshold,
+        "channel_axis": node.channel_axis,
+        "scaled": node.scaled,
+    }
+
+
+@dataclass(frozen=True)
+class RateMethod(Method):
+    """Methods that read a rate: φ(T) = (1/T) Σ_t out[t], from step D + 1 on where a delay D is asked for.
+
+    Attributes:
+        delay: D, or ``"auto"`` (arXiv 2409.03368): ⌈Σ_l mean_c(θ_c − v₀) / max_c(mean activation)⌉; where T < D + 4 the
+            last four steps are read.
+    """
+
+    delay: Delay = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_delay(self.delay)
+
+    @property
+    def delay_(self) -> Delay:
+        return self.delay
+
+
+@dataclass(frozen=True)
+class IF(RateMethod):
+    """Integrate-and-fire with soft reset, started at θ/2: the plain baseline.
+
+    v ← v + W·x[t] + b;  s[t] = H(v − θ);  v ← v − θ·s[t];  out[t] = θ·s[t].
+
+    >>> IF(timesteps=16).levels
+    16
+    """
+
+    name: ClassVar[str] = "if"
+
+    def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
+        from snnconv.neurons import ChannelIFNode
+
+        return ChannelIFNode(threshold, step_mode="m", channel_axis=axis, scaled=kind != "rate_norm")
+
+    def scan_arguments(self, node: nn.Module) -> dict[str, Any] | None:
+        from snnconv.neurons import ChannelIFNode
+
+        return node_scan("if", node) if type(node) is ChannelIFNode else None

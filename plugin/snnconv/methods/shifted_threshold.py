@@ -1,0 +1,60 @@
+"""Shifted-threshold integrate-and-fire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from snnconv.methods.base import Method
+from snnconv.methods.integrate_fire import node_scan
+
+__all__ = ["ShiftedThreshold"]
+
+
+@dataclass(frozen=True)
+class ShiftedThreshold(Method):
+    """Shifted-threshold IF (Datta et al., arXiv 2312.06900): T weighted spikes carry 2^T − 1 levels.
+
+    v = Σ_t W·x[t] + b + q/2;  for k = T−1 … 0:  s = H(v − q·2^k);  v ← v − q·2^k·s;  out = q·2^k·s,  q = λ/(2^T − 1).
+
+    Lossless: the sum of a layer's outputs is the quantised activation clip(⌊z/q + 1/2⌋, 0, L)·q.
+
+    >>> ShiftedThreshold(timesteps=4).levels
+    15
+    """
+
+    name: ClassVar[str] = "shifted_threshold"
+    coding: ClassVar[str] = "sum"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.timesteps > 16:
+            raise ValueError(
+                f"{self._label}: timesteps={self.timesteps} would carry 2^{self.timesteps} levels, more than float32 "
+                "resolves; T = 3 … 6 is usual"
+            )
+        if self.max_pool != "accumulated":
+            raise ValueError(
+                f"{self._label}: max_pool={self.max_pool!r} makes no sense: a layer sees its whole input before it "
+                "fires, so the maximum is that of the accumulated currents"
+            )
+
+    @property
+    def levels(self) -> int:
+        return 2**self.timesteps - 1
+
+    def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
+        from snnconv.neurons import ShiftedThresholdIFNode
+
+        return ShiftedThresholdIFNode(
+            threshold / self.levels, step_mode="m", channel_axis=axis, timesteps=self.timesteps
+        )
+
+    def scan_arguments(self, node: nn.Module) -> dict[str, Any] | None:
+        from snnconv.neurons import ShiftedThresholdIFNode
+
+        if type(node) is not ShiftedThresholdIFNode:
+            return None
+        return {**node_scan("shifted_threshold", node), "timesteps": node.timesteps}

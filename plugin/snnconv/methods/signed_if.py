@@ -1,0 +1,43 @@
+"""Fast-SNN: signed integrate-and-fire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from snnconv.methods.integrate_fire import RateMethod, node_scan
+
+__all__ = ["SignedIF"]
+
+
+@dataclass(frozen=True)
+class SignedIF(RateMethod):
+    """Signed IF (Hu et al., Fast-SNN, TPAMI 2023, arXiv 2305.19868).
+
+    After the positive spike: if v < −ε·θ and n > 0, emit −1, v ← v + θ, n ← n − 1 (n: positive minus negative spikes).
+
+    Attributes:
+        eps: ε, dead zone below zero as a fraction of the threshold.
+
+    >>> SignedIF(timesteps=8).latency
+    8
+    """
+
+    name: ClassVar[str] = "signed_if"
+    eps: float = field(default=1e-3, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._fraction("eps")
+
+    def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
+        from snnconv.neurons import SignedIFNode
+
+        return SignedIFNode(threshold, step_mode="m", channel_axis=axis, scaled=kind != "rate_norm", eps=self.eps)
+
+    def scan_arguments(self, node: nn.Module) -> dict[str, Any] | None:
+        from snnconv.neurons import SignedIFNode
+
+        return {**node_scan("signed_if", node), "eps": node.eps} if type(node) is SignedIFNode else None

@@ -1,0 +1,49 @@
+"""SRP: residual membrane potential."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from snnconv.methods.base import Method
+
+__all__ = ["SRP"]
+
+
+@dataclass(frozen=True)
+class SRP(Method):
+    """SRP-IF (Hao et al., AAAI 2023, arXiv 2302.02091).
+
+    Phase 1, τ steps: ordinary IF; then m = [v(τ) > ε·θ]. Phase 2, T steps: again from v = θ/2, outputs multiplied by
+    m. The latency is τ + T.
+
+    Attributes:
+        pre_timesteps: τ.
+        eps: ε, as a fraction of the threshold.
+
+    >>> SRP(timesteps=4, pre_timesteps=4).latency
+    8
+    """
+
+    name: ClassVar[str] = "srp"
+    pre_timesteps: int
+    eps: float = field(default=1e-3, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._whole("pre_timesteps", 1)
+        self._fraction("eps")
+
+    @property
+    def pre_timesteps_(self) -> int:
+        return self.pre_timesteps
+
+    def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
+        from snnconv.neurons import SRPIFNode
+
+        return SRPIFNode(
+            threshold, step_mode="m", channel_axis=axis, scaled=kind != "rate_norm",
+            pre_timesteps=self.pre_timesteps, eps=self.eps,
+        )  # fmt: skip

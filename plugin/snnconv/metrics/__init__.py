@@ -1,0 +1,7 @@
+"""What a converted network does: where it departs from its source, what it costs, whether its spikes are spikes."""
+
+from snnconv.metrics.audit import Audit, audit
+from snnconv.metrics.layers import Comparison, compare
+from snnconv.metrics.profile import Profile, profile
+
+__all__ = ["Audit", "Comparison", "Profile", "audit", "compare", "profile"]

@@ -1,0 +1,328 @@
+"""Spikes are spikes: a check of what each layer with weights really reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_map_only
+
+from snnconv.graph.ops import op_name
+from snnconv.graph.provenance import analog_sites, provenance
+from snnconv.graph.source import ConversionError, broadcast
+from snnconv.metrics.flow import Path, layers, path_to, role, shape_values
+from snnconv.network import SpikingNetwork
+from snnconv.report import table
+from snnconv.runtime.executor import Executor, Temporal
+from snnconv.runtime.program import GraphProgram
+
+__all__ = ["Audit", "Finding", "audit"]
+
+
+@dataclass
+class Finding:
+    """What was found at one place.
+
+    Attributes:
+        name: the site or the layer.
+        what: ``neurons`` or ``layer``.
+        reads: what a layer reads, as in the conversion report.
+        checked: how it was checked, in words.
+        problem: what is wrong, or ``None``.
+    """
+
+    name: str
+    what: str
+    reads: str
+    checked: str
+    problem: str | None = None
+
+
+@dataclass
+class Audit:
+    """Result of :func:`audit`: true where every check passed; prints as a table.
+
+    Attributes:
+        findings: one :class:`Finding` for each population of neurons and each layer with weights.
+        analog: what stays analog inside the network, in words.
+        problems: what is wrong beside the findings' own problems.
+        notes: what could not be checked.
+    """
+
+    findings: list[Finding]
+    analog: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[str]:
+        """Everything that is wrong, each named."""
+        return [f"{f.what} {f.name}: {f.problem}" for f in self.findings if f.problem] + self.problems
+
+    def __bool__(self) -> bool:
+        return not self.failures
+
+    def raise_if_failed(self) -> None:
+        """Raise where a check failed.
+
+        Raises:
+            ConversionError: names the neurons or layers and what is wrong with them.
+        """
+        failures = self.failures
+        if failures:
+            more = f" (and {len(failures) - 5} more)" if len(failures) > 5 else ""
+            raise ConversionError(f"the audit failed: {'; '.join(failures[:5])}{more}")
+
+    def __str__(self) -> str:
+        rows = [(f.name, f.what, f.reads, f.problem or f.checked) for f in self.findings]
+        lines = [table(("name", "", "reads", "found"), rows)]
+        lines += [f"analog: {text}" for text in self.analog]
+        lines += [f"note: {text}" for text in self.notes]
+        lines += [f"FAILED: {text}" for text in self.failures]
+        if self:
+            lines.append("passed: nothing but spikes, or sums of them where named so, between the neurons")
+        return "\n".join(lines)
+
+
+def audit(snn: SpikingNetwork, x: Tensor) -> Audit:
+    """Run ``snn`` on ``x`` step by step and check what arrives at every layer with weights after the first.
+
+    - ``spikes``: each value of each step is 0 or ±θ_c of the neuron it comes from (unit spikes for rate norm layers;
+      for shifted-threshold IF 0 or q·2^k, k the bit of that step).
+    - ``sum of spikes``: the neurons' outputs are checked so, and the operators in between must be nothing but sums,
+      averages and picks of them.
+    - ``currents``, ``analog``: allowed where the conversion report lists them, and named.
+
+    Every neuron's outputs are checked, and its class. θ is ``snn.thresholds``, as the conversion recorded it.
+
+    Args:
+        snn: the converted network.
+        x: inputs ``[B, ...]``; a few are enough, but a neuron that stays silent on them shows no spikes to check.
+
+    Raises:
+        ConversionError: an input that the network does not take.
+
+    >>> import snnconv
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> snn = snnconv.convert(model, snnconv.methods.SignedIF(timesteps=8), calibration=torch.randn(64, 4))
+    >>> bool(audit(snn, torch.randn(8, 4)))
+    True
+    """
+    snn._check(x)
+    program = snn.program
+    auditor = _GraphAuditor(snn, x) if isinstance(program, GraphProgram) else _Auditor(snn)
+    parts = snn._parts(x)
+    if snn.method.coding == "sum":  # the spikes run one by one, which takes T times the memory
+        parts = [p for part in parts for p in part.split(max(1, len(part) // snn.timesteps))]
+    return auditor.run(parts)
+
+
+class _Auditor:
+    """Checks the neurons; of a network that does not trace, that is all there is to check."""
+
+    synapses = "auto"
+
+    def __init__(self, snn: SpikingNetwork) -> None:
+        self.snn = snn
+        self.method = snn.method
+        self.neurons = {name: Finding(name, "neurons", "", "silent: no spike to check") for name in snn.program.sites}
+        self.result = Audit(list(self.neurons.values()))
+
+    def run(self, parts: list[Tensor]) -> Audit:
+        runs = all([self._right_class(name) for name in self.neurons])
+        self._before()
+        try:
+            for part in parts if runs else []:
+                self.snn.run(part, self.synapses, self._neuron)
+        except Exception as error:  # a network tampered with may fail anywhere: that is a finding
+            self.result.problems.append(f"the network does not run: {type(error).__name__}: {error}")
+        finally:
+            self._after()
+        return self.result
+
+    def _before(self) -> None:
+        names = getattr(self.snn.program, "synapses", [])
+        self.result.notes.append(
+            "this network does not trace, so what arrives at its layers with weights was not checked"
+            + (f" ({', '.join(names)})" if names else "")
+            + "; their neurons were"
+        )
+        for name, operator in getattr(self.snn.program, "analog", {}).items():
+            self.result.analog.append(f"{name} ({operator})")
+
+    def _after(self) -> None:
+        pass
+
+    def _right_class(self, name: str) -> bool:
+        site, node = self.snn.program.sites[name], self.snn.neurons[name]
+        expected = type(self.method.node(self.snn.thresholds[name], site.axis, site.kind, self.snn.framework))
+        if not isinstance(node, expected):
+            self.neurons[name].problem = f"a {type(node).__name__} stands where a {expected.__name__} should"
+            return False
+        return True
+
+    def amplitude(self, name: str, step: Tensor) -> Tensor:
+        """Size of a spike of each neuron, the largest one for shifted-threshold IF, shaped like one step."""
+        site = self.snn.program.sites[name]
+        theta = self.snn.thresholds[name].to(step.device)
+        if self.method.coding == "sum":
+            theta = theta / self.method.levels * 2.0 ** (self.method.timesteps - 1)
+        theta = theta.to(step.dtype)
+        if site.kind == "rate_norm":
+            theta = torch.ones_like(theta)
+        return broadcast(theta, step.dim(), site.axis).expand_as(step)
+
+    def _neuron(self, name: str, out: Tensor) -> None:
+        finding = self.neurons[name]
+        if finding.problem:
+            return
+        if out.shape[0] not in (self.method.timesteps, self.method.pre_timesteps_):
+            finding.problem = f"{out.shape[0]} steps came out where {self.method.timesteps} should"
+            return
+        finding.problem = self._not_spikes(out, self.amplitude(name, out[0]))
+        if finding.problem is None and bool((out != 0).any()):
+            finding.checked = "every output is 0 or a spike of the recorded size"
+
+    def _not_spikes(self, seq: Tensor, amplitude: Tensor, whole_multiples: bool = False) -> str | None:
+        """Say which value of ``[T, B, ...]`` is no spike, if any."""
+        size = seq.double().abs()
+        unit = amplitude.double().abs().expand_as(seq[0]).unsqueeze(0)
+        tolerance = 16 * max(torch.finfo(seq.dtype).eps, torch.finfo(torch.float32).eps)
+        if self.method.coding == "sum":
+            if whole_multiples:
+                unit = unit / 2.0 ** (self.method.timesteps - 1)
+            else:
+                bits = torch.arange(len(seq), device=seq.device, dtype=torch.float64)
+                unit = unit * (2.0**-bits).reshape(-1, *[1] * amplitude.dim())
+        nearest = unit
+        if whole_multiples:
+            tolerance *= 4 * self.method.levels
+            nearest = unit * (size / unit.clamp(min=1e-300)).round()
+        wrong = (size > tolerance * unit if whole_multiples else size != 0) & ~((size - nearest).abs() <= tolerance * unit)
+        if not bool(wrong.any()):
+            return None
+        at = tuple(wrong.nonzero()[0].tolist())
+        allowed = float(unit.expand_as(seq)[at])
+        return (
+            f"{int(wrong.sum())} of {seq.numel()} values are neither 0 nor a spike; the first, {float(seq[at]):.6g} at "
+            f"step {at[0] + 1}, should be 0 or ±{allowed:.6g}"
+        )
+
+
+class _GraphAuditor(_Auditor):
+    """Checks the neurons, the operators between them and the layers, and the values that arrive there."""
+
+    synapses = "steps"
+
+    def __init__(self, snn: SpikingNetwork, x: Tensor) -> None:
+        super().__init__(snn)
+        assert isinstance(snn.program, GraphProgram)
+        self.program = snn.program
+        self.executor = snn.program.executor
+        self.example = tree_map_only(Tensor, lambda v: v[:1], x)
+        self.amplitudes: dict[fx.Node, Tensor] = {}
+        self.numeric: dict[fx.Node, list[tuple[fx.Node, Finding, bool]]] = {}
+        self.held: dict[fx.Node, Tensor] = {}
+
+    def _before(self) -> None:
+        source = self.program.source
+        if list(source.graph.nodes) != self.executor.nodes:
+            self.result.problems.append("the graph was changed after its executor was made")
+            return
+        origin = provenance(source, self.executor)
+        shapes = shape_values(self.executor)
+        seen = []
+        for name, node, operand in layers(self.executor):
+            finding = Finding(name, "layer", origin[operand], "")
+            self.result.findings.append(finding)
+            seen.append(name)
+            self._structure(finding, path_to(operand, self.executor, shapes), node, operand)
+        report = self.snn.report
+        listed = {(a.name, a.operator) for a in report.analog} if report is not None else set()
+        for site in analog_sites(source, self.executor):
+            self.result.analog.append(f"{site.name} ({site.operator}): {site.reason}")
+            if report is not None and (site.name, site.operator) not in listed:
+                self.result.problems.append(
+                    f"{site.name} ({site.operator}) is analog, which the conversion report does not list"
+                )
+        if report is not None and report.reads:
+            gone = [name for name in report.reads if name not in seen]
+            self.result.problems += [f"layer {name} of the conversion report is gone" for name in gone]
+        self.executor.observers.append(self._observe)
+        self._expected_amplitudes()
+
+    def _after(self) -> None:
+        if self._observe in self.executor.observers:
+            self.executor.observers.remove(self._observe)
+        self.held.clear()
+
+    def _structure(self, finding: Finding, path: Path, node: fx.Node, operand: fx.Node) -> None:
+        """What a layer reads according to the graph; decides which check its values get."""
+        report = self.snn.report
+        recorded = report.reads if report is not None else {}
+        if recorded and recorded.get(finding.name) != finding.reads:
+            was = recorded.get(finding.name)
+            finding.problem = (
+                f"reads {finding.reads}, but the conversion report says {was}"
+                if was
+                else "is not in the conversion report"
+            )
+            return
+        if finding.reads in ("currents", "analog"):
+            finding.checked = f"reads {finding.reads}, as the conversion report lists" if recorded else "listed"
+            return
+        if finding.reads == "input":
+            finding.checked = "reads the input, computed once"
+            return
+        roles = {n: role(n, self.executor.kinds[n]) for n in path.operators}
+        for operator_, what in roles.items():
+            where = operator_.meta.get("path") or operator_.name
+            if what == "scale":
+                finding.problem = f"the spikes it reads are scaled on their way, by {op_name(operator_)} at {where}"
+                return
+            if what == "other":
+                finding.problem = (
+                    f"the spikes it reads pass {op_name(operator_)} at {where}, which is no sum, average or view of them"
+                )
+                return
+        joined = " and the input" if path.reads_input else ""
+        if "sum" in roles.values() or path.reads_input:
+            names = sorted({op_name(n).strip("._") for n, what in roles.items() if what == "sum"})
+            through = f" through {', '.join(names)}" if names else ""
+            finding.checked = f"sum of checked spikes{joined}{through}"
+            return
+        finding.checked = "every value of every step is 0 or a spike"
+        self.numeric.setdefault(node, []).append((operand, finding, "max" in roles.values()))
+
+    def _expected_amplitudes(self) -> None:
+        """The size of the spike at each position that a layer reads: amplitudes sent the spikes' way."""
+        wanted = {operand for entries in self.numeric.values() for operand, _, _ in entries}
+        run = Executor(self.program.source, self.amplitude, self.program.coding, self.program.max_pool)
+
+        def keep(node: fx.Node, value: Any) -> None:
+            if node in wanted:
+                self.amplitudes[node] = value.data
+
+        run.observers.append(keep)
+        try:
+            with torch.no_grad():
+                run(self.example)
+        except Exception as error:  # as in run
+            self.result.problems.append(f"the network does not run: {type(error).__name__}: {error}")
+
+    def _observe(self, node: fx.Node, value: Any) -> None:
+        for entries in self.numeric.values():
+            if any(operand is node for operand, _, _ in entries):
+                self.held[node] = value
+        for operand, finding, pooled in self.numeric.get(node, ()):
+            arrived = self.held.get(operand)
+            if finding.problem or operand not in self.amplitudes:
+                continue
+            if not isinstance(arrived, Temporal):
+                finding.problem = "no sequence of steps arrives here"
+                continue
+            amplitude = self.amplitudes[operand]
+            seq = arrived.data.reshape(-1, arrived.data.shape[0] // self._steps(), *arrived.data.shape[1:])
+            finding.problem = self._not_spikes(seq, amplitude, pooled)

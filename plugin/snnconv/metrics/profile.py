@@ -1,0 +1,317 @@
+"""What a converted network costs: spikes, synaptic operations, energy, latency."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from snnconv.graph.provenance import reads
+from snnconv.graph.source import SourceGraph, activation_site
+from snnconv.graph.trace import source_graph
+from snnconv.metrics.flow import role
+from snnconv.metrics.spikes import Progress, network_batches, placement
+from snnconv.metrics.synapses import SpikeFlow, WatchedMacs
+from snnconv.network import SpikingNetwork
+from snnconv.report import table
+from snnconv.runtime.executor import Temporal
+from snnconv.runtime.program import GraphProgram
+
+__all__ = ["AC_JOULES", "MAC_JOULES", "LayerCost", "Profile", "SiteActivity", "profile"]
+
+MAC_JOULES = 4.6e-12
+"""A 32-bit multiply-accumulate at 45 nm (Horowitz 2014)."""
+AC_JOULES = 0.9e-12
+"""A 32-bit accumulate at 45 nm (Horowitz 2014)."""
+
+
+@dataclass(frozen=True)
+class SiteActivity:
+    """Spikes of one site: its neurons, spikes per inference, and spikes per neuron and step (``rate``)."""
+
+    name: str
+    neurons: int
+    spikes: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Cost of one layer with weights, per inference.
+
+    Attributes:
+        name: the layer.
+        reads: what it reads: ``input``, ``spikes``, ``sum of spikes``, ``currents`` or ``analog``.
+        ann_macs: multiplications in the source network.
+        sops: synaptic operations that spikes cause.
+        snn_macs: multiplications that remain in the SNN, over all steps.
+    """
+
+    name: str
+    reads: str
+    ann_macs: float
+    sops: float
+    snn_macs: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Spikes, operations, energy and latency of a converted network, per inference; prints as tables.
+
+    Where a number cannot be counted it is ``None``, and ``notes`` says why.
+
+    Attributes:
+        sites: activity of each site.
+        layers: cost of each layer with weights.
+        ann_macs: multiply-accumulates of the source network's layers with weights.
+        sops: synaptic operations: for every spike, the synapses it reaches.
+        snn_macs: multiply-accumulates that remain: layers that read the input (computed once), and layers that read
+            currents or analog values (at each step).
+        latency: steps that the method runs (τ + T for SRP; T per layer for shifted-threshold IF).
+        pipelined_latency: steps from input to output where each layer waits for the one before: T times the spiking
+            layers on the longest path for shifted-threshold IF, else ``latency``.
+        samples: inputs measured.
+        notes: what was left out of the count.
+    """
+
+    sites: list[SiteActivity]
+    layers: list[LayerCost]
+    ann_macs: float
+    sops: float | None
+    snn_macs: float | None
+    latency: int
+    pipelined_latency: int | None
+    samples: int
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons."""
+        return sum(site.neurons for site in self.sites)
+
+    @property
+    def spikes(self) -> float:
+        """Spikes per inference; −1 counts as one."""
+        return sum(site.spikes for site in self.sites)
+
+    @property
+    def spikes_per_neuron(self) -> float:
+        """Spikes per neuron and inference."""
+        return self.spikes / max(self.neurons, 1)
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Spikes per neuron and step, by site."""
+        return {site.name: site.rate for site in self.sites}
+
+    @property
+    def ann_energy(self) -> float:
+        """Joules per inference of the source network: 4.6 pJ per MAC."""
+        return MAC_JOULES * self.ann_macs
+
+    @property
+    def snn_energy(self) -> float | None:
+        """Joules per inference of the SNN: 0.9 pJ per SOP, 4.6 pJ per remaining MAC."""
+        if self.sops is None or self.snn_macs is None:
+            return None
+        return AC_JOULES * self.sops + MAC_JOULES * self.snn_macs
+
+    @property
+    def energy_ratio(self) -> float | None:
+        """SNN energy over ANN energy."""
+        return None if self.snn_energy is None or not self.ann_energy else self.snn_energy / self.ann_energy
+
+    def __str__(self) -> str:
+        sites = [(s.name, s.neurons, f"{s.spikes:.1f}", f"{s.rate:.4f}") for s in self.sites]
+        costs = [
+            (c.name, c.reads, f"{c.ann_macs:.4g}", f"{c.sops:.4g}", f"{c.snn_macs:.4g}") for c in self.layers
+        ]
+        latency = f"{self.latency} steps"
+        if self.pipelined_latency is None:
+            latency += ", pipelined not known"
+        elif self.pipelined_latency != self.latency:
+            latency = f"{self.latency} steps per layer, {self.pipelined_latency} pipelined"
+        totals: list[tuple[Any, ...]] = [
+            ("neurons", f"{self.neurons}"),
+            ("spikes", f"{self.spikes:.1f}"),
+            ("spikes per neuron", f"{self.spikes_per_neuron:.4f}"),
+            ("SOPs", _number(self.sops)),
+            ("MACs, SNN", _number(self.snn_macs)),
+            ("MACs, ANN", _number(self.ann_macs)),
+            ("energy, SNN", _number(self.snn_energy, " J")),
+            ("energy, ANN", _number(self.ann_energy, " J")),
+            ("energy ratio", _number(self.energy_ratio)),
+            ("latency", latency),
+        ]
+        parts = [table(("site", "neurons", "spikes", "rate"), sites)]
+        if costs:
+            parts.append(table(("layer", "reads", "ANN MACs", "SOPs", "SNN MACs"), costs))
+        parts.append(table((f"per inference ({self.samples} inputs)", ""), totals))
+        return "\n\n".join(parts) + "".join(f"\nnote: {note}" for note in self.notes)
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    return "not counted" if value is None else f"{value:.4g}{unit}"
+
+
+def profile(
+    model: nn.Module, snn: SpikingNetwork, loader: Any, limit: int | None = 128, progress: Progress | None = None
+) -> Profile:
+    """Count spikes, synaptic operations and multiplications, and turn them into energy (METHODS: Accounting).
+
+    A spike is a non-zero neuron output of any of the steps that run, a phase before the read-out included. It causes
+    one synaptic operation at each connection of the layer that reads it; a connection into the padding is none, in
+    the SNN and in the ANN alike. A residual add or an average pooling is not a layer: its spikes go on to the layer
+    behind it, each into every cell that it contributes to. A max-pooling behind neurons sends its own spikes.
+
+    Args:
+        model: the source network.
+        snn: the network converted from it.
+        loader: a tensor, a list of tensors, or a loader giving tensors, (input, target) or dicts.
+        limit: inputs to use at most.
+        progress: called with a title, the number of inputs done, and their total.
+
+    Raises:
+        ConversionError: no inputs, or ones that the network does not take.
+
+    >>> import snnconv
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=16), calibration=torch.randn(64, 4))
+    >>> costs = profile(model, snn, torch.randn(16, 4))
+    >>> costs.sops == 2 * costs.spikes, costs.snn_macs, costs.ann_macs, costs.latency
+    (True, 32.0, 48.0, 16)
+    """
+    parts = network_batches(snn, loader, limit)
+    counts, pooled = _count_spikes(snn, parts, progress)
+    samples = sum(map(len, parts))
+    steps = snn.method.latency
+    sites = []
+    for site in snn.program.sites:
+        neurons, spikes = counts[site].numel(), float(counts[site].double().sum()) / samples
+        sites.append(SiteActivity(site, neurons, spikes, spikes / max(neurons * steps, 1)))
+    if not isinstance(snn.program, GraphProgram):
+        return _untraced(model, snn, sites, parts[0][:1], samples)
+    source = snn.program.source
+    costs, notes = _layer_costs(snn, source, counts, pooled, parts[0][:1], samples)
+    ann_macs, missing = _ann_macs(model, snn, parts[0][:1])
+    pipelined = steps * _depth(source) if snn.method.coding == "sum" else steps
+    return Profile(
+        sites, costs, ann_macs, sum(c.sops for c in costs), sum(c.snn_macs for c in costs),
+        steps, pipelined, samples, notes + missing,
+    )  # fmt: skip
+
+
+def _count_spikes(
+    snn: SpikingNetwork, parts: list[Tensor], progress: Progress | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Spikes ``[1, ...]`` of each site, and of each max-pooling behind neurons, over all steps and inputs."""
+    counts: dict[str, Tensor] = {}
+    pooled: dict[str, Tensor] = {}
+
+    def observe(site: str, out: Tensor) -> None:
+        spikes = (out != 0).sum((0, 1)).unsqueeze(0).float()
+        counts[site] = counts[site] + spikes if site in counts else spikes
+
+    def observe_pool(node: fx.Node, value: Any) -> None:
+        if node in pools and isinstance(value, Temporal):
+            # differences of accumulated maxima: rounding leaves dust where nothing was added
+            size = value.data.abs()
+            spikes = (size > 1e-6 * size.max()).sum(0, keepdim=True).float() if size.numel() else size
+            pooled[node.name] = pooled[node.name] + spikes if node.name in pooled else spikes
+
+    pools: set[fx.Node] = set()
+    observers: list[Any] = []
+    if isinstance(snn.program, GraphProgram):
+        flow = SpikeFlow(snn.program.source, {}, {})
+        pools = {
+            n
+            for n, origin in flow.origin.items()
+            if origin in ("spikes", "sum of spikes") and role(n, flow.kinds[n]) == "max"
+        }
+        observers = snn.program.executor.observers
+    total, done = sum(map(len, parts)), 0
+    observers.append(observe_pool)
+    try:
+        for part in parts:
+            snn.run(part, "steps" if pools else "auto", observe)
+            done += len(part)
+            if progress:
+                progress("counting spikes", done, total)
+    finally:
+        observers.remove(observe_pool)
+    return counts, pooled
+
+
+def _layer_costs(
+    snn: SpikingNetwork,
+    source: SourceGraph,
+    counts: dict[str, Tensor],
+    pooled: dict[str, Tensor],
+    example: Tensor,
+    samples: int,
+) -> tuple[list[LayerCost], list[str]]:
+    flow = SpikeFlow(source, counts, pooled)
+    arrived = flow.send(example)
+    origins = reads(source, flow)
+    once = SpikeFlow(
+        source, {k: v * 0 for k, v in counts.items()}, {k: v * 0 for k, v in pooled.items()}, 1.0
+    ).send(example)
+    costs = []
+    for name, (spikes, fan) in arrived.items():
+        macs = float(fan.expand(1, *spikes.shape[1:]).sum())
+        sops = float((spikes.double() * fan).sum()) / samples
+        origin = origins[name]
+        if origin in ("currents", "analog"):
+            remaining = macs * snn.method.latency
+        else:  # the input itself, also where it is concatenated with spikes, is computed once
+            remaining = float(((once[name][0] != 0) * fan).sum())
+        costs.append(LayerCost(name, origin, macs, sops, remaining))
+    notes = [f"{name}: spikes end here, in an operator without counted synapses" for name in flow.lost]
+    return costs, notes + _not_counted(source, "SNN")
+
+
+def _not_counted(source: SourceGraph, what: str) -> list[str]:
+    """Layers kept whole, whose operations are not in the count."""
+    kept = [str(n.target) for n in source.graph.nodes if n.op == "call_module"]
+    return [f"{what} operations of {', '.join(kept)} are not counted: kept whole"] if kept else []
+
+
+def _ann_macs(model: nn.Module, snn: SpikingNetwork, example: Tensor) -> tuple[float, list[str]]:
+    source = source_graph(model)
+    program = GraphProgram(source)
+    device, dtype = placement(snn)
+    program.store().to(device=device, dtype=dtype)
+    fans = SpikeFlow(source, {}, {}).send(example)
+    macs = sum(float(fan.expand(1, *x.shape[1:]).sum()) for x, fan in fans.values())
+    return macs, _not_counted(source, "ANN")
+
+
+def _depth(source: SourceGraph) -> int:
+    """Spiking layers on the longest path from input to output."""
+    depth: dict[fx.Node, int] = {}
+    for node in source.graph.nodes:
+        before = max((depth[n] for n in node.all_input_nodes), default=0)
+        depth[node] = before + (node.target is activation_site)
+    return max(depth.values(), default=0)
+
+
+def _untraced(
+    model: nn.Module, snn: SpikingNetwork, sites: list[SiteActivity], example: Tensor, samples: int
+) -> Profile:
+    device, _ = placement(model)
+    training = {m: m.training for m in model.modules()}
+    try:
+        with torch.no_grad(), WatchedMacs() as macs:
+            model.eval()(example.to(device) if device is not None else example)
+    finally:
+        for module, was in training.items():
+            module.training = was
+    note = (
+        "SOPs, remaining MACs and SNN energy are not counted: this network does not trace, so which layer reads which "
+        "neurons is not known"
+    )
+    pipelined = None if snn.method.coding == "sum" else snn.method.latency
+    return Profile(sites, [], macs.total, None, None, snn.method.latency, pipelined, samples, [note])

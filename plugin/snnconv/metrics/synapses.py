@@ -1,0 +1,266 @@
+"""Synapses: what a spike reaches, counted exactly, borders included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_any, tree_map_only
+
+from snnconv.graph.ops import SYNAPSES, is_synapse
+from snnconv.graph.provenance import provenance
+from snnconv.graph.source import SourceGraph
+from snnconv.metrics.flow import ADAPTIVE_POOLS, AVERAGE_POOLS, RESIZES, layers, role
+from snnconv.runtime.executor import Executor
+
+__all__ = ["SpikeFlow", "WatchedMacs", "connections", "fan_out"]
+
+_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_CONV_TRANSPOSE = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_CASTS = {"to", "float", "half", "bfloat16", "type", "type_as"}
+
+
+def fan_out(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Number of output connections of each input position of a layer with weights.
+
+    It is the adjoint of the layer with an all-ones kernel, applied to ones, so that strides, padding, dilation,
+    groups and borders are exact.
+
+    Args:
+        function: the operator, such as ``torch.conv2d``.
+        args, kwargs: its arguments, input and weight among them.
+
+    Returns:
+        A tensor in double precision that broadcasts against the input ``[B, ...]``.
+
+    >>> fan_out(torch.conv1d, (torch.zeros(1, 2, 4), torch.zeros(5, 2, 3)), {})
+    tensor([[[ 5., 10., 10.,  5.]]], dtype=torch.float64)
+    """
+    kind = SYNAPSES[function]
+    names = _CONV_TRANSPOSE if kind == "conv_transpose" else _CONV
+    given = dict(zip(names, args, strict=False)) | dict(kwargs)
+    x, weight = given.pop("input"), given.pop("weight")
+    if kind == "linear":
+        return torch.tensor(float(weight.shape[0]), dtype=torch.float64, device=x.device)
+    # each input channel of a group reaches that group's output channels, at the same places
+    given.pop("bias", None)
+    groups = int(given.pop("groups", 1))
+    reached = weight.shape[1] if kind == "conv_transpose" else weight.shape[0] // groups
+    with torch.enable_grad():
+        probe = torch.zeros((1, 1, *x.shape[2:]), dtype=torch.float64, device=x.device, requires_grad=True)
+        ones = torch.ones((1, 1, *weight.shape[2:]), dtype=torch.float64, device=x.device)
+        (reach,) = torch.autograd.grad(function(probe, ones, None, **given).sum(), probe)
+    return reach * reached
+
+
+def connections(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
+    """Connections of a layer for one input: the multiplications of real inputs (padding zeros are none).
+
+    >>> connections(torch.conv1d, (torch.zeros(1, 1, 4), torch.zeros(1, 1, 3)), {"padding": 1})
+    10.0
+    """
+    x = args[0] if args else kwargs["input"]
+    return float(fan_out(function, args, kwargs).expand(1, *x.shape[1:]).sum())
+
+
+class SpikeFlow(Executor):
+    """Sends counts of spikes from the neurons through the network up to the layers with weights.
+
+    Sums and average pooling let every spike into each cell that it contributes to; views, padding, concatenation and
+    upsampling by copies move counts. What passes a layer with weights is no spike any more.
+
+    Args:
+        source: the network.
+        counts: spikes of each site ``[1, ...]``.
+        pooled: spikes that leave a max-pooling behind neurons, ``[1, ...]``, by node name.
+        constant: count of everything that does not change over time (1 marks what is computed once).
+
+    Attributes:
+        arrived: for each layer, counts at its input and its fan-out; filled by :meth:`send`.
+        lost: names of operators that spikes do not survive and that are no layers with weights.
+    """
+
+    def __init__(
+        self,
+        source: SourceGraph,
+        counts: Mapping[str, Tensor],
+        pooled: Mapping[str, Tensor],
+        constant: float = 0.0,
+    ) -> None:
+        super().__init__(source, lambda site, z: counts[site].to(z.device) if site in counts else z.float() * 0)
+        self.origin = provenance(source, self)
+        self.pooled = pooled
+        self.constant = constant
+        self.arrived: dict[str, tuple[Tensor, Tensor]] = {}
+        self.lost: list[str] = []
+        self._names = {node: name for name, node, _ in layers(self)}
+
+    def send(self, example: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Counts and fan-out by layer; ``example`` is any input ``[1, ...]``."""
+        with torch.no_grad():
+            self(example)
+        return self.arrived
+
+    def _function(self, node: fx.Node) -> Callable[..., Any]:
+        function = super()._function(node)
+        if node not in self.varies or self.kinds[node] == "shape":
+            return function
+        if is_synapse(node):
+            return partial(self._synapse, node, function)
+        if node not in self.temporal:
+            return partial(self._filled, self.constant, function)
+        if self.origin[node] in ("spikes", "sum of spikes"):
+            return partial(self._carried, node, function)
+        return partial(self._filled, 0.0, function)
+
+    def _synapse(self, node: fx.Node, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+        x = args[0] if args else kwargs["input"]
+        weight = kwargs["weight"] if "weight" in kwargs else args[1]
+
+        def meta(value: Tensor) -> Tensor:
+            return torch.empty_like(value, device="meta", dtype=weight.dtype)
+
+        shape = function(*tree_map_only(Tensor, meta, args), **tree_map_only(Tensor, meta, kwargs)).shape
+        self.arrived[self._names[node]] = (x, fan_out(function, args, kwargs))
+        fill = self.constant if node not in self.temporal else 0.0
+        return torch.full(shape, fill, device=x.device)
+
+    def _filled(self, value: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not _has_tensors(args, kwargs):
+            return function(*args, **kwargs)
+        dtype = next((t.dtype for t in self.source.tensors.values() if t.is_floating_point()), torch.float32)
+
+        def cast(tensor: Tensor) -> Tensor:
+            return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+        out = function(*tree_map_only(Tensor, cast, args), **tree_map_only(Tensor, cast, kwargs))
+        return tree_map_only(Tensor, lambda t: torch.full(t.shape, value, device=t.device), out)
+
+    def _carried(self, node: fx.Node, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not _has_tensors(args, kwargs):
+            return function(*args, **kwargs)
+        kind = role(node, self.kinds[node])
+        name = str(getattr(node.target, "__name__", node.target))
+        if kind == "move":
+            moved = args[0] if name in _CASTS else function(*args, **kwargs)
+            return tree_map_only(Tensor, torch.abs, moved)
+        if kind == "max" and node.name in self.pooled:
+            return self.pooled[node.name]
+        if kind == "scale":
+            return self._scaled(node, args)
+        if kind == "sum":
+            return _summed(node.target, function, args, kwargs)
+        self.lost.append(node.meta.get("path") or node.name)
+        return self._filled(0.0, function, *args, **kwargs)
+
+    def _scaled(self, node: fx.Node, args: tuple[Any, ...]) -> Tensor:
+        tensors = [a for a in args[:2] if isinstance(a, Tensor)]
+        counts = next(
+            value
+            for given, value in zip(node.args, args, strict=False)
+            if isinstance(given, fx.Node) and given in self.varies and isinstance(value, Tensor)
+        )
+        return counts.expand(torch.broadcast_shapes(*(t.shape for t in tensors)))
+
+
+def _has_tensors(*trees: Any) -> bool:
+    return tree_any(lambda v: isinstance(v, Tensor), trees)
+
+
+def _summed(target: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Counts behind an operator that adds: every spike enters each cell that it contributes to."""
+    x = args[0] if args else kwargs["input"]
+    if target in AVERAGE_POOLS:
+        return _window_sums(*args, **kwargs)
+    if target in ADAPTIVE_POOLS:
+        return _adaptive_sums(x, function(*args, **kwargs))
+    if target in RESIZES:
+        return _resized(x, function, args, kwargs)
+    if target in ("mean", "sum", torch.mean, torch.sum):
+        kwargs = {k: v for k, v in kwargs.items() if k != "dtype"}
+        return torch.sum(*args, **kwargs) if args else torch.sum(x, **{k: v for k, v in kwargs.items() if k != "input"})
+    operands = [a for a in (*args[:2], kwargs.get("other")) if isinstance(a, Tensor)]
+    return torch.stack(torch.broadcast_tensors(*operands)).sum(0)
+
+
+def _window_sums(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    dims = input.dim() - 2
+
+    def spread(value: Any) -> list[int]:
+        return list(value) * (dims if len(value) == 1 else 1) if isinstance(value, (tuple, list)) else [value] * dims
+
+    kernel = spread(kernel_size)
+    steps, pads = spread(stride) if stride not in (None, [], ()) else kernel, spread(padding)
+    if dims == 1:  # avg_pool1d has no divisor_override
+        flat = F.avg_pool2d(
+            input.unsqueeze(2), (1, *kernel), (1, *steps), (0, *pads), ceil_mode, divisor_override=1
+        )
+        return flat.squeeze(2)
+    pool = F.avg_pool2d if dims == 2 else F.avg_pool3d
+    return pool(input, kernel, steps, pads, ceil_mode, True, 1)
+
+
+def _adaptive_sums(x: Tensor, pooled: Tensor) -> Tensor:
+    """Adaptive average pooling times the size of each cell's window."""
+    sums = pooled.double()
+    for axis in range(2, x.dim()):
+        size, cells = x.shape[axis], pooled.shape[axis]
+        windows = [math.ceil((i + 1) * size / cells) - i * size // cells for i in range(cells)]
+        shape = [1] * x.dim()
+        shape[axis] = cells
+        sums = sums * torch.tensor(windows, dtype=sums.dtype, device=x.device).reshape(shape)
+    return sums.round().to(x.dtype)
+
+
+def _resized(x: Tensor, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Interpolation: a spike enters every cell where it has a weight; axis by axis, from one position's response."""
+    out = function(*args, **kwargs)
+    counts = x
+    for axis in range(2, x.dim()):
+        size = x.shape[axis]
+        # the response along one axis does not depend on the others: put impulses on it, constants on the rest
+        shape = [size, 1, *x.shape[2:]]
+        impulses = torch.zeros(shape, device=x.device)
+        view = [1] * x.dim()
+        view[0], view[axis] = size, size
+        impulses += torch.eye(size, device=x.device).reshape(view)
+        given = (impulses, *args[1:]) if args else ()
+        named = dict(kwargs) if args else {**kwargs, "input": impulses}
+        response = function(*given, **named)
+        for other in range(2, x.dim()):
+            if other != axis:
+                response = response.select(other, 0).unsqueeze(other)
+        matrix = (response.reshape(size, -1).abs() > 1e-7).to(x.dtype)
+        counts = torch.tensordot(counts, matrix, dims=([axis], [0])).movedim(-1, axis)
+    assert counts.shape == out.shape
+    return counts
+
+
+class WatchedMacs(TorchFunctionMode):
+    """Counts the multiplications of every layer with weights that runs inside, for networks that do not trace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0.0
+        self._functions = {**SYNAPSES}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in self._functions:
+            with torch._C.DisableTorchFunction():
+                self.total += connections(func, args, kwargs)
+        return func(*args, **kwargs)

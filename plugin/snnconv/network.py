@@ -1,0 +1,254 @@
+"""The converted network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map, tree_map_only
+
+from snnconv import dynamics
+from snnconv.graph.source import ConversionError
+from snnconv.graph.store import Store
+from snnconv.methods.base import Method
+from snnconv.runtime.executor import RunState
+from snnconv.runtime.readout import Readout, join_batches
+
+if TYPE_CHECKING:
+    from snnconv.report import ConversionReport
+    from snnconv.runtime.program import Program
+
+__all__ = ["SpikingNetwork"]
+
+DEFAULT_BUDGET = 8 * 2**20
+
+
+class SpikingNetwork(nn.Module):
+    """A spiking network made by :func:`snnconv.convert`.
+
+    Call it like the source network: ``y = snn(x)`` runs all time steps from a fresh state and returns the readout in
+    the shape and scale of ``model(x)``. It is stateless between calls.
+
+    Attributes:
+        method: the :class:`~snnconv.methods.Method` it was converted with.
+        neurons: the neuron at each site, in the classes of ``framework``.
+        thresholds: θ of each site, scalar or per channel, in units of the source network's activations.
+        report: what was converted, what stayed analog, per-layer error; prints as a table.
+        memory_budget: bytes that one layer's values over all steps may take; batches are cut to fit.
+
+    >>> import torch, snnconv
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> snn = snnconv.convert(model, snnconv.methods.SignedIF(timesteps=8), calibration=torch.randn(64, 4))
+    >>> snn(torch.randn(3, 4)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        method: Method,
+        thresholds: dict[str, Tensor],
+        framework: str = "spikingjelly",
+        report: ConversionReport | None = None,
+        delay: int = 0,
+        input_spec: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.method = method
+        self.framework = framework
+        self.report = report
+        self.delay = delay
+        self.input_spec = dict(input_spec or {})
+        self.memory_budget = DEFAULT_BUDGET
+        self.program = program
+        self.weights = program.store()
+        self.thresholds = dict(thresholds)
+        self.neurons = Store()
+        for tensor in list(self.weights.buffers()):
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        for name, site in program.sites.items():
+            self.neurons[name] = method.node(thresholds[name], site.axis, site.kind, framework)
+        self.readout = Readout(method.coding, method.timesteps, delay)
+        self.requires_grad_(False)
+        self.eval()
+
+    # ------------------------------------------------------------------ running
+
+    @property
+    def timesteps(self) -> int:
+        """T: steps that are read out (``method.latency`` counts every step that runs)."""
+        return self.method.timesteps
+
+    def reset(self) -> None:
+        """Forget every neuron's state (done by each call)."""
+        for name in self.neurons:
+            self.neurons[name].reset()
+
+    def fire(self, site: str, x_seq: Tensor) -> Tensor:
+        """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
+        out: Tensor = self.neurons[site](x_seq)
+        return out
+
+    def fire_all(self, site: str, x_seq: Tensor) -> Tensor:
+        """Neurons of one site on a whole sequence from a fresh state, by the fastest kernel that gives the same bits."""
+        node = self.neurons[site]
+        scan = self.method.scan_arguments(node)
+        if scan is None or node._forward_hooks or node._forward_pre_hooks or node.store_v_seq:
+            return self.fire(site, x_seq)
+        return dynamics.scan(x_seq=x_seq, **scan)
+
+    def forward(self, x: Any) -> Any:
+        """Readout after all steps.
+
+        Args:
+            x: input ``[B, ...]`` as the source network takes it; a constant current at every step.
+
+        Raises:
+            ConversionError: an input of another shape, dtype or device than the network's.
+        """
+        return join_batches([self.readout.final(self.run(part)) for part in self._parts(x)])
+
+    def rates(self, x: Any) -> dict[str, Tensor]:
+        """What each site says ``[B, ...]``, in units of the source's activation: the readout of its own outputs."""
+        found: dict[str, Tensor] = {}
+
+        def note(site: str, out: Tensor) -> None:
+            if out.shape[0] == self.timesteps:  # the read-out phase comes last
+                found[site] = self.readout.final(out)
+
+        self.run(x, observe=note)
+        return found
+
+    def run(
+        self, x: Any, synapses: str = "auto", observe: Callable[[str, Tensor], None] | None = None
+    ) -> Any:
+        """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]``, summed, where spikes need not run one by one).
+
+        Args:
+            x: input ``[B, ...]``.
+            observe: called with every site's outputs ``[T, B, ...]``, phase by phase.
+            synapses: ``"steps"`` sends every spike through the layers with weights; ``"auto"`` sends, in sum coding,
+                the weighted sum of a neuron's spikes, which is the same by linearity.
+        """
+        self.reset()
+        method = self.method
+
+        def fired(site: str, x_seq: Tensor) -> Tensor:
+            out = self.fire(site, x_seq) if method.pre_timesteps_ else self.fire_all(site, x_seq)
+            if observe is not None:
+                observe(site, out)
+            return out
+
+        with torch.no_grad():
+            if method.coding == "sum" and synapses == "auto":
+                out = self.program.static(x, lambda site, z: fired(site, z.unsqueeze(0)).sum(0))
+                result = tree_map_only(Tensor, lambda v: v.unsqueeze(0), out)
+            else:
+                state = RunState()
+                if method.pre_timesteps_:
+                    self.program.steps(x, method.pre_timesteps_, fired, state)
+                    state.restart()
+                result = self.program.steps(x, method.timesteps, fired, state)
+        self.reset()
+        return result
+
+    def stream(self, x: Any) -> Iterator[tuple[int, Any]]:
+        """Yield ``(t, readout)`` for t = 1 … T; steps are computed as they are asked for.
+
+        For shifted-threshold IF, step t adds the t-th most significant bit of the last spiking layer.
+
+        >>> import snnconv
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=4), calibration=torch.randn(64, 4))
+        >>> [t for t, y in snn.stream(torch.randn(3, 4))]
+        [1, 2, 3, 4]
+        """
+        self._check(x)
+        method = self.method
+        total: Any = None
+        if method.coding == "sum":
+            out = self.run(x, "steps")
+            steps = [tree_map_only(Tensor, lambda v, t=t: v[t], out) for t in range(method.timesteps)]
+            for t, step in enumerate(steps, start=1):
+                total = step if total is None else _add(total, step)
+                yield t, total
+            return
+        self.reset()
+        state = RunState()
+        with torch.no_grad():
+            for _ in range(method.pre_timesteps_):
+                self.program.steps(x, 1, self.fire, state)
+            state.restart()
+            for t in range(1, method.timesteps + 1):
+                step = self.program.steps(x, 1, self.fire, state)
+                step = tree_map_only(Tensor, lambda v: v[0], step)
+                if t <= self.delay or total is None:
+                    total, first = step, t
+                else:
+                    total = _add(total, step)
+                yield t, tree_map_only(Tensor, lambda v, n=t - first + 1: v / n, total)
+        self.reset()
+
+    # ------------------------------------------------------------------ input
+
+    def _parts(self, x: Any) -> list[Any]:
+        self._check(x)
+        size = self._batch_size(x)
+        if not isinstance(x, Tensor):
+            return [x]
+        if x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return [x] if size == 0 or x.shape[0] <= size else list(x.split(size))
+
+    def _batch_size(self, x: Any) -> int:
+        """Images that one pass can take within the memory budget."""
+        widest = int(self.input_spec.get("widest", 0))
+        steps = 1 if self.method.coding == "sum" else self.method.latency
+        if not widest:
+            return 0
+        return max(1, self.memory_budget // (widest * steps * 4))
+
+    def _check(self, x: Any) -> None:
+        spec = self.input_spec
+        if not isinstance(x, Tensor):
+            if isinstance(x, (tuple, list)) and x and all(isinstance(v, Tensor) for v in x):
+                return
+            raise ConversionError(f"the network takes a tensor [B, ...], got {type(x).__name__}")
+        shape = spec.get("shape")
+        if shape is not None and x.dim() != len(shape) + 1:
+            raise ConversionError(
+                f"wrong input shape {tuple(x.shape)}: this network was converted for [B, {', '.join(map(str, shape))}]"
+            )
+        if shape and x.dim() > 1 and x.shape[1] != shape[0]:
+            raise ConversionError(
+                f"wrong input shape {tuple(x.shape)}: dimension 1 must be {shape[0]}, as in the calibration data"
+            )
+        reference = next(iter(self.buffers()), None)
+        if reference is not None:
+            if x.device != reference.device:
+                raise ConversionError(
+                    f"the input is on {x.device}, the network on {reference.device}: move one with .to(...)"
+                )
+            if x.is_floating_point() != bool(spec.get("floating", True)):
+                raise ConversionError(f"wrong input dtype {x.dtype}: this network was converted for {spec['dtype']}")
+            if x.is_floating_point() and reference.is_floating_point() and x.dtype != reference.dtype:
+                raise ConversionError(
+                    f"wrong input dtype {x.dtype}: the network's weights are {reference.dtype}; convert the input with "
+                    f".to({reference.dtype})"
+                )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> SpikingNetwork:
+        super()._apply(fn, recurse)
+        self.thresholds = {k: fn(v) for k, v in self.thresholds.items()}
+        self.program.moved(fn)
+        return self
+
+    def extra_repr(self) -> str:
+        return f"{self.method}, sites={len(self.neurons)}, framework={self.framework}"
+
+
+def _add(a: Any, b: Any) -> Any:
+    return tree_map(lambda p, q: p + q if isinstance(p, Tensor) else p, a, b)

@@ -1,0 +1,6 @@
+"""Spiking neuron modules for SpikingJelly, over the equations in `snnconv.dynamics`."""
+
+from .registration import register
+from .spikingjelly import ChannelIFNode, ShiftedThresholdIFNode, SignedIFNode, SRPIFNode
+
+__all__ = ["ChannelIFNode", "SRPIFNode", "ShiftedThresholdIFNode", "SignedIFNode", "register"]

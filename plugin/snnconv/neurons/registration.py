@@ -1,0 +1,64 @@
+"""Make this package's classes appear inside SpikingJelly."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One class to add.
+
+    Attributes:
+        module: SpikingJelly module that gets it, as a dotted path.
+        name: its name there.
+        target: where it lives, ``"package.module:object"``; imported only when registered.
+    """
+
+    module: str
+    name: str
+    target: str
+
+
+_NEURON = "spikingjelly.activation_based.neuron"
+_NODES = "snnconv.neurons.spikingjelly"
+
+ENTRIES: list[Entry] = [
+    Entry(_NEURON, "ChannelIFNode", f"{_NODES}:ChannelIFNode"),
+    Entry(_NEURON, "SignedIFNode", f"{_NODES}:SignedIFNode"),
+    Entry(_NEURON, "SRPIFNode", f"{_NODES}:SRPIFNode"),
+    Entry(_NEURON, "ShiftedThresholdIFNode", f"{_NODES}:ShiftedThresholdIFNode"),
+]
+"""What `register` adds."""
+
+
+def register() -> None:
+    """Add the classes of `ENTRIES` to SpikingJelly's own modules; calling it again changes nothing.
+
+    A name that SpikingJelly already uses for something else keeps its meaning, and a warning names it.
+    Objects saved with these classes load without this call.
+
+    Example:
+        >>> register()
+        >>> from spikingjelly.activation_based import neuron
+        >>> neuron.SignedIFNode()
+        SignedIFNode(...)
+    """
+    for entry in ENTRIES:
+        module = importlib.import_module(entry.module)
+        source, _, attribute = entry.target.partition(":")
+        ours = getattr(importlib.import_module(source), attribute)
+        theirs = getattr(module, entry.name, None)
+        if theirs is None:
+            setattr(module, entry.name, ours)
+        elif theirs is not ours:
+            warnings.warn(
+                f"{entry.module} already has its own {entry.name}, which stays: "
+                f"import {attribute} from {source} instead",
+                stacklevel=2,
+            )
+            continue
+        names = getattr(module, "__all__", None)
+        if isinstance(names, list) and entry.name not in names:
+            names.append(entry.name)

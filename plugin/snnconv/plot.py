@@ -1,0 +1,141 @@
+"""Plots of accuracy, per-layer error and energy. Needs matplotlib: ``pip install "snnconv-plugin[plot]"``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["accuracy", "energy", "layer_error"]
+
+
+def accuracy(
+    curves: Mapping[str, Mapping[int, float]],
+    ann: float | None = None,
+    dashed: Collection[str] = (),
+    axes: Axes | None = None,
+) -> Axes:
+    """Accuracy against time steps, one line a method, and the ANN's accuracy as a horizontal line.
+
+    Args:
+        curves: label → number of steps → accuracy (percent).
+        ann: accuracy of the source network (percent).
+        dashed: labels drawn dashed, for instance baselines.
+        axes: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: no curve, or a curve without points or with a number of steps below 1.
+
+    Example:
+        >>> ax = accuracy({"signed IF": {4: 80.1, 8: 88.0}}, ann=88.3)
+        >>> ax.get_xlabel()
+        'time steps T'
+    """
+    if not curves:
+        raise ValueError("no curve to plot")
+    for label, points in curves.items():
+        if not points or min(points) < 1:
+            raise ValueError(f"curve {label!r} needs points at 1 time step or more")
+    axes = _axes(axes)
+    colours = _colours(len(curves))
+    for i, (label, points) in enumerate(curves.items()):
+        steps = sorted(points)
+        axes.plot(
+            steps,
+            [points[t] for t in steps],
+            label=label,
+            color=colours[i],
+            marker="os^Dv<>P"[i % 8],
+            markersize=4.5,
+            linewidth=1.6,
+            linestyle="--" if label in dashed else "-",
+        )
+    if ann is not None:
+        axes.axhline(ann, color="black", linewidth=1, linestyle=":", label=f"ANN {ann:.1f} %")
+    every = sorted({t for points in curves.values() for t in points})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(every, labels=[str(t) for t in every])
+    axes.minorticks_off()
+    axes.set_xlabel("time steps T")
+    axes.set_ylabel("top-1 accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="best")
+    return axes
+
+
+def layer_error(errors: Mapping[str, float], axes: Axes | None = None) -> Axes:
+    """Relative error of every layer, in the network's order; the largest one is marked.
+
+    Args:
+        errors: layer name → relative error of the SNN's activation (0 is exact).
+        axes: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: no layer.
+
+    Example:
+        >>> ax = layer_error({"relu1": 0.02, "relu2": 0.05})
+        >>> len(ax.patches)
+        2
+    """
+    if not errors:
+        raise ValueError("no layer to plot")
+    axes = _axes(axes)
+    names = list(errors)
+    worst = max(names, key=lambda name: errors[name])
+    axes.bar(
+        range(len(names)),
+        [errors[name] for name in names],
+        color=["tab:red" if name == worst else "tab:blue" for name in names],
+    )
+    axes.set_xticks(range(len(names)), labels=names, rotation=90, fontsize=7)
+    axes.set_ylabel("relative error, SNN against ANN")
+    axes.set_title(f"largest at {worst}: {errors[worst]:.3g}", fontsize=10)
+    axes.grid(axis="y", alpha=0.3)
+    return axes
+
+
+def energy(ann: float, snn: Mapping[str, float], axes: Axes | None = None) -> Axes:
+    """Energy an inference of the ANN and of each SNN, in microjoules, with its ratio to the ANN's.
+
+    Args:
+        ann: energy of the source network, picojoules.
+        snn: label → energy, picojoules.
+        axes: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: ``ann`` is not above zero.
+
+    Example:
+        >>> ax = energy(4.6e6, {"T=8": 1.2e6})
+        >>> [t.get_text() for t in ax.texts]
+        ['1.00', '0.26']
+    """
+    if not ann > 0:
+        raise ValueError(f"the ANN's energy must be above zero, got {ann}")
+    axes = _axes(axes)
+    names = ["ANN", *snn]
+    values = [ann, *snn.values()]
+    bars = axes.bar(names, [value * 1e-6 for value in values], color=["0.6", *["tab:blue"] * len(snn)])
+    axes.bar_label(bars, labels=[f"{value / ann:.2f}" for value in values], fontsize=8)
+    axes.set_ylabel("energy an inference (µJ)")
+    axes.tick_params(axis="x", rotation=30)
+    return axes
+
+
+def _axes(axes: Axes | None) -> Axes:
+    if axes is not None:
+        return axes
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('plots need matplotlib: pip install "snnconv-plugin[plot]"') from error
+    return Figure(layout="constrained").subplots()
+
+
+def _colours(count: int) -> list[tuple[float, ...]]:
+    from matplotlib import colormaps
+
+    return [tuple(colormaps["tab10" if count <= 10 else "tab20"](i % 20)) for i in range(count)]

@@ -1,0 +1,1 @@
+"""Running a converted network: the executor, readouts, early exit."""

@@ -1,0 +1,85 @@
+"""What a converted network runs: a traced graph, or a module tree whose activations are intercepted."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from snnconv.graph.fold import shift_bias
+from snnconv.graph.source import Site, SourceGraph
+from snnconv.graph.store import Store
+from snnconv.runtime.executor import Executor, NeuronFn, RunState
+
+__all__ = ["GraphProgram", "Program"]
+
+
+class Program(ABC):
+    """A network with open places for neurons.
+
+    Attributes:
+        sites: those places, by name, in execution order.
+        notes: sentences for the conversion report.
+    """
+
+    sites: dict[str, Site]
+    notes: list[str]
+
+    @abstractmethod
+    def static(self, x: Any, neuron: NeuronFn) -> Any:
+        """One pass without time; ``neuron`` maps ``[B, ...]`` to ``[B, ...]``."""
+
+    @abstractmethod
+    def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
+        """``timesteps`` steps; ``neuron`` maps ``[T, B, ...]`` to ``[T, B, ...]``, outputs are ``[T, B, ...]``."""
+
+    @abstractmethod
+    def store(self) -> nn.Module:
+        """Weights, as a module that moves with the network."""
+
+    @abstractmethod
+    def shift(self, site: str, current: Tensor) -> None:
+        """Add a constant current (one value per channel) to a site's input for good."""
+
+    def moved(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Called after the network's tensors were moved."""
+
+
+class GraphProgram(Program):
+    """Program of a traced network."""
+
+    def __init__(self, source: SourceGraph, coding: str = "rate", max_pool: str = "accumulated") -> None:
+        self.source = source
+        self.sites = source.sites
+        self.notes = source.notes
+        self.coding = coding
+        self.max_pool = max_pool
+        if not isinstance(source.tensors, Store):
+            source.tensors = Store(source.tensors)  # type: ignore[assignment]
+        self._opaque = Store({k: m for k, m in source.modules.items()})
+        self.executor = Executor(source, _unset, coding, max_pool)
+
+    def static(self, x: Any, neuron: NeuronFn) -> Any:
+        self.executor.neuron = neuron
+        return self.executor(x)
+
+    def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
+        self.executor.neuron = neuron
+        return self.executor.steps(x, timesteps, state)
+
+    def shift(self, site: str, current: Tensor) -> None:
+        node = next(n for n in self.source.site_nodes() if n.kwargs["site"] == site)
+        shift_bias(self.source, node, current, self.sites[site].axis)
+        self.executor = Executor(self.source, _unset, self.coding, self.max_pool)
+
+    def store(self) -> nn.Module:
+        holder = nn.Module()
+        holder.tensors = self.source.tensors  # type: ignore[assignment]
+        holder.modules_ = self._opaque
+        return holder
+
+
+def _unset(site: str, x: Tensor) -> Tensor:
+    raise RuntimeError("no neuron function was set")

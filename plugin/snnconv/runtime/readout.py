@@ -1,0 +1,67 @@
+"""Readouts: from the outputs of each step to the network's answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
+
+__all__ = ["Readout", "delay_steps", "join_batches"]
+
+MIN_WINDOW = 4
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Mean over the steps after ``delay`` (rate coding), or the sum over all steps (sum coding).
+
+    >>> Readout("rate", 4, delay=2).final(torch.tensor([[9.0], [9.0], [1.0], [2.0]]))
+    tensor([1.5000])
+    """
+
+    coding: str
+    timesteps: int
+    delay: int = 0
+
+    def final(self, seq: Any) -> Any:
+        """Readout of outputs ``[T, B, ...]``."""
+        if self.coding == "sum":
+            return tree_map_only(Tensor, lambda v: v.sum(0), seq)
+        return tree_map_only(Tensor, lambda v: v[self.delay :].mean(0), seq)
+
+    def curve(self, seq: Tensor) -> Tensor:
+        """Readout after each step ``[T, B, ...]``; up to the delay, that step's output alone."""
+        if self.coding == "sum":
+            return seq.cumsum(0)
+        late = seq[self.delay :]
+        steps = torch.arange(1, late.shape[0] + 1, device=seq.device).reshape(-1, *[1] * (seq.dim() - 1))
+        return torch.cat([seq[: self.delay], late.cumsum(0) / steps])
+
+
+def delay_steps(delay: int | str | None, estimate: float, timesteps: int) -> int:
+    """Steps to leave out: D, but at least the last four steps are read (arXiv 2409.03368).
+
+    >>> delay_steps("auto", 5.2, 64), delay_steps("auto", 5.2, 8), delay_steps(None, 5.2, 8)
+    (6, 4, 0)
+    """
+    if delay is None:
+        return 0
+    wanted = -int(-estimate // 1) if delay == "auto" else int(delay)
+    if delay == "auto" and timesteps < wanted + MIN_WINDOW:
+        return max(0, timesteps - MIN_WINDOW)
+    return wanted
+
+
+def join_batches(parts: list[Any]) -> Any:
+    """Concatenate readouts of consecutive parts of a batch, whatever their structure."""
+    if len(parts) == 1:
+        return parts[0]
+    flat = [tree_flatten(p) for p in parts]
+    leaves = [
+        torch.cat(column) if isinstance(column[0], Tensor) else column[0]
+        for column in zip(*(leaves for leaves, _ in flat), strict=True)
+    ]
+    return tree_unflatten(leaves, flat[0][1])

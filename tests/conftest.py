@@ -1,0 +1,37 @@
+"""Fixtures shared by the tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder ``SNNCONV_DATA`` names; the test is skipped where there is none."""
+    value = os.environ.get("SNNCONV_DATA")
+    if not value:
+        pytest.skip("SNNCONV_DATA is not set: it names the folder with CIFAR-10 and the ResNet-20 weights")
+    folder = Path(value)
+    if not folder.is_dir():
+        pytest.fail(f"SNNCONV_DATA names {folder}, which is not a folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def resnet20(data_folder: Path) -> torch.nn.Module:
+    """The trained CIFAR-10 ResNet-20; tests must not change it."""
+    from benchmarks.models import resnet20_cifar10
+
+    path = data_folder / "resnet20_cifar10.safetensors"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not in SNNCONV_DATA")
+    return resnet20_cifar10(path)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,247 @@
+"""Every backend of `scan` gives the reference functions' spikes bit for bit, in the input's memory format."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import importlib.util
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from snnconv import dynamics as dyn
+from snnconv.dynamics import kernels
+from snnconv.dynamics.kernels import dispatch
+from torch import Tensor
+
+HAS_NUMBA = importlib.util.find_spec("numba") is not None
+BACKENDS = ["eager", pytest.param("numba", marks=pytest.mark.skipif(not HAS_NUMBA, reason="needs numba"))]
+FLOATS = [torch.float32, torch.bfloat16]
+PRE = 2
+
+
+def reference(
+    neuron: str, x_seq: Tensor, theta: float | Tensor, scaled: bool, timesteps: int | None = None
+) -> Tensor:
+    if neuron == "shifted_threshold":
+        spikes, _ = dyn.shifted_threshold_multistep(x_seq, theta, timesteps)
+        if not scaled:
+            return spikes
+        weight = theta.to(spikes.dtype) if isinstance(theta, Tensor) else theta
+        return torch.stack(
+            [s * (weight * 2.0**k) for k, s in zip(range(len(spikes))[::-1], spikes, strict=True)]
+        )
+    if neuron == "if":
+        spikes, _ = dyn.if_multistep(x_seq, theta)
+    elif neuron == "signed_if":
+        spikes, _ = dyn.signed_if_multistep(x_seq, theta)
+    else:
+        spikes, _ = dyn.srp_multistep(x_seq, theta, PRE)
+    return spikes * (theta.to(spikes.dtype) if isinstance(theta, Tensor) else theta) if scaled else spikes
+
+
+def run(neuron: str, x_seq: Tensor, theta: float | Tensor, **kwargs) -> Tensor:
+    return dyn.scan(neuron, x_seq, theta, pre_timesteps=PRE if neuron == "srp" else None, **kwargs)
+
+
+def arrange(x_seq: Tensor, layout: str) -> Tensor:
+    """Return the same values in another memory layout."""
+    if layout == "channels_last" and x_seq.ndim == 5:
+        folded = x_seq.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return folded.unflatten(0, x_seq.shape[:2])
+    if layout == "transposed":
+        return x_seq.transpose(0, 1).contiguous().transpose(0, 1)
+    if layout == "strided":
+        return torch.stack([x_seq, x_seq], dim=-1)[..., 0]
+    if layout == "constant":
+        return x_seq[:1].expand(x_seq.shape)
+    if layout == "constant strided":
+        return torch.stack([x_seq[:1], x_seq[:1]], dim=-1)[..., 0].expand(x_seq.shape)
+    return x_seq
+
+
+LAYOUTS = ["contiguous", "channels_last", "transposed", "strided", "constant", "constant strided"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("neuron", dyn.NEURONS)
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    timesteps=st.integers(PRE + 1, 7),
+    shape=st.one_of(
+        st.tuples(st.integers(1, 5), st.integers(1, 3000)),
+        st.tuples(st.integers(1, 3), st.integers(1, 33), st.integers(1, 11), st.integers(1, 9)),
+    ),
+    layout=st.sampled_from(LAYOUTS),
+    per_channel=st.booleans(),
+    scaled=st.booleans(),
+    ties=st.booleans(),
+    dtype=st.sampled_from(FLOATS),
+)
+def test_spikes_are_the_reference_functions(
+    backend, neuron, seed, timesteps, shape, layout, per_channel, scaled, ties, dtype
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x_seq = torch.randn(timesteps, *shape, generator=generator)
+    theta = torch.rand(shape[1], generator=generator) + 0.1 if per_channel else 0.3
+    if ties:  # coarse values, so that potentials often equal a threshold or a zero residual
+        x_seq = (x_seq * 4).round() / 8
+        theta = (theta * 4).ceil() / 4 if isinstance(theta, Tensor) else 0.25
+    x_seq = arrange(x_seq.to(dtype), layout)
+    spikes = run(neuron, x_seq, theta, backend=backend, scaled=scaled)
+    expected = reference(neuron, x_seq, dyn.per_channel(theta, len(shape), 1), scaled)
+    assert spikes.dtype == expected.dtype
+    assert torch.equal(spikes, expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("eps", [0.0, 0.125, 0.25])
+def test_a_potential_at_the_edge_of_the_dead_zone_is_inside_it(backend: str, eps: float) -> None:
+    x_seq = torch.randint(-6, 7, (8, 4, 200)) / 8
+    signed, _ = dyn.signed_if_multistep(x_seq, 1.0, eps=eps)
+    assert torch.equal(dyn.scan("signed_if", x_seq, 1.0, eps=eps, backend=backend), signed)
+    srp, _ = dyn.srp_multistep(x_seq, 1.0, PRE, eps=eps)
+    assert torch.equal(dyn.scan("srp", x_seq, 1.0, eps=eps, pre_timesteps=PRE, backend=backend), srp)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("neuron", dyn.NEURONS)
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -2])
+def test_channels_may_lie_on_any_axis(backend: str, neuron: str, axis: int) -> None:
+    shape = (3, 5, 4, 7)
+    x_seq = torch.randn(6, *shape)
+    theta = torch.rand(shape[axis]) + 0.1
+    expected = reference(neuron, x_seq, dyn.per_channel(theta, 4, axis), True)
+    assert torch.equal(run(neuron, x_seq, theta, backend=backend, channel_axis=axis), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("neuron", dyn.NEURONS)
+@pytest.mark.parametrize("constant", [False, True])
+def test_channels_last_stays_channels_last(backend: str, neuron: str, constant: bool) -> None:
+    x_seq = arrange(torch.randn(4, 2, 8, 5, 3), "channels_last")
+    x_seq = x_seq[:1].expand(x_seq.shape) if constant else x_seq
+    spikes = run(neuron, x_seq, 0.5, backend=backend)
+    assert spikes.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    assert run(neuron, x_seq.contiguous(), 0.5, backend=backend).is_contiguous()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("neuron", dyn.NEURONS)
+@pytest.mark.parametrize("out_dtype", FLOATS)
+def test_output_dtype_and_buffer_are_the_callers(backend: str, neuron: str, out_dtype: torch.dtype) -> None:
+    x_seq = torch.randn(5, 2, 6, 3)
+    theta = torch.rand(6) + 0.2
+    expected = reference(neuron, x_seq, dyn.per_channel(theta, 3, 1), False)
+    spikes = run(neuron, x_seq, theta, backend=backend, scaled=False, dtype=out_dtype)
+    assert spikes.dtype == out_dtype
+    assert torch.equal(spikes, expected.to(out_dtype))
+    for out in (
+        torch.empty(5, 2, 6, 3, dtype=out_dtype),
+        torch.empty(2, 5, 3, 6, dtype=out_dtype).permute(1, 0, 3, 2),
+    ):
+        assert run(neuron, x_seq, theta, backend=backend, scaled=False, out=out) is out
+        assert torch.equal(out, expected.to(out_dtype))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_shifted_threshold_has_its_own_number_of_output_steps(backend: str) -> None:
+    x_seq = torch.randn(1, 4, 30)
+    spikes = dyn.scan("shifted_threshold", x_seq, 0.1, timesteps=4, backend=backend)
+    assert torch.equal(spikes, reference("shifted_threshold", x_seq, 0.1, True, 4))
+    assert spikes.shape == (4, 4, 30)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("neuron", ["if", "signed_if", "shifted_threshold"])
+def test_one_step_and_an_empty_batch(backend: str, neuron: str) -> None:
+    x_seq = torch.randn(1, 2, 3)
+    assert torch.equal(run(neuron, x_seq, 0.5, backend=backend), reference(neuron, x_seq, 0.5, True))
+    assert run(neuron, torch.randn(4, 0, 3), 0.5, backend=backend).shape == (4, 0, 3)
+
+
+@pytest.mark.parametrize("neuron", dyn.NEURONS)
+def test_float64_and_full_size_thresholds_run_eagerly(neuron: str) -> None:
+    x_seq = torch.randn(5, 3, 4, dtype=torch.float64)
+    theta = torch.rand(3, 4, dtype=torch.float64) + 0.1
+    assert torch.equal(run(neuron, x_seq, theta), reference(neuron, x_seq, theta, True))
+    with pytest.raises(ValueError, match="does not run this input"):
+        run(neuron, x_seq, theta, backend="numba")
+
+
+@pytest.mark.skipif(not HAS_NUMBA, reason="needs numba")
+@pytest.mark.parametrize("neuron", dyn.NEURONS)
+def test_large_inputs_use_several_threads_and_several_callers(neuron: str) -> None:
+    x_seq = torch.randn(8, 5, 17, 31, 29)
+    assert x_seq.numel() > 3 * dispatch.MIN_NUMEL_PER_THREAD
+    theta = torch.rand(17) + 0.2
+    expected = reference(neuron, x_seq, dyn.per_channel(theta, 4, 1), True)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            assert torch.equal(run(neuron, x_seq, theta, backend="numba"), expected)
+    finally:
+        torch.set_num_threads(threads)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        results = pool.map(lambda _: run(neuron, x_seq, theta, backend="numba"), range(6))
+        assert all(torch.equal(spikes, expected) for spikes in results)
+
+
+@pytest.mark.skipif(not HAS_NUMBA, reason="needs numba")
+def test_auto_takes_numba_only_for_large_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    monkeypatch.setattr(dispatch, "_run_numba", lambda *args: ran.append("numba"))
+    monkeypatch.setattr(dispatch, "_run_eager", lambda *args: ran.append("eager"))
+    dyn.scan("if", torch.zeros(2, dispatch.NUMBA_MIN_NUMEL), 1.0)
+    dyn.scan("if", torch.zeros(2, 1), 1.0)
+    dyn.scan("if", torch.zeros(2, dispatch.NUMBA_MIN_NUMEL, dtype=torch.float16), 1.0)
+    assert ran == ["numba", "eager", "eager"]
+
+
+def test_asking_for_numba_without_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "snnconv.dynamics.kernels.numba_cpu", raising=False)
+    monkeypatch.delattr(kernels, "numba_cpu", raising=False)
+    with pytest.raises(ModuleNotFoundError, match="pip install numba"):
+        dyn.scan("if", torch.zeros(2, 3), 1.0, backend="numba")
+
+
+def test_a_constant_input_is_not_copied() -> None:
+    from snnconv.dynamics.kernels.layout import dense_steps, flat
+
+    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    x_seq = x.expand(16, 2, 3, 4, 4)
+    assert dense_steps(x_seq).data_ptr() == x.data_ptr()
+    assert flat(x_seq).numel() == x.numel()
+
+
+def test_the_result_carries_no_gradient() -> None:
+    x_seq = torch.randn(3, 2, 2, requires_grad=True)
+    assert not dyn.scan("if", x_seq, torch.ones(2, requires_grad=True)).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: dyn.scan("lif", x, 1.0), "unknown neuron 'lif'"),
+        (lambda x: dyn.scan("if", x, 1.0, backend="cuda"), "unknown backend 'cuda'"),
+        (lambda x: dyn.scan("srp", x, 1.0), "needs pre_timesteps"),
+        (lambda x: dyn.scan("srp", x, 1.0, pre_timesteps=4), "leave steps for the second phase"),
+        (lambda x: dyn.scan("if", x, 1.0, pre_timesteps=1), "for neuron 'srp' only"),
+        (lambda x: dyn.scan("if", x[:0], 1.0), "needs a time axis"),
+        (lambda x: dyn.scan("if", x.long(), 1.0), "floating point"),
+        (lambda x: dyn.scan("if", x, torch.ones(5)), "5 values but axis 1 has 3 channels"),
+        (lambda x: dyn.scan("if", x, torch.ones(3), channel_axis=2), "channel axis 2 is outside"),
+        (lambda x: dyn.scan("if", x, torch.ones(3, 2)), "does not broadcast"),
+        (lambda x: dyn.scan("if", x, 1.0, out=x[:1]), "out has shape"),
+        (lambda x: dyn.scan("if", x, 1.0, out=x.clone(), dtype=torch.bfloat16), "pass one of the two"),
+        (lambda x: dyn.scan("signed_if", x, 1.0, eps=-1.0), "eps is -1.0"),
+        (lambda x: dyn.scan("shifted_threshold", x, 1.0, timesteps=0), "timesteps is 0"),
+    ],
+)
+def test_calls_that_make_no_sense_are_refused(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(torch.randn(4, 2, 3))
