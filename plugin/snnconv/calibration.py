@@ -69,7 +69,9 @@ def input_batches(
             raise ConversionError(f"{name} must be a batch [N, ...], got shape {tuple(data.shape)}")
         data = list(data.split(batch_size)) if len(data) else []
     if not isinstance(data, Iterable):
-        raise ConversionError(f"{name} must be a tensor, a list of tensors or a loader, got {type(data).__name__}")
+        raise ConversionError(
+            f"{name} must be a tensor, a list of tensors or a loader, got {type(data).__name__}"
+        )
     found: list[Tensor] = []
     count = 0
     for index, batch in enumerate(data):

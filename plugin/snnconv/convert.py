@@ -31,7 +31,8 @@ FRAMEWORKS = ("spikingjelly",)
 CALIBRATION_LIMIT = 1024
 ERROR_SAMPLES = 32
 CORRECTION_BYTES = 256 * 2**20
-CORRECTION_SAMPLES = 256
+CORRECTION_SAMPLES = (64, 256)
+CORRECTION_WORK = 4096  # samples times steps
 
 
 def convert(
@@ -92,7 +93,7 @@ def convert(
             from snnconv.graph.reconstruct import reconstruct
 
             with _timed(report, "reconstruction"):
-                thresholds = reconstruct(ann, snn, method, thresholds, batches, tell)
+                thresholds = reconstruct(ann, snn, thresholds, method.levels, batches, tell)
         if method.correction != "none" and batches:
             with _timed(report, "bias correction"):
                 _correct(ann, snn, method, thresholds, batches, framework, spec, tell)
@@ -144,7 +145,9 @@ def _programs(
         ann = GraphProgram(source)
         return source, ann, GraphProgram(source.copy(), method.coding, method.max_pool)
     if not batches:
-        raise ConversionError(f"{differs}, so that activations are found by running it: give calibration data")
+        raise ConversionError(
+            f"{differs}, so that activations are found by running it: give calibration data"
+        )
     report.path = "module tree"
     report.notes.append(f"converted call by call because {differs}")
     example = batches[0][:2]
@@ -160,7 +163,9 @@ def _differs(model: nn.Module, source: SourceGraph, batches: Sequence[Tensor]) -
     try:
         expected = model.eval()(x)
     except Exception as error:  # the user's network on the user's data: say which, keep the cause
-        raise ConversionError(f"the network fails on calibration data of shape {tuple(x.shape)}: {error}") from error
+        raise ConversionError(
+            f"the network fails on calibration data of shape {tuple(x.shape)}: {error}"
+        ) from error
     finally:
         for module, was in training.items():
             module.training = was
@@ -207,7 +212,9 @@ def _list_analog(source: SourceGraph | None, snn: Program, report: ConversionRep
         report.analog = [AnalogSite(path, name, reason) for path, name in snn.analog.items()]
     inside = [a for a in report.analog if a.activation]
     if strict and inside:
-        names = ", ".join(f"{a.name} ({a.operator})" for a in inside[:8]) + (" ..." if len(inside) > 8 else "")
+        names = ", ".join(f"{a.name} ({a.operator})" for a in inside[:8]) + (
+            " ..." if len(inside) > 8 else ""
+        )
         raise ConversionError(f"strict=True, and these activations have no spiking equivalent: {names}")
 
 
@@ -258,12 +265,16 @@ def _thresholds(
         return thresholds, means
     if method.thresholds == "ltb":
         options = {k: getattr(method, k) for k in ("k", "max_batches", "tolerance") if hasattr(method, k)}
-        thresholds, used = calibrate.balanced_thresholds(ann, batches, method.per_channel, progress=tell, **options)
+        thresholds, used = calibrate.balanced_thresholds(
+            ann, batches, method.per_channel, progress=tell, **options
+        )
         report.notes.append(f"threshold balancing used {used} batches")
     elif method.thresholds == "max":
         thresholds = {name: calibrate.max_threshold(h) for name, h in histograms.items()}
     elif method.percent is not None:
-        thresholds = {name: calibrate.percentile_threshold(h, method.percent) for name, h in histograms.items()}
+        thresholds = {
+            name: calibrate.percentile_threshold(h, method.percent) for name, h in histograms.items()
+        }
     else:
         caps = {name: site.cap for name, site in ann.sites.items()}
         thresholds = {}
@@ -275,7 +286,9 @@ def _thresholds(
 
 def _delay_estimate(thresholds: dict[str, Tensor], means: dict[str, float]) -> float:
     """Σ_l mean_c(θ_c − v₀) / max_c(mean activation), with v₀ = θ/2 (arXiv 2409.03368)."""
-    return sum(float(theta.mean()) / 2 / means[name] for name, theta in thresholds.items() if means.get(name, 0) > 0)
+    return sum(
+        float(theta.mean()) / 2 / means[name] for name, theta in thresholds.items() if means.get(name, 0) > 0
+    )
 
 
 def _correct(
@@ -290,8 +303,10 @@ def _correct(
 ) -> None:
     network = SpikingNetwork(snn, method, thresholds, framework, None, 0, spec)
     steps = 1 if method.coding == "sum" else method.latency
-    size = max(4, min(CORRECTION_SAMPLES, CORRECTION_BYTES // max(1, 4 * steps * int(spec["widest"]))))
-    data = torch.cat(list(batches))[:CORRECTION_SAMPLES] if len({b.shape[1:] for b in batches}) == 1 else batches[0]
+    least, most = CORRECTION_SAMPLES
+    wanted = min(most, max(least, CORRECTION_WORK // method.latency))
+    size = max(4, min(wanted, CORRECTION_BYTES // max(1, 4 * steps * int(spec["widest"]))))
+    data = torch.cat(list(batches))[:wanted] if len({b.shape[1:] for b in batches}) == 1 else batches[0]
     parts = list(data.split(size))
     currents = bias_currents(
         ann, snn, method, parts, network.fire_all, lambda site: network.neurons[site].reset(), tell
@@ -302,9 +317,10 @@ def _correct(
 
 def _describe(network: SpikingNetwork, ann: Program, batches: Sequence[Tensor]) -> None:
     """List the sites in the report, with their errors on a few calibration inputs."""
-    from snnconv.runtime.errors import site_errors
+    from snnconv.metrics.layers import compare_programs
 
-    errors = site_errors(ann, network, [batches[0][:ERROR_SAMPLES]]) if batches else {}
+    parts = network._parts(batches[0][:ERROR_SAMPLES]) if batches else []
+    errors = {row.name: row.error for row in compare_programs(ann, network, parts).rows} if parts else {}
     assert network.report is not None
     for name in network.program.sites:
         theta = network.thresholds[name]

@@ -176,21 +176,37 @@ class SpikingNetwork(nn.Module):
                 total = step if total is None else _add(total, step)
                 yield t, total
             return
-        self.reset()
+        states = self._fresh_states()
         state = RunState()
-        with torch.no_grad():
-            for _ in range(method.pre_timesteps_):
-                self.program.steps(x, 1, self.fire, state)
-            state.restart()
-            for t in range(1, method.timesteps + 1):
+        for t in range(1 - method.pre_timesteps_, method.timesteps + 1):
+            if t == 1:
+                state.restart()
+            with torch.no_grad():  # not across the yield: the caller's own gradients go on
+                self._restore(states)
                 step = self.program.steps(x, 1, self.fire, state)
-                step = tree_map_only(Tensor, lambda v: v[0], step)
-                if t <= self.delay or total is None:
-                    total, first = step, t
-                else:
-                    total = _add(total, step)
-                yield t, tree_map_only(Tensor, lambda v, n=t - first + 1: v / n, total)
+                states = self._remember()
+            if t < 1:
+                continue
+            step = tree_map_only(Tensor, lambda v: v[0], step)
+            if t <= self.delay + 1:  # the mean begins behind the delay; before that, the step alone
+                total, first = step, t
+            else:
+                total = _add(total, step)
+            yield t, tree_map_only(Tensor, lambda v, n=t - first + 1: v / n, total)
+
+    def _fresh_states(self) -> dict[str, Any]:
         self.reset()
+        return self._remember()
+
+    def _remember(self) -> dict[str, Any]:
+        """Take every neuron's state out of it, so that calls and streams do not disturb each other."""
+        states = {name: dict(self.neurons[name]._memories) for name in self.neurons}
+        self.reset()
+        return states
+
+    def _restore(self, states: dict[str, Any]) -> None:
+        for name, memories in states.items():
+            self.neurons[name]._memories.update(memories)
 
     # ------------------------------------------------------------------ input
 
@@ -233,7 +249,9 @@ class SpikingNetwork(nn.Module):
                     f"the input is on {x.device}, the network on {reference.device}: move one with .to(...)"
                 )
             if x.is_floating_point() != bool(spec.get("floating", True)):
-                raise ConversionError(f"wrong input dtype {x.dtype}: this network was converted for {spec['dtype']}")
+                raise ConversionError(
+                    f"wrong input dtype {x.dtype}: this network was converted for {spec['dtype']}"
+                )
             if x.is_floating_point() and reference.is_floating_point() and x.dtype != reference.dtype:
                 raise ConversionError(
                     f"wrong input dtype {x.dtype}: the network's weights are {reference.dtype}; convert the input with "

@@ -31,6 +31,16 @@ class _Quantise(torch.autograd.Function):
         return grad * inside, grad_clip, None, None
 
 
+def straight_through(z: Tensor, clip: Tensor, levels: int, grad_scale: float = 1.0) -> Tensor:
+    """clip(⌊zL/α + 1/2⌋, 0, L)·α/L with a straight-through gradient for z and LSQ's, scaled, for the clip α.
+
+    >>> straight_through(torch.tensor([0.3]), torch.tensor(1.0), 2)
+    tensor([0.5000])
+    """
+    out: Tensor = _Quantise.apply(z, clip, levels, grad_scale)
+    return out
+
+
 class QuantReLU(TrainedActivation):
     r"""Quantised ReLU with ``levels`` levels above zero and a learned clip (QCFS, Fast-SNN, shifted-threshold).
 
@@ -72,7 +82,7 @@ class QuantReLU(TrainedActivation):
     def forward(self, z: Tensor) -> Tensor:
         clip = self.clip.abs().clamp(min=1e-6).to(z.dtype)
         scale = (self.clip.numel() / max(z.numel(), 1) / self.levels) ** 0.5
-        return _Quantise.apply(z, broadcast(clip, z.dim(), self.axis), self.levels, scale)
+        return straight_through(z, broadcast(clip, z.dim(), self.axis), self.levels, scale)
 
     def site(self, name: str) -> Site:
         clip = self.clip.detach().abs().clamp(min=1e-6).clone()

@@ -77,7 +77,9 @@ def histograms(
         scale = (BINS / entry.peak.clamp(min=1e-12))[:, None]
         index = (rows * scale).ceil_().clamp_(0, BINS).long()  # bin 0 collects the zeros
         index += torch.arange(channels, device=rows.device)[:, None] * (BINS + 1)
-        histogram = torch.bincount(index.flatten(), minlength=channels * (BINS + 1)).reshape(channels, BINS + 1)
+        histogram = torch.bincount(index.flatten(), minlength=channels * (BINS + 1)).reshape(
+            channels, BINS + 1
+        )
         entry.counts += histogram[:, 1:]
         entry.total += rows.shape[1]
         return y
@@ -176,7 +178,7 @@ def balanced_thresholds(
         old = theta.get(site, torch.zeros(rows.shape[0], dtype=rows.dtype, device=rows.device))
         new = old + 2 * k * (rows - old[:, None]).clamp_(min=0).mean(1)
         theta[site] = new
-        change[site] = float(((new - old).sum() / new.sum().clamp(min=1e-12)))
+        change[site] = float((new - old).sum() / new.sum().clamp(min=1e-12))
         return torch.minimum(y, broadcast(new, y.dim(), axis))
 
     used = 0

@@ -23,12 +23,14 @@ def lower_batch_norm(source: SourceGraph) -> None:
         mean, variance = module.running_mean, module.running_var
         if mean is None or variance is None:
             raise ConversionError(
-                f"{node.target}: a BatchNorm without running statistics normalises by the batch at hand and cannot "
-                "be folded; set track_running_stats=True and run it over training data first"
+                f"{node.target}: a BatchNorm without running statistics normalises by the batch at hand and "
+                "cannot be folded; set track_running_stats=True and run it over training data first"
             )
         tensors = {"running_mean": mean, "running_var": variance}
         tensors |= {k: v for k, v in (("weight", module.weight), ("bias", module.bias)) if v is not None}
-        nodes = {k: source.new_tensor(f"{node.target}.{k}", v.detach().clone(), node) for k, v in tensors.items()}
+        nodes = {
+            k: source.new_tensor(f"{node.target}.{k}", v.detach().clone(), node) for k, v in tensors.items()
+        }
         with source.graph.inserting_before(node):
             call = source.graph.call_function(
                 F.batch_norm, (node.args[0], nodes["running_mean"], nodes["running_var"], nodes.get("weight"),
@@ -44,7 +46,7 @@ def lower_batch_norm(source: SourceGraph) -> None:
 def _bn_arguments(node: fx.Node) -> dict[str, object]:
     names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     values = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    return {"weight": None, "bias": None, "training": False, "eps": 1e-5} | values
+    return {"weight": None, "bias": None, "training": False, "eps": 1e-5, **values}
 
 
 def _scale_shift(source: SourceGraph, node: fx.Node) -> tuple[Tensor, Tensor] | None:
@@ -56,7 +58,9 @@ def _scale_shift(source: SourceGraph, node: fx.Node) -> tuple[Tensor, Tensor] | 
         return source.tensors[str(value.target)].double() if isinstance(value, fx.Node) else None
 
     if arguments["training"] is True:
-        raise ConversionError(f"{node.meta.get('path') or node.name}: BatchNorm runs in training mode inside forward")
+        raise ConversionError(
+            f"{node.meta.get('path') or node.name}: BatchNorm runs in training mode inside forward"
+        )
     mean, variance = tensor("running_mean"), tensor("running_var")
     if mean is None or variance is None:
         return None
@@ -78,7 +82,7 @@ def synapse_arguments(node: fx.Node) -> tuple[fx.Node | None, fx.Node | None]:
 
 
 def _set_argument(source: SourceGraph, node: fx.Node, position: int, name: str, value: Tensor) -> None:
-    """Give ``node`` a tensor of its own as weight (1) or bias (2), in place where nobody else reads the old one."""
+    """Give ``node`` a tensor of its own as weight (1) or bias (2); in place where no other node reads it."""
     key = ("input", "weight", "bias")[position]
     old = node.kwargs.get(key, node.args[position] if len(node.args) > position else None)
     if isinstance(old, fx.Node):
@@ -101,21 +105,27 @@ def _set_argument(source: SourceGraph, node: fx.Node, position: int, name: str, 
 def _groups(node: fx.Node) -> int:
     """``groups`` of a transposed convolution (the seventh argument)."""
     value = node.kwargs.get("groups", node.args[6] if len(node.args) > 6 else 1)
-    return int(value)  # type: ignore[arg-type,call-overload]
+    return int(value)  # type: ignore[arg-type]
 
 
 def fold_batch_norm(source: SourceGraph) -> None:
     """Fold every BatchNorm that is the only reader of a convolution or linear layer into that layer.
 
-    W' = W·γ/√(σ²+ε), b' = (b − μ)·γ/√(σ²+ε) + β, computed in double precision. A BatchNorm elsewhere (before a
-    convolution, after a concatenation) stays, as the per-channel affine operator that it is in evaluation mode.
+    W' = W·γ/√(σ²+ε), b' = (b − μ)·γ/√(σ²+ε) + β, computed in double precision. A BatchNorm elsewhere (before
+    a convolution, after a concatenation) stays, as the per-channel affine operator that it is in evaluation
+    mode.
     """
     for node in list(source.graph.nodes):
         if node.op != "call_function" or node.target not in (F.batch_norm, torch.batch_norm):
             continue
         layer = node.args[0] if node.args else node.kwargs["input"]
         folded = _scale_shift(source, node)
-        if folded is None or not isinstance(layer, fx.Node) or layer.target not in SYNAPSES or len(layer.users) != 1:
+        if (
+            folded is None
+            or not isinstance(layer, fx.Node)
+            or layer.target not in SYNAPSES
+            or len(layer.users) != 1
+        ):
             continue
         weight_node, bias_node = synapse_arguments(layer)
         scale, shift = folded
@@ -143,8 +153,8 @@ def fold_batch_norm(source: SourceGraph) -> None:
 def shift_bias(source: SourceGraph, site_node: fx.Node, delta: Tensor, axis: int) -> None:
     """Add a constant current ``delta`` (one value per channel) to the input of a site.
 
-    It goes into the bias of the layer that feeds the site (through a residual add or a max-pooling), or, where there
-    is none, into an ``add`` in front of the site.
+    It goes into the bias of the layer that feeds the site (through a residual add or a max-pooling), or,
+    where there is none, into an ``add`` in front of the site.
     """
     node = site_node.args[0]
     user = site_node
@@ -152,7 +162,9 @@ def shift_bias(source: SourceGraph, site_node: fx.Node, delta: Tensor, axis: int
         if node.target in SYNAPSES and synapse_arguments(node)[0] is not None:
             weight_node, bias_node = synapse_arguments(node)
             assert weight_node is not None
-            if (len(node.args) > 2 and node.args[2] is not None or node.kwargs.get("bias")) and bias_node is None:
+            if (
+                (len(node.args) > 2 and node.args[2] is not None) or node.kwargs.get("bias")
+            ) and bias_node is None:
                 break
             old = source.tensors[str(bias_node.target)] if bias_node is not None else torch.zeros_like(delta)
             if old.shape != delta.shape:

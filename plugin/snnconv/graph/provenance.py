@@ -17,14 +17,17 @@ __all__ = ["analog_sites", "provenance", "reads"]
 
 _SUMS = {
     operator.add, operator.sub, operator.iadd, operator.isub, torch.add, torch.sub, torch.mean, torch.sum,
-    F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d,
-    operator.mul, operator.truediv, torch.mul, torch.div,
+    F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d,
+    F.adaptive_avg_pool3d, operator.mul, operator.truediv, torch.mul, torch.div,
 }  # fmt: skip
 _SUM_METHODS = {"add", "sub", "mean", "sum", "mul", "div"}
 
 
 def provenance(source: SourceGraph, executor: Executor) -> dict[fx.Node, str]:
-    """Origin of every node's value: ``constant``, ``input``, ``spikes``, ``sum of spikes``, ``currents``, ``analog``."""
+    """Origin of every node's value.
+
+    One of ``constant``, ``shape``, ``input``, ``spikes``, ``sum of spikes``, ``currents``, ``analog``.
+    """
     origin: dict[fx.Node, str] = {}
     for node in source.graph.nodes:
         kind = executor.kinds[node]
@@ -33,19 +36,15 @@ def provenance(source: SourceGraph, executor: Executor) -> dict[fx.Node, str]:
             origin[node] = "spikes"
         elif node not in executor.varies:
             origin[node] = "constant"
-        elif kind == "shape":
+        elif kind in ("shape", "size"):
             origin[node] = "shape"
         elif node not in executor.temporal:
             origin[node] = "input"
         elif is_synapse(node) or node.target in (F.batch_norm, torch.batch_norm):
             origin[node] = "currents"
-        elif kind == "nonlinear":
+        elif kind == "nonlinear" or "analog" in inputs:
             origin[node] = "analog"
-        elif "analog" in inputs:
-            origin[node] = "analog"
-        elif "currents" in inputs:
-            origin[node] = "currents"
-        elif kind == "affine" and node.target is not F.pad:
+        elif "currents" in inputs or (kind == "affine" and node.target is not F.pad):
             origin[node] = "currents"
         elif _sums(node) or "sum of spikes" in inputs or "input" in inputs:
             origin[node] = "sum of spikes"
@@ -79,12 +78,12 @@ def reads(source: SourceGraph, executor: Executor) -> dict[str, str]:
             number = 2
             while name in found:
                 name, number = f"{layer_name(node)}:{number}", number + 1
-            found[name] = origin[operand]  # type: ignore[index]
+            found[name] = origin[operand]
     return found
 
 
 def analog_sites(source: SourceGraph, executor: Executor) -> list[AnalogSite]:
-    """Everything that does not spike and lies inside the network: before a layer with weights or behind none."""
+    """Everything that does not spike: inside the network, or an activation at its output."""
     found: list[AnalogSite] = []
     for node in source.graph.nodes:
         if node not in executor.varies or executor.kinds[node] != "nonlinear":

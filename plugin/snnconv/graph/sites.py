@@ -24,18 +24,20 @@ def is_activation_module(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, _ACTIVATION_MODULES)
 
 
-def relu_bounds(target: object, method: bool, args: tuple, kwargs: dict) -> tuple[bool, float | None]:  # type: ignore[type-arg]
+def relu_bounds(target: object, method: bool, args: tuple, kwargs: dict) -> tuple[bool, float | None]:
     """Whether a call is a ReLU, and its upper clip.
 
-    ``relu``, ``relu6``, ``clamp(min=0)``, ``clamp(0, c)``, ``hardtanh(0, c)``, ``maximum(x, 0)`` and their method
-    forms are one.
+    ``relu``, ``relu6``, ``clamp(min=0)``, ``clamp(0, c)``, ``hardtanh(0, c)``, ``threshold(0, 0)`` and their
+    method forms are one.
 
     >>> relu_bounds(torch.clamp, False, (None, 0, 6), {})
     (True, 6.0)
     >>> relu_bounds("clamp", True, (None,), {"min": 0.1})
     (False, None)
     """
-    if (method and target in ("relu", "relu_")) or (not method and target in (torch.relu, F.relu, torch.relu_)):
+    if (method and target in ("relu", "relu_")) or (
+        not method and target in (torch.relu, F.relu, torch.relu_)
+    ):
         return True, None
     if not method and target is F.relu6:
         return True, 6.0
@@ -53,13 +55,15 @@ def relu_bounds(target: object, method: bool, args: tuple, kwargs: dict) -> tupl
             return True, None if high is None else float(high)
         return False, None
     if not method and target is F.threshold:
-        given = [kwargs.get(k, args[i] if len(args) > i else None) for i, k in ((1, "threshold"), (2, "value"))]
+        given = [
+            kwargs.get(k, args[i] if len(args) > i else None) for i, k in ((1, "threshold"), (2, "value"))
+        ]
         return given == [0, 0], None
     return False, None
 
 
 def find_sites(source: SourceGraph) -> None:
-    """Replace every ReLU and every trained activation by an ``activation_site`` node and list it in ``sites``."""
+    """Replace every ReLU and trained activation by an ``activation_site`` node; list it in ``sites``."""
     for node in list(source.graph.nodes):
         trained = source.modules.get(node.target) if node.op == "call_module" else None
         if isinstance(trained, TrainedActivation):
@@ -69,7 +73,10 @@ def find_sites(source: SourceGraph) -> None:
             if not found:
                 continue
             path, kind = node.meta.get("path", ""), node.meta.get("module_type")
-            site = Site(path if is_activation_module(kind) else f"{path}.{op_name(node).strip('._')}".lstrip("."), cap=cap)
+            site = Site(
+                path if is_activation_module(kind) else f"{path}.{op_name(node).strip('._')}".lstrip("."),
+                cap=cap,
+            )
         else:
             continue
         site = site.with_(name=unique_name(site.name, source.sites), axis=_channel_axis(node))
@@ -104,12 +111,16 @@ def _is_max_pool(node: fx.Node) -> bool:
 
 
 def pool_before_neurons(source: SourceGraph) -> None:
-    """Move a max-pooling that alone reads a site in front of it: max(relu(z)) = relu(max(z)), so that it acts on currents.
+    """Move a max-pooling that alone reads a site in front of it, so that it acts on currents.
+
+    max(relu(z)) = relu(max(z)).
 
     A max-pooling that shares its site with other readers, or reads a concatenation, stays where it is.
     """
     for site in source.site_nodes():
-        while len(site.users) == 1 and _is_max_pool(pool := next(iter(site.users))) and pool.args[:1] == (site,):
+        while (
+            len(site.users) == 1 and _is_max_pool(pool := next(iter(site.users))) and pool.args[:1] == (site,)
+        ):
             operand = site.args[0]
             pool.replace_all_uses_with(site)
             pool.args = (operand, *pool.args[1:])

@@ -145,7 +145,6 @@ class SourceGraph:
         return node
 
 
-
 def depends_on(graph: fx.Graph, roots: set[fx.Node]) -> set[fx.Node]:
     """All nodes that depend on any of ``roots`` (which are included)."""
     reached = set(roots)

@@ -56,6 +56,10 @@ class Store(nn.Module):
         """Names, in the order in which they were set."""
         return list(self._order)
 
+    def values(self) -> list[Any]:
+        """Values."""
+        return [self[name] for name in self._order]
+
     def items(self) -> list[tuple[str, Any]]:
         """Names and values."""
         return [(name, self[name]) for name in self._order]

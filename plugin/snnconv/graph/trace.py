@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +27,10 @@ _WHOLE = (
     nn.TransformerDecoderLayer, nn.LocalResponseNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
     nn.SyncBatchNorm, nn.LazyLinear,
 )  # fmt: skip
+
+
+_FACTORIES = ("zeros", "ones", "full", "arange", "linspace")
+_TRACING = threading.RLock()  # tracing changes torch's functions for a moment
 
 
 class TraceFailure(Exception):
@@ -62,11 +69,12 @@ def source_graph(model: nn.Module) -> SourceGraph:
 
 
 def trace_graph(model: nn.Module) -> SourceGraph:
-    """Trace only: operators and weights, in-place operators made explicit, no-ops of evaluation mode removed."""
+    """Trace only: in-place operators are made explicit, no-ops of evaluation mode removed."""
     twin = copy.deepcopy(model).eval()
     tracer = _Tracer()
     try:
-        graph = tracer.trace(twin, concrete_args=_defaults(twin))
+        with _TRACING, _traced_factories():
+            graph = tracer.trace(twin, concrete_args=_defaults(twin))
     except ConversionError:
         raise
     except Exception as error:  # forward is foreign code: whatever it raises means that it does not trace
@@ -74,9 +82,8 @@ def trace_graph(model: nn.Module) -> SourceGraph:
     source = SourceGraph(graph, {})
     for node in graph.nodes:
         stack = node.meta.get("nn_module_stack") or {}
-        node.meta["path"] = next(reversed(stack), "") if stack else ""
-        types = [t for _, t in stack.values()] if stack else []
-        node.meta["module_type"] = types[-1] if types else None
+        # the keys tell calls of a shared module apart ("relu@1"), the values hold its path
+        node.meta["path"], node.meta["module_type"] = list(stack.values())[-1] if stack else ("", None)
     for node in list(graph.nodes):
         if node.op == "get_attr":
             value = _attribute(twin, node.target)
@@ -90,6 +97,32 @@ def trace_graph(model: nn.Module) -> SourceGraph:
     _make_out_of_place(source)
     source.prune()
     return source
+
+
+@contextmanager
+def _traced_factories() -> Iterator[None]:
+    """While tracing, ``torch.zeros(x.shape[0], ...)`` and its like take traced sizes."""
+    originals = {name: getattr(torch, name) for name in _FACTORIES}
+
+    def traced(function: Any) -> Any:
+        def make(*args: Any, **kwargs: Any) -> Any:
+            found: list[fx.Proxy] = []
+            fx.node.map_aggregate(
+                (args, kwargs), lambda v: found.append(v) if isinstance(v, fx.Proxy) else None
+            )
+            if found:
+                return found[0].tracer.create_proxy("call_function", function, args, kwargs)
+            return function(*args, **kwargs)
+
+        return make
+
+    try:
+        for name, function in originals.items():
+            setattr(torch, name, traced(function))
+        yield
+    finally:
+        for name, function in originals.items():
+            setattr(torch, name, function)
 
 
 def _defaults(model: nn.Module) -> dict[str, Any] | None:
@@ -120,7 +153,7 @@ def check_finite(name: str, tensor: Any) -> None:
 
     >>> check_finite("fc.weight", torch.tensor([float("nan")]))
     Traceback (most recent call last):
-    snnconv.graph.source.ConversionError: weight 'fc.weight' has 1 NaN or infinite value: the network is broken ...
+    snnconv.graph.source.ConversionError: weight 'fc.weight' has 1 NaN or infinite value: the ...
     """
     if isinstance(tensor, Tensor) and tensor.is_floating_point():
         bad = int((~torch.isfinite(tensor)).sum())
@@ -138,13 +171,23 @@ def _drop_no_ops(source: SourceGraph) -> None:
         name = getattr(node.target, "__name__", "") if node.op == "call_function" else ""
         if name in ("_assert", "_assert_is_none") and not node.users:
             graph.erase_node(node)
-        elif name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"):
-            training = node.kwargs.get("training", node.args[2] if len(node.args) > 2 else node.target is not F.dropout)
+        elif name in (
+            "dropout",
+            "dropout1d",
+            "dropout2d",
+            "dropout3d",
+            "alpha_dropout",
+            "feature_alpha_dropout",
+        ):
+            training = node.kwargs.get(
+                "training", node.args[2] if len(node.args) > 2 else node.target is not F.dropout
+            )
             if not training:
                 _bypass(graph, node)
-        elif name == "stochastic_depth":
-            if not node.kwargs.get("training", node.args[3] if len(node.args) > 3 else True):
-                _bypass(graph, node)
+        elif name == "stochastic_depth" and not node.kwargs.get(
+            "training", node.args[3] if len(node.args) > 3 else True
+        ):
+            _bypass(graph, node)
     placeholders = [n for n in graph.nodes if n.op == "placeholder"]
     for node in placeholders[1:]:
         if not node.users:
@@ -159,8 +202,14 @@ def _bypass(graph: fx.Graph, node: fx.Node) -> None:
 def _make_out_of_place(source: SourceGraph) -> None:
     """``relu(x, inplace=True)`` changes x for everybody who reads it later: say so in the graph."""
     for node in list(source.graph.nodes):
-        method = node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__")
-        function = node.op == "call_function" and (node.kwargs.get("inplace") is True or _inplace_position(node))
+        method = (
+            node.op == "call_method"
+            and str(node.target).endswith("_")
+            and not str(node.target).endswith("__")
+        )
+        function = node.op == "call_function" and (
+            node.kwargs.get("inplace") is True or _inplace_position(node)
+        )
         if not (method or function) or not node.all_input_nodes:
             continue
         operand = node.args[0] if node.args else node.kwargs.get("input")
@@ -169,13 +218,21 @@ def _make_out_of_place(source: SourceGraph) -> None:
         elif "inplace" in node.kwargs:
             node.kwargs = {**node.kwargs, "inplace": False}
         if isinstance(operand, fx.Node):
-            order = {n: i for i, n in enumerate(source.graph.nodes)}
-            operand.replace_all_uses_with(node, delete_user_cb=lambda user, node=node: order[user] > order[node])
+            later = set(list(source.graph.nodes)[list(source.graph.nodes).index(node) + 1 :])
+            operand.replace_all_uses_with(node, delete_user_cb=later.__contains__)
 
 
 def _inplace_position(node: fx.Node) -> bool:
     """``F.relu(x, True)``: the flag given by position."""
-    positions = {F.relu: 1, F.relu6: 1, F.silu: 1, F.hardswish: 1, F.hardsigmoid: 1, F.hardtanh: 3, F.leaky_relu: 2}
+    positions = {
+        F.relu: 1,
+        F.relu6: 1,
+        F.silu: 1,
+        F.hardswish: 1,
+        F.hardsigmoid: 1,
+        F.hardtanh: 3,
+        F.leaky_relu: 2,
+    }
     at = positions.get(node.target)  # type: ignore[arg-type]
     if at is None or len(node.args) <= at or node.args[at] is not True:
         return False

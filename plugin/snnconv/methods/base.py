@@ -141,13 +141,17 @@ class Method:
     def _fraction(self, name: str) -> None:
         value = getattr(self, name)
         if not isinstance(value, (int, float)) or not math.isfinite(value) or not 0 <= value < 0.5:
-            raise ValueError(f"{self._label}: {name} must be in [0, 0.5) (a fraction of the threshold), got {value!r}")
+            raise ValueError(
+                f"{self._label}: {name} must be in [0, 0.5) (a fraction of the threshold), got {value!r}"
+            )
 
     def _check_delay(self, value: Delay) -> None:
         if value is None or value == "auto":
             return
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{self._label}: delay must be 'auto', None or a whole number of steps, got {value!r}")
+            raise TypeError(
+                f"{self._label}: delay must be 'auto', None or a whole number of steps, got {value!r}"
+            )
         if not 0 <= value < self.timesteps:
             raise ValueError(
                 f"{self._label}: delay must be in 0 … timesteps − 1 = {self.timesteps - 1}, got {value}: "

@@ -1,4 +1,4 @@
-"""What a converted network does: where it departs from its source, what it costs, whether its spikes are spikes."""
+"""Where a converted network departs from its source, what it costs, and whether its spikes are spikes."""
 
 from snnconv.metrics.audit import Audit, audit
 from snnconv.metrics.layers import Comparison, compare

@@ -89,17 +89,17 @@ class Audit:
 def audit(snn: SpikingNetwork, x: Tensor) -> Audit:
     """Run ``snn`` on ``x`` step by step and check what arrives at every layer with weights after the first.
 
-    - ``spikes``: each value of each step is 0 or ±θ_c of the neuron it comes from (unit spikes for rate norm layers;
-      for shifted-threshold IF 0 or q·2^k, k the bit of that step).
-    - ``sum of spikes``: the neurons' outputs are checked so, and the operators in between must be nothing but sums,
-      averages and picks of them.
+    - ``spikes``: each value of each step is 0 or ±θ_c of the neuron it comes from (unit spikes for rate norm
+      layers; for shifted-threshold IF 0 or ±q·2^k, k the bit of that step).
+    - ``sum of spikes``: the neurons' outputs are checked so, and the operators in between must be nothing but
+      sums, averages and picks of them.
     - ``currents``, ``analog``: allowed where the conversion report lists them, and named.
 
     Every neuron's outputs are checked, and its class. θ is ``snn.thresholds``, as the conversion recorded it.
 
     Args:
         snn: the converted network.
-        x: inputs ``[B, ...]``; a few are enough, but a neuron that stays silent on them shows no spikes to check.
+        x: inputs ``[B, ...]``; a few are enough, but silent neurons show no spikes to check.
 
     Raises:
         ConversionError: an input that the network does not take.
@@ -127,11 +127,14 @@ class _Auditor:
     def __init__(self, snn: SpikingNetwork) -> None:
         self.snn = snn
         self.method = snn.method
-        self.neurons = {name: Finding(name, "neurons", "", "silent: no spike to check") for name in snn.program.sites}
+        self.neurons = {
+            name: Finding(name, "neurons", "", "silent: no spike to check") for name in snn.program.sites
+        }
         self.result = Audit(list(self.neurons.values()))
+        self.steps = snn.timesteps
 
     def run(self, parts: list[Tensor]) -> Audit:
-        runs = all([self._right_class(name) for name in self.neurons])
+        runs = not [name for name in self.neurons if not self._right_class(name)]
         self._before()
         try:
             for part in parts if runs else []:
@@ -176,6 +179,7 @@ class _Auditor:
 
     def _neuron(self, name: str, out: Tensor) -> None:
         finding = self.neurons[name]
+        self.steps = out.shape[0]
         if finding.problem:
             return
         if out.shape[0] not in (self.method.timesteps, self.method.pre_timesteps_):
@@ -185,29 +189,30 @@ class _Auditor:
         if finding.problem is None and bool((out != 0).any()):
             finding.checked = "every output is 0 or a spike of the recorded size"
 
-    def _not_spikes(self, seq: Tensor, amplitude: Tensor, whole_multiples: bool = False) -> str | None:
-        """Say which value of ``[T, B, ...]`` is no spike, if any."""
+    def _not_spikes(self, seq: Tensor, amplitude: Tensor, pooled: bool = False) -> str | None:
+        """Say which value of ``[T, B, ...]`` is no spike, if any.
+
+        What a max-pooling behind neurons hands on is the growth of a maximum of sums: it carries their
+        rounding, and where spikes are weighted it may be any whole multiple of q.
+        """
         size = seq.double().abs()
-        unit = amplitude.double().abs().expand_as(seq[0]).unsqueeze(0)
+        unit = amplitude.double().abs().unsqueeze(0)
         tolerance = 16 * max(torch.finfo(seq.dtype).eps, torch.finfo(torch.float32).eps)
+        tolerance *= 4 * self.method.levels if pooled else 1
         if self.method.coding == "sum":
-            if whole_multiples:
-                unit = unit / 2.0 ** (self.method.timesteps - 1)
-            else:
-                bits = torch.arange(len(seq), device=seq.device, dtype=torch.float64)
-                unit = unit * (2.0**-bits).reshape(-1, *[1] * amplitude.dim())
-        nearest = unit
-        if whole_multiples:
-            tolerance *= 4 * self.method.levels
-            nearest = unit * (size / unit.clamp(min=1e-300)).round()
-        wrong = (size > tolerance * unit if whole_multiples else size != 0) & ~((size - nearest).abs() <= tolerance * unit)
+            bits = torch.arange(len(seq), device=seq.device, dtype=torch.float64)
+            last = torch.full_like(bits, self.method.timesteps - 1)
+            unit = unit * (2.0 ** -(last if pooled else bits)).reshape(-1, *[1] * amplitude.dim())
+        times = (size / unit.clamp(min=1e-300)).round()
+        nearest = unit * (times if pooled and self.method.coding == "sum" else times.clamp(max=1))
+        wrong = (size - nearest).abs() > (tolerance * unit if pooled else tolerance * nearest)
         if not bool(wrong.any()):
             return None
         at = tuple(wrong.nonzero()[0].tolist())
         allowed = float(unit.expand_as(seq)[at])
         return (
-            f"{int(wrong.sum())} of {seq.numel()} values are neither 0 nor a spike; the first, {float(seq[at]):.6g} at "
-            f"step {at[0] + 1}, should be 0 or ±{allowed:.6g}"
+            f"{int(wrong.sum())} of {seq.numel()} values are neither 0 nor a spike; the first, "
+            f"{float(seq[at]):.6g} at step {at[0] + 1}, should be 0 or ±{allowed:.6g}"
         )
 
 
@@ -222,26 +227,29 @@ class _GraphAuditor(_Auditor):
         self.program = snn.program
         self.executor = snn.program.executor
         self.example = tree_map_only(Tensor, lambda v: v[:1], x)
-        self.amplitudes: dict[fx.Node, Tensor] = {}
-        self.numeric: dict[fx.Node, list[tuple[fx.Node, Finding, bool]]] = {}
-        self.held: dict[fx.Node, Tensor] = {}
+        # by node name: a copied network runs a copy of its graph's nodes
+        self.amplitudes: dict[str, Tensor] = {}
+        self.numeric: dict[str, tuple[str, Finding, bool]] = {}
+        self.watched: set[str] = set()
+        self.held: dict[str, Any] = {}
 
     def _before(self) -> None:
         source = self.program.source
-        if list(source.graph.nodes) != self.executor.nodes:
+        running = Executor(source, self.amplitude, self.program.coding, self.program.max_pool)
+        if list(map(_described, running.nodes)) != list(map(_described, self.executor.nodes)):
             self.result.problems.append("the graph was changed after its executor was made")
             return
-        origin = provenance(source, self.executor)
-        shapes = shape_values(self.executor)
+        origin = provenance(source, running)
+        shapes = shape_values(running)
         seen = []
-        for name, node, operand in layers(self.executor):
+        for name, node, operand in layers(running):
             finding = Finding(name, "layer", origin[operand], "")
             self.result.findings.append(finding)
             seen.append(name)
-            self._structure(finding, path_to(operand, self.executor, shapes), node, operand)
+            self._structure(finding, path_to(operand, running, shapes), running, node, operand)
         report = self.snn.report
         listed = {(a.name, a.operator) for a in report.analog} if report is not None else set()
-        for site in analog_sites(source, self.executor):
+        for site in analog_sites(source, running):
             self.result.analog.append(f"{site.name} ({site.operator}): {site.reason}")
             if report is not None and (site.name, site.operator) not in listed:
                 self.result.problems.append(
@@ -251,14 +259,16 @@ class _GraphAuditor(_Auditor):
             gone = [name for name in report.reads if name not in seen]
             self.result.problems += [f"layer {name} of the conversion report is gone" for name in gone]
         self.executor.observers.append(self._observe)
-        self._expected_amplitudes()
+        self._expected_amplitudes(running)
 
     def _after(self) -> None:
         if self._observe in self.executor.observers:
             self.executor.observers.remove(self._observe)
         self.held.clear()
 
-    def _structure(self, finding: Finding, path: Path, node: fx.Node, operand: fx.Node) -> None:
+    def _structure(
+        self, finding: Finding, path: Path, running: Executor, node: fx.Node, operand: fx.Node
+    ) -> None:
         """What a layer reads according to the graph; decides which check its values get."""
         report = self.snn.report
         recorded = report.reads if report is not None else {}
@@ -271,21 +281,24 @@ class _GraphAuditor(_Auditor):
             )
             return
         if finding.reads in ("currents", "analog"):
-            finding.checked = f"reads {finding.reads}, as the conversion report lists" if recorded else "listed"
+            finding.checked = (
+                f"reads {finding.reads}, as the conversion report lists" if recorded else "listed"
+            )
             return
         if finding.reads == "input":
             finding.checked = "reads the input, computed once"
             return
-        roles = {n: role(n, self.executor.kinds[n]) for n in path.operators}
+        roles = {n: role(n, running.kinds[n]) for n in path.operators}
         for operator_, what in roles.items():
             where = operator_.meta.get("path") or operator_.name
             if what == "scale":
-                finding.problem = f"the spikes it reads are scaled on their way, by {op_name(operator_)} at {where}"
+                finding.problem = (
+                    f"the spikes it reads are scaled on their way, by {op_name(operator_)} at {where}"
+                )
                 return
             if what == "other":
-                finding.problem = (
-                    f"the spikes it reads pass {op_name(operator_)} at {where}, which is no sum, average or view of them"
-                )
+                where = f"{op_name(operator_)} at {where}"
+                finding.problem = f"the spikes it reads pass {where}, which is no sum, average or view"
                 return
         joined = " and the input" if path.reads_input else ""
         if "sum" in roles.values() or path.reads_input:
@@ -294,35 +307,43 @@ class _GraphAuditor(_Auditor):
             finding.checked = f"sum of checked spikes{joined}{through}"
             return
         finding.checked = "every value of every step is 0 or a spike"
-        self.numeric.setdefault(node, []).append((operand, finding, "max" in roles.values()))
+        pooled = "max" in roles.values()
+        if pooled and self.method.coding == "sum":
+            finding.checked = (
+                "every value of every step is a whole multiple of q: the growth of a maximum of spikes"
+            )
+        self.numeric[node.name] = (operand.name, finding, pooled)
+        self.watched.add(operand.name)
 
-    def _expected_amplitudes(self) -> None:
+    def _expected_amplitudes(self, running: Executor) -> None:
         """The size of the spike at each position that a layer reads: amplitudes sent the spikes' way."""
-        wanted = {operand for entries in self.numeric.values() for operand, _, _ in entries}
-        run = Executor(self.program.source, self.amplitude, self.program.coding, self.program.max_pool)
 
         def keep(node: fx.Node, value: Any) -> None:
-            if node in wanted:
-                self.amplitudes[node] = value.data
+            if node.name in self.watched:
+                self.amplitudes[node.name] = value.data
 
-        run.observers.append(keep)
+        running.observers.append(keep)
         try:
             with torch.no_grad():
-                run(self.example)
+                running(self.example)
         except Exception as error:  # as in run
             self.result.problems.append(f"the network does not run: {type(error).__name__}: {error}")
 
     def _observe(self, node: fx.Node, value: Any) -> None:
-        for entries in self.numeric.values():
-            if any(operand is node for operand, _, _ in entries):
-                self.held[node] = value
-        for operand, finding, pooled in self.numeric.get(node, ()):
-            arrived = self.held.get(operand)
-            if finding.problem or operand not in self.amplitudes:
-                continue
-            if not isinstance(arrived, Temporal):
-                finding.problem = "no sequence of steps arrives here"
-                continue
-            amplitude = self.amplitudes[operand]
-            seq = arrived.data.reshape(-1, arrived.data.shape[0] // self._steps(), *arrived.data.shape[1:])
-            finding.problem = self._not_spikes(seq, amplitude, pooled)
+        if node.name in self.watched:
+            self.held[node.name] = value
+        if node.name not in self.numeric:
+            return
+        operand, finding, pooled = self.numeric[node.name]
+        if finding.problem or operand not in self.amplitudes:
+            return
+        arrived = self.held[operand]
+        if not isinstance(arrived, Temporal):
+            finding.problem = "no sequence of steps arrives here"
+            return
+        seq = arrived.data.reshape(self.steps, -1, *arrived.data.shape[1:])
+        finding.problem = self._not_spikes(seq, self.amplitudes[operand], pooled)
+
+
+def _described(node: fx.Node) -> tuple[Any, ...]:
+    return node.name, node.op, node.target, str(node.args), str(node.kwargs)

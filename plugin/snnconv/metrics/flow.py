@@ -10,8 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from snnconv.graph.ops import _ADD, _ADD_METHODS, _DIV, _DIV_METHODS, _LINEAR, _LINEAR_METHODS, _MUL, _MUL_METHODS
-from snnconv.graph.ops import is_synapse, shape_query
+from snnconv.graph.ops import (
+    _ADD,
+    _ADD_METHODS,
+    _DIV,
+    _DIV_METHODS,
+    _LINEAR,
+    _LINEAR_METHODS,
+    _MUL,
+    _MUL_METHODS,
+    is_synapse,
+    shape_query,
+)
 from snnconv.graph.provenance import layer_name
 from snnconv.graph.source import activation_site
 from snnconv.runtime.executor import Executor
@@ -27,8 +37,9 @@ _PRODUCTS = {operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm", "__matmu
 def role(node: fx.Node, kind: str) -> str:
     """What a node does to spikes, given its operator kind.
 
-    ``move``: changes their place (views, concatenation, padding with zeros, nearest upsampling). ``sum``: adds or
-    averages them. ``max``: picks among them. ``scale``: multiplies them by a constant. ``other``: anything else.
+    ``move``: changes their place (views, concatenation, padding with zeros, nearest upsampling). ``sum``:
+    adds or averages them. ``max``: picks among them. ``scale``: multiplies them by a constant. ``other``: the
+    rest.
 
     >>> role(fx.Graph().call_function(torch.cat), "linear"), role(fx.Graph().call_method("mean"), "linear")
     ('move', 'sum')
@@ -82,7 +93,7 @@ def layers(executor: Executor) -> Iterator[tuple[str, fx.Node, fx.Node]]:
 
 @dataclass(frozen=True)
 class Path:
-    """What lies between the neurons and a layer: their sites, the operators, and whether the input joins them."""
+    """What lies between neurons and a layer: their sites, the operators, and whether the input joins them."""
 
     sites: tuple[str, ...]
     operators: tuple[fx.Node, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ class Comparison:
     Attributes:
         rows: one :class:`SiteError` per site, in execution order.
         output_error: ‖snn(x) − model(x)‖ / ‖model(x)‖ over all outputs.
-        agreement: fraction of inputs whose largest output is the same in both, where the output is ``[B, classes]``.
+        agreement: fraction of inputs whose largest output is the same in both, where it is ``[B, classes]``.
         samples: inputs compared.
     """
 
@@ -69,8 +69,8 @@ class Comparison:
         lines = [table(("site", "relative error", "increase", "rms activation"), rows)]
         if self.worst is not None and self.departs is not None:
             lines.append(
-                f"The worst layer is {self.worst.name} (relative error {self.worst.error:.4f}); the largest increase "
-                f"over the layers before is at {self.departs.name} ({self.departs.increase:+.4f})."
+                f"The worst layer is {self.worst.name} (relative error {self.worst.error:.4f}); the largest "
+                f"increase over the layers before is at {self.departs.name} ({self.departs.increase:+.4f})."
             )
         lines.append(f"Output: relative error {self.output_error:.4f} on {self.samples} inputs.")
         if self.agreement is not None:
@@ -79,7 +79,11 @@ class Comparison:
 
 
 def compare(
-    model: nn.Module, snn: SpikingNetwork, loader: Any, limit: int | None = 256, progress: Progress | None = None
+    model: nn.Module,
+    snn: SpikingNetwork,
+    loader: Any,
+    limit: int | None = 256,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Relative error ‖rate − activation‖ / ‖activation‖ of every site, the SNN on its own activations.
 
@@ -103,9 +107,15 @@ def compare(
     '1'
     """
     parts = network_batches(snn, loader, limit)
-    reference = _reference(model, snn, parts[0])
-    errors: Counter[str] = Counter()
-    powers: Counter[str] = Counter()
+    return compare_programs(_reference(model, snn, parts[0]), snn, parts, progress)
+
+
+def compare_programs(
+    reference: Program, snn: SpikingNetwork, parts: list[Tensor], progress: Progress | None = None
+) -> Comparison:
+    """:func:`compare` for a source network that is a program already, on batches that fit."""
+    errors: dict[str, float] = defaultdict(float)
+    powers: dict[str, float] = defaultdict(float)
     counts: Counter[str] = Counter()
     output_error = output_power = 0.0
     agreed, ranked, samples = 0, True, 0
@@ -118,7 +128,9 @@ def compare(
             kept[site] = reference.sites[site].activation(z)
             return kept[site]
 
-        def read(site: str, out: Tensor, kept: dict[str, Tensor] = activations, seen: Counter[str] = steps) -> None:
+        def read(
+            site: str, out: Tensor, kept: dict[str, Tensor] = activations, seen: Counter[str] = steps
+        ) -> None:
             seen[site] += out.shape[0]
             if seen[site] <= snn.method.pre_timesteps_:
                 return
@@ -176,8 +188,8 @@ def _reference(model: nn.Module, snn: SpikingNetwork, example: Tensor) -> Progra
         for name in one.sites:
             if name not in other.sites:
                 raise ConversionError(
-                    f"{name}: the {owner} has no activation of this name, so the two cannot be compared layer by "
-                    "layer; pass the model that the network was converted from"
+                    f"{name}: the {owner} has no activation of this name, so the two cannot be compared "
+                    "layer by layer; pass the model that the network was converted from"
                 )
     for site in program.sites.values():
         if site.threshold is not None and device is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from snnconv.graph.provenance import reads
-from snnconv.graph.source import SourceGraph, activation_site
+from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.graph.trace import source_graph
 from snnconv.metrics.flow import role
 from snnconv.metrics.spikes import Progress, network_batches, placement
@@ -68,11 +67,11 @@ class Profile:
         layers: cost of each layer with weights.
         ann_macs: multiply-accumulates of the source network's layers with weights.
         sops: synaptic operations: for every spike, the synapses it reaches.
-        snn_macs: multiply-accumulates that remain: layers that read the input (computed once), and layers that read
-            currents or analog values (at each step).
+        snn_macs: multiply-accumulates that remain: layers that read the input (computed once), and layers
+            that read currents or analog values (at each step).
         latency: steps that the method runs (τ + T for SRP; T per layer for shifted-threshold IF).
-        pipelined_latency: steps from input to output where each layer waits for the one before: T times the spiking
-            layers on the longest path for shifted-threshold IF, else ``latency``.
+        pipelined_latency: steps from input to output where each layer waits for the one before: T times the
+            spiking layers on the longest path for shifted-threshold IF, else ``latency``.
         samples: inputs measured.
         notes: what was left out of the count.
     """
@@ -158,14 +157,19 @@ def _number(value: float | None, unit: str = "") -> str:
 
 
 def profile(
-    model: nn.Module, snn: SpikingNetwork, loader: Any, limit: int | None = 128, progress: Progress | None = None
+    model: nn.Module,
+    snn: SpikingNetwork,
+    loader: Any,
+    limit: int | None = 128,
+    progress: Progress | None = None,
 ) -> Profile:
     """Count spikes, synaptic operations and multiplications, and turn them into energy (METHODS: Accounting).
 
-    A spike is a non-zero neuron output of any of the steps that run, a phase before the read-out included. It causes
-    one synaptic operation at each connection of the layer that reads it; a connection into the padding is none, in
-    the SNN and in the ANN alike. A residual add or an average pooling is not a layer: its spikes go on to the layer
-    behind it, each into every cell that it contributes to. A max-pooling behind neurons sends its own spikes.
+    A spike is a non-zero neuron output of any of the steps that run, a phase before the read-out included. It
+    causes one synaptic operation at each connection of the layer that reads it; a connection into the padding
+    is none, in the SNN and in the ANN. A residual add or an average pooling is not a layer: its spikes go
+    on to the layer behind it, each into every cell that it contributes to. A max-pooling behind neurons sends
+    its own spikes.
 
     Args:
         model: the source network.
@@ -185,6 +189,11 @@ def profile(
     (True, 32.0, 48.0, 16)
     """
     parts = network_batches(snn, loader, limit)
+    sizes = {tuple(part.shape[1:]) for part in parts}
+    if len(sizes) > 1:
+        raise ConversionError(
+            f"operations are counted for one input shape, the data has {sorted(sizes)}: profile each"
+        )
     counts, pooled = _count_spikes(snn, parts, progress)
     samples = sum(map(len, parts))
     steps = snn.method.latency
@@ -212,22 +221,22 @@ def _count_spikes(
     pooled: dict[str, Tensor] = {}
 
     def observe(site: str, out: Tensor) -> None:
-        spikes = (out != 0).sum((0, 1)).unsqueeze(0).float()
+        spikes = (out != 0).sum((0, 1)).unsqueeze(0).float().contiguous()
         counts[site] = counts[site] + spikes if site in counts else spikes
 
     def observe_pool(node: fx.Node, value: Any) -> None:
-        if node in pools and isinstance(value, Temporal):
+        if node.name in pools and isinstance(value, Temporal):
             # differences of accumulated maxima: rounding leaves dust where nothing was added
             size = value.data.abs()
             spikes = (size > 1e-6 * size.max()).sum(0, keepdim=True).float() if size.numel() else size
             pooled[node.name] = pooled[node.name] + spikes if node.name in pooled else spikes
 
-    pools: set[fx.Node] = set()
+    pools: set[str] = set()
     observers: list[Any] = []
     if isinstance(snn.program, GraphProgram):
         flow = SpikeFlow(snn.program.source, {}, {})
         pools = {
-            n
+            n.name
             for n, origin in flow.origin.items()
             if origin in ("spikes", "sum of spikes") and role(n, flow.kinds[n]) == "max"
         }
@@ -261,7 +270,7 @@ def _layer_costs(
     ).send(example)
     costs = []
     for name, (spikes, fan) in arrived.items():
-        macs = float(fan.expand(1, *spikes.shape[1:]).sum())
+        macs = float(fan.expand(spikes.shape).sum())
         sops = float((spikes.double() * fan).sum()) / samples
         origin = origins[name]
         if origin in ("currents", "analog"):
@@ -285,7 +294,7 @@ def _ann_macs(model: nn.Module, snn: SpikingNetwork, example: Tensor) -> tuple[f
     device, dtype = placement(snn)
     program.store().to(device=device, dtype=dtype)
     fans = SpikeFlow(source, {}, {}).send(example)
-    macs = sum(float(fan.expand(1, *x.shape[1:]).sum()) for x, fan in fans.values())
+    macs = sum(float(fan.expand(x.shape).sum()) for x, fan in fans.values())
     return macs, _not_counted(source, "ANN")
 
 
@@ -310,8 +319,8 @@ def _untraced(
         for module, was in training.items():
             module.training = was
     note = (
-        "SOPs, remaining MACs and SNN energy are not counted: this network does not trace, so which layer reads which "
-        "neurons is not known"
+        "SOPs, remaining MACs and SNN energy are not counted: this network does not trace, so which layer "
+        "reads which neurons is not known"
     )
     pipelined = None if snn.method.coding == "sum" else snn.method.latency
     return Profile(sites, [], macs.total, None, None, snn.method.latency, pipelined, samples, [note])

@@ -29,8 +29,8 @@ _CASTS = {"to", "float", "half", "bfloat16", "type", "type_as"}
 def fan_out(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """Number of output connections of each input position of a layer with weights.
 
-    It is the adjoint of the layer with an all-ones kernel, applied to ones, so that strides, padding, dilation,
-    groups and borders are exact.
+    It is the adjoint of the layer with an all-ones kernel, applied to ones, so that stride, padding,
+    dilation, groups and borders are exact.
 
     Args:
         function: the operator, such as ``torch.conv2d``.
@@ -72,8 +72,8 @@ def connections(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Map
 class SpikeFlow(Executor):
     """Sends counts of spikes from the neurons through the network up to the layers with weights.
 
-    Sums and average pooling let every spike into each cell that it contributes to; views, padding, concatenation and
-    upsampling by copies move counts. What passes a layer with weights is no spike any more.
+    Sums and average pooling let every spike into each cell that it contributes to; views, padding,
+    concatenation and upsampling by copies move counts. What passes a layer with weights is no spike any more.
 
     Args:
         source: the network.
@@ -93,7 +93,9 @@ class SpikeFlow(Executor):
         pooled: Mapping[str, Tensor],
         constant: float = 0.0,
     ) -> None:
-        super().__init__(source, lambda site, z: counts[site].to(z.device) if site in counts else z.float() * 0)
+        super().__init__(
+            source, lambda site, z: counts[site].to(z.device) if site in counts else z.float() * 0
+        )
         self.origin = provenance(source, self)
         self.pooled = pooled
         self.constant = constant
@@ -102,9 +104,9 @@ class SpikeFlow(Executor):
         self._names = {node: name for name, node, _ in layers(self)}
 
     def send(self, example: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Counts and fan-out by layer; ``example`` is any input ``[1, ...]``."""
+        """Counts and fan-out by layer; ``example`` is any input ``[1, ...]``; only its shape counts."""
         with torch.no_grad():
-            self(example)
+            self(torch.full_like(example, self.constant))
         return self.arrived
 
     def _function(self, node: fx.Node) -> Callable[..., Any]:
@@ -134,7 +136,9 @@ class SpikeFlow(Executor):
     def _filled(self, value: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not _has_tensors(args, kwargs):
             return function(*args, **kwargs)
-        dtype = next((t.dtype for t in self.source.tensors.values() if t.is_floating_point()), torch.float32)
+        dtype = next(
+            (t.dtype for _, t in self.source.tensors.items() if t.is_floating_point()), torch.float32
+        )
 
         def cast(tensor: Tensor) -> Tensor:
             return tensor.to(dtype) if tensor.is_floating_point() else tensor
@@ -173,7 +177,9 @@ def _has_tensors(*trees: Any) -> bool:
     return tree_any(lambda v: isinstance(v, Tensor), trees)
 
 
-def _summed(target: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+def _summed(
+    target: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Tensor:
     """Counts behind an operator that adds: every spike enters each cell that it contributes to."""
     x = args[0] if args else kwargs["input"]
     if target in AVERAGE_POOLS:
@@ -184,7 +190,11 @@ def _summed(target: Any, function: Callable[..., Any], args: tuple[Any, ...], kw
         return _resized(x, function, args, kwargs)
     if target in ("mean", "sum", torch.mean, torch.sum):
         kwargs = {k: v for k, v in kwargs.items() if k != "dtype"}
-        return torch.sum(*args, **kwargs) if args else torch.sum(x, **{k: v for k, v in kwargs.items() if k != "input"})
+        return (
+            torch.sum(*args, **kwargs)
+            if args
+            else torch.sum(x, **{k: v for k, v in kwargs.items() if k != "input"})
+        )
     operands = [a for a in (*args[:2], kwargs.get("other")) if isinstance(a, Tensor)]
     return torch.stack(torch.broadcast_tensors(*operands)).sum(0)
 
@@ -201,7 +211,11 @@ def _window_sums(
     dims = input.dim() - 2
 
     def spread(value: Any) -> list[int]:
-        return list(value) * (dims if len(value) == 1 else 1) if isinstance(value, (tuple, list)) else [value] * dims
+        return (
+            list(value) * (dims if len(value) == 1 else 1)
+            if isinstance(value, (tuple, list))
+            else [value] * dims
+        )
 
     kernel = spread(kernel_size)
     steps, pads = spread(stride) if stride not in (None, [], ()) else kernel, spread(padding)
@@ -226,8 +240,10 @@ def _adaptive_sums(x: Tensor, pooled: Tensor) -> Tensor:
     return sums.round().to(x.dtype)
 
 
-def _resized(x: Tensor, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """Interpolation: a spike enters every cell where it has a weight; axis by axis, from one position's response."""
+def _resized(
+    x: Tensor, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Tensor:
+    """Interpolation: a spike enters every cell where it has a weight, found axis by axis with impulses."""
     out = function(*args, **kwargs)
     counts = x
     for axis in range(2, x.dim()):
@@ -251,16 +267,15 @@ def _resized(x: Tensor, function: Callable[..., Any], args: tuple[Any, ...], kwa
 
 
 class WatchedMacs(TorchFunctionMode):
-    """Counts the multiplications of every layer with weights that runs inside, for networks that do not trace."""
+    """Counts the multiplications of every layer with weights that runs inside, where nothing is traced."""
 
     def __init__(self) -> None:
         super().__init__()
         self.total = 0.0
-        self._functions = {**SYNAPSES}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func in self._functions:
-            with torch._C.DisableTorchFunction():
-                self.total += connections(func, args, kwargs)
+        if func in SYNAPSES:
+            x = args[0] if args else kwargs["input"]
+            self.total += connections(func, args, kwargs) * x.shape[0]
         return func(*args, **kwargs)

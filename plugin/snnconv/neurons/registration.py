@@ -23,12 +23,20 @@ class Entry(NamedTuple):
 
 _NEURON = "spikingjelly.activation_based.neuron"
 _NODES = "snnconv.neurons.spikingjelly"
+_ANN2SNN = "spikingjelly.activation_based.ann2snn"
+_RECIPES = "snnconv.neurons.recipes"
 
 ENTRIES: list[Entry] = [
     Entry(_NEURON, "ChannelIFNode", f"{_NODES}:ChannelIFNode"),
     Entry(_NEURON, "SignedIFNode", f"{_NODES}:SignedIFNode"),
     Entry(_NEURON, "SRPIFNode", f"{_NODES}:SRPIFNode"),
     Entry(_NEURON, "ShiftedThresholdIFNode", f"{_NODES}:ShiftedThresholdIFNode"),
+    Entry(_ANN2SNN, "IFRecipe", f"{_RECIPES}:IFRecipe"),
+    Entry(_ANN2SNN, "SignedIFRecipe", f"{_RECIPES}:SignedIFRecipe"),
+    Entry(_ANN2SNN, "SRPRecipe", f"{_RECIPES}:SRPRecipe"),
+    Entry(_ANN2SNN, "ShiftedThresholdRecipe", f"{_RECIPES}:ShiftedThresholdRecipe"),
+    Entry(_ANN2SNN, "LTBRecipe", f"{_RECIPES}:LTBRecipe"),
+    Entry(_ANN2SNN, "RateNormRecipe", f"{_RECIPES}:RateNormRecipe"),
 ]
 """What `register` adds."""
 

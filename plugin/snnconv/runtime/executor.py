@@ -1,25 +1,26 @@
 """Layer-by-layer execution of a source graph over time.
 
-Time is folded into the batch, ``[T·B, ...]``, so that every operator runs once on all steps. What does not depend on
-a neuron is computed once, not T times (the input is a constant current).
+Time is folded into the batch, ``[T·B, ...]``, so that every operator runs once on all steps. What does not
+depend on a neuron is computed once, not T times (the input is a constant current).
 
-Two codings. In **rate** coding a value is its mean over the steps: constants enter at every step. In **sum** coding
-(shifted-threshold IF) a value is the sum over the steps of weighted spikes: constants enter once. An operator that
-is not linear acts on what has been accumulated so far, y_t = f(x̄_t), and hands on the difference, so that its output
-carries exactly f of its input's value at every horizon.
+Two codings. In **rate** coding a value is its mean over the steps: constants enter at every step. In **sum**
+coding (shifted-threshold IF) a value is the sum over the steps of weighted spikes: constants enter once. An
+operator that is not linear acts on what has been accumulated so far, y_t = f(x̄_t), and hands on the
+difference, so that its output carries exactly f of its input's value at every horizon.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_any, tree_map, tree_map_only
+from torch import Tensor, fx
+from torch.utils._pytree import tree_any, tree_leaves, tree_map, tree_map_only
 
-from snnconv.graph.ops import op_kind, op_name, shape_query
+from snnconv.graph.ops import acts_on_batch, is_synapse, op_kind, op_name, shape_query
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site, depends_on
 
 __all__ = ["Executor", "RunState", "Static", "Temporal"]
@@ -51,6 +52,10 @@ def _wrapped(value: Any) -> bool:
     return isinstance(value, _WRAPPERS)
 
 
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, Pair)
+
+
 def _leafwise(function: Callable[[Any], Any], tree: Any) -> Any:
     return tree_map(lambda v: function(v) if _wrapped(v) else v, tree, is_leaf=_wrapped)
 
@@ -77,11 +82,13 @@ class Executor:
 
     Args:
         source: the network.
-        neuron: ``neuron(site, x_seq [T, B, ...]) -> out [T, B, ...]``; in the static world (``timesteps=None``) it
-            maps ``[B, ...]`` to ``[B, ...]``.
+        neuron: ``neuron(site, x_seq [T, B, ...]) -> out [T, B, ...]``; in the static world
+            (``timesteps=None``) it maps ``[B, ...]`` to ``[B, ...]``.
         coding: ``"rate"`` or ``"sum"``.
-        max_pool: ``"accumulated"`` (max of the currents accumulated so far) or ``"instantaneous"`` (max at each step).
+        max_pool: ``"accumulated"`` (max of the currents accumulated so far) or ``"instantaneous"`` (max at
+            each step).
 
+    >>> from torch import nn
     >>> from snnconv.graph.trace import source_graph
     >>> source = source_graph(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     >>> run = Executor(source, lambda site, x: x.clamp(min=0))
@@ -100,7 +107,9 @@ class Executor:
         inputs = {n for n in self.nodes if n.op == "placeholder"}
         self.varies = depends_on(source.graph, inputs)
         self.temporal = depends_on(source.graph, set(source.site_nodes()))
-        self.kinds = {n: self._kind(n) for n in self.nodes}
+        self.kinds: dict[fx.Node, str] = {}
+        for node in self.nodes:
+            self.kinds[node] = self._kind(node)
         self.observers: list[Callable[[fx.Node, Any], None]] = []
         self._expires: dict[fx.Node, list[fx.Node]] = {}
         last: dict[fx.Node, fx.Node] = {}
@@ -114,13 +123,24 @@ class Executor:
     def _kind(self, node: fx.Node) -> str:
         if node.op in ("placeholder", "get_attr", "output") or node.target is activation_site:
             return node.op if node.op != "call_function" else "site"
-        if node.op == "call_module":
-            return "nonlinear"
         if shape_query(node):
             return "shape"
-        method = node.op == "call_method"
+        if node in self.varies and all(
+            self.kinds[n] in ("shape", "size") for n in node.all_input_nodes if n in self.varies
+        ):
+            return "size"
+        if node.op == "call_module":
+            return "nonlinear"
+
+        def varies(value: Any) -> bool:
+            return value in self.varies and self.kinds[value] not in ("shape", "size")
+
         return op_kind(
-            node.target, method, node.args, dict(node.kwargs), lambda a: isinstance(a, fx.Node) and a in self.varies
+            node.target,
+            node.op == "call_method",
+            node.args,
+            dict(node.kwargs),
+            lambda value: isinstance(value, fx.Node) and varies(value),
         )
 
     # ------------------------------------------------------------------ running
@@ -149,12 +169,14 @@ class Executor:
         for node in self.nodes:
             if node.op == "output":
                 return _leafwise_nodes(node.args[0], env)
-            cached = timesteps and node not in self.temporal and node.op != "get_attr"
+            # what was computed from shapes holds for this number of steps only
+            shaped = any(tree_any(_is_pair, env.get(n), is_leaf=_wrapped) for n in node.all_input_nodes)
+            cached = timesteps and node not in self.temporal and node.op != "get_attr" and not shaped
             if cached and node.name in state.static:
                 value = state.static[node.name]
             else:
                 value = self._evaluate(node, env, x, timesteps, state)
-                if cached:
+                if cached and not tree_any(_is_pair, value, is_leaf=_wrapped):
                     state.static[node.name] = value
             env[node] = value
             for observer in self.observers:
@@ -163,7 +185,9 @@ class Executor:
                 env.pop(done, None)
         raise ConversionError("the network has no output")
 
-    def _evaluate(self, node: fx.Node, env: dict[fx.Node, Any], x: Any, timesteps: int, state: RunState) -> Any:
+    def _evaluate(
+        self, node: fx.Node, env: dict[fx.Node, Any], x: Any, timesteps: int, state: RunState
+    ) -> Any:
         if node.op == "placeholder":
             return self._input(node, x)
         if node.op == "get_attr":
@@ -178,13 +202,15 @@ class Executor:
         try:
             if not tree_any(_wrapped, values, is_leaf=_wrapped):
                 return function(*args, **kwargs)
-            if kind == "shape" or not tree_any(lambda v: isinstance(v, Static | Temporal), values, is_leaf=_wrapped):
+            if kind == "shape" or not tree_any(
+                lambda v: isinstance(v, Static | Temporal), values, is_leaf=_wrapped
+            ):
                 return self._both_worlds(function, args, kwargs, timesteps)
             if not tree_any(lambda v: isinstance(v, Temporal), values, is_leaf=_wrapped):
                 return self._static_world(function, args, kwargs)
             if kind == "nonlinear" or (kind == "homogeneous" and self.max_pool == "accumulated"):
                 return self._accumulated(node, function, args, kwargs, timesteps, state)
-            return self._stepwise(kind, function, args, kwargs, timesteps, state)
+            return self._stepwise(node, function, args, kwargs, timesteps, state)
         except (RuntimeError, TypeError, IndexError) as error:
             where = node.meta.get("path") or node.name
             raise ConversionError(f"{where}: operator {op_name(node)} failed: {error}") from error
@@ -200,7 +226,9 @@ class Executor:
 
     def _function(self, node: fx.Node) -> Callable[..., Any]:
         if node.op == "call_method":
-            return lambda value, *args, **kwargs: getattr(value, str(node.target))(*args, **kwargs)
+            # a view of what the source network lays out contiguously may be channels-last here
+            method = "reshape" if node.target == "view" and _sizes(node) else str(node.target)
+            return lambda value, *args, **kwargs: getattr(value, method)(*args, **kwargs)
         if node.op == "call_module":
             return self.source.modules[str(node.target)]
         return node.target  # type: ignore[return-value]
@@ -238,7 +266,9 @@ class Executor:
             batch = data.shape[0] if data.dim() else 1
             batch = batch * steps if isinstance(value, Static) and folded else batch
             batch = batch // steps if isinstance(value, Temporal) and not folded else batch
-            return torch.empty((batch, *data.shape[1:]), dtype=data.dtype, device="meta") if data.dim() else data
+            return (
+                torch.empty((batch, *data.shape[1:]), dtype=data.dtype, device="meta") if data.dim() else data
+            )
 
         def real_device(result: Any) -> Any:
             if isinstance(result, torch.device):
@@ -246,38 +276,110 @@ class Executor:
                 return leaves[0].data.device
             return result
 
-        static, folded = (
-            real_device(
-                function(*_leafwise(lambda v: shaped(v, f), args), **_leafwise(lambda v: shaped(v, f), kwargs))
-            )
-            for f in (False, True)
-        )
+        def world(folded: bool) -> Any:
+            positional, named = _leafwise(lambda v: shaped(v, folded), (args, kwargs))
+            return real_device(function(*positional, **named))
+
+        static, folded = world(False), world(True)
+        if isinstance(static, Tensor):  # a constant made from shapes: with a batch dimension, or without
+            return Static(static) if static.shape != folded.shape else static
         return Pair(static, folded)
 
-    def _stepwise(
-        self, kind: str, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
-    ) -> Any:
-        def fold(value: Any) -> Any:
-            return self._folded(value, timesteps, state.steps)
+    # ------------------------------------------------------------------ operators over time
 
-        out = function(*_leafwise(fold, args), **_leafwise(fold, kwargs))
-        if kind == "affine" and self.coding == "sum":
-            # f(x) - f(0) is the linear part: the constant enters with the first step only
-            def zeros(value: Any) -> Any:
+    def _apply(
+        self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int
+    ) -> Any:
+        """Run an operator on all steps at once, or, where it acts on dimension 0, step by step."""
+        if not (timesteps > 1 and self._acts_on_batch(node, args, kwargs, timesteps)):
+            positional, named = _leafwise(lambda v: v.folded if _is_pair(v) else v.data, (args, kwargs))
+            return function(*positional, **named)
+        steps = []
+        for t in range(timesteps):
+
+            def at(value: Any, t: int = t) -> Any:
                 if isinstance(value, Pair):
                     return value.static
-                data = value.data
-                shape = (data.shape[0] // timesteps, *data.shape[1:]) if isinstance(value, Temporal) else data.shape
-                return data.new_zeros(shape)
+                return (
+                    value.data.reshape(timesteps, -1, *value.data.shape[1:])[t]
+                    if value.data.dim()
+                    else value.data
+                )
 
-            constant = function(*_leafwise(zeros, args), **_leafwise(zeros, kwargs))
-            late = out.reshape(timesteps, -1, *out.shape[1:]).clone()
-            late[1 if state.steps == 0 else 0 :] -= constant
-            out = late.flatten(0, 1)
+            positional, named = _leafwise(at, (args, kwargs))
+            steps.append(function(*positional, **named))
+        return tree_map(lambda *v: torch.cat(v) if isinstance(v[0], Tensor) and v[0].dim() else v[0], *steps)
+
+    @staticmethod
+    def _acts_on_batch(node: fx.Node, args: Any, kwargs: Any, timesteps: int) -> bool:
+        tensors = [v.data for v in _flat((args, kwargs)) if isinstance(v, Temporal)]
+        if not tensors or node.op == "call_module":
+            return False
+        if len({(v.dim(), v.shape[:1]) for v in tensors}) > 1:
+            return True  # values with different first dimensions broadcast within a step only
+        if (
+            node.op == "call_function"
+            and node.target is operator.getitem
+            and not isinstance(args[0], Temporal)
+        ):
+            return False  # an element of a tuple
+
+        def plain(value: Any) -> Any:
+            return None if isinstance(value, Pair) and value.static != value.folded else (
+                value.static if isinstance(value, Pair) else value
+            )  # fmt: skip
+
+        values = _leafwise(plain, args), _leafwise(plain, kwargs)
+        return acts_on_batch(node.target, node.op == "call_method", *values, tensors[0].dim())
+
+    def _stepwise(
+        self,
+        node: fx.Node,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        timesteps: int,
+        state: RunState,
+    ) -> Any:
+        def fold(value: Any) -> Any:
+            return value if _is_pair(value) else Temporal(self._folded(value, timesteps, state.steps))
+
+        folded = _leafwise(fold, (args, kwargs))
+        out = self._apply(node, function, folded[0], folded[1], timesteps)
+        if self.coding == "sum" and self._has_constant(node, args, kwargs):
+            # f(x) - f(0) is the linear part: the constant enters with the first step only
+
+            def zeros(value: Any) -> Any:
+                return value if _is_pair(value) else Temporal(torch.zeros_like(value.data))
+
+            empty = _leafwise(zeros, folded)
+            constant = self._apply(node, function, empty[0], empty[1], timesteps)
+
+            def once(out: Tensor, constant: Tensor) -> Tensor:
+                late = out.reshape(timesteps, -1, *out.shape[1:]).clone()
+                first = 1 if state.steps == 0 else 0
+                late[first:] -= constant.reshape(late.shape)[first:]
+                return late.flatten(0, 1)
+
+            out = tree_map(once, out, constant)
         return _wrap(out, Temporal)
 
+    def _has_constant(self, node: fx.Node, args: Any, kwargs: Any) -> bool:
+        """Whether an operator that is stepped adds something that does not come from its input."""
+        if self.kinds[node] == "affine":
+            return True
+        return not is_synapse(node) and any(
+            isinstance(v, Tensor) for v in tree_leaves((args, kwargs), _wrapped)
+        )
+
     def _accumulated(
-        self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
+        self,
+        node: fx.Node,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        timesteps: int,
+        state: RunState,
     ) -> Any:
         """y_t = f(value so far), handed on as differences; see the module's docstring."""
         mean = self.coding == "rate" and self.kinds[node] == "nonlinear"
@@ -286,8 +388,10 @@ class Executor:
         counter = iter(range(10_000))
 
         def running(value: Any) -> Any:
-            if not isinstance(value, Temporal):
-                return self._folded(value, timesteps, state.steps, repeat=True)
+            if isinstance(value, Pair):
+                return value
+            if isinstance(value, Static):
+                return Temporal(self._folded(value, timesteps, state.steps, repeat=True))
             key = next(counter)
             seq = value.data.reshape(timesteps, -1, *value.data.shape[1:]).cumsum(0)
             if key in before:
@@ -295,9 +399,10 @@ class Executor:
             totals[key] = seq[-1]
             if mean:
                 seq = seq / self._clock(seq, state.steps)
-            return seq.flatten(0, 1)
+            return Temporal(seq.flatten(0, 1))
 
-        y = function(*_leafwise(running, args), **_leafwise(running, kwargs))
+        folded = _leafwise(running, (args, kwargs))
+        y = self._apply(node, function, folded[0], folded[1], timesteps)
         last: list[Tensor] = []
 
         def difference(out: Tensor) -> Temporal:
@@ -351,3 +456,8 @@ def _flat(tree: Any) -> list[Any]:
 def _wrap(result: Any, kind: type) -> Any:
     """Wrap the tensors of a result; plain numbers stay as they are."""
     return tree_map_only(Tensor, kind, result)
+
+
+def _sizes(node: fx.Node) -> bool:
+    """Whether the arguments of a ``view`` are sizes, not a dtype."""
+    return not any(isinstance(a, torch.dtype) for a in (*node.args, *node.kwargs.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +44,10 @@ class Program(ABC):
     def shift(self, site: str, current: Tensor) -> None:
         """Add a constant current (one value per channel) to a site's input for good."""
 
+    @abstractmethod
+    def trainable(self) -> list[Tensor]:
+        """Weights and biases as leaves that require gradients."""
+
     def moved(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Called after the network's tensors were moved."""
 
@@ -61,6 +66,12 @@ class GraphProgram(Program):
         self._opaque = Store({k: m for k, m in source.modules.items()})
         self.executor = Executor(source, _unset, coding, max_pool)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> GraphProgram:
+        source = self.source.copy()
+        source.tensors = copy.deepcopy(self.source.tensors, memo)
+        source.modules = copy.deepcopy(self.source.modules, memo)
+        return GraphProgram(source, self.coding, self.max_pool)
+
     def static(self, x: Any, neuron: NeuronFn) -> Any:
         self.executor.neuron = neuron
         return self.executor(x)
@@ -73,6 +84,13 @@ class GraphProgram(Program):
         node = next(n for n in self.source.site_nodes() if n.kwargs["site"] == site)
         shift_bias(self.source, node, current, self.sites[site].axis)
         self.executor = Executor(self.source, _unset, self.coding, self.max_pool)
+
+    def trainable(self) -> list[Tensor]:
+        return [
+            t.requires_grad_(True)
+            for t in self.source.tensors.values()
+            if t.is_floating_point() and t.dim() > 0
+        ]
 
     def store(self) -> nn.Module:
         holder = nn.Module()

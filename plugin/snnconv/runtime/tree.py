@@ -1,8 +1,8 @@
-"""Networks that do not trace: every call of their forward is watched, and activations are replaced as they happen.
+"""Networks that do not trace: every call of their forward is watched, activations are replaced.
 
-The forward runs as it is, on time folded into the batch, ``[T·B, ...]``. A call that the operator table knows as a
-ReLU becomes a site, named by the module it happens in and its number there; a max-pooling or an activation without
-spiking equivalent acts on what was accumulated, as in the graph executor.
+The forward runs as it is, on time folded into the batch, ``[T·B, ...]``. A call that the operator table knows
+as a ReLU becomes a site, named by the module it happens in and its number there; a max-pooling or an
+activation without spiking equivalent acts on what was accumulated, as in the graph executor.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map_only
 from snnconv.activations.base import TrainedActivation
 from snnconv.graph.ops import ACTIVATIONS, op_kind
 from snnconv.graph.sites import is_activation_module, relu_bounds
-from snnconv.graph.source import ConversionError, Site, unique_name
+from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.graph.trace import check_finite
 from snnconv.runtime.executor import NeuronFn, RunState
@@ -33,26 +33,39 @@ class TreeProgram(Program):
 
     Args:
         model: the network (copied; evaluation mode).
-        example: an input, to find the sites.
+        example: an input, to find the sites; not read where ``sites`` are given.
         coding, max_pool: as for the graph executor.
+        sites: the sites, where they are known (a saved network).
     """
 
-    def __init__(self, model: nn.Module, example: Any, coding: str = "rate", max_pool: str = "accumulated") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Any,
+        coding: str = "rate",
+        max_pool: str = "accumulated",
+        sites: dict[str, Site] | None = None,
+    ) -> None:
         self.model = copy.deepcopy(model).eval()
         for name, tensor in self.model.state_dict().items():
             check_finite(name, tensor)
         for path, module in list(self.model.named_modules()):
             if isinstance(module, TrainedActivation):
                 parent, _, leaf = path.rpartition(".")
-                setattr(self.model.get_submodule(parent), leaf, _Place(module.site(path)))
+                site = module.site(path) if sites is None else sites.get(path)
+                if site is not None:
+                    setattr(self.model.get_submodule(parent), leaf, _Place(site))
         self.coding = coding
         self.max_pool = max_pool
-        self.sites: dict[str, Site] = {}
+        self.sites: dict[str, Site] = dict(sites or {})
         self.notes: list[str] = []
         self.analog: dict[str, str] = {}
         self.synapses: list[str] = []
         self.biases: dict[str, Tensor] = {}
-        self.static(example, lambda site, z: self.sites[site].activation(z))
+        self._complete = sites is not None
+        if sites is None:
+            self.static(example, lambda site, z: self.sites[site].activation(z))
+            self._complete = True
 
     def static(self, x: Any, neuron: NeuronFn) -> Any:
         with _Watch(self, neuron, 0, RunState()):
@@ -61,8 +74,9 @@ class TreeProgram(Program):
     def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
         if self.coding == "sum":
             raise ConversionError(
-                "this network does not trace, so its shifted-threshold spikes cannot be sent through the layers one "
-                "step at a time; call snn(x), which sends each neuron's weighted sum (the same values by linearity)"
+                "this network does not trace, so its shifted-threshold spikes cannot be sent through the "
+                "layers one step at a time; call snn(x), which sends each neuron's weighted sum (by "
+                "linearity, the same values)"
             )
 
         def fold(v: Tensor) -> Tensor:
@@ -80,11 +94,31 @@ class TreeProgram(Program):
         holder.biases = self._biases = Store(self.biases)
         return holder
 
+    def trainable(self) -> list[Tensor]:
+        return [p.requires_grad_(True) for p in self.model.parameters()]
+
     def shift(self, site: str, current: Tensor) -> None:
         self.biases[site] = self.biases[site] + current if site in self.biases else current
 
     def moved(self, fn: Callable[[Tensor], Tensor]) -> None:
         self.biases = {name: fn(value) for name, value in self.biases.items()}
+
+    def misplaced(self) -> list[str]:
+        """Sites that the module tree has no place for, as sentences."""
+        modules = dict(self.model.named_modules())
+        found = []
+        for name, site in self.sites.items():
+            path = name.partition(":")[0]
+            owner = modules.get(path)
+            if owner is None and site.kind == "relu":
+                owner = modules.get(path.rpartition(".")[0])
+            if owner is None or (site.kind != "relu" and not isinstance(owner, _Place)):
+                found.append(f"there is no place for site {name!r}")
+        return found
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take over a state dictionary of the same architecture, dtypes included."""
+        self.model.load_state_dict(weights, assign=True)
 
 
 class _Place(nn.Module):
@@ -113,8 +147,12 @@ class _Watch(TorchFunctionMode):
 
     def __enter__(self) -> _Watch:
         for path, module in self.program.model.named_modules():
-            self.handles.append(module.register_forward_pre_hook(lambda m, a, p=path: self.stack.append((p, m))))
-            self.handles.append(module.register_forward_hook(lambda m, a, o: self._leave(m, o), always_call=True))
+            self.handles.append(
+                module.register_forward_pre_hook(lambda m, a, p=path: self.stack.append((p, m)))
+            )
+            self.handles.append(
+                module.register_forward_hook(lambda m, a, o: self._leave(m, o), always_call=True)
+            )
         super().__enter__()
         return self
 
@@ -148,13 +186,17 @@ class _Watch(TorchFunctionMode):
         kind = op_kind(target, method, args, kwargs, self._varies)
         self._note(path, name, target, kind)
         accumulate = kind == "homogeneous" and self.program.max_pool == "accumulated"
-        accumulate |= kind == "nonlinear" and (name.strip("_") in ACTIVATIONS or name.strip("_") in ("mul", "matmul"))
+        accumulate |= kind == "nonlinear" and (
+            name.strip("_") in ACTIVATIONS or name.strip("_") in ("mul", "matmul")
+        )
         if self.timesteps and accumulate and isinstance(args[0], Tensor) and self._varies(args[0]):
             return self._accumulated(kind, path, name, func, args, kwargs)
         return func(*args, **kwargs)
 
     def _varies(self, value: Any) -> bool:
-        return isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and not self._is_weight(value)
+        return (
+            isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and not self._is_weight(value)
+        )
 
     def _is_weight(self, value: Tensor) -> bool:
         if not hasattr(self, "_weights"):
@@ -179,7 +221,12 @@ class _Watch(TorchFunctionMode):
         self.counts[site.name] = number + 1
         name = site.name if number == 0 else f"{site.name}:{number + 1}"
         if name not in self.program.sites:
-            name = unique_name(name, self.program.sites)
+            if self.program._complete:
+                raise ConversionError(
+                    f"{name}: the network came to an activation that it did not come to on the calibration "
+                    "data, so it has no threshold; convert with calibration data (the first batch) that "
+                    "takes this path too"
+                )
             self.program.sites[name] = site.with_(name=name)
         bias = self.program.biases.get(name)
         if bias is not None:

@@ -1,0 +1,151 @@
+"""Published architectures convert, and every activation call is accounted for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import snnconv
+import torch
+import torch.nn.functional as F
+from snnconv import methods
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+torchvision = pytest.importorskip("torchvision")
+
+RELUS = {
+    torch.relu, torch.relu_, F.relu, F.relu6, F.hardtanh, torch.clamp, torch.clamp_,
+    Tensor.relu, Tensor.relu_, Tensor.clamp, Tensor.clamp_, torch.nn.functional.relu_,
+}  # fmt: skip
+ANALOG = {
+    F.silu,
+    F.gelu,
+    F.hardswish,
+    F.hardsigmoid,
+    F.leaky_relu,
+    F.elu,
+    torch.sigmoid,
+    Tensor.sigmoid,
+    F.softmax,
+}
+
+
+class ActivationCalls(TorchFunctionMode):
+    """Counts the outermost calls of activation functions in a forward pass, independently of any tracing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relus = 0
+        self.others = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in RELUS:
+            self.relus += 1
+        elif func in ANALOG:
+            self.others += 1
+        return func(
+            *args, **(kwargs or {})
+        )  # inside, the mode is off: F.relu's torch.relu is not counted again
+
+
+def from_torchvision(name: str, **options) -> Callable[[], nn.Module]:
+    return lambda: torchvision.models.get_model(name, weights=None, num_classes=10, **options)
+
+
+def from_timm(name: str) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        return pytest.importorskip("timm").create_model(name, pretrained=False, num_classes=10)
+
+    return make
+
+
+def slow(name: str, make: Callable[[], nn.Module]):
+    return pytest.param(make, id=name, marks=pytest.mark.slow)
+
+
+ZOO = [
+    slow("resnet18", from_torchvision("resnet18")),
+    slow("resnet34", from_torchvision("resnet34")),
+    slow("resnet50", from_torchvision("resnet50")),
+    slow("vgg16_bn", from_torchvision("vgg16_bn")),
+    slow("mobilenet_v2", from_torchvision("mobilenet_v2")),
+    slow("regnet_x_400mf", from_torchvision("regnet_x_400mf")),
+    slow("densenet121", from_torchvision("densenet121")),
+    slow("squeezenet1_1", from_torchvision("squeezenet1_1")),
+    slow("googlenet", from_torchvision("googlenet", aux_logits=False, init_weights=False)),
+    slow("resnet26", from_timm("resnet26")),
+    slow("repvgg_a0", from_timm("repvgg_a0")),
+]
+
+
+def live(model: nn.Module, x: Tensor) -> nn.Module:
+    """Give random weights the statistics of a trained network: BatchNorms that have seen data."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, (nn.Dropout, nn.Dropout2d)):
+            module.eval()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = None  # the running mean of what it sees
+    with torch.no_grad():
+        model(x)
+    return model.eval()
+
+
+@pytest.mark.parametrize("make", ZOO)
+@torch.no_grad()
+def test_it_converts_with_every_activation_accounted_for(make: Callable[[], nn.Module]) -> None:
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = make()
+    x = torch.randn(4, 3, 64, 64)
+    live(model, x)
+    with ActivationCalls() as calls:
+        expected = model(x)
+    method = methods.ShiftedThreshold(14, correction="none", thresholds="max")
+    snn = snnconv.convert(model, method, x, progress=False)
+    assert snn.report is not None
+    assert snn.report.path == "graph"
+    assert len(snn.report.spiking) == calls.relus
+    assert len([a for a in snn.report.analog if a.activation]) == calls.others
+    assert len({s.name for s in snn.report.spiking}) == calls.relus
+    out = snn(x)
+    assert out.shape == expected.shape
+    # so many levels that what is lost is rounding: a larger difference would be a fault of the structure
+    assert float((out - expected).norm() / expected.norm()) < 0.02
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_what_has_no_spiking_equivalent_is_reported() -> None:
+    torch.set_num_threads(1)
+    model = torchvision.models.get_model("mobilenet_v3_small", weights=None, num_classes=10)
+    x = torch.randn(4, 3, 64, 64)
+    live(model, x)
+    with ActivationCalls() as calls:
+        model(x)
+    snn = snnconv.convert(model, methods.SignedIF(8, correction="none"), x, progress=False)
+    assert snn.report is not None
+    assert len(snn.report.spiking) == calls.relus
+    inside = [a for a in snn.report.analog if a.activation and a.operator in ("hardswish", "hardsigmoid")]
+    assert len(inside) == calls.others
+    with pytest.raises(snnconv.ConversionError, match="strict=True"):
+        snnconv.convert(model, methods.SignedIF(8), x, strict=True, progress=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "googlenet"])
+@torch.no_grad()
+def test_it_saves_and_loads(name: str, tmp_path) -> None:
+    torch.set_num_threads(1)
+    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    model = from_torchvision(name, **options)()
+    x = torch.randn(2, 3, 64, 64)
+    live(model, x)
+    snn = snnconv.convert(model, methods.SignedIF(2, correction="none", thresholds="max"), x, progress=False)
+    snnconv.save(snn, tmp_path / "net")
+    again = snnconv.load(tmp_path / "net")
+    assert torch.equal(again(x), snn(x))
+    assert again.report == snn.report
