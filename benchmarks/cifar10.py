@@ -49,9 +49,7 @@ def entries(model: ResNet20, baseline_images: int | None) -> list[Entry]:
 
 def run(arguments: list[str] | None = None) -> int:
     parser = main.parser(__doc__ or "", "cifar10")
-    parser.add_argument(
-        "--limit", type=int, metavar="N", help="N test images drawn with the seed (default: all)"
-    )
+    parser.add_argument("--limit", type=int, metavar="N", help="N test images drawn with the seed (default: all)")
     parser.add_argument(
         "--baseline-limit",
         type=int,
@@ -59,13 +57,9 @@ def run(arguments: list[str] | None = None) -> int:
         metavar="N",
         help="SpikingJelly's rows, 64 steps each, on the first N of those images (default 1000; 0: all)",
     )
-    parser.add_argument(
-        "--calibration", type=int, default=1000, metavar="N", help="training images, at most 1024"
-    )
+    parser.add_argument("--calibration", type=int, default=1000, metavar="N", help="training images, at most 1024")
     parser.add_argument("--weights", type=Path, help="safetensors file (default: the one in SNNCONV_DATA)")
-    parser.add_argument(
-        "--download", action="store_true", help="fetch the CIFAR-10 originals with torchvision"
-    )
+    parser.add_argument("--download", action="store_true", help="fetch the CIFAR-10 originals with torchvision")
     options = parser.parse_args(arguments)
     if not 1 <= options.calibration <= 1024:
         raise DataError(f"--calibration is between 1 and 1024, got {options.calibration}")

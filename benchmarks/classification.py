@@ -195,11 +195,15 @@ def spike_figures(model: nn.Module, snn: Any, loader: Sequence[torch.Tensor]) ->
         "sops": profile.sops,
         "macs": profile.snn_macs,
         "energy": {
-            "ann_pj": profile.ann_energy,
-            "snn_pj": profile.snn_energy,
+            "ann_pj": _pico(profile.ann_energy),
+            "snn_pj": _pico(profile.snn_energy),
             "ratio": profile.energy_ratio,
         },
     }
+
+
+def _pico(joules: float | None) -> float | None:
+    return None if joules is None else joules * 1e12
 
 
 def _measure_recipe(

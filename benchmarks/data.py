@@ -104,9 +104,7 @@ def find(name: str) -> Path:
         raise DataError(f"{name} is needed: set SNNCONV_DATA to the folder that holds it")
     path = folder / name
     if not path.exists():
-        raise DataError(
-            f"{name} is not in {folder} (SNNCONV_DATA): put it there, or point SNNCONV_DATA elsewhere"
-        )
+        raise DataError(f"{name} is not in {folder} (SNNCONV_DATA): put it there, or point SNNCONV_DATA elsewhere")
     return path
 
 
@@ -176,18 +174,14 @@ def _decode(archive: Path, classes: tuple[str, ...]) -> tuple[torch.Tensor, torc
             for name in tqdm(names, desc=f"decoding {archive.name}", unit="image", disable=len(names) < 2000):
                 label = name.rstrip("/").split("/")[-2] if "/" in name else ""
                 if label not in index:
-                    raise DataError(
-                        f"{archive}: {name} lies in no folder named after a class ({', '.join(classes)})"
-                    )
+                    raise DataError(f"{archive}: {name} lies in no folder named after a class ({', '.join(classes)})")
                 try:
                     with Image.open(io.BytesIO(source.read(name))) as image:
                         array = np.asarray(image.convert("RGB"))
                 except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
                     raise DataError(f"{archive}: {name} is damaged ({error}); get the file again") from error
                 if arrays and array.shape != arrays[0].shape:
-                    raise DataError(
-                        f"{archive}: {name} is {array.shape}, the images before it {arrays[0].shape}"
-                    )
+                    raise DataError(f"{archive}: {name} is {array.shape}, the images before it {arrays[0].shape}")
                 arrays.append(array)
                 labels.append(index[label])
     except (zipfile.BadZipFile, EOFError) as error:
@@ -223,9 +217,7 @@ def write_whole(path: Path, content: bytes) -> None:
                 "roomier folder with SNNCONV_CACHE"
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise DataError(
-                f"{path.parent} cannot be written: name a writable folder with SNNCONV_CACHE"
-            ) from error
+            raise DataError(f"{path.parent} cannot be written: name a writable folder with SNNCONV_CACHE") from error
         raise
     finally:
         if temporary is not None:

@@ -33,9 +33,7 @@ def parser(description: str, dataset: str) -> argparse.ArgumentParser:
         metavar="A,B",
         help="only rows whose label contains one of these words, for instance 'signed,shifted'",
     )
-    result.add_argument(
-        "--resume", action="store_true", help="keep finished results of the same configuration"
-    )
+    result.add_argument("--resume", action="store_true", help="keep finished results of the same configuration")
     result.add_argument("--seed", type=int, default=0)
     result.add_argument("--out", type=Path, default=RESULTS / dataset, help="folder for JSON and PNG")
     return result
@@ -52,9 +50,7 @@ def chosen(entries: Sequence[Entry], words: str | None) -> list[Entry]:
     return kept
 
 
-def measure(
-    task: Task, entries: Sequence[Entry], timesteps: Sequence[int], options: argparse.Namespace
-) -> int:
+def measure(task: Task, entries: Sequence[Entry], timesteps: Sequence[int], options: argparse.Namespace) -> int:
     """Run, print a line a result, then the table; write the plot. The exit status is 1 where a row failed."""
     start = time.perf_counter()
     failed: dict[tuple[str, int], str] = {}

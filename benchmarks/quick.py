@@ -24,9 +24,7 @@ def entries(rate_norm: DigitsCNN) -> list[Entry]:
         Entry("IF", tuple(methods.IF(timesteps=t) for t in TIMESTEPS)),
         Entry("signed IF", tuple(methods.SignedIF(timesteps=t) for t in TIMESTEPS)),
         # as many steps in phase 1 as in phase 2, so T counts both
-        Entry(
-            "SRP, τ = T/2", tuple(methods.SRP(timesteps=t // 2, pre_timesteps=t // 2) for t in TIMESTEPS[1:])
-        ),
+        Entry("SRP, τ = T/2", tuple(methods.SRP(timesteps=t // 2, pre_timesteps=t // 2) for t in TIMESTEPS[1:])),
         # T steps carry 2^T − 1 levels: 255 at T = 8 leave nothing to gain
         Entry("shifted threshold", tuple(methods.ShiftedThreshold(timesteps=t) for t in (1, 2, 4, 8))),
         Entry(

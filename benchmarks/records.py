@@ -108,9 +108,7 @@ def provenance(seed: int) -> Record:
 
 def _command() -> str:
     script = Path(sys.argv[0])
-    name = (
-        f"python -m {script.parent.name}.{script.stem}" if script.parent.name == "benchmarks" else script.name
-    )
+    name = f"python -m {script.parent.name}.{script.stem}" if script.parent.name == "benchmarks" else script.name
     return " ".join([name, *sys.argv[1:]])
 
 

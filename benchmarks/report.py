@@ -31,9 +31,7 @@ def table(
         rows.setdefault(label, {})
     images = max((r["config"]["test_images"] for r in records), default=0)
     first = records[0] if records else {"dataset": "", "architecture": ""}
-    result = Table(
-        title=f"{first['dataset']}, {first['architecture']}: top-1 accuracy (%) on {images:,} test images"
-    )
+    result = Table(title=f"{first['dataset']}, {first['architecture']}: top-1 accuracy (%) on {images:,} test images")
     result.add_column("method", no_wrap=True)
     for t in timesteps:
         result.add_column(f"T={t}", justify="right")
@@ -86,10 +84,7 @@ def plot(records: Sequence[Record], path: Path) -> None:
     figure = Figure(figsize=(8.5, 5.5), layout="constrained")
     axes = figure.subplots()
     rows = by_label(records)
-    curves = {
-        label: {t: record["metrics"]["top1"] for t, record in sorted(row.items())}
-        for label, row in rows.items()
-    }
+    curves = {label: {t: record["metrics"]["top1"] for t, record in sorted(row.items())} for label, row in rows.items()}
     dashed = {label for label in rows if label.startswith("SpikingJelly")}
     plots.accuracy(curves, ann=records[0]["ann"]["top1"], dashed=dashed, axes=axes)
     axes.set_title(f"{records[0]['dataset']}, {records[0]['architecture']}")

@@ -256,9 +256,7 @@ class TestRecords:
         assert {"versions", "machine", "commit", "command", "seed", "seconds", "energy"} <= set(stored)
         assert not list(task.folder.glob("*.tmp"))
 
-    def test_resume_keeps_finished_results_of_the_same_configuration(
-        self, task: Task, converted: list[int]
-    ) -> None:
+    def test_resume_keeps_finished_results_of_the_same_configuration(self, task: Task, converted: list[int]) -> None:
         entry = Entry("double", (Doubling(1), Doubling(2)))
         first = list(classification.run(task, [entry], show_progress=False))
         again = list(classification.run(task, [entry], resume=True, show_progress=False))
@@ -283,13 +281,9 @@ class TestRecords:
     def test_a_failing_row_is_reported_and_the_others_go_on(self, task: Task, converted: list[int]) -> None:
         failures = []
         entries = [Entry("bad", (Doubling(13),)), Entry("good", (Doubling(1),))]
-        measured = list(
-            classification.run(task, entries, on_error=lambda *f: failures.append(f), show_progress=False)
-        )
+        measured = list(classification.run(task, entries, on_error=lambda *f: failures.append(f), show_progress=False))
         assert [r["label"] for r in measured] == ["good"]
-        assert [(entry.label, steps, str(error)) for entry, steps, error in failures] == [
-            ("bad", 13, "unlucky")
-        ]
+        assert [(entry.label, steps, str(error)) for entry, steps, error in failures] == [("bad", 13, "unlucky")]
 
     def test_recipe_rows_count_spikes_and_leave_energy_empty(self, task: Task) -> None:
         entry = Entry("theirs", recipe=SpikingJellyRecipe("robust"), timesteps=(1, 4), batches=1)
@@ -338,9 +332,7 @@ class TestReport:
 
 
 class TestCommands:
-    @pytest.mark.parametrize(
-        "arguments", [["--calibration", "5000"], ["--limit", "0"], ["--baseline-limit", "-1"]]
-    )
+    @pytest.mark.parametrize("arguments", [["--calibration", "5000"], ["--limit", "0"], ["--baseline-limit", "-1"]])
     def test_cifar10_refuses_bad_numbers(self, arguments: list[str]) -> None:
         with pytest.raises(data.DataError, match=arguments[0]):
             cifar10.run(arguments)

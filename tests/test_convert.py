@@ -222,7 +222,7 @@ def test_bad_input_names_the_culprit(model, method, data, sentence):
 
 
 def test_wrong_types():
-    with pytest.raises(TypeError, match="model must be an nn.Module"):
+    with pytest.raises(TypeError, match=r"model must be an nn\.Module"):
         snnconv.convert(3, methods.IF(4))
     with pytest.raises(TypeError, match=r"methods\.IF\(timesteps=\.\.\.\), not the class"):
         snnconv.convert(network(), methods.IF)

@@ -261,9 +261,7 @@ def test_states_are_not_modified() -> None:
     for step, state in cases:
         copies = [value.clone() if isinstance(value, Tensor) else value for value in state]
         step(state)
-        assert all(
-            torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(state, copies, strict=True)
-        )
+        assert all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(state, copies, strict=True))
 
 
 # --- errors ------------------------------------------------------------------------------------------------

@@ -58,9 +58,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "plain": (lambda: nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 4), nn.ReLU(), conv(4, 2)), IMAGE),
     "residual add": (lambda: body(lambda m, x: m.a(x) + x, a=conv(4, 4)), IMAGE),
     "residual from the input": (
-        lambda: Net(
-            lambda m, x: m.c(F.relu(m.b(F.relu(m.a(x))) + x)), a=conv(3, 3), b=conv(3, 3), c=conv(3, 2)
-        ),
+        lambda: Net(lambda m, x: m.c(F.relu(m.b(F.relu(m.a(x))) + x)), a=conv(3, 3), b=conv(3, 3), c=conv(3, 2)),
         IMAGE,
     ),
     "subtraction": (lambda: body(lambda m, x: m.a(x) - 0.5 * x, a=conv(4, 4)), IMAGE),
@@ -79,9 +77,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         IMAGE,
     ),
     "upsample to a traced size": (
-        lambda: body(
-            lambda m, x: F.interpolate(m.a(x), size=x.shape[2:]) + x, a=nn.Conv2d(4, 4, 3, stride=2)
-        ),
+        lambda: body(lambda m, x: F.interpolate(m.a(x), size=x.shape[2:]) + x, a=nn.Conv2d(4, 4, 3, stride=2)),
         IMAGE,
     ),
     "nn.Upsample": (
@@ -94,9 +90,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "reflect pad": (lambda: body(lambda m, x: F.pad(x, (1, 1, 1, 1), mode="reflect")), IMAGE),
     "replicate pad": (lambda: body(lambda m, x: m.p(x), p=nn.ReplicationPad2d(1)), IMAGE),
     "view with a traced size": (
-        lambda: Net(
-            lambda m, x: m.b((y := F.relu(m.a(x))).view(y.size(0), -1)), a=conv(3, 4), b=nn.Linear(256, 5)
-        ),
+        lambda: Net(lambda m, x: m.b((y := F.relu(m.a(x))).view(y.size(0), -1)), a=conv(3, 4), b=nn.Linear(256, 5)),
         IMAGE,
     ),
     "view with a traced shape": (
@@ -112,9 +106,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         IMAGE,
     ),
     "flatten": (
-        lambda: nn.Sequential(
-            conv(3, 4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 5)
-        ),
+        lambda: nn.Sequential(conv(3, 4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 5)),
         IMAGE,
     ),
     "chunk": (lambda: body(lambda m, x: torch.cat(x.chunk(2, 1)[::-1], 1)), IMAGE),
@@ -159,16 +151,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "squeeze and excitation": (lambda: body(se_block, down=conv(4, 2, 1), up=conv(2, 4, 1)), IMAGE),
     "product": (lambda: body(lambda m, x: m.a(x) * m.b(x), a=conv(4, 4), b=conv(4, 4)), IMAGE),
     "product with the input": (
-        lambda: Net(
-            lambda m, x: m.b(F.relu(m.a(x)) * x.mean((1, 2, 3), keepdim=True)), a=conv(3, 4), b=conv(4, 2)
-        ),
+        lambda: Net(lambda m, x: m.b(F.relu(m.a(x)) * x.mean((1, 2, 3), keepdim=True)), a=conv(3, 4), b=conv(4, 2)),
         IMAGE,
     ),
     "attention": (
         lambda: body(
-            lambda m, x: (
-                torch.softmax(m.q(x).flatten(2) @ m.k(x).flatten(2).transpose(1, 2), -1) @ x.flatten(2)
-            ).view(x.shape),
+            lambda m, x: (torch.softmax(m.q(x).flatten(2) @ m.k(x).flatten(2).transpose(1, 2), -1) @ x.flatten(2)).view(
+                x.shape
+            ),
             q=conv(4, 4),
             k=conv(4, 4),
         ),

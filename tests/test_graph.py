@@ -139,9 +139,7 @@ def test_a_shared_activation_is_a_site_at_each_call() -> None:
 
 
 def test_a_shared_block_is_a_site_at_each_call_and_keeps_its_weights() -> None:
-    net = Lambda(
-        lambda m, x: m.block(m.block(x)), block=nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())
-    )
+    net = Lambda(lambda m, x: m.block(m.block(x)), block=nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU()))
     source = same_network(randomised(net), torch.randn(3, 4))
     assert list(source.sites) == ["block.2", "block.2:2"]
 

@@ -41,9 +41,7 @@ class Net(nn.Module):
         z = F.relu(self.down(y), inplace=True)
         up = F.interpolate(z, size=y.shape[-2:], mode="bilinear", align_corners=False)
         y = y + F.pad(up[:, :, 1:], (0, 0, 1, 0), value=float("0.25"))
-        y = torch.cat([y, F.max_pool2d(y, 3, 1, 1)], dim=1)[..., ::2].contiguous(
-            memory_format=torch.channels_last
-        )
+        y = torch.cat([y, F.max_pool2d(y, 3, 1, 1)], dim=1)[..., ::2].contiguous(memory_format=torch.channels_last)
         mask = torch.zeros(x.shape[0], 1, 1, 1, dtype=torch.float32, device=x.device)
         y = F.silu(y + mask).mean(dim=(2, 3))
         return self.head(y.view(x.size(0), -1))
@@ -149,9 +147,7 @@ def test_a_loaded_network_moves_and_keeps_its_dtype(tmp_path: Path) -> None:
 
 def test_tied_weights_are_saved(tmp_path: Path) -> None:
     layer = nn.Linear(5, 5)
-    snn = snnconv.convert(
-        nn.Sequential(layer, nn.ReLU(), layer, nn.ReLU(), layer), methods.IF(4), ROWS, progress=False
-    )
+    snn = snnconv.convert(nn.Sequential(layer, nn.ReLU(), layer, nn.ReLU(), layer), methods.IF(4), ROWS, progress=False)
     snnconv.save(snn, tmp_path / "net")
     assert torch.equal(snnconv.load(tmp_path / "net")(ROWS), snn(ROWS))
 
@@ -216,9 +212,7 @@ def test_not_a_number_survives_json() -> None:
     assert str(io._decode(json.loads(json.dumps(io._encode(float("nan"), "here"), allow_nan=False)))) == "nan"
 
 
-@pytest.mark.parametrize(
-    "value", [torch.zeros(2), object(), {1: 2}, 1j, b"x"], ids=lambda v: type(v).__name__
-)
+@pytest.mark.parametrize("value", [torch.zeros(2), object(), {1: 2}, 1j, b"x"], ids=lambda v: type(v).__name__)
 def test_other_arguments_are_refused_by_place(value: Any) -> None:
     with pytest.raises(ConversionError, match=r"block\.3"):
         io._encode({"name": "conv", "op": "x", "args": (value,), "meta": {"path": "block.3"}}, "nodes")
@@ -432,9 +426,7 @@ def test_a_module_tree_comes_back_into_its_architecture(tree: tuple[Path, snncon
     again = snnconv.load(path, model=fresh)
     assert torch.equal(again(ROWS), snn(ROWS))
     assert again.report == snn.report
-    assert all(torch.equal(v, before[k]) for k, v in fresh.state_dict().items()), (
-        "load changed the given model"
-    )
+    assert all(torch.equal(v, before[k]) for k, v in fresh.state_dict().items()), "load changed the given model"
 
 
 def test_a_module_tree_needs_its_architecture(tree: tuple[Path, snnconv.SpikingNetwork]) -> None:

@@ -21,17 +21,13 @@ FLOATS = [torch.float32, torch.bfloat16]
 PRE = 2
 
 
-def reference(
-    neuron: str, x_seq: Tensor, theta: float | Tensor, scaled: bool, timesteps: int | None = None
-) -> Tensor:
+def reference(neuron: str, x_seq: Tensor, theta: float | Tensor, scaled: bool, timesteps: int | None = None) -> Tensor:
     if neuron == "shifted_threshold":
         spikes, _ = dyn.shifted_threshold_multistep(x_seq, theta, timesteps)
         if not scaled:
             return spikes
         weight = theta.to(spikes.dtype) if isinstance(theta, Tensor) else theta
-        return torch.stack(
-            [s * (weight * 2.0**k) for k, s in zip(range(len(spikes))[::-1], spikes, strict=True)]
-        )
+        return torch.stack([s * (weight * 2.0**k) for k, s in zip(range(len(spikes))[::-1], spikes, strict=True)])
     if neuron == "if":
         spikes, _ = dyn.if_multistep(x_seq, theta)
     elif neuron == "signed_if":

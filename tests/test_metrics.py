@@ -13,7 +13,7 @@ from snnconv import ConversionError, methods
 from snnconv.graph.trace import source_graph
 from snnconv.metrics import compare, profile
 from snnconv.metrics.flow import role
-from snnconv.metrics.profile import AC_JOULES, MAC_JOULES
+from snnconv.metrics.profiling import AC_JOULES, MAC_JOULES
 from snnconv.metrics.synapses import SpikeFlow, connections, fan_out
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.program import GraphProgram
@@ -233,9 +233,7 @@ def test_input_beside_spikes_is_multiplied_once():
 
 
 def test_layers_on_currents_multiply_at_each_step():
-    model = nn.Sequential(
-        nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 1)
-    )
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 1))
     costs = profile(model, network(model, methods.SRP(4, 3), 1.0), torch.rand(2, 3))
     assert [c.reads for c in costs.layers] == ["input", "spikes", "currents", "spikes"]
     assert [c.snn_macs for c in costs.layers] == [12, 0, 10 * 7, 0]

@@ -262,9 +262,7 @@ def test_detach_cuts_the_history(kind: str) -> None:
 def test_surrogate_gradients_reach_input_and_threshold(kind: str, detach_reset: bool, gradient) -> None:
     theta = nn.Parameter(THETA.clone())
     x_seq = torch.randn(TIMESTEPS, 4, 3, requires_grad=True)
-    node = make(
-        kind, theta, step_mode="m", detach_reset=detach_reset, surrogate_function=gradient, scaled=True
-    )
+    node = make(kind, theta, step_mode="m", detach_reset=detach_reset, surrogate_function=gradient, scaled=True)
     assert [name for name, _ in node.named_parameters()] == ["v_threshold"]
     output = node(x_seq)
     with torch.no_grad():

@@ -159,7 +159,6 @@ def test_register_puts_the_recipes_into_ann2snn() -> None:
 
 def test_importing_the_neurons_does_not_import_ann2snn() -> None:
     code = (
-        "import sys, snnconv.neurons; "
-        "sys.exit(any(m.endswith(('.ann2snn', '.neurons.recipes')) for m in sys.modules))"
+        "import sys, snnconv.neurons; sys.exit(any(m.endswith(('.ann2snn', '.neurons.recipes')) for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

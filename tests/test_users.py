@@ -14,9 +14,7 @@ from torch.optim import SGD
 
 from benchmarks.models import ResNet20
 
-ACCURATE = methods.ShiftedThreshold(
-    8
-)  # 255 levels: what differs more than rounding is a fault of the conversion
+ACCURATE = methods.ShiftedThreshold(8)  # 255 levels: what differs more than rounding is a fault of the conversion
 
 
 def settled(model: nn.Module, x: Tensor, rounds: int = 3) -> nn.Module:

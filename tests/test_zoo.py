@@ -45,9 +45,7 @@ class ActivationCalls(TorchFunctionMode):
             self.relus += 1
         elif func in ANALOG:
             self.others += 1
-        return func(
-            *args, **(kwargs or {})
-        )  # inside, the mode is off: F.relu's torch.relu is not counted again
+        return func(*args, **(kwargs or {}))  # inside, the mode is off: F.relu's torch.relu is not counted again
 
 
 def from_torchvision(name: str, **options) -> Callable[[], nn.Module]:

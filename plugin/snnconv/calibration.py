@@ -26,7 +26,7 @@ def input_of(batch: Any) -> Tensor:
     if isinstance(batch, Mapping):
         for key in _KEYS:
             if isinstance(batch.get(key), Tensor):
-                return batch[key]  # type: ignore[no-any-return]
+                return batch[key]
         for value in batch.values():
             if isinstance(value, Tensor) and value.is_floating_point():
                 return value
@@ -49,7 +49,7 @@ def input_batches(
     """Inputs ``[B, ...]`` from a tensor, a list of batches, or a loader; at most ``limit`` samples.
 
     Args:
-        data: a tensor ``[N, ...]``, a list of tensors ``[B, ...]``, or an iterable of tensors, (input, target) or dicts.
+        data: a tensor ``[N, ...]``, a list of tensors ``[B, ...]``, or an iterable of tensors, pairs or dicts.
         limit: number of samples to take, from the start.
         device: where to put them.
         dtype: the network's dtype; other floating dtypes are refused.
@@ -69,9 +69,7 @@ def input_batches(
             raise ConversionError(f"{name} must be a batch [N, ...], got shape {tuple(data.shape)}")
         data = list(data.split(batch_size)) if len(data) else []
     if not isinstance(data, Iterable):
-        raise ConversionError(
-            f"{name} must be a tensor, a list of tensors or a loader, got {type(data).__name__}"
-        )
+        raise ConversionError(f"{name} must be a tensor, a list of tensors or a loader, got {type(data).__name__}")
     found: list[Tensor] = []
     count = 0
     for index, batch in enumerate(data):

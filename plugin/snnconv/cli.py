@@ -46,25 +46,19 @@ class Given:
     ]
     data: Annotated[
         Path,
-        typer.Option(
-            help="A folder with a subfolder of images a class, or a .npz, .pt or .safetensors with x, y."
-        ),
+        typer.Option(help="A folder with a subfolder of images a class, or a .npz, .pt or .safetensors with x, y."),
     ]
-    method: Annotated[str, typer.Option(help="Conversion method; its settings are listed below.")] = (
-        "signed-if"
-    )
+    method: Annotated[str, typer.Option(help="Conversion method; its settings are listed below.")] = "signed-if"
     weights: Annotated[
         Path | None, typer.Option(help="Parameters: .safetensors, or .pth (read with weights_only=True).")
     ] = None
-    classes: Annotated[
-        int | None, typer.Option(min=1, help="Number of classes of a torchvision or timm network.")
-    ] = None
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Download torchvision's or timm's weights.")
-    ] = False
-    calibration: Annotated[
-        Path | None, typer.Option(help="Inputs for calibration; taken from --data by default.")
-    ] = None
+    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes of a torchvision or timm network.")] = (
+        None
+    )
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Download torchvision's or timm's weights.")] = False
+    calibration: Annotated[Path | None, typer.Option(help="Inputs for calibration; taken from --data by default.")] = (
+        None
+    )
     calibration_images: Annotated[int, typer.Option(min=1, help="How many inputs calibrate.")] = 256
     size: Annotated[int, typer.Option(min=1, help="Side of an image after resizing and cropping.")] = 224
     mean: Annotated[str, typer.Option(help="Mean of every channel.")] = "0.485,0.456,0.406"
@@ -143,9 +137,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _option(name: str, kind: Any, default: Any, option: Any) -> inspect.Parameter:
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
-    )
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 
 
 @command

@@ -59,9 +59,7 @@ def load_model(spec: str, weights: Path | None, classes: int | None, pretrained:
     """The network of a spec ``torchvision:name``, ``timm:name`` or ``file.py:function``, in eval mode."""
     kind, separator, name = spec.rpartition(":")
     if not separator or not name:
-        raise InputError(
-            f"{spec!r} names no network: write torchvision:resnet18, timm:resnet26 or file.py:function"
-        )
+        raise InputError(f"{spec!r} names no network: write torchvision:resnet18, timm:resnet26 or file.py:function")
     if kind == "torchvision":
         model = _torchvision(name, classes, pretrained)
     elif kind == "timm":
@@ -115,9 +113,7 @@ def _factory(path: Path, name: str) -> nn.Module:
     factory = getattr(module, name, None)
     if not callable(factory):
         own = [v for v in vars(module).values() if inspect.isfunction(v) and v.__module__ == module.__name__]
-        raise InputError(
-            f"{path} has no function {name!r}; it has: {', '.join(v.__name__ for v in own) or 'none'}"
-        )
+        raise InputError(f"{path} has no function {name!r}; it has: {', '.join(v.__name__ for v in own) or 'none'}")
     model = factory()
     if not isinstance(model, nn.Module):
         raise InputError(f"{path}:{name} returned {type(model).__name__}, not a torch.nn.Module")

@@ -122,8 +122,8 @@ def _batches(calibration: Any, method: Method, device: Any, dtype: torch.dtype |
         if method.thresholds == "trained":
             return []
         raise ConversionError(
-            f"thresholds={method.thresholds!r} come from data: give convert(..., calibration=...) some inputs (a tensor, "
-            "a list of tensors or a loader; no labels)"
+            f"thresholds={method.thresholds!r} come from data: give convert(..., calibration=...) some inputs "
+            "(a tensor, a list of tensors or a loader; no labels)"
         )
     floating = dtype if dtype is not None else torch.float32
     first = input_batches(calibration, 1)[0] if not hasattr(calibration, "__next__") else None
@@ -145,9 +145,7 @@ def _programs(
         ann = GraphProgram(source)
         return source, ann, GraphProgram(source.copy(), method.coding, method.max_pool)
     if not batches:
-        raise ConversionError(
-            f"{differs}, so that activations are found by running it: give calibration data"
-        )
+        raise ConversionError(f"{differs}, so that activations are found by running it: give calibration data")
     report.path = "module tree"
     report.notes.append(f"converted call by call because {differs}")
     example = batches[0][:2]
@@ -163,9 +161,7 @@ def _differs(model: nn.Module, source: SourceGraph, batches: Sequence[Tensor]) -
     try:
         expected = model.eval()(x)
     except Exception as error:  # the user's network on the user's data: say which, keep the cause
-        raise ConversionError(
-            f"the network fails on calibration data of shape {tuple(x.shape)}: {error}"
-        ) from error
+        raise ConversionError(f"the network fails on calibration data of shape {tuple(x.shape)}: {error}") from error
     finally:
         for module, was in training.items():
             module.training = was
@@ -212,9 +208,7 @@ def _list_analog(source: SourceGraph | None, snn: Program, report: ConversionRep
         report.analog = [AnalogSite(path, name, reason) for path, name in snn.analog.items()]
     inside = [a for a in report.analog if a.activation]
     if strict and inside:
-        names = ", ".join(f"{a.name} ({a.operator})" for a in inside[:8]) + (
-            " ..." if len(inside) > 8 else ""
-        )
+        names = ", ".join(f"{a.name} ({a.operator})" for a in inside[:8]) + (" ..." if len(inside) > 8 else "")
         raise ConversionError(f"strict=True, and these activations have no spiking equivalent: {names}")
 
 
@@ -255,9 +249,7 @@ def _thresholds(
         if not batches:
             return thresholds, {}
     histograms = calibrate.histograms(ann, batches, method.per_channel, tell)
-    means = {
-        name: float(((h.counts * h.centers).sum(1) / max(h.total, 1)).max()) for name, h in histograms.items()
-    }
+    means = {name: float(((h.counts * h.centers).sum(1) / max(h.total, 1)).max()) for name, h in histograms.items()}
     silent = [name for name, h in histograms.items() if not bool((h.peak > 0).any())]
     if silent:
         report.notes.append(f"never active on the calibration data: {', '.join(silent)}")
@@ -265,16 +257,12 @@ def _thresholds(
         return thresholds, means
     if method.thresholds == "ltb":
         options = {k: getattr(method, k) for k in ("k", "max_batches", "tolerance") if hasattr(method, k)}
-        thresholds, used = calibrate.balanced_thresholds(
-            ann, batches, method.per_channel, progress=tell, **options
-        )
+        thresholds, used = calibrate.balanced_thresholds(ann, batches, method.per_channel, progress=tell, **options)
         report.notes.append(f"threshold balancing used {used} batches")
     elif method.thresholds == "max":
         thresholds = {name: calibrate.max_threshold(h) for name, h in histograms.items()}
     elif method.percent is not None:
-        thresholds = {
-            name: calibrate.percentile_threshold(h, method.percent) for name, h in histograms.items()
-        }
+        thresholds = {name: calibrate.percentile_threshold(h, method.percent) for name, h in histograms.items()}
     else:
         caps = {name: site.cap for name, site in ann.sites.items()}
         thresholds = {}
@@ -286,9 +274,7 @@ def _thresholds(
 
 def _delay_estimate(thresholds: dict[str, Tensor], means: dict[str, float]) -> float:
     """Σ_l mean_c(θ_c − v₀) / max_c(mean activation), with v₀ = θ/2 (arXiv 2409.03368)."""
-    return sum(
-        float(theta.mean()) / 2 / means[name] for name, theta in thresholds.items() if means.get(name, 0) > 0
-    )
+    return sum(float(theta.mean()) / 2 / means[name] for name, theta in thresholds.items() if means.get(name, 0) > 0)
 
 
 def _correct(

@@ -34,9 +34,7 @@ class _Package:
 
 _PACKAGES = (
     _Package("torch", ("torch",), "everything", "pip install torch", True),
-    _Package(
-        "spikingjelly", ("spikingjelly",), "neurons, recipes", "pip install 'spikingjelly>=2.0,<3'", True
-    ),
+    _Package("spikingjelly", ("spikingjelly",), "neurons, recipes", "pip install 'spikingjelly>=2.0,<3'", True),
     _Package("safetensors", ("safetensors",), "save and load", "pip install safetensors", True),
     _Package("numba", ("numba",), "fast CPU kernels", "pip install 'snnconv-plugin[fast]'"),
     _Package("triton", ("triton",), "fast GPU kernels", "pip install triton (Linux with an NVIDIA GPU)"),
@@ -83,9 +81,7 @@ def check_all() -> list[Check]:
 
 def _package(package: _Package) -> Check:
     if importlib.util.find_spec(package.module) is None:
-        return Check(
-            package.module, package.purpose, "missing", "not installed", package.advice, package.required
-        )
+        return Check(package.module, package.purpose, "missing", "not installed", package.advice, package.required)
     version = next((v for v in map(_version, package.distributions) if v), "version unknown")
     return Check(package.module, package.purpose, "ok", version, required=package.required)
 

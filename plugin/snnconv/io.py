@@ -235,12 +235,8 @@ def _site_values(site: Site) -> dict[str, Any]:
 def _sites(values: list[dict[str, Any]], trained: dict[str, Tensor]) -> dict[str, Site]:
     found = {v["name"]: Site(**v, threshold=trained.get(v["name"])) for v in values}
     for site in found.values():
-        if site.kind not in ("relu", "quant", "rate_norm") or (
-            site.kind != "relu" and site.threshold is None
-        ):
-            raise ConversionError(
-                f"site {site.name!r} is of unknown kind {site.kind!r}, or lacks its threshold"
-            )
+        if site.kind not in ("relu", "quant", "rate_norm") or (site.kind != "relu" and site.threshold is None):
+            raise ConversionError(f"site {site.name!r} is of unknown kind {site.kind!r}, or lacks its threshold")
     return found
 
 
@@ -275,8 +271,7 @@ def _node_values(node: fx.Node) -> dict[str, Any]:
         target = name
     elif node.op == "call_method" and target not in METHODS:
         raise ConversionError(
-            f"{_where(node)}: tensor method {target!r} is not one that a saved network may use; use the "
-            "torch function"
+            f"{_where(node)}: tensor method {target!r} is not one that a saved network may use; use the torch function"
         )
     return {
         "op": node.op,

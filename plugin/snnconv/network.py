@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ class SpikingNetwork(nn.Module):
         return out
 
     def fire_all(self, site: str, x_seq: Tensor) -> Tensor:
-        """Neurons of one site on a whole sequence from a fresh state, by the fastest kernel that gives the same bits."""
+        """Neurons of one site on a whole sequence from a fresh state, by the fastest kernel of the same bits."""
         node = self.neurons[site]
         scan = self.method.scan_arguments(node)
         if scan is None or node._forward_hooks or node._forward_pre_hooks or node.store_v_seq:
@@ -122,10 +123,8 @@ class SpikingNetwork(nn.Module):
         self.run(x, observe=note)
         return found
 
-    def run(
-        self, x: Any, synapses: str = "auto", observe: Callable[[str, Tensor], None] | None = None
-    ) -> Any:
-        """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]``, summed, where spikes need not run one by one).
+    def run(self, x: Any, synapses: str = "auto", observe: Callable[[str, Tensor], None] | None = None) -> Any:
+        """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]``, summed, where steps need not run one by one).
 
         Args:
             x: input ``[B, ...]``.
@@ -171,8 +170,8 @@ class SpikingNetwork(nn.Module):
         total: Any = None
         if method.coding == "sum":
             out = self.run(x, "steps")
-            steps = [tree_map_only(Tensor, lambda v, t=t: v[t], out) for t in range(method.timesteps)]
-            for t, step in enumerate(steps, start=1):
+            for t in range(1, method.timesteps + 1):
+                step = tree_map_only(Tensor, operator.itemgetter(t - 1), out)
                 total = step if total is None else _add(total, step)
                 yield t, total
             return
@@ -192,7 +191,7 @@ class SpikingNetwork(nn.Module):
                 total, first = step, t
             else:
                 total = _add(total, step)
-            yield t, tree_map_only(Tensor, lambda v, n=t - first + 1: v / n, total)
+            yield t, _divide(total, t - first + 1)
 
     def _fresh_states(self) -> dict[str, Any]:
         self.reset()
@@ -249,9 +248,7 @@ class SpikingNetwork(nn.Module):
                     f"the input is on {x.device}, the network on {reference.device}: move one with .to(...)"
                 )
             if x.is_floating_point() != bool(spec.get("floating", True)):
-                raise ConversionError(
-                    f"wrong input dtype {x.dtype}: this network was converted for {spec['dtype']}"
-                )
+                raise ConversionError(f"wrong input dtype {x.dtype}: this network was converted for {spec['dtype']}")
             if x.is_floating_point() and reference.is_floating_point() and x.dtype != reference.dtype:
                 raise ConversionError(
                     f"wrong input dtype {x.dtype}: the network's weights are {reference.dtype}; convert the input with "
@@ -266,6 +263,10 @@ class SpikingNetwork(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.method}, sites={len(self.neurons)}, framework={self.framework}"
+
+
+def _divide(tree: Any, steps: int) -> Any:
+    return tree_map_only(Tensor, lambda v: v / steps, tree)
 
 
 def _add(a: Any, b: Any) -> Any:

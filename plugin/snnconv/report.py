@@ -114,6 +114,5 @@ def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     rule = tuple("-" * w for w in widths)
     return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-        for row in [header, rule, *cells[1:]]
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [header, rule, *cells[1:]]
     )

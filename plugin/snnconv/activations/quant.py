@@ -15,14 +15,14 @@ class _Quantise(torch.autograd.Function):
     """Forward of :class:`QuantReLU` with the straight-through gradient for z and the LSQ gradient for the clip."""
 
     @staticmethod
-    def forward(ctx, z: Tensor, clip: Tensor, levels: int, grad_scale: float) -> Tensor:  # type: ignore[override, no-untyped-def]
+    def forward(ctx, z: Tensor, clip: Tensor, levels: int, grad_scale: float) -> Tensor:
         steps = (z * levels / clip + 0.5).floor().clamp(0, levels)
         ctx.save_for_backward(z, clip, steps)
         ctx.levels, ctx.grad_scale = levels, grad_scale
         return steps * (clip / levels)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override, no-untyped-def]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         z, clip, steps = ctx.saved_tensors
         inside = (z > 0) & (z < clip)
         # d out / d clip: rounding error / clip inside, 1 above, 0 below (LSQ, arXiv 1902.08153, eq. 3)
@@ -44,7 +44,7 @@ def straight_through(z: Tensor, clip: Tensor, levels: int, grad_scale: float = 1
 class QuantReLU(TrainedActivation):
     r"""Quantised ReLU with ``levels`` levels above zero and a learned clip (QCFS, Fast-SNN, shifted-threshold).
 
-    .. math:: y = \frac{\alpha}{L}\,\mathrm{clip}\!\left(\left\lfloor \frac{zL}{\alpha} + \frac12\right\rfloor, 0, L\right)
+    .. math:: y = \frac{\alpha}{L}\,\mathrm{clip}(\lfloor zL/\alpha + 1/2\rfloor, 0, L)
 
     (arXiv 2305.19868 eq. 6; arXiv 2302.02091 with λ = α; arXiv 2312.06900.) Rounding is half up, which is what an
     integrate-and-fire neuron started at θ/2 does.
@@ -64,9 +64,7 @@ class QuantReLU(TrainedActivation):
     tensor([0.0000, 0.0000, 0.5000, 1.0000], grad_fn=<_QuantiseBackward>)
     """
 
-    def __init__(
-        self, levels: int, clip: float | Tensor = 4.0, channels: int | None = None, axis: int = 1
-    ) -> None:
+    def __init__(self, levels: int, clip: float | Tensor = 4.0, channels: int | None = None, axis: int = 1) -> None:
         super().__init__()
         if levels < 1:
             raise ValueError(f"levels must be at least 1, got {levels}")

@@ -34,9 +34,7 @@ class RateNorm(TrainedActivation):
     1.0
     """
 
-    def __init__(
-        self, momentum: float = 0.1, scale: str = "sigmoid", shared: nn.Parameter | None = None
-    ) -> None:
+    def __init__(self, momentum: float = 0.1, scale: str = "sigmoid", shared: nn.Parameter | None = None) -> None:
         super().__init__()
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum must be in (0, 1], got {momentum}")
@@ -58,9 +56,7 @@ class RateNorm(TrainedActivation):
     def forward(self, z: Tensor) -> Tensor:
         if self.training and z.numel():
             peak = z.detach().amax().clamp(min=0).to(self.running_max)
-            if (
-                self.running_max == 0
-            ):  # the first batch sets the maximum, so that early steps are not all clipped
+            if self.running_max == 0:  # the first batch sets the maximum, so that early steps are not all clipped
                 self.running_max.copy_(peak)
             else:
                 self.running_max.lerp_(peak, self.momentum)

@@ -234,6 +234,4 @@ def shifted_threshold_multistep(
 
 def _check_timesteps(timesteps: int) -> None:
     if timesteps < 1:
-        raise ValueError(
-            f"timesteps is {timesteps}: a shifted-threshold neuron needs at least one step (one bit)"
-        )
+        raise ValueError(f"timesteps is {timesteps}: a shifted-threshold neuron needs at least one step (one bit)")

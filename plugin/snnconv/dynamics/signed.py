@@ -107,8 +107,6 @@ def signed_if_multistep(
         state = signed_if_initial(x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:]), v_threshold)
     steps = []
     for x in x_seq:
-        spike, state = signed_if_step(
-            x, state, v_threshold, eps, surrogate=surrogate, detach_reset=detach_reset
-        )
+        spike, state = signed_if_step(x, state, v_threshold, eps, surrogate=surrogate, detach_reset=detach_reset)
         steps.append(spike)
     return stack_steps(steps, x_seq), state

@@ -38,9 +38,7 @@ def per_channel(v_threshold: float | Tensor, ndim: int, axis: int, size: int | N
     return broadcast_channels(v_threshold, ndim, axis, size)
 
 
-def broadcast_channels(
-    v_threshold: float | Tensor, ndim: int, axis: int, size: int | None = None
-) -> float | Tensor:
+def broadcast_channels(v_threshold: float | Tensor, ndim: int, axis: int, size: int | None = None) -> float | Tensor:
     """Do what `per_channel` does without looking at the values, which on a GPU would wait for the device.
 
     Example:
@@ -50,9 +48,7 @@ def broadcast_channels(
     if not isinstance(v_threshold, Tensor) or v_threshold.ndim == 0:
         return v_threshold
     if v_threshold.ndim != 1:
-        raise ValueError(
-            f"v_threshold has shape {tuple(v_threshold.shape)}: pass a float or one value per channel [C]"
-        )
+        raise ValueError(f"v_threshold has shape {tuple(v_threshold.shape)}: pass a float or one value per channel [C]")
     if not -ndim <= axis < ndim:
         raise ValueError(
             f"channel axis {axis} is outside a {ndim}-d step: choose one from {-ndim} to {ndim - 1} "

@@ -77,9 +77,7 @@ def histograms(
         scale = (BINS / entry.peak.clamp(min=1e-12))[:, None]
         index = (rows * scale).ceil_().clamp_(0, BINS).long()  # bin 0 collects the zeros
         index += torch.arange(channels, device=rows.device)[:, None] * (BINS + 1)
-        histogram = torch.bincount(index.flatten(), minlength=channels * (BINS + 1)).reshape(
-            channels, BINS + 1
-        )
+        histogram = torch.bincount(index.flatten(), minlength=channels * (BINS + 1)).reshape(channels, BINS + 1)
         entry.counts += histogram[:, 1:]
         entry.total += rows.shape[1]
         return y

@@ -27,7 +27,7 @@ Fire = Callable[[str, Tensor], Tensor]
 
 
 def run_spiking(program: Program, method: Method, x: Tensor, fire: Fire) -> Tensor:
-    """All read-out steps ``[T, B, ...]`` (``[1, B, ...]`` in sum coding) with ``fire`` at the sites, from a fresh state."""
+    """All read-out steps ``[T, B, ...]`` (``[1, B, ...]`` in sum coding) with ``fire`` at the sites."""
     if method.coding == "sum":
         out = program.static(x, lambda site, z: fire(site, z.unsqueeze(0)).sum(0))
         return out.unsqueeze(0) if isinstance(out, Tensor) else out
@@ -78,9 +78,7 @@ def bias_currents(
 
         ann.static(batch, record)
 
-        def corrected(
-            site: str, x_seq: Tensor, number: int = number, targets: dict[str, Tensor] = targets
-        ) -> Tensor:
+        def corrected(site: str, x_seq: Tensor, number: int = number, targets: dict[str, Tensor] = targets) -> Tensor:
             axis = sites[site].axis
             wanted = channels_first(targets[site], axis, True)
             before = current.get(site, torch.zeros(wanted.shape[0], dtype=wanted.dtype, device=wanted.device))

@@ -28,9 +28,7 @@ def lower_batch_norm(source: SourceGraph) -> None:
             )
         tensors = {"running_mean": mean, "running_var": variance}
         tensors |= {k: v for k, v in (("weight", module.weight), ("bias", module.bias)) if v is not None}
-        nodes = {
-            k: source.new_tensor(f"{node.target}.{k}", v.detach().clone(), node) for k, v in tensors.items()
-        }
+        nodes = {k: source.new_tensor(f"{node.target}.{k}", v.detach().clone(), node) for k, v in tensors.items()}
         with source.graph.inserting_before(node):
             call = source.graph.call_function(
                 F.batch_norm, (node.args[0], nodes["running_mean"], nodes["running_var"], nodes.get("weight"),
@@ -58,9 +56,7 @@ def _scale_shift(source: SourceGraph, node: fx.Node) -> tuple[Tensor, Tensor] | 
         return source.tensors[str(value.target)].double() if isinstance(value, fx.Node) else None
 
     if arguments["training"] is True:
-        raise ConversionError(
-            f"{node.meta.get('path') or node.name}: BatchNorm runs in training mode inside forward"
-        )
+        raise ConversionError(f"{node.meta.get('path') or node.name}: BatchNorm runs in training mode inside forward")
     mean, variance = tensor("running_mean"), tensor("running_var")
     if mean is None or variance is None:
         return None
@@ -120,12 +116,7 @@ def fold_batch_norm(source: SourceGraph) -> None:
             continue
         layer = node.args[0] if node.args else node.kwargs["input"]
         folded = _scale_shift(source, node)
-        if (
-            folded is None
-            or not isinstance(layer, fx.Node)
-            or layer.target not in SYNAPSES
-            or len(layer.users) != 1
-        ):
+        if folded is None or not isinstance(layer, fx.Node) or layer.target not in SYNAPSES or len(layer.users) != 1:
             continue
         weight_node, bias_node = synapse_arguments(layer)
         scale, shift = folded
@@ -162,9 +153,7 @@ def shift_bias(source: SourceGraph, site_node: fx.Node, delta: Tensor, axis: int
         if node.target in SYNAPSES and synapse_arguments(node)[0] is not None:
             weight_node, bias_node = synapse_arguments(node)
             assert weight_node is not None
-            if (
-                (len(node.args) > 2 and node.args[2] is not None) or node.kwargs.get("bias")
-            ) and bias_node is None:
+            if ((len(node.args) > 2 and node.args[2] is not None) or node.kwargs.get("bias")) and bias_node is None:
                 break
             old = source.tensors[str(bias_node.target)] if bias_node is not None else torch.zeros_like(delta)
             if old.shape != delta.shape:

@@ -269,9 +269,7 @@ def acts_on_batch(t: Any, method: bool, args: tuple[Any, ...], kwargs: dict[str,
     return False
 
 
-def op_kind(
-    t: Any, method: bool, args: tuple[Any, ...], kwargs: dict[str, Any], varies: Callable[[Any], bool]
-) -> str:
+def op_kind(t: Any, method: bool, args: tuple[Any, ...], kwargs: dict[str, Any], varies: Callable[[Any], bool]) -> str:
     """Kind of a call: ``linear``, ``affine``, ``homogeneous`` or ``nonlinear``.
 
     Args:
@@ -322,14 +320,7 @@ def op_kind(
 METHODS = _LINEAR_METHODS | _ADD_METHODS | _MUL_METHODS | _DIV_METHODS | _ANALOG_METHODS | _SHAPE
 _QUALIFIED: dict[Any, str] = {getattr: "builtins.getattr", len: "builtins.len"}
 for _function in (
-    set(SYNAPSES)
-    | _LINEAR
-    | _ADD
-    | _MUL
-    | _DIV
-    | _HOMOGENEOUS
-    | _ANALOG
-    | {F.pad, F.interpolate, F.batch_norm}
+    set(SYNAPSES) | _LINEAR | _ADD | _MUL | _DIV | _HOMOGENEOUS | _ANALOG | {F.pad, F.interpolate, F.batch_norm}
 ):
     for _space, _module in (("torch", torch), ("F", F), ("operator", operator)):
         if _function not in _QUALIFIED and (_found := _names(_module, _function)):

@@ -96,7 +96,7 @@ class Reconstruction:
             output = self.snn.static(x, quantise)
             loss = output_loss(output, target) + LAYER_WEIGHT * torch.stack(layers).mean()
             self.optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         self.optimiser.step()
         self.schedule.step()
         with torch.no_grad():
@@ -128,9 +128,7 @@ def output_loss(output: object, target: object) -> Tensor:
     total = outputs[0].new_zeros(())
     for out, aim in zip(outputs, targets, strict=True):
         if out.dim() == 2 and out.shape[1] > 1:
-            total = total + F.kl_div(
-                out.log_softmax(1), aim.log_softmax(1), log_target=True, reduction="batchmean"
-            )
+            total = total + F.kl_div(out.log_softmax(1), aim.log_softmax(1), log_target=True, reduction="batchmean")
         elif out.is_floating_point():
             total = total + (out - aim).square().mean() / aim.square().mean().clamp(min=1e-12)
     return total

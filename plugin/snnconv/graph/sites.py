@@ -35,9 +35,7 @@ def relu_bounds(target: object, method: bool, args: tuple, kwargs: dict) -> tupl
     >>> relu_bounds("clamp", True, (None,), {"min": 0.1})
     (False, None)
     """
-    if (method and target in ("relu", "relu_")) or (
-        not method and target in (torch.relu, F.relu, torch.relu_)
-    ):
+    if (method and target in ("relu", "relu_")) or (not method and target in (torch.relu, F.relu, torch.relu_)):
         return True, None
     if not method and target is F.relu6:
         return True, 6.0
@@ -55,9 +53,7 @@ def relu_bounds(target: object, method: bool, args: tuple, kwargs: dict) -> tupl
             return True, None if high is None else float(high)
         return False, None
     if not method and target is F.threshold:
-        given = [
-            kwargs.get(k, args[i] if len(args) > i else None) for i, k in ((1, "threshold"), (2, "value"))
-        ]
+        given = [kwargs.get(k, args[i] if len(args) > i else None) for i, k in ((1, "threshold"), (2, "value"))]
         return given == [0, 0], None
     return False, None
 
@@ -118,9 +114,7 @@ def pool_before_neurons(source: SourceGraph) -> None:
     A max-pooling that shares its site with other readers, or reads a concatenation, stays where it is.
     """
     for site in source.site_nodes():
-        while (
-            len(site.users) == 1 and _is_max_pool(pool := next(iter(site.users))) and pool.args[:1] == (site,)
-        ):
+        while len(site.users) == 1 and _is_max_pool(pool := next(iter(site.users))) and pool.args[:1] == (site,):
             operand = site.args[0]
             pool.replace_all_uses_with(site)
             pool.args = (operand, *pool.args[1:])

@@ -111,7 +111,8 @@ class SourceGraph:
     def copy(self) -> SourceGraph:
         """Independent copy (weights cloned)."""
         graph = fx.Graph()
-        graph.output(graph.graph_copy(self.graph, val_map := {}), None)
+        val_map: dict[fx.Node, fx.Node] = {}
+        graph.output(graph.graph_copy(self.graph, val_map), None)
         for old, new in val_map.items():
             new.meta = dict(old.meta)
         return SourceGraph(

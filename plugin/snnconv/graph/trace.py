@@ -107,9 +107,7 @@ def _traced_factories() -> Iterator[None]:
     def traced(function: Any) -> Any:
         def make(*args: Any, **kwargs: Any) -> Any:
             found: list[fx.Proxy] = []
-            fx.node.map_aggregate(
-                (args, kwargs), lambda v: found.append(v) if isinstance(v, fx.Proxy) else None
-            )
+            fx.node.map_aggregate((args, kwargs), lambda v: found.append(v) if isinstance(v, fx.Proxy) else None)
             if found:
                 return found[0].tracer.create_proxy("call_function", function, args, kwargs)
             return function(*args, **kwargs)
@@ -179,9 +177,7 @@ def _drop_no_ops(source: SourceGraph) -> None:
             "alpha_dropout",
             "feature_alpha_dropout",
         ):
-            training = node.kwargs.get(
-                "training", node.args[2] if len(node.args) > 2 else node.target is not F.dropout
-            )
+            training = node.kwargs.get("training", node.args[2] if len(node.args) > 2 else node.target is not F.dropout)
             if not training:
                 _bypass(graph, node)
         elif name == "stochastic_depth" and not node.kwargs.get(
@@ -202,14 +198,8 @@ def _bypass(graph: fx.Graph, node: fx.Node) -> None:
 def _make_out_of_place(source: SourceGraph) -> None:
     """``relu(x, inplace=True)`` changes x for everybody who reads it later: say so in the graph."""
     for node in list(source.graph.nodes):
-        method = (
-            node.op == "call_method"
-            and str(node.target).endswith("_")
-            and not str(node.target).endswith("__")
-        )
-        function = node.op == "call_function" and (
-            node.kwargs.get("inplace") is True or _inplace_position(node)
-        )
+        method = node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__")
+        function = node.op == "call_function" and (node.kwargs.get("inplace") is True or _inplace_position(node))
         if not (method or function) or not node.all_input_nodes:
             continue
         operand = node.args[0] if node.args else node.kwargs.get("input")

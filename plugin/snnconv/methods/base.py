@@ -49,7 +49,8 @@ class Method:
             raise TypeError(f"{self._label}: per_channel must be True or False, got {self.per_channel!r}")
         if self.thresholds in self.refused_thresholds:
             raise ValueError(
-                f"{self._label}: thresholds={self.thresholds!r} makes no sense: {self.refused_thresholds[self.thresholds]}"
+                f"{self._label}: thresholds={self.thresholds!r} makes no sense: "
+                f"{self.refused_thresholds[self.thresholds]}"
             )
         self.percent  # noqa: B018 - validates the percentile
 
@@ -89,11 +90,11 @@ class Method:
         return float(match[1])
 
     def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
-        """The neuron of this method in a framework's own class, multi-step, emitting θ·s (unit spikes for rate norm)."""
+        """The neuron of this method in a framework's class, multi-step, emitting θ·s (rate norm: unit spikes)."""
         raise TypeError(f"{type(self).__name__} is not a conversion method: it has no neuron")
 
     def scan_arguments(self, node: nn.Module) -> dict[str, Any] | None:
-        """Arguments of :func:`snnconv.dynamics.scan` that equal ``node``, or ``None`` where only the node itself will do."""
+        """Arguments of :func:`snnconv.dynamics.scan` that equal ``node``; ``None`` where only the node will do."""
         return None
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,17 +142,13 @@ class Method:
     def _fraction(self, name: str) -> None:
         value = getattr(self, name)
         if not isinstance(value, (int, float)) or not math.isfinite(value) or not 0 <= value < 0.5:
-            raise ValueError(
-                f"{self._label}: {name} must be in [0, 0.5) (a fraction of the threshold), got {value!r}"
-            )
+            raise ValueError(f"{self._label}: {name} must be in [0, 0.5) (a fraction of the threshold), got {value!r}")
 
     def _check_delay(self, value: Delay) -> None:
         if value is None or value == "auto":
             return
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(
-                f"{self._label}: delay must be 'auto', None or a whole number of steps, got {value!r}"
-            )
+            raise TypeError(f"{self._label}: delay must be 'auto', None or a whole number of steps, got {value!r}")
         if not 0 <= value < self.timesteps:
             raise ValueError(
                 f"{self._label}: delay must be in 0 … timesteps − 1 = {self.timesteps - 1}, got {value}: "

@@ -35,9 +35,7 @@ class SignedIF(RateMethod):
     def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
         from snnconv.neurons import SignedIFNode
 
-        return SignedIFNode(
-            threshold, step_mode="m", channel_axis=axis, scaled=kind != "rate_norm", eps=self.eps
-        )
+        return SignedIFNode(threshold, step_mode="m", channel_axis=axis, scaled=kind != "rate_norm", eps=self.eps)
 
     def scan_arguments(self, node: nn.Module) -> dict[str, Any] | None:
         from snnconv.neurons import SignedIFNode

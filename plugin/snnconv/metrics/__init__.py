@@ -1,7 +1,7 @@
 """Where a converted network departs from its source, what it costs, and whether its spikes are spikes."""
 
-from snnconv.metrics.audit import Audit, audit
+from snnconv.metrics.auditing import Audit, audit
 from snnconv.metrics.layers import Comparison, compare
-from snnconv.metrics.profile import Profile, profile
+from snnconv.metrics.profiling import Profile, profile
 
 __all__ = ["Audit", "Comparison", "Profile", "audit", "compare", "profile"]

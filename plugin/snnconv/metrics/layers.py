@@ -128,9 +128,7 @@ def compare_programs(
             kept[site] = reference.sites[site].activation(z)
             return kept[site]
 
-        def read(
-            site: str, out: Tensor, kept: dict[str, Tensor] = activations, seen: Counter[str] = steps
-        ) -> None:
+        def read(site: str, out: Tensor, kept: dict[str, Tensor] = activations, seen: Counter[str] = steps) -> None:
             seen[site] += out.shape[0]
             if seen[site] <= snn.method.pre_timesteps_:
                 return

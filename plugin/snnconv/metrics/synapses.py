@@ -93,9 +93,7 @@ class SpikeFlow(Executor):
         pooled: Mapping[str, Tensor],
         constant: float = 0.0,
     ) -> None:
-        super().__init__(
-            source, lambda site, z: counts[site].to(z.device) if site in counts else z.float() * 0
-        )
+        super().__init__(source, lambda site, z: counts[site].to(z.device) if site in counts else z.float() * 0)
         self.origin = provenance(source, self)
         self.pooled = pooled
         self.constant = constant
@@ -136,9 +134,7 @@ class SpikeFlow(Executor):
     def _filled(self, value: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not _has_tensors(args, kwargs):
             return function(*args, **kwargs)
-        dtype = next(
-            (t.dtype for _, t in self.source.tensors.items() if t.is_floating_point()), torch.float32
-        )
+        dtype = next((t.dtype for _, t in self.source.tensors.items() if t.is_floating_point()), torch.float32)
 
         def cast(tensor: Tensor) -> Tensor:
             return tensor.to(dtype) if tensor.is_floating_point() else tensor
@@ -177,9 +173,7 @@ def _has_tensors(*trees: Any) -> bool:
     return tree_any(lambda v: isinstance(v, Tensor), trees)
 
 
-def _summed(
-    target: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Tensor:
+def _summed(target: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """Counts behind an operator that adds: every spike enters each cell that it contributes to."""
     x = args[0] if args else kwargs["input"]
     if target in AVERAGE_POOLS:
@@ -190,11 +184,7 @@ def _summed(
         return _resized(x, function, args, kwargs)
     if target in ("mean", "sum", torch.mean, torch.sum):
         kwargs = {k: v for k, v in kwargs.items() if k != "dtype"}
-        return (
-            torch.sum(*args, **kwargs)
-            if args
-            else torch.sum(x, **{k: v for k, v in kwargs.items() if k != "input"})
-        )
+        return torch.sum(*args, **kwargs) if args else torch.sum(x, **{k: v for k, v in kwargs.items() if k != "input"})
     operands = [a for a in (*args[:2], kwargs.get("other")) if isinstance(a, Tensor)]
     return torch.stack(torch.broadcast_tensors(*operands)).sum(0)
 
@@ -211,18 +201,12 @@ def _window_sums(
     dims = input.dim() - 2
 
     def spread(value: Any) -> list[int]:
-        return (
-            list(value) * (dims if len(value) == 1 else 1)
-            if isinstance(value, (tuple, list))
-            else [value] * dims
-        )
+        return list(value) * (dims if len(value) == 1 else 1) if isinstance(value, (tuple, list)) else [value] * dims
 
     kernel = spread(kernel_size)
     steps, pads = spread(stride) if stride not in (None, [], ()) else kernel, spread(padding)
     if dims == 1:  # avg_pool1d has no divisor_override
-        flat = F.avg_pool2d(
-            input.unsqueeze(2), (1, *kernel), (1, *steps), (0, *pads), ceil_mode, divisor_override=1
-        )
+        flat = F.avg_pool2d(input.unsqueeze(2), (1, *kernel), (1, *steps), (0, *pads), ceil_mode, divisor_override=1)
         return flat.squeeze(2)
     pool = F.avg_pool2d if dims == 2 else F.avg_pool3d
     return pool(input, kernel, steps, pads, ceil_mode, True, 1)
@@ -240,9 +224,7 @@ def _adaptive_sums(x: Tensor, pooled: Tensor) -> Tensor:
     return sums.round().to(x.dtype)
 
 
-def _resized(
-    x: Tensor, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Tensor:
+def _resized(x: Tensor, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """Interpolation: a spike enters every cell where it has a weight, found axis by axis with impulses."""
     out = function(*args, **kwargs)
     counts = x

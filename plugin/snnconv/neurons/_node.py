@@ -63,8 +63,7 @@ class SoftResetNode(BaseNode):
         check_threshold(v_threshold, f"{name}: v_threshold")
         if isinstance(v_threshold, Tensor) and v_threshold.ndim > 1:
             raise ValueError(
-                f"{name}: v_threshold has shape {tuple(v_threshold.shape)}: "
-                "pass a float or one value per channel [C]"
+                f"{name}: v_threshold has shape {tuple(v_threshold.shape)}: pass a float or one value per channel [C]"
             )
         super().__init__(
             v_threshold=1.0 if isinstance(v_threshold, Tensor) else float(v_threshold),
@@ -110,25 +109,19 @@ class SoftResetNode(BaseNode):
         except ValueError as error:
             raise ValueError(f"{type(self).__name__} on an input {tuple(x.shape)}: {error}") from None
 
-    def single_step_functional_forward(
-        self, inputs: tuple[Tensor, ...], states: States, **kwargs: object
-    ) -> Outputs:
+    def single_step_functional_forward(self, inputs: tuple[Tensor, ...], states: States, **kwargs: object) -> Outputs:
         """Run one step ``[B, ...]`` on explicit states, in the order of the node's memories."""
         theta = self.threshold_for(inputs[0])
         spikes, states = self._dynamics(inputs[0], states, theta, multistep=False)
         return (spikes * threshold_like(theta, spikes) if self.scaled else spikes,), states
 
-    def multi_step_functional_forward(
-        self, inputs: tuple[Tensor, ...], states: States, **kwargs: object
-    ) -> Outputs:
+    def multi_step_functional_forward(self, inputs: tuple[Tensor, ...], states: States, **kwargs: object) -> Outputs:
         """Run a sequence ``[T, B, ...]`` on explicit states, in the order of the node's memories."""
         theta = self.threshold_for(inputs[0][0])
         spikes, states = self._dynamics(inputs[0], states, theta, multistep=True)
         return (spikes * threshold_like(theta, spikes) if self.scaled else spikes,), states
 
-    def _dynamics(
-        self, x: Tensor, states: States, theta: float | Tensor, *, multistep: bool
-    ) -> tuple[Tensor, States]:
+    def _dynamics(self, x: Tensor, states: States, theta: float | Tensor, *, multistep: bool) -> tuple[Tensor, States]:
         raise NotImplementedError
 
     @property
@@ -168,6 +161,5 @@ class SoftResetNode(BaseNode):
         else:
             shown = f"{float(theta):g}"
         return (
-            f"v_threshold={shown}, detach_reset={self.detach_reset}, step_mode={self.step_mode}, "
-            f"scaled={self.scaled}"
+            f"v_threshold={shown}, detach_reset={self.detach_reset}, step_mode={self.step_mode}, scaled={self.scaled}"
         )

@@ -57,9 +57,7 @@ class ChannelIFNode(SoftResetNode):
         tensor([[4., 2.]])
     """
 
-    def _dynamics(
-        self, x: Tensor, states: States, theta: float | Tensor, *, multistep: bool
-    ) -> tuple[Tensor, States]:
+    def _dynamics(self, x: Tensor, states: States, theta: float | Tensor, *, multistep: bool) -> tuple[Tensor, States]:
         run = if_multistep if multistep else if_step
         return run(x, v_threshold=theta, state=IFState(*states), **self._gradient)
 
@@ -112,9 +110,7 @@ class SignedIFNode(SoftResetNode):
         check_eps(eps)
         self.eps = eps
 
-    def _dynamics(
-        self, x: Tensor, states: States, theta: float | Tensor, *, multistep: bool
-    ) -> tuple[Tensor, States]:
+    def _dynamics(self, x: Tensor, states: States, theta: float | Tensor, *, multistep: bool) -> tuple[Tensor, States]:
         run = signed_if_multistep if multistep else signed_if_step
         return run(x, v_threshold=theta, state=SignedIFState(*states), eps=self.eps, **self._gradient)
 
@@ -182,9 +178,7 @@ class SRPIFNode(SoftResetNode):
         """Steps of phase 1, before the first output that counts."""
         return self.pre_timesteps
 
-    def _dynamics(
-        self, x: Tensor, states: States, theta: float | Tensor, *, multistep: bool
-    ) -> tuple[Tensor, States]:
+    def _dynamics(self, x: Tensor, states: States, theta: float | Tensor, *, multistep: bool) -> tuple[Tensor, States]:
         run = srp_multistep if multistep else srp_step
         return run(
             x,
@@ -197,10 +191,7 @@ class SRPIFNode(SoftResetNode):
 
     def extra_repr(self) -> str:
         """List the parameters."""
-        return (
-            f"{super().extra_repr()}, pre_timesteps={self.pre_timesteps}, eps={self.eps:g}, "
-            f"latency={self.latency}"
-        )
+        return f"{super().extra_repr()}, pre_timesteps={self.pre_timesteps}, eps={self.eps:g}, latency={self.latency}"
 
 
 class ShiftedThresholdIFNode(SoftResetNode):
@@ -259,9 +250,7 @@ class ShiftedThresholdIFNode(SoftResetNode):
             scaled=scaled,
         )
         if timesteps < 1:
-            raise ValueError(
-                f"ShiftedThresholdIFNode: timesteps is {timesteps}: it needs at least one step (one bit)"
-            )
+            raise ValueError(f"ShiftedThresholdIFNode: timesteps is {timesteps}: it needs at least one step (one bit)")
         self.timesteps = timesteps
 
     @property
@@ -269,9 +258,7 @@ class ShiftedThresholdIFNode(SoftResetNode):
         """Steps before the first output that counts: a window in single-step mode, else none."""
         return self.timesteps if self.step_mode == "s" else 0
 
-    def single_step_functional_forward(
-        self, inputs: tuple[Tensor, ...], states: States, **kwargs: object
-    ) -> Outputs:
+    def single_step_functional_forward(self, inputs: tuple[Tensor, ...], states: States, **kwargs: object) -> Outputs:
         """Run one pipelined step on explicit states ``(v, v_in, step)``."""
         q = self.threshold_for(inputs[0])
         v, v_in, step = states
@@ -282,9 +269,7 @@ class ShiftedThresholdIFNode(SoftResetNode):
             spikes = spikes * (threshold_like(q, spikes) * 2.0**bit)
         return (spikes,), (after.v_fire, after.v_in, after.step)
 
-    def multi_step_functional_forward(
-        self, inputs: tuple[Tensor, ...], states: States, **kwargs: object
-    ) -> Outputs:
+    def multi_step_functional_forward(self, inputs: tuple[Tensor, ...], states: States, **kwargs: object) -> Outputs:
         """Integrate a whole sequence and fire it; every call is one window, whatever the states hold."""
         q = self.threshold_for(inputs[0][0])
         spikes, v = shifted_threshold_multistep(inputs[0], q, self.timesteps, **self._gradient)

@@ -185,9 +185,7 @@ class Executor:
                 env.pop(done, None)
         raise ConversionError("the network has no output")
 
-    def _evaluate(
-        self, node: fx.Node, env: dict[fx.Node, Any], x: Any, timesteps: int, state: RunState
-    ) -> Any:
+    def _evaluate(self, node: fx.Node, env: dict[fx.Node, Any], x: Any, timesteps: int, state: RunState) -> Any:
         if node.op == "placeholder":
             return self._input(node, x)
         if node.op == "get_attr":
@@ -202,9 +200,7 @@ class Executor:
         try:
             if not tree_any(_wrapped, values, is_leaf=_wrapped):
                 return function(*args, **kwargs)
-            if kind == "shape" or not tree_any(
-                lambda v: isinstance(v, Static | Temporal), values, is_leaf=_wrapped
-            ):
+            if kind == "shape" or not tree_any(lambda v: isinstance(v, Static | Temporal), values, is_leaf=_wrapped):
                 return self._both_worlds(function, args, kwargs, timesteps)
             if not tree_any(lambda v: isinstance(v, Temporal), values, is_leaf=_wrapped):
                 return self._static_world(function, args, kwargs)
@@ -266,9 +262,7 @@ class Executor:
             batch = data.shape[0] if data.dim() else 1
             batch = batch * steps if isinstance(value, Static) and folded else batch
             batch = batch // steps if isinstance(value, Temporal) and not folded else batch
-            return (
-                torch.empty((batch, *data.shape[1:]), dtype=data.dtype, device="meta") if data.dim() else data
-            )
+            return torch.empty((batch, *data.shape[1:]), dtype=data.dtype, device="meta") if data.dim() else data
 
         def real_device(result: Any) -> Any:
             if isinstance(result, torch.device):
@@ -287,9 +281,7 @@ class Executor:
 
     # ------------------------------------------------------------------ operators over time
 
-    def _apply(
-        self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int
-    ) -> Any:
+    def _apply(self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int) -> Any:
         """Run an operator on all steps at once, or, where it acts on dimension 0, step by step."""
         if not (timesteps > 1 and self._acts_on_batch(node, args, kwargs, timesteps)):
             positional, named = _leafwise(lambda v: v.folded if _is_pair(v) else v.data, (args, kwargs))
@@ -300,11 +292,7 @@ class Executor:
             def at(value: Any, t: int = t) -> Any:
                 if isinstance(value, Pair):
                     return value.static
-                return (
-                    value.data.reshape(timesteps, -1, *value.data.shape[1:])[t]
-                    if value.data.dim()
-                    else value.data
-                )
+                return value.data.reshape(timesteps, -1, *value.data.shape[1:])[t] if value.data.dim() else value.data
 
             positional, named = _leafwise(at, (args, kwargs))
             steps.append(function(*positional, **named))
@@ -317,11 +305,7 @@ class Executor:
             return False
         if len({(v.dim(), v.shape[:1]) for v in tensors}) > 1:
             return True  # values with different first dimensions broadcast within a step only
-        if (
-            node.op == "call_function"
-            and node.target is operator.getitem
-            and not isinstance(args[0], Temporal)
-        ):
+        if node.op == "call_function" and node.target is operator.getitem and not isinstance(args[0], Temporal):
             return False  # an element of a tuple
 
         def plain(value: Any) -> Any:
@@ -368,9 +352,7 @@ class Executor:
         """Whether an operator that is stepped adds something that does not come from its input."""
         if self.kinds[node] == "affine":
             return True
-        return not is_synapse(node) and any(
-            isinstance(v, Tensor) for v in tree_leaves((args, kwargs), _wrapped)
-        )
+        return not is_synapse(node) and any(isinstance(v, Tensor) for v in tree_leaves((args, kwargs), _wrapped))
 
     def _accumulated(
         self,
@@ -429,10 +411,7 @@ class Executor:
         if not timesteps:
             return Static(self.neuron(site, data))
         if isinstance(value, Static):
-            if self.coding == "sum":
-                seq = data.unsqueeze(0)
-            else:
-                seq = data.unsqueeze(0).expand(timesteps, *data.shape)
+            seq = data.unsqueeze(0).expand(1 if self.coding == "sum" else timesteps, *data.shape)
         else:
             if data.shape[0] % timesteps:
                 raise ConversionError(

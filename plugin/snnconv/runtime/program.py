@@ -48,7 +48,7 @@ class Program(ABC):
     def trainable(self) -> list[Tensor]:
         """Weights and biases as leaves that require gradients."""
 
-    def moved(self, fn: Callable[[Tensor], Tensor]) -> None:
+    def moved(self, fn: Callable[[Tensor], Tensor]) -> None:  # noqa: B027 - most programs hold nothing else
         """Called after the network's tensors were moved."""
 
 
@@ -63,7 +63,7 @@ class GraphProgram(Program):
         self.max_pool = max_pool
         if not isinstance(source.tensors, Store):
             source.tensors = Store(source.tensors)  # type: ignore[assignment]
-        self._opaque = Store({k: m for k, m in source.modules.items()})
+        self._opaque = Store(dict(source.modules))
         self.executor = Executor(source, _unset, coding, max_pool)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GraphProgram:
@@ -86,11 +86,7 @@ class GraphProgram(Program):
         self.executor = Executor(self.source, _unset, self.coding, self.max_pool)
 
     def trainable(self) -> list[Tensor]:
-        return [
-            t.requires_grad_(True)
-            for t in self.source.tensors.values()
-            if t.is_floating_point() and t.dim() > 0
-        ]
+        return [t.requires_grad_(True) for t in self.source.tensors.values() if t.is_floating_point() and t.dim() > 0]
 
     def store(self) -> nn.Module:
         holder = nn.Module()

@@ -147,12 +147,8 @@ class _Watch(TorchFunctionMode):
 
     def __enter__(self) -> _Watch:
         for path, module in self.program.model.named_modules():
-            self.handles.append(
-                module.register_forward_pre_hook(lambda m, a, p=path: self.stack.append((p, m)))
-            )
-            self.handles.append(
-                module.register_forward_hook(lambda m, a, o: self._leave(m, o), always_call=True)
-            )
+            self.handles.append(module.register_forward_pre_hook(lambda m, a, p=path: self.stack.append((p, m))))
+            self.handles.append(module.register_forward_hook(lambda m, a, o: self._leave(m, o), always_call=True))
         super().__enter__()
         return self
 
@@ -186,17 +182,13 @@ class _Watch(TorchFunctionMode):
         kind = op_kind(target, method, args, kwargs, self._varies)
         self._note(path, name, target, kind)
         accumulate = kind == "homogeneous" and self.program.max_pool == "accumulated"
-        accumulate |= kind == "nonlinear" and (
-            name.strip("_") in ACTIVATIONS or name.strip("_") in ("mul", "matmul")
-        )
+        accumulate |= kind == "nonlinear" and (name.strip("_") in ACTIVATIONS or name.strip("_") in ("mul", "matmul"))
         if self.timesteps and accumulate and isinstance(args[0], Tensor) and self._varies(args[0]):
             return self._accumulated(kind, path, name, func, args, kwargs)
         return func(*args, **kwargs)
 
     def _varies(self, value: Any) -> bool:
-        return (
-            isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and not self._is_weight(value)
-        )
+        return isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and not self._is_weight(value)
 
     def _is_weight(self, value: Tensor) -> bool:
         if not hasattr(self, "_weights"):

@@ -89,9 +89,7 @@ def scan(
     if neuron == "shifted_threshold" and timesteps is not None:
         steps = timesteps
         if steps < 1:
-            raise ValueError(
-                f"timesteps is {steps}: a shifted-threshold neuron needs at least one step (one bit)"
-            )
+            raise ValueError(f"timesteps is {steps}: a shifted-threshold neuron needs at least one step (one bit)")
     x_seq = x_seq.detach()
     shape = (steps, *x_seq.shape[1:])
     if out is None:
@@ -111,9 +109,7 @@ def scan(
     reason = _why_not_numba(x_seq, result, channels)
     if backend == "numba" and reason:
         raise ValueError(f"backend 'numba' does not run this input: {reason}; use backend='auto'")
-    if backend == "numba" or (
-        backend == "auto" and not reason and x_seq.numel() >= NUMBA_MIN_NUMEL and _has_numba()
-    ):
+    if backend == "numba" or (backend == "auto" and not reason and x_seq.numel() >= NUMBA_MIN_NUMEL and _has_numba()):
         dead_zones = _channels(dead_zone, x_seq, channel_axis)
         assert channels is not None
         assert dead_zones is not None
@@ -129,9 +125,7 @@ def _check(neuron: str, x_seq: Tensor, backend: str, pre_timesteps: int | None, 
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
     if x_seq.ndim < 2 or len(x_seq) == 0:
-        raise ValueError(
-            f"x_seq has shape {tuple(x_seq.shape)}: it needs a time axis with steps, [T, B, ...]"
-        )
+        raise ValueError(f"x_seq has shape {tuple(x_seq.shape)}: it needs a time axis with steps, [T, B, ...]")
     if not x_seq.is_floating_point():
         raise ValueError(f"x_seq is {x_seq.dtype}: input currents are floating point")
     check_eps(eps)
@@ -160,9 +154,7 @@ def _fit(v_threshold: float | Tensor, x_seq: Tensor, axis: int) -> float | Tenso
         except RuntimeError:
             fits = False
         if not fits:
-            raise ValueError(
-                f"v_threshold {tuple(theta.shape)} does not broadcast against a step {tuple(shape)}"
-            )
+            raise ValueError(f"v_threshold {tuple(theta.shape)} does not broadcast against a step {tuple(shape)}")
         return theta
     inside = theta.ndim == 1 and -ndim <= axis < ndim
     fitted = broadcast_channels(theta, ndim, axis, x_seq.shape[1:][axis] if inside else None)

@@ -41,9 +41,7 @@ def _if_steps(x_seq: Tensor, out: Tensor, v: Tensor, theta: float | Tensor, scal
         _emit(emitted, spike, theta, scaled)
 
 
-def signed_if_scan(
-    x_seq: Tensor, out: Tensor, theta: float | Tensor, dead_zone: float | Tensor, scaled: bool
-) -> None:
+def signed_if_scan(x_seq: Tensor, out: Tensor, theta: float | Tensor, dead_zone: float | Tensor, scaled: bool) -> None:
     """Run signed integrate-and-fire."""
     v = half_threshold(x_seq[0], theta)
     theta = threshold_like(theta, v)

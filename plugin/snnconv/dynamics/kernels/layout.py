@@ -33,9 +33,7 @@ def empty_steps(x_seq: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
         True
     """
     step = torch.empty_like(x_seq[0], dtype=dtype)
-    return torch.empty_strided(
-        (steps, *step.shape), (step.numel(), *step.stride()), dtype=dtype, device=step.device
-    )
+    return torch.empty_strided((steps, *step.shape), (step.numel(), *step.stride()), dtype=dtype, device=step.device)
 
 
 def dense_steps(x_seq: Tensor) -> Tensor:

@@ -125,9 +125,7 @@ class Profile:
 
     def __str__(self) -> str:
         sites = [(s.name, s.neurons, f"{s.spikes:.1f}", f"{s.rate:.4f}") for s in self.sites]
-        costs = [
-            (c.name, c.reads, f"{c.ann_macs:.4g}", f"{c.sops:.4g}", f"{c.snn_macs:.4g}") for c in self.layers
-        ]
+        costs = [(c.name, c.reads, f"{c.ann_macs:.4g}", f"{c.sops:.4g}", f"{c.snn_macs:.4g}") for c in self.layers]
         latency = f"{self.latency} steps"
         if self.pipelined_latency is None:
             latency += ", pipelined not known"
@@ -191,9 +189,7 @@ def profile(
     parts = network_batches(snn, loader, limit)
     sizes = {tuple(part.shape[1:]) for part in parts}
     if len(sizes) > 1:
-        raise ConversionError(
-            f"operations are counted for one input shape, the data has {sorted(sizes)}: profile each"
-        )
+        raise ConversionError(f"operations are counted for one input shape, the data has {sorted(sizes)}: profile each")
     counts, pooled = _count_spikes(snn, parts, progress)
     samples = sum(map(len, parts))
     steps = snn.method.latency
@@ -265,9 +261,9 @@ def _layer_costs(
     flow = SpikeFlow(source, counts, pooled)
     arrived = flow.send(example)
     origins = reads(source, flow)
-    once = SpikeFlow(
-        source, {k: v * 0 for k, v in counts.items()}, {k: v * 0 for k, v in pooled.items()}, 1.0
-    ).send(example)
+    once = SpikeFlow(source, {k: v * 0 for k, v in counts.items()}, {k: v * 0 for k, v in pooled.items()}, 1.0).send(
+        example
+    )
     costs = []
     for name, (spikes, fan) in arrived.items():
         macs = float(fan.expand(spikes.shape).sum())

@@ -127,9 +127,7 @@ class _Auditor:
     def __init__(self, snn: SpikingNetwork) -> None:
         self.snn = snn
         self.method = snn.method
-        self.neurons = {
-            name: Finding(name, "neurons", "", "silent: no spike to check") for name in snn.program.sites
-        }
+        self.neurons = {name: Finding(name, "neurons", "", "silent: no spike to check") for name in snn.program.sites}
         self.result = Audit(list(self.neurons.values()))
         self.steps = snn.timesteps
 
@@ -266,9 +264,7 @@ class _GraphAuditor(_Auditor):
             self.executor.observers.remove(self._observe)
         self.held.clear()
 
-    def _structure(
-        self, finding: Finding, path: Path, running: Executor, node: fx.Node, operand: fx.Node
-    ) -> None:
+    def _structure(self, finding: Finding, path: Path, running: Executor, node: fx.Node, operand: fx.Node) -> None:
         """What a layer reads according to the graph; decides which check its values get."""
         report = self.snn.report
         recorded = report.reads if report is not None else {}
@@ -281,9 +277,7 @@ class _GraphAuditor(_Auditor):
             )
             return
         if finding.reads in ("currents", "analog"):
-            finding.checked = (
-                f"reads {finding.reads}, as the conversion report lists" if recorded else "listed"
-            )
+            finding.checked = f"reads {finding.reads}, as the conversion report lists" if recorded else "listed"
             return
         if finding.reads == "input":
             finding.checked = "reads the input, computed once"
@@ -292,9 +286,7 @@ class _GraphAuditor(_Auditor):
         for operator_, what in roles.items():
             where = operator_.meta.get("path") or operator_.name
             if what == "scale":
-                finding.problem = (
-                    f"the spikes it reads are scaled on their way, by {op_name(operator_)} at {where}"
-                )
+                finding.problem = f"the spikes it reads are scaled on their way, by {op_name(operator_)} at {where}"
                 return
             if what == "other":
                 where = f"{op_name(operator_)} at {where}"
@@ -309,9 +301,7 @@ class _GraphAuditor(_Auditor):
         finding.checked = "every value of every step is 0 or a spike"
         pooled = "max" in roles.values()
         if pooled and self.method.coding == "sum":
-            finding.checked = (
-                "every value of every step is a whole multiple of q: the growth of a maximum of spikes"
-            )
+            finding.checked = "every value of every step is a whole multiple of q: the growth of a maximum of spikes"
         self.numeric[node.name] = (operand.name, finding, pooled)
         self.watched.add(operand.name)
 
