@@ -23,6 +23,10 @@ def entries(model: ResNet20, baseline_images: int | None) -> list[Entry]:
 
     rows = [
         Entry("shifted threshold", tuple(methods.ShiftedThreshold(timesteps=t) for t in (3, 4, 5))),
+        Entry(
+            "shifted threshold, reconstructed",
+            tuple(methods.ShiftedThreshold(timesteps=t, correction="reconstruct") for t in (3, 4, 5)),
+        ),
         Entry("signed IF", tuple(methods.SignedIF(timesteps=t) for t in (4, 8, 16, 32))),
         Entry("IF", tuple(methods.IF(timesteps=t) for t in (8, 16, 32, 64))),
         Entry("SRP, τ = T/2", tuple(methods.SRP(timesteps=t, pre_timesteps=t) for t in (4, 8))),
@@ -57,7 +61,7 @@ def run(arguments: list[str] | None = None) -> int:
         metavar="N",
         help="SpikingJelly's rows, 64 steps each, on the first N of those images (default 1000; 0: all)",
     )
-    parser.add_argument("--calibration", type=int, default=1000, metavar="N", help="training images, at most 1024")
+    parser.add_argument("--calibration", type=int, default=1024, metavar="N", help="training images, at most 1024")
     parser.add_argument("--weights", type=Path, help="safetensors file (default: the one in SNNCONV_DATA)")
     parser.add_argument("--download", action="store_true", help="fetch the CIFAR-10 originals with torchvision")
     options = parser.parse_args(arguments)

@@ -70,7 +70,7 @@ def print_table(
     # a fixed width where the output is no terminal, so that no column of figures is cut
     console = Console()
     if not console.is_terminal:
-        console = Console(width=max(console.width, 62 + 8 * len(timesteps)))
+        console = Console(width=max(console.width, 80 + 8 * len(timesteps)))
     console.print(table(records, timesteps, failed))
     for (label, t), message in (failed or {}).items():
         console.print(f"[red]{label} at T={t} failed:[/red] {message}", highlight=False)

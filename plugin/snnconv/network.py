@@ -124,7 +124,7 @@ class SpikingNetwork(nn.Module):
         return found
 
     def run(self, x: Any, synapses: str = "auto", observe: Callable[[str, Tensor], None] | None = None) -> Any:
-        """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]``, summed, where steps need not run one by one).
+        """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]`` where steps need not run one by one).
 
         Args:
             x: input ``[B, ...]``.
