@@ -6,8 +6,9 @@ The floors leave room for the sampling error of 1,000 images; ``tox -e bench-cif
 import pytest
 import snnconv
 import torch
-from benchmarks.data import cifar10
 from snnconv import methods
+
+from benchmarks.data import cifar10
 
 pytestmark = pytest.mark.slow
 

@@ -4,12 +4,13 @@ import pytest
 import snnconv
 import torch
 import torch.nn.functional as F
-from benchmarks.models import ResNet20
 from snnconv import methods
 from snnconv.activations import QuantReLU
 from snnconv.graph.trace import source_graph
 from snnconv.runtime.program import GraphProgram
 from torch import nn
+
+from benchmarks.models import ResNet20
 
 
 class Mixed(nn.Module):
