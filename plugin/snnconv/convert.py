@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 from snnconv.calibration import input_batches
 from snnconv.graph import calibrate
-from snnconv.graph.correct import bias_currents
+from snnconv.graph.correct import BiasCorrection
 from snnconv.graph.provenance import analog_sites, reads
+from snnconv.graph.reconstruct import reconstruct
 from snnconv.graph.source import ConversionError, Site, SourceGraph
 from snnconv.graph.trace import TraceFailure, source_graph
 from snnconv.methods.base import Method
@@ -90,8 +91,6 @@ def convert(
         with _timed(report, "thresholds"):
             thresholds, means = _thresholds(ann, method, batches, tell, report)
         if method.correction == "reconstruct" and batches:
-            from snnconv.graph.reconstruct import reconstruct
-
             with _timed(report, "reconstruction"):
                 thresholds = reconstruct(ann, snn, thresholds, method.levels, batches, tell)
         if method.correction != "none" and batches:
@@ -183,6 +182,11 @@ def _check_sites(model: nn.Module, method: Method, sites: dict[str, Site]) -> No
             + (f"; its activations are {', '.join(kinds)}: retrain it with ReLU" if kinds else "")
         )
     trained = method.thresholds == "trained"
+    if trained and method.correction == "reconstruct":
+        raise ConversionError(
+            "correction='reconstruct' changes thresholds, and thresholds='trained' keeps them: "
+            "use correction='bias' or 'none'"
+        )
     for name, site in sites.items():
         if trained and site.threshold is None:
             raise ConversionError(
@@ -287,17 +291,16 @@ def _correct(
     spec: dict[str, Any],
     tell: ProgressFn,
 ) -> None:
+    """Shift biases by what is left of each channel's mean error on the converted network's own activations."""
     network = SpikingNetwork(snn, method, thresholds, framework, None, 0, spec)
     steps = 1 if method.coding == "sum" else method.latency
     least, most = CORRECTION_SAMPLES
     wanted = min(most, max(least, CORRECTION_WORK // method.latency))
     size = max(4, min(wanted, CORRECTION_BYTES // max(1, 4 * steps * int(spec["widest"]))))
     data = torch.cat(list(batches))[:wanted] if len({b.shape[1:] for b in batches}) == 1 else batches[0]
-    parts = list(data.split(size))
-    currents = bias_currents(
-        ann, snn, method, parts, network.fire_all, lambda site: network.neurons[site].reset(), tell
-    )
-    for site, current in currents.items():
+    work = BiasCorrection(ann, network)
+    work.run(list(data.split(size)), tell)
+    for site, current in work.current.items():
         snn.shift(site, current)
 
 

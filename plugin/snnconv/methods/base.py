@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
 __all__ = ["Method"]
 
+Correction = Literal["none", "bias", "reconstruct"]
 Delay = Literal["auto"] | int | None
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
@@ -38,12 +39,12 @@ class Method:
     timesteps: int
     thresholds: str = field(default="mse", kw_only=True)
     per_channel: bool = field(default=True, kw_only=True)
-    correction: Literal["none", "bias", "reconstruct"] = field(default="bias", kw_only=True)
+    correction: Correction = field(default="bias", kw_only=True)
     max_pool: Literal["accumulated", "instantaneous"] = field(default="accumulated", kw_only=True)
 
     def __post_init__(self) -> None:
         self._whole("timesteps", 1)
-        self._one_of("correction", ("none", "bias", "reconstruct"))
+        self._one_of("correction", get_args(Correction))
         self._one_of("max_pool", ("accumulated", "instantaneous"))
         if not isinstance(self.per_channel, bool):
             raise TypeError(f"{self._label}: per_channel must be True or False, got {self.per_channel!r}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from snnconv.methods.base import Correction
 from snnconv.methods.integrate_fire import IF
 
 __all__ = ["RateNorm"]
@@ -25,7 +26,7 @@ class RateNorm(IF):
     name: ClassVar[str] = "rate_norm"
     refused_thresholds: ClassVar[dict[str, str]] = {"mse": _REASON, "max": _REASON, "ltb": _REASON}
     thresholds: str = field(default="trained", kw_only=True)
-    correction: Literal["none", "bias", "reconstruct"] = field(default="none", kw_only=True)
+    correction: Correction = field(default="none", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
