@@ -7,6 +7,8 @@ import pytest
 import snnconv
 import torch
 from snnconv import methods
+from snnconv.graph.trace import source_graph
+from snnconv.runtime.program import GraphProgram
 
 from benchmarks.data import cifar10
 
@@ -54,13 +56,10 @@ def test_bias_correction_is_worth_points(resnet20, images):
 
 
 def test_srp_beats_if_with_the_same_thresholds_and_latency(resnet20, images):
-    from snnconv.convert import convert
-    from snnconv.graph.trace import source_graph
-    from snnconv.runtime.program import GraphProgram
-
     calibration, test = images
-    srp = convert(resnet20, methods.SRP(4, 4, correction="none"), calibration, progress=False)
-    plain = snnconv.SpikingNetwork(
-        GraphProgram(source_graph(resnet20)), methods.IF(8), srp.thresholds, input_spec=srp.input_spec
+    thresholds = snnconv.convert(resnet20, methods.IF(16, correction="none"), calibration, progress=False).thresholds
+    srp, plain = (
+        snnconv.SpikingNetwork(GraphProgram(source_graph(resnet20)), method, thresholds)
+        for method in (methods.SRP(4, 4), methods.IF(8))
     )
     assert accuracy(srp, test) > accuracy(plain, test) + 6
