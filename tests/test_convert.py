@@ -287,3 +287,14 @@ def test_streams_and_calls_do_not_disturb_each_other():
         assert torch.is_grad_enabled()
         together.append(y)
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize(
+    "method", [methods.SignedIF(8), methods.ShiftedThreshold(4), methods.SRP(4, 4)], ids=lambda m: m.name
+)
+def test_bfloat16(method):
+    snn = convert(method)
+    full = snn(IMAGES)
+    low = snn.bfloat16()(IMAGES.bfloat16())
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), full, atol=0.2, rtol=0.2)

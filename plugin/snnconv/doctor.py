@@ -37,7 +37,6 @@ _PACKAGES = (
     _Package("spikingjelly", ("spikingjelly",), "neurons, recipes", "pip install 'spikingjelly>=2.0,<3'", True),
     _Package("safetensors", ("safetensors",), "save and load", "pip install safetensors", True),
     _Package("numba", ("numba",), "fast CPU kernels", "pip install 'snnconv-plugin[fast]'"),
-    _Package("triton", ("triton",), "fast GPU kernels", "pip install triton (Linux with an NVIDIA GPU)"),
     _Package("snntorch", ("snntorch",), "snnTorch networks", "pip install 'snnconv-plugin[snntorch]'"),
     _Package("matplotlib", ("matplotlib",), "plots", "pip install 'snnconv-plugin[plot]'"),
     _Package("torchvision", ("torchvision",), "networks, images", "pip install torchvision"),
@@ -116,19 +115,10 @@ def _numba() -> str:
     return f"compiles, {numba.get_num_threads()} threads"
 
 
-def _triton() -> str:
-    import torch
-
-    if not torch.cuda.is_available():
-        raise LookupError("needs a GPU")
-    importlib.import_module("triton")
-    return "GPU present"
-
-
 def _mmcv_ops() -> str:
     if importlib.util.find_spec("mmcv._ext") is not None:
         return "compiled operators"
-    return "mmcv-lite: operators from torchvision and plain torch"
+    return "mmcv-lite: no compiled operators"
 
 
 def _matplotlib() -> str:
@@ -140,7 +130,6 @@ def _matplotlib() -> str:
 
 _BACKENDS: tuple[tuple[str, str, str, Callable[[], str]], ...] = (
     ("numba kernels", "numba", "fast CPU kernels", _numba),
-    ("triton kernels", "triton", "fast GPU kernels", _triton),
     ("mmcv operators", "mmcv", "detection, segmentation", _mmcv_ops),
     ("plots", "matplotlib", "plots", _matplotlib),
 )
