@@ -85,7 +85,7 @@ def run(arguments: list[str] | None = None) -> int:
         seed=options.seed,
         folder=options.out,
     )
-    rows = main.chosen(entries(model, options.baseline_limit or None), options.methods)
+    rows = main.chosen(entries(model, options.baseline_limit or None), options.methods, options.timesteps)
     return main.measure(job, rows, TIMESTEPS, options)
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from . import report
@@ -33,14 +34,30 @@ def parser(description: str, dataset: str) -> argparse.ArgumentParser:
         metavar="A,B",
         help="only rows whose label contains one of these words, for instance 'signed,shifted'",
     )
+    result.add_argument("--timesteps", metavar="T,T", help="only these numbers of steps (τ + T for SRP) of our methods")
     result.add_argument("--resume", action="store_true", help="keep finished results of the same configuration")
     result.add_argument("--seed", type=int, default=0)
     result.add_argument("--out", type=Path, default=RESULTS / dataset, help="folder for JSON and PNG")
     return result
 
 
-def chosen(entries: Sequence[Entry], words: str | None) -> list[Entry]:
-    """The entries whose label contains one of the comma-separated ``words``, all for None."""
+def chosen(entries: Sequence[Entry], words: str | None, timesteps: str | None = None) -> list[Entry]:
+    """The entries whose label contains one of the comma-separated ``words``, all for None.
+
+    ``timesteps`` keeps our methods to those that run one of these numbers of steps; a recipe of SpikingJelly gives
+    all its numbers in one run and stays as it is.
+    """
+    if timesteps:
+        try:
+            kept_steps = {int(t) for t in timesteps.split(",")}
+        except ValueError as error:
+            raise DataError(f"--timesteps is a list of whole numbers such as 8,16, got {timesteps!r}") from error
+        shorter = [
+            replace(entry, methods=tuple(m for m in entry.methods if m.latency in kept_steps))
+            for entry in entries
+            if entry.recipe is None and any(m.latency in kept_steps for m in entry.methods)
+        ]
+        entries = shorter + [entry for entry in entries if entry.recipe is not None]
     if not words:
         return list(entries)
     wanted = [slug(word) for word in words.split(",") if slug(word)]

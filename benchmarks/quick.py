@@ -71,7 +71,7 @@ def run(arguments: list[str] | None = None) -> int:
         f"trained in {time.perf_counter() - start:.0f} s: ReLU {accuracy(model, job.test):.1f} %, "
         f"rate norm {accuracy(rate_norm, job.test):.1f} % on {len(digits.y_test)} test images"
     )
-    rows = main.chosen(entries(rate_norm), options.methods)
+    rows = main.chosen(entries(rate_norm), options.methods, options.timesteps)
     return main.measure(job, rows, TIMESTEPS, options)
 
 

@@ -330,6 +330,21 @@ class TestReport:
         with pytest.raises(data.DataError, match="matches none of: signed IF"):
             main.chosen(entries, "nonsense")
 
+    def test_methods_are_chosen_by_their_steps(self) -> None:
+        from snnconv import methods
+
+        entries = [
+            Entry("IF", (methods.IF(4), methods.IF(8))),
+            Entry("SRP", (methods.SRP(2, 2),)),
+            Entry("long", (methods.IF(64),)),
+            Entry("theirs", recipe=SpikingJellyRecipe("rate", "max"), timesteps=(1,)),
+        ]
+        kept = main.chosen(entries, None, "4")
+        assert [(e.label, e.methods) for e in kept[:2]] == [("IF", (methods.IF(4),)), ("SRP", (methods.SRP(2, 2),))]
+        assert kept[2:] == entries[3:]
+        with pytest.raises(data.DataError, match="whole numbers"):
+            main.chosen(entries, None, "many")
+
 
 class TestCommands:
     @pytest.mark.parametrize("arguments", [["--calibration", "5000"], ["--limit", "0"], ["--baseline-limit", "-1"]])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SpikingNetwork"]
 
-DEFAULT_BUDGET = 8 * 2**20
+DEFAULT_BUDGET = 4 * 2**20
 
 
 class SpikingNetwork(nn.Module):
