@@ -32,14 +32,6 @@ class Readout:
             return tree_map_only(Tensor, lambda v: v.sum(0), seq)
         return tree_map_only(Tensor, lambda v: v[self.delay :].mean(0), seq)
 
-    def curve(self, seq: Tensor) -> Tensor:
-        """Readout after each step ``[T, B, ...]``; up to the delay, that step's output alone."""
-        if self.coding == "sum":
-            return seq.cumsum(0)
-        late = seq[self.delay :]
-        steps = torch.arange(1, late.shape[0] + 1, device=seq.device).reshape(-1, *[1] * (seq.dim() - 1))
-        return torch.cat([seq[: self.delay], late.cumsum(0) / steps])
-
 
 def delay_steps(delay: int | str | None, estimate: float, timesteps: int) -> int:
     """Steps to leave out: D, but at least the last four steps are read (arXiv 2409.03368).
