@@ -51,7 +51,9 @@ def _install(artefact: Path, folder: Path, full: bool) -> None:
             text=True,
         ).stdout.strip()
         Path(site, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-        _run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", artefact)
+        # ignore-installed: the borrowed environment may hold this package itself, in development mode
+        options = ("--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed")
+        _run(python, "-m", "pip", "install", *options, artefact)
     _run(python, "-c", CHECK)
     _run(folder / python.parent.name / "snnconv", "--help")
 
