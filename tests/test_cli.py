@@ -232,3 +232,10 @@ def test_bytes_in_a_file_are_scaled_and_normalised(tmp_path: Path) -> None:
 def test_calibration_inputs_come_from_the_whole_set() -> None:
     data = cli_inputs.Data({"x": torch.arange(101.0).view(-1, 1), "y": None}, 101, False)
     assert torch.cat(data.inputs(3)).flatten().tolist() == [0, 50, 100]
+
+
+def test_a_missing_setting_is_named_as_the_option() -> None:
+    from snnconv.cli_inputs import InputError, make_method
+
+    with pytest.raises(InputError, match="srp needs --timesteps and --pre-timesteps"):
+        make_method("srp", {})

@@ -253,6 +253,9 @@ def make_method(name: str, settings: Mapping[str, str | None]) -> Any:
     own = {field.name for field in dataclasses.fields(cls) if field.init}
     if foreign := [f"--{key.replace('_', '-')}" for key in given if key not in own]:
         raise InputError(f"{name} has no {', '.join(foreign)}; it has: {', '.join(sorted(own))}")
+    needed = [f.name for f in dataclasses.fields(cls) if f.init and f.default is dataclasses.MISSING]
+    if missing := [f"--{key.replace('_', '-')}" for key in needed if key not in given]:
+        raise InputError(f"{name} needs {' and '.join(missing)}; for instance: {missing[0]} 8")
     try:
         return cls(**given)
     except TypeError as error:
