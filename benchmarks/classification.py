@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from snnconv import results
+from snnconv.results import Point, Record
 from torch import nn
 
-from . import records
-from .records import Record
 from .spikingjelly_recipes import SpikingJellyRecipe
 from .spikingjelly_recipes import evaluate as evaluate_recipe
 
+RESULTS = Path(__file__).parent / "results"
+
 Batch = tuple[torch.Tensor, torch.Tensor]
+NOT_COUNTED = (
+    "SpikingJelly's tools count no synaptic operations, so SOPs, MACs and energy are left empty rather than estimated; "
+    "it does not list what stays analog."
+)
+OnError = Callable[["Entry", int, Exception], None]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table: methods, one for each number of steps, or a recipe of SpikingJelly.
+    """One row of the table: a method at several numbers of steps, or a recipe of SpikingJelly.
 
-    ``model`` is the network the row converts where it is not the task's own, for instance one trained with
-    rate norm layers, or one with shortcuts that SpikingJelly accepts; ``architecture`` then names it.
-    ``batches`` keeps a slow row to the first batches of the test set.
+    ``methods`` differ in nothing but ``timesteps`` and ``pre_timesteps``. ``model`` is the network the row converts
+    where it is not the task's own, for instance one trained with rate norm layers, or one with shortcuts that
+    SpikingJelly accepts; ``architecture`` then names it, and ``training`` says how it was trained. ``batches`` keeps
+    a slow row to the first batches of the test set.
     """
 
     label: str
@@ -36,17 +45,20 @@ class Entry:
     model: nn.Module | None = None
     architecture: str | None = None
     batches: int | None = None
+    training: Record | None = None
 
     def __post_init__(self) -> None:
         if bool(self.methods) == (self.recipe is not None):
             raise ValueError(f"{self.label}: give methods, or a recipe with timesteps")
         if self.recipe is not None and not self.timesteps:
             raise ValueError(f"{self.label}: a recipe needs timesteps")
+        if any(results.describe(m) != results.describe(self.methods[0]) for m in self.methods):
+            raise ValueError(f"{self.label}: the methods of one row differ in nothing but their steps")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A network with its data. ``calibration`` holds unlabelled batches; ``test`` labelled ones."""
+    """A network with its data. ``calibration`` holds unlabelled batches; ``test`` labelled ones of ``split``."""
 
     name: str
     dataset: str
@@ -56,15 +68,12 @@ class Task:
     test: Sequence[Batch]
     seed: int = 0
     profile_images: int = 64
-    folder: Path = field(default=records.RESULTS)
+    split: str = "test"
+    training: Record | None = None
+    folder: Path = field(default=RESULTS)
 
     def test_of(self, entry: Entry) -> Sequence[Batch]:
         return self.test[: entry.batches]
-
-
-def latency(method: Any) -> int:
-    """Every step a method runs: τ + T for SRP, T for the others."""
-    return int(method.latency)
 
 
 def accuracy(
@@ -88,180 +97,220 @@ def run(
     task: Task,
     entries: Sequence[Entry],
     resume: bool = False,
-    on_error: Callable[[Entry, int, Exception], None] | None = None,
+    on_error: OnError | None = None,
     show_progress: bool = True,
-) -> Iterator[Record]:
-    """Measure every entry at each of its numbers of steps; each record is stored, then yielded.
+) -> Iterator[tuple[Record, Point]]:
+    """Measure every entry at each of its numbers of steps: the row so far, stored, and its new point.
 
-    With ``resume`` a stored record of the same configuration is yielded as it is. A row that fails is
-    reported to ``on_error`` and the others go on; without ``on_error`` the exception passes.
+    Points that a row's file holds of the same configuration stay; with ``resume`` those that are asked for are
+    yielded as they are instead of being measured again. Steps that fail are reported to ``on_error`` and the others
+    go on; without ``on_error`` the exception passes.
+
+    Raises:
+        ValueError: two entries would be stored in one file.
+        ResultError: a result cannot be written.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    provenance = records.provenance(task.seed)
-    ann: dict[tuple[int, int], tuple[float, str]] = {}
+    _refuse_equal_names(task, entries)
+    provenance = results.provenance(task.seed, _device(task.model))
+    digests: dict[int, str] = {}
+    anns: dict[tuple[int, int], Record] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True, disable=not show_progress) as bar:
         for entry in entries:
-            model = entry.model if entry.model is not None else task.model
+            model = (entry.model if entry.model is not None else task.model).eval()
             test = task.test_of(entry)
+            if id(model) not in digests:
+                digests[id(model)] = results.digest(model)
+            row = _Row(task, entry, model, digests[id(model)], provenance, on_error, bar)
+            todo = row.begin(resume)
+            yield from ((row.record, item) for item in row.kept)
+            if not todo:
+                continue
             key = id(model), len(test)
-            if key not in ann:
-                ann[key] = accuracy(model.eval(), test), records.digest(model)
-            top1, digest = ann[key]
-            common = {
-                "task": task.name,
-                "dataset": task.dataset,
-                "architecture": entry.architecture or task.architecture,
-                "label": entry.label,
-                "ann": {"top1": top1},
-                **provenance,
-            }
-            measure = _measure_methods if entry.methods else _measure_recipe
-            yield from measure(task, entry, model, digest, common, resume, on_error, bar)
+            if key not in anns:
+                anns[key] = _ann(model, test)
+            row.record["ann"] = anns[key]
+            yield from row.measure_methods(todo) if entry.methods else row.measure_recipe(todo)
+
+
+def _refuse_equal_names(task: Task, entries: Sequence[Entry]) -> None:
+    names = Counter(results.path_of(task.folder, entry.label) for entry in entries)
+    for path, count in names.items():
+        if count > 1:
+            raise ValueError(f"{count} rows would be stored in {path.name}; give them labels that differ in letters")
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _images(batches: Sequence[Batch]) -> int:
     return sum(len(y) for _, y in batches)
 
 
-def _config(task: Task, entry: Entry, settings: Any, steps: int, digest: str) -> Record:
+def _ann(model: nn.Module, test: Sequence[Batch]) -> Record:
+    """The source network's figures: accuracy, seconds for the test images, operations and energy an image."""
+    from snnconv.metrics.profiling import MAC_JOULES
+    from snnconv.metrics.synapses import WatchedMacs
+
+    start = time.perf_counter()
+    top1 = accuracy(model, test)
+    seconds = time.perf_counter() - start
+    with torch.no_grad(), WatchedMacs() as macs:
+        model(test[0][0][:1])
     return {
-        "dataset": task.dataset,
-        "architecture": entry.architecture or task.architecture,
-        "weights": digest,
-        "settings": records.describe(settings),
-        "timesteps": steps,
-        "test_images": _images(task.test_of(entry)),
-        "calibration_images": sum(len(x) for x in task.calibration),
-        "seed": task.seed,
+        "metrics": {"top1": top1},
+        "seconds": seconds,
+        "macs": macs.total,
+        "energy_joule": MAC_JOULES * macs.total,
     }
 
 
-def _measure_methods(
-    task: Task,
-    entry: Entry,
-    model: nn.Module,
-    digest: str,
-    common: Record,
-    resume: bool,
-    on_error: Callable[[Entry, int, Exception], None] | None,
-    bar: Any,
-) -> Iterator[Record]:
-    import snnconv
-
-    for method in entry.methods:
-        steps = latency(method)
-        path = records.record_path(task.folder, entry.label, steps)
-        config = _config(task, entry, method, steps, digest)
-        if resume and (found := records.finished(path, config)):
-            yield found
-            continue
-        line = bar.add_task(f"{entry.label} T={steps}", total=_images(task.test_of(entry)))
-        try:
-            start = time.perf_counter()
-            snn = snnconv.convert(model, method, calibration=list(task.calibration))
-            converted = time.perf_counter()
-            top1 = accuracy(snn, task.test_of(entry), functools.partial(bar.advance, line))
-            seconds = {"convert": converted - start, "evaluate": time.perf_counter() - converted}
-            counted = spike_figures(model, snn, [task.test[0][0][: task.profile_images]])
-        except Exception as error:
-            if on_error is None:
-                raise
-            on_error(entry, steps, error)
-            continue
-        finally:
-            bar.remove_task(line)
-        record = {
-            **common,
-            "method": config["settings"],
-            "timesteps": steps,
-            "metrics": {"top1": top1},
-            **counted,
-            "seconds": seconds,
-            "config": config,
-        }
-        records.write(path, record)
-        yield record
-
-
-def spike_figures(model: nn.Module, snn: Any, loader: Sequence[torch.Tensor]) -> Record:
-    """Spikes per neuron, SOPs and energy an image from `snnconv.profile`."""
+def spike_figures(model: nn.Module, snn: Any, loader: Sequence[torch.Tensor]) -> tuple[Record, list[str]]:
+    """Spikes, operations and energy an image from `snnconv.profile`, and what it could not count."""
     import snnconv
 
     profile = snnconv.profile(model, snn, loader)
-    return {
-        "spikes_per_neuron": profile.spikes_per_neuron,
-        "sops": profile.sops,
-        "macs": profile.snn_macs,
-        "energy": {
-            "ann_pj": _pico(profile.ann_energy),
-            "snn_pj": _pico(profile.snn_energy),
-            "ratio": profile.energy_ratio,
-        },
-    }
+    return results.counted(profile), list(profile.notes)
 
 
-def _pico(joules: float | None) -> float | None:
-    return None if joules is None else joules * 1e12
+@dataclass
+class _Row:
+    """One entry while it is measured: its record, its file, and what is left to do."""
 
+    task: Task
+    entry: Entry
+    model: nn.Module
+    digest: str
+    provenance: Record
+    on_error: OnError | None
+    bar: Any
+    record: Record = field(default_factory=dict)
+    kept: list[Point] = field(default_factory=list)
 
-def _measure_recipe(
-    task: Task,
-    entry: Entry,
-    model: nn.Module,
-    digest: str,
-    common: Record,
-    resume: bool,
-    on_error: Callable[[Entry, int, Exception], None] | None,
-    bar: Any,
-) -> Iterator[Record]:
-    recipe = entry.recipe
-    assert recipe is not None
-    configs = {t: _config(task, entry, recipe, t, digest) for t in entry.timesteps}
-    paths = {t: records.record_path(task.folder, entry.label, t) for t in entry.timesteps}
-    if resume:
-        found = [records.finished(paths[t], configs[t]) for t in entry.timesteps]
-        if all(found):
-            yield from (record for record in found if record)
-            return
-    line = bar.add_task(entry.label, total=_images(task.test_of(entry)))
-    try:
-        result = evaluate_recipe(
-            model,
-            recipe,
-            task.calibration,
-            task.test_of(entry),
-            task.test[0][0][: task.profile_images],
-            entry.timesteps,
-            lambda done: bar.advance(line, done),
-        )
-    except Exception as error:
-        if on_error is None:
-            raise
-        for steps in entry.timesteps:
-            on_error(entry, steps, error)
-        return
-    finally:
-        bar.remove_task(line)
-    for t in entry.timesteps:
-        record = {
-            **common,
-            "method": configs[t]["settings"],
-            "timesteps": t,
-            "metrics": {"top1": result.accuracy[t]},
-            "spikes_per_neuron": result.spikes_per_neuron[t],
-            # its tools count no synaptic operations; left empty rather than estimated
-            "sops": None,
-            "macs": None,
-            "energy": None,
-            # one run serves every T, so its time is shared out by the number of steps
-            "seconds": {
-                "convert": result.seconds_convert,
-                "evaluate": result.seconds_run * t / result.timesteps,
-            },
-            "readout_starts_after": result.delay.get(t, 0),
-            "config": configs[t],
+    @property
+    def path(self) -> Path:
+        return results.path_of(self.task.folder, self.entry.label)
+
+    @property
+    def counted_on(self) -> torch.Tensor:
+        return self.task.test[0][0][: self.task.profile_images]
+
+    def begin(self, resume: bool) -> list[Any]:
+        """Read what is stored; the methods, or the recipe's numbers of steps, that are to be measured."""
+        task, entry = self.task, self.entry
+        architecture = entry.architecture or task.architecture
+        settings = entry.methods[0] if entry.methods else entry.recipe
+        method = results.describe(settings, None if entry.methods else "SpikingJelly")
+        images = _images(task.test_of(entry))
+        config = {
+            "dataset": task.dataset,
+            "architecture": architecture,
+            "weights": self.digest,
+            "method": method,
+            "test_images": images,
+            "calibration_images": sum(len(x) for x in task.calibration),
+            "seed": task.seed,
         }
-        records.write(paths[t], record)
-        yield record
+        header = {
+            "task": task.name,
+            "dataset": task.dataset,
+            "split": task.split,
+            "samples": images,
+            "architecture": architecture,
+            "label": entry.label,
+            "method": method,
+            "metric": "top1",
+            "higher_is_better": True,
+            "sites": None,
+            "training": entry.training if entry.model is not None else task.training,
+            "config": config,
+            "weights": self.digest,
+            **self.provenance,
+        }
+        self.record = results.begin(self.path, header)
+        steps = [(m.timesteps, m.pre_timesteps_) for m in entry.methods] or [(t, 0) for t in entry.timesteps]
+        found = [results.finished(self.record, config, *pair) if resume else None for pair in steps]
+        self.kept = [item for item in found if item is not None]
+        wanted: Sequence[Any] = entry.methods or entry.timesteps
+        return [item for item, stored in zip(wanted, found, strict=True) if stored is None]
+
+    def measure_methods(self, methods: Sequence[Any]) -> Iterator[tuple[Record, Point]]:
+        import snnconv
+
+        test = self.task.test_of(self.entry)
+        for method in methods:
+            line = self.bar.add_task(f"{self.entry.label} T={method.latency}", total=_images(test))
+            try:
+                start = time.perf_counter()
+                snn: Any = snnconv.convert(self.model, method, calibration=list(self.task.calibration))
+                converted = time.perf_counter()
+                top1 = accuracy(snn, test, functools.partial(self.bar.advance, line))
+                seconds = {"convert": converted - start, "evaluate": time.perf_counter() - converted}
+                memory = results.peak_memory(_device(self.model))
+                figures, notes = spike_figures(self.model, snn, [self.counted_on])
+            except Exception as error:
+                self._failed(method.latency, error)
+                continue
+            finally:
+                self.bar.remove_task(line)
+            self.record["sites"] = results.sites(snn.report)
+            measured = results.point(
+                method.timesteps,
+                {"top1": top1},
+                seconds,
+                pre_timesteps=method.pre_timesteps_,
+                window=(snn.delay + 1, method.timesteps),
+                memory_mib=memory,
+                thresholds=results.thresholds(snn.report),
+                **figures,
+            )
+            yield self._store(measured, notes)
+
+    def measure_recipe(self, timesteps: Sequence[int]) -> Iterator[tuple[Record, Point]]:
+        recipe, test = self.entry.recipe, self.task.test_of(self.entry)
+        assert recipe is not None
+        line = self.bar.add_task(self.entry.label, total=_images(test))
+        try:
+            result = evaluate_recipe(
+                self.model,
+                recipe,
+                self.task.calibration,
+                test,
+                self.counted_on,
+                timesteps,
+                lambda done: self.bar.advance(line, done),
+            )
+            memory = results.peak_memory(_device(self.model))
+        except Exception as error:
+            for steps in timesteps:
+                self._failed(steps, error)
+            return
+        finally:
+            self.bar.remove_task(line)
+        self.record["sites"] = {"spiking": result.sites, "analog": None}
+        for t in timesteps:
+            measured = results.point(
+                t,
+                {"top1": result.accuracy[t]},
+                # one run serves every T, so its time is shared out by the number of steps
+                {"convert": result.seconds_convert, "evaluate": result.seconds_run * t / result.timesteps},
+                window=(result.delay.get(t, 0) + 1, t),
+                pipelined_latency=t,
+                memory_mib=memory,
+                spikes=result.spikes[t],
+                spikes_per_neuron=result.spikes_per_neuron[t],
+            )
+            yield self._store(measured, [NOT_COUNTED])
+
+    def _failed(self, steps: int, error: Exception) -> None:
+        if self.on_error is None:
+            raise error
+        self.on_error(self.entry, steps, error)
+
+    def _store(self, measured: Point, notes: Sequence[str]) -> tuple[Record, Point]:
+        self.record = results.with_point(self.record, measured, notes)
+        results.write(self.path, self.record)
+        return self.record, measured

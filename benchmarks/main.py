@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from snnconv.results import Record, slug
+
 from . import report
-from .classification import Entry, Task
+from .classification import RESULTS, Entry, Task
 from .classification import run as run_entries
 from .data import DataError
-from .records import RESULTS, slug
 from .spikingjelly_recipes import SpikingJellyRecipe
 
 SPIKINGJELLY = {
@@ -35,7 +36,7 @@ def parser(description: str, dataset: str) -> argparse.ArgumentParser:
         help="only rows whose label contains one of these words, for instance 'signed,shifted'",
     )
     result.add_argument("--timesteps", metavar="T,T", help="only these numbers of steps (τ + T for SRP) of our methods")
-    result.add_argument("--resume", action="store_true", help="keep finished results of the same configuration")
+    result.add_argument("--resume", action="store_true", help="keep finished points of the same configuration")
     result.add_argument("--seed", type=int, default=0)
     result.add_argument("--out", type=Path, default=RESULTS / dataset, help="folder for JSON and PNG")
     return result
@@ -68,27 +69,29 @@ def chosen(entries: Sequence[Entry], words: str | None, timesteps: str | None = 
 
 
 def measure(task: Task, entries: Sequence[Entry], timesteps: Sequence[int], options: argparse.Namespace) -> int:
-    """Run, print a line a result, then the table; write the plot. The exit status is 1 where a row failed."""
+    """Run, print a line a point, then the table; write the plot. The exit status is 1 where a row failed."""
     start = time.perf_counter()
     failed: dict[tuple[str, int], str] = {}
 
     def on_error(entry: Entry, steps: int, error: Exception) -> None:
         failed[entry.label, steps] = f"{type(error).__name__}: {error}"
 
-    results = []
-    for record in run_entries(task, entries, options.resume, on_error, show_progress=sys.stderr.isatty()):
-        results.append(record)
+    rows: dict[str, Record] = {}
+    measured = 0
+    for record, point in run_entries(task, entries, options.resume, on_error, show_progress=sys.stderr.isatty()):
+        rows[record["label"]] = record
+        measured += 1
         print(
-            f"{record['label']:<28} T={record['timesteps']:<3} {record['metrics']['top1']:6.2f} %   "
-            f"convert {record['seconds']['convert']:.1f} s, run {record['seconds']['evaluate']:.1f} s",
+            f"{record['label']:<28} T={point['latency']:<3} {point['metrics']['top1']:6.2f} %   "
+            f"convert {point['seconds']['convert']:.1f} s, run {point['seconds']['evaluate']:.1f} s",
             flush=True,
         )
-    report.print_table(results, timesteps, failed)
-    if results:
+    report.print_table(list(rows.values()), timesteps, failed)
+    if rows:
         figure = task.folder / f"{task.dataset}-{slug(task.architecture)}.png"
-        report.plot(results, figure)
+        report.plot(list(rows.values()), figure)
         seconds = time.perf_counter() - start
-        print(f"{len(results)} results in {task.folder}, plot {figure.name}, {seconds:.0f} s")
+        print(f"{measured} points in {len(rows)} files in {task.folder}, plot {figure.name}, {seconds:.0f} s")
     return 1 if failed else 0
 
 
@@ -100,6 +103,6 @@ def exit_with(command: Callable[[], int]) -> None:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("interrupted; finished results are kept, --resume goes on from them", file=sys.stderr)
+        print("interrupted; finished points are kept, --resume goes on from them", file=sys.stderr)
         status = 130
     raise SystemExit(status)

@@ -1,4 +1,4 @@
-"""Records as a table and as a plot."""
+"""Rows as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-
-from .data import write_whole
-from .records import Record
+from snnconv.results import Point, Record, write_whole
 
 
-def by_label(records: Sequence[Record]) -> dict[str, dict[int, Record]]:
-    """label → number of steps → record, labels in the order they came."""
-    rows: dict[str, dict[int, Record]] = {}
-    for record in records:
-        rows.setdefault(record["label"], {})[int(record["timesteps"])] = record
-    return rows
+def by_steps(record: Record) -> dict[int, Point]:
+    """Every step that runs → point."""
+    return {point["latency"]: point for point in record["points"]}
 
 
 def table(
@@ -26,10 +21,10 @@ def table(
 ) -> Table:
     """Top-1 accuracy at each number of steps; spikes, energy and time at the largest one of the row."""
     failed = failed or {}
-    rows = by_label(records)
+    rows: dict[str, Record | None] = {record["label"]: record for record in records}
     for label, _ in failed:
-        rows.setdefault(label, {})
-    images = max((r["config"]["test_images"] for r in records), default=0)
+        rows.setdefault(label, None)
+    images = max((record["samples"] for record in records), default=0)
     first = records[0] if records else {"dataset": "", "architecture": ""}
     result = Table(title=f"{first['dataset']}, {first['architecture']}: top-1 accuracy (%) on {images:,} test images")
     result.add_column("method", no_wrap=True)
@@ -37,31 +32,36 @@ def table(
         result.add_column(f"T={t}", justify="right")
     for name in ("ANN", "spikes/\nneuron", "energy\nSNN/ANN", "convert\ns", "run\nms/image"):
         result.add_column(name, justify="right")
-    for label, row in rows.items():
+    for label, record in rows.items():
+        points = by_steps(record) if record else {}
         cells = [
-            f"{row[t]['metrics']['top1']:.1f}" if t in row else "failed" if (label, t) in failed else ""
+            f"{points[t]['metrics']['top1']:.1f}" if t in points else "failed" if (label, t) in failed else ""
             for t in timesteps
         ]
-        if not row:
+        if not record:
             result.add_row(label, *cells)
             continue
-        last = row[max(row)]
-        energy = last.get("energy")
-        spikes = last.get("spikes_per_neuron")
+        last = points[max(points)]
+        seconds = last["seconds"]
+        per_image = None if seconds["evaluate"] is None else 1000 * seconds["evaluate"] / record["samples"]
         result.add_row(
             label,
             *cells,
-            f"{last['ann']['top1']:.1f}",
-            "" if spikes is None else f"{spikes:.2f}",
-            "" if not energy else f"{energy['ratio']:.3f}",
-            f"{last['seconds']['convert']:.1f}",
-            f"{1000 * last['seconds']['evaluate'] / last['config']['test_images']:.2f}",
+            f"{record['ann']['metrics']['top1']:.1f}",
+            _figure(last["spikes_per_neuron"], 2),
+            _figure(last["energy_ratio"], 3),
+            _figure(seconds["convert"], 1),
+            _figure(per_image, 2),
         )
     result.caption = (
         "T counts every step run, τ + T for SRP. Spikes, energy and time belong to the largest T of the row; "
         "energy is empty where synaptic operations are not counted."
     )
     return result
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def print_table(
@@ -83,10 +83,12 @@ def plot(records: Sequence[Record], path: Path) -> None:
 
     figure = Figure(figsize=(8.5, 5.5), layout="constrained")
     axes = figure.subplots()
-    rows = by_label(records)
-    curves = {label: {t: record["metrics"]["top1"] for t, record in sorted(row.items())} for label, row in rows.items()}
-    dashed = {label for label in rows if label.startswith("SpikingJelly")}
-    plots.accuracy(curves, ann=records[0]["ann"]["top1"], dashed=dashed, axes=axes)
+    curves = {
+        record["label"]: {t: point["metrics"]["top1"] for t, point in sorted(by_steps(record).items())}
+        for record in records
+    }
+    dashed = {label for label in curves if label.startswith("SpikingJelly")}
+    plots.accuracy(curves, ann=records[0]["ann"]["metrics"]["top1"], dashed=dashed, axes=axes)
     axes.set_title(f"{records[0]['dataset']}, {records[0]['architecture']}")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)

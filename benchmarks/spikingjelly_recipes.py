@@ -57,10 +57,12 @@ class SpikingJellyRecipe:
 
 @dataclass
 class RecipeResult:
-    """What one run measured, per number of steps."""
+    """What one run measured, per number of steps; spikes an image."""
 
     accuracy: dict[int, float]
+    spikes: dict[int, float]
     spikes_per_neuron: dict[int, float]
+    sites: int = 0
     delay: dict[int, int] = field(default_factory=dict)
     seconds_convert: float = 0.0
     seconds_run: float = 0.0
@@ -116,9 +118,12 @@ def evaluate(
     seconds_run = time.perf_counter() - start
     if not images:
         raise ValueError("the test set is empty")
+    spikes, neurons = count_spikes(snn, counted_on, timesteps)
     return RecipeResult(
         accuracy={t: 100 * correct[t] / images for t in timesteps},
-        spikes_per_neuron=count_spikes(snn, counted_on, timesteps),
+        spikes=spikes,
+        spikes_per_neuron={t: spikes[t] / sum(neurons.values()) for t in timesteps},
+        sites=len(neurons),
         delay=delay if recipe.delay else {},
         seconds_convert=seconds_convert,
         seconds_run=seconds_run,
@@ -126,8 +131,8 @@ def evaluate(
     )
 
 
-def count_spikes(snn: nn.Module, x: torch.Tensor, timesteps: Sequence[int]) -> dict[int, float]:
-    """Spikes a neuron and image until each of ``timesteps``; apart from the timed run."""
+def count_spikes(snn: nn.Module, x: torch.Tensor, timesteps: Sequence[int]) -> tuple[dict[int, float], dict[str, int]]:
+    """Spikes an image until each of ``timesteps``, and the neurons of each site; apart from the timed run."""
     from spikingjelly.activation_based import functional, neuron
 
     nodes = {name: m for name, m in snn.named_modules() if isinstance(m, neuron.BaseNode)}
@@ -139,7 +144,7 @@ def count_spikes(snn: nn.Module, x: torch.Tensor, timesteps: Sequence[int]) -> d
     def hook(name: str) -> Callable[..., None]:
         def count(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
             spikes[-1] += int(output.count_nonzero())
-            neurons[name] = output.numel()
+            neurons[name] = output.numel() // len(x)
 
         return count
 
@@ -153,7 +158,7 @@ def count_spikes(snn: nn.Module, x: torch.Tensor, timesteps: Sequence[int]) -> d
     finally:
         for handle in handles:
             handle.remove()
-    return {t: sum(spikes[:t]) / sum(neurons.values()) for t in timesteps}
+    return {t: sum(spikes[:t]) / len(x) for t in timesteps}, neurons
 
 
 @contextlib.contextmanager

@@ -1,21 +1,24 @@
-"""Benchmark data, records, tables and baselines."""
+"""Benchmark data, rows, tables and baselines."""
 
 from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from snnconv import results
+from snnconv.openmm import image_data
+from snnconv.report import ConversionReport, SpikingSite
 from torch import nn
 
-from benchmarks import cifar10, classification, data, main, records, report
+from benchmarks import cifar10, classification, data, main, report
 from benchmarks.classification import Entry, Task
 from benchmarks.models import DigitsCNN, ResNet20, with_conv_shortcuts
 from benchmarks.spikingjelly_recipes import SpikingJellyRecipe, count_spikes
@@ -51,29 +54,29 @@ def archive(tmp_path: Path) -> Path:
 
 class TestData:
     def test_decodes_every_image_with_its_label(self, archive: Path, cache: Path) -> None:
-        pets = data.decode_zip(archive, CLASSES)
+        pets = data.decode_images(archive, CLASSES)
         assert pets.images.shape == (3, 3, 8, 8)
         assert pets.images[:, 0, 0, 0].tolist() == [10, 20, 30]
         assert pets.labels.tolist() == [0, 0, 1]
 
     def test_second_call_reads_the_cache(self, archive: Path, cache: Path, monkeypatch) -> None:
-        first = data.decode_zip(archive, CLASSES)
-        monkeypatch.setattr(data, "_decode", lambda *_: pytest.fail("decoded twice"))
-        again = data.decode_zip(archive, CLASSES)
+        first = data.decode_images(archive, CLASSES)
+        monkeypatch.setattr(image_data, "_decode", lambda *_: pytest.fail("decoded twice"))
+        again = data.decode_images(archive, CLASSES)
         assert torch.equal(first.images, again.images)
         assert torch.equal(first.labels, again.labels)
 
     def test_another_zip_of_the_same_name_is_decoded_again(self, archive: Path, cache: Path) -> None:
-        data.decode_zip(archive, CLASSES)
+        data.decode_images(archive, CLASSES)
         with zipfile.ZipFile(archive, "a") as file:
             file.writestr("dog/1.png", jpeg(40))
-        assert len(data.decode_zip(archive, CLASSES)) == 4
+        assert len(data.decode_images(archive, CLASSES)) == 4
 
     def test_damaged_cache_is_decoded_again(self, archive: Path, cache: Path) -> None:
-        data.decode_zip(archive, CLASSES)
+        data.decode_images(archive, CLASSES)
         (stored,) = cache.iterdir()
         stored.write_bytes(stored.read_bytes()[:50])
-        assert len(data.decode_zip(archive, CLASSES)) == 3
+        assert len(data.decode_images(archive, CLASSES)) == 3
 
     def test_killed_while_writing_leaves_nothing(self, archive: Path, cache: Path, monkeypatch) -> None:
         def killed(*_: object) -> None:
@@ -81,7 +84,7 @@ class TestData:
 
         monkeypatch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            data.decode_zip(archive, CLASSES)
+            data.decode_images(archive, CLASSES)
         assert list(cache.iterdir()) == []
 
     def test_full_disk_is_named_and_leaves_nothing(self, archive: Path, cache: Path, monkeypatch) -> None:
@@ -90,38 +93,38 @@ class TestData:
 
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(data.DataError, match=r"no space left.*SNNCONV_CACHE"):
-            data.decode_zip(archive, CLASSES)
+            data.decode_images(archive, CLASSES)
         assert list(cache.iterdir()) == []
 
     def test_truncated_zip_is_named(self, archive: Path, cache: Path) -> None:
         archive.write_bytes(archive.read_bytes()[:-40])
         with pytest.raises(data.DataError, match=r"pets\.zip is damaged or truncated"):
-            data.decode_zip(archive, CLASSES)
+            data.decode_images(archive, CLASSES)
 
     def test_damaged_image_is_named(self, archive: Path, cache: Path) -> None:
         with zipfile.ZipFile(archive, "a") as file:
             file.writestr("dog/2.png", jpeg(1)[:40])
         with pytest.raises(data.DataError, match=r"dog/2\.png is damaged"):
-            data.decode_zip(archive, CLASSES)
+            data.decode_images(archive, CLASSES)
 
     def test_bytes_changed_inside_the_zip_are_noticed(self, archive: Path, cache: Path) -> None:
         content = bytearray(archive.read_bytes())
         content[60] ^= 255
         archive.write_bytes(bytes(content))
         with pytest.raises(data.DataError, match="damaged"):
-            data.decode_zip(archive, CLASSES)
+            data.decode_images(archive, CLASSES)
 
     def test_image_of_another_size_is_named(self, archive: Path, cache: Path) -> None:
         with zipfile.ZipFile(archive, "a") as file:
             file.writestr("dog/3.png", jpeg(1, size=9))
         with pytest.raises(data.DataError, match=r"dog/3\.png is \(9, 9, 3\)"):
-            data.decode_zip(archive, CLASSES)
+            data.decode_images(archive, CLASSES)
 
     def test_unknown_class_folder_is_named(self, archive: Path, cache: Path) -> None:
         with zipfile.ZipFile(archive, "a") as file:
             file.writestr("fish/0.png", jpeg(1))
         with pytest.raises(data.DataError, match=r"fish/0\.png"):
-            data.decode_zip(archive, CLASSES)
+            data.decode_images(archive, CLASSES)
 
     def test_without_data_it_says_what_to_set(self, cache: Path, monkeypatch) -> None:
         monkeypatch.delenv("SNNCONV_DATA", raising=False)
@@ -182,8 +185,9 @@ class TestSpikingJellyRecipes:
         images = torch.randn(2, 3, 32, 32)
         for kind in ("robust", "ltb"):
             snn = convert_recipe(model, SpikingJellyRecipe(kind), [images])
-            spikes = count_spikes(snn, images, [1, 2])
-            assert 0 <= spikes[1] <= spikes[2] <= 2
+            spikes, neurons = count_spikes(snn, images, [1, 2])
+            assert 0 <= spikes[1] <= spikes[2] <= 2 * sum(neurons.values())
+            assert len(neurons) == 19
 
     def test_one_run_gives_the_readout_at_every_t(self) -> None:
         model, x = DigitsCNN().eval(), torch.randn(6, 1, 8, 8)
@@ -194,6 +198,7 @@ class TestSpikingJellyRecipes:
         for t in (2, 6):
             alone = evaluate_recipe(model, recipe, [x], test, x, [t])
             assert both.accuracy[t] == alone.accuracy[t]
+            assert both.spikes[t] == alone.spikes[t]
             assert both.spikes_per_neuron[t] == alone.spikes_per_neuron[t]
 
     def test_unknown_kind_is_refused(self) -> None:
@@ -209,6 +214,10 @@ class Doubling:
     pre_timesteps: int = 0
 
     @property
+    def pre_timesteps_(self) -> int:
+        return self.pre_timesteps
+
+    @property
     def latency(self) -> int:
         return self.pre_timesteps + self.timesteps
 
@@ -222,6 +231,19 @@ def task(tmp_path: Path) -> Task:
     return Task("classification", "noise", "digits-cnn", model, [x[:10]], [(x, y)], folder=tmp_path / "out")
 
 
+class Converted(nn.Module):
+    """Stands for a spiking network: the network itself, read from the second step on."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.delay = 1
+        self.report = ConversionReport(spiking=[SpikingSite("act", "IF", 2, 0.1, 0.2, 0.3)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)
+
+
 @pytest.fixture
 def converted(monkeypatch) -> list[int]:
     """`snnconv.convert` that returns the network itself; the list counts its calls."""
@@ -233,73 +255,134 @@ def converted(monkeypatch) -> list[int]:
         calls.append(method.timesteps)
         if method.timesteps == 13:
             raise RuntimeError("unlucky")
-        return model
+        return Converted(model)
 
+    figures = {
+        "pipelined_latency": 4,
+        "spikes": 9.0,
+        "spikes_per_neuron": 0.5,
+        "sops": 10.0,
+        "macs": 2.0,
+        "energy_joule": 1e-9,
+        "energy_ratio": 0.25,
+    }
     monkeypatch.setattr(snnconv, "convert", convert, raising=False)
-    monkeypatch.setattr(
-        classification,
-        "spike_figures",
-        lambda *_: {"spikes_per_neuron": 0.5, "sops": 10, "macs": 2, "energy": {"ratio": 0.25}},
-    )
+    monkeypatch.setattr(classification, "spike_figures", lambda *_: (figures, ["a note"]))
     return calls
 
 
-class TestRecords:
-    def test_a_result_holds_what_it_needs(self, task: Task, converted: list[int]) -> None:
-        entry = Entry("double, fast", (Doubling(2, 2),))
-        (record,) = classification.run(task, [entry], show_progress=False)
-        stored = json.loads((task.folder / "double-fast-T4.json").read_text())
-        assert stored == json.loads(json.dumps({"schema": records.SCHEMA, **record}))
-        assert stored["metrics"] == {"top1": 100.0} == stored["ann"]
-        assert stored["method"] == {"name": "Doubling", "fields": {"timesteps": 2, "pre_timesteps": 2}}
-        assert stored["timesteps"] == 4  # both phases count
-        assert {"versions", "machine", "commit", "command", "seed", "seconds", "energy"} <= set(stored)
-        assert not list(task.folder.glob("*.tmp"))
+def run(task: Task, *entries: Entry, **options: Any) -> list[tuple[results.Record, results.Point]]:
+    return list(classification.run(task, entries, show_progress=False, **options))
 
-    def test_resume_keeps_finished_results_of_the_same_configuration(self, task: Task, converted: list[int]) -> None:
-        entry = Entry("double", (Doubling(1), Doubling(2)))
-        first = list(classification.run(task, [entry], show_progress=False))
-        again = list(classification.run(task, [entry], resume=True, show_progress=False))
-        assert converted == [1, 2]
-        assert [r["metrics"] for r in again] == [r["metrics"] for r in first]
+
+class TestRows:
+    def test_a_row_holds_what_it_needs(self, task: Task, converted: list[int]) -> None:
+        ((record, point),) = run(task, Entry("double, fast", (Doubling(2, 2),)))
+        stored = results.read(task.folder / "double-fast.json")
+        assert stored["points"] == [point] == record["points"]
+        assert stored["metric"] == "top1"
+        assert point["metrics"] == {"top1": 100.0} == stored["ann"]["metrics"]
+        assert stored["ann"]["macs"] == 1031904
+        assert stored["ann"]["energy_joule"] == pytest.approx(1031904 * 4.6e-12)
+        assert stored["ann"]["seconds"] > 0
+        assert stored["method"] == {"name": "Doubling", "fields": {}}
+        assert (point["timesteps"], point["pre_timesteps"], point["latency"]) == (2, 2, 4)  # both phases count
+        assert point["window"] == [2, 2]
+        assert point["thresholds"] == {"act": [0.1, 0.2, 0.3]}
+        assert point["memory_mib"] > 10
+        assert stored["sites"] == {"spiking": 1, "analog": []}
+        assert (stored["samples"], stored["split"]) == (20, "test")
+        assert stored["weights"] == results.digest(task.model)
+        assert stored["notes"] == ["a note"]
+
+    def test_all_steps_of_a_row_share_a_file(self, task: Task, converted: list[int]) -> None:
+        measured = run(task, Entry("double", (Doubling(2), Doubling(4))))
+        assert [point["timesteps"] for _, point in measured] == [2, 4]
+        assert [p.name for p in task.folder.iterdir()] == ["double.json"]
+        assert [p["timesteps"] for p in results.read(task.folder / "double.json")["points"]] == [2, 4]
+
+    def test_a_delayed_readout_is_stored_as_it_was(self, task: Task) -> None:
+        from snnconv import methods
+
+        entry = Entry("LTB", (methods.LocalThresholdBalancing(8, delay=3, max_batches=3),))
+        ((record, point),) = run(task, entry)
+        assert point["window"] == [4, 8]
+        assert record["method"]["fields"]["delay"] == 3
+        assert point["spikes"] > 0
+        assert point["energy_joule"] > 0
+
+    def test_resume_measures_only_what_is_missing(self, task: Task, converted: list[int]) -> None:
+        first = run(task, Entry("double", (Doubling(2), Doubling(4))))
+        again = run(task, Entry("double", (Doubling(2), Doubling(3), Doubling(4))), resume=True)
+        assert converted == [2, 4, 3]
+        assert [point["timesteps"] for _, point in again] == [2, 4, 3]
+        assert [point["seconds"] for _, point in again[:2]] == [point["seconds"] for _, point in first]
+        assert [p["timesteps"] for p in results.read(task.folder / "double.json")["points"]] == [2, 3, 4]
+
+    def test_resume_of_a_finished_row_runs_nothing(self, task: Task, converted: list[int], monkeypatch) -> None:
+        entry = Entry("double", (Doubling(2),))
+        ((first, _),) = run(task, entry)
+        monkeypatch.setattr(classification, "_ann", lambda *_: pytest.fail("measured the network again"))
+        ((again, _),) = run(task, entry, resume=True)
+        assert again["ann"] == first["ann"]
+        assert again["sites"] == first["sites"]
+
+    def test_resume_measures_another_configuration_again(self, task: Task, converted: list[int]) -> None:
+        entry = Entry("double", (Doubling(2),))
+        run(task, entry)
         fewer = Task(**{**vars(task), "calibration": [task.calibration[0][:5]]})
-        list(classification.run(fewer, [entry], resume=True, show_progress=False))
-        assert converted == [1, 2, 1, 2]
+        run(fewer, entry, resume=True)
+        assert converted == [2, 2]
 
     def test_resume_measures_what_is_damaged(self, task: Task, converted: list[int]) -> None:
-        entry = Entry("double", (Doubling(1),))
-        list(classification.run(task, [entry], show_progress=False))
-        (task.folder / "double-T1.json").write_text('{"schema": ')
-        list(classification.run(task, [entry], resume=True, show_progress=False))
-        assert converted == [1, 1]
+        entry = Entry("double", (Doubling(2),))
+        run(task, entry)
+        (task.folder / "double.json").write_text('{"schema": ')
+        run(task, entry, resume=True)
+        assert converted == [2, 2]
 
-    def test_without_resume_everything_is_measured(self, task: Task, converted: list[int]) -> None:
-        for _ in range(2):
-            list(classification.run(task, [Entry("double", (Doubling(1),))], show_progress=False))
-        assert converted == [1, 1]
+    def test_without_resume_points_are_measured_again_and_others_stay(self, task: Task, converted: list[int]) -> None:
+        run(task, Entry("double", (Doubling(2), Doubling(4))))
+        run(task, Entry("double", (Doubling(2),)))
+        assert converted == [2, 4, 2]
+        assert [p["timesteps"] for p in results.read(task.folder / "double.json")["points"]] == [2, 4]
+
+    def test_a_killed_run_keeps_finished_points(self, task: Task, converted: list[int], monkeypatch) -> None:
+        going = classification.run(task, [Entry("double", (Doubling(2), Doubling(4)))], show_progress=False)
+        next(going)
+        going.close()
+        assert [p["timesteps"] for p in results.read(task.folder / "double.json")["points"]] == [2]
 
     def test_a_failing_row_is_reported_and_the_others_go_on(self, task: Task, converted: list[int]) -> None:
         failures = []
-        entries = [Entry("bad", (Doubling(13),)), Entry("good", (Doubling(1),))]
-        measured = list(classification.run(task, entries, on_error=lambda *f: failures.append(f), show_progress=False))
-        assert [r["label"] for r in measured] == ["good"]
+        entries = [Entry("bad", (Doubling(13),)), Entry("good", (Doubling(2),))]
+        measured = run(task, *entries, on_error=lambda *f: failures.append(f))
+        assert [record["label"] for record, _ in measured] == ["good"]
         assert [(entry.label, steps, str(error)) for entry, steps, error in failures] == [("bad", 13, "unlucky")]
+        assert not (task.folder / "bad.json").exists()
 
     def test_recipe_rows_count_spikes_and_leave_energy_empty(self, task: Task) -> None:
-        entry = Entry("theirs", recipe=SpikingJellyRecipe("robust"), timesteps=(1, 4), batches=1)
-        measured = list(classification.run(task, [entry], show_progress=False))
-        assert [r["timesteps"] for r in measured] == [1, 4]
-        assert measured[0]["spikes_per_neuron"] < measured[1]["spikes_per_neuron"]
-        assert measured[0]["energy"] is None
+        entry = Entry("theirs", recipe=SpikingJellyRecipe("ltb", delay=True), timesteps=(1, 16), batches=1)
+        (_, short), (record, long) = run(task, entry)
+        assert record["method"] == {
+            "name": "SpikingJelly",
+            "fields": {"kind": "ltb", "mode": "99.9%", "delay": True},
+        }
+        assert record["sites"] == {"spiking": 4, "analog": None}
+        assert short["spikes_per_neuron"] < long["spikes_per_neuron"]
+        assert long["spikes"] > long["spikes_per_neuron"]
+        assert long["energy_joule"] is None
+        assert "no synaptic operations" in record["notes"][0]
+        assert short["window"] == [1, 1]
+        assert long["window"][0] > 1
 
-    def test_figures_that_are_not_finite_are_not_stored(self, tmp_path: Path) -> None:
-        with pytest.raises(data.DataError, match="not finite"):
-            records.write(tmp_path / "a.json", {"x": float("nan")})
-        assert list(tmp_path.iterdir()) == []
-
-    def test_digest_tells_networks_apart(self) -> None:
-        a, b = nn.Linear(2, 2), nn.Linear(2, 2)
-        assert records.digest(a) == records.digest(a) != records.digest(b)
+    def test_recipe_rows_resume_point_by_point(self, task: Task, monkeypatch) -> None:
+        recipe, asked = SpikingJellyRecipe("robust"), []
+        run(task, Entry("theirs", recipe=recipe, timesteps=(1, 4)))
+        original = classification.evaluate_recipe
+        monkeypatch.setattr(classification, "evaluate_recipe", lambda *a: asked.append(list(a[5])) or original(*a))
+        run(task, Entry("theirs", recipe=recipe, timesteps=(1, 2, 4)), resume=True)
+        assert asked == [[2]]
 
     def test_an_entry_is_methods_or_a_recipe(self) -> None:
         with pytest.raises(ValueError, match="methods"):
@@ -307,20 +390,30 @@ class TestRecords:
         with pytest.raises(ValueError, match="timesteps"):
             Entry("theirs", recipe=SpikingJellyRecipe("ltb"))
 
+    def test_methods_of_an_entry_differ_in_steps_alone(self) -> None:
+        from snnconv import methods
+
+        with pytest.raises(ValueError, match="differ in nothing but their steps"):
+            Entry("IF", (methods.IF(4), methods.IF(8, correction="none")))
+
+    def test_rows_of_one_file_are_refused(self, task: Task) -> None:
+        with pytest.raises(ValueError, match=r"2 rows would be stored in a-b\.json"):
+            run(task, Entry("a b", (Doubling(),)), Entry("A, b", (Doubling(),)))
+
 
 class TestReport:
     def test_table_and_plot(self, task: Task, converted: list[int], capsys) -> None:
         pytest.importorskip("matplotlib")
         entries = [
-            Entry("good one", (Doubling(1), Doubling(2))),
+            Entry("good one", (Doubling(2), Doubling(4))),
             Entry("theirs", recipe=SpikingJellyRecipe("rate", "max"), timesteps=(1,)),
         ]
-        measured = list(classification.run(task, entries, show_progress=False))
-        report.print_table(measured, (1, 2, 4), {("bad", 4): "it broke"})
+        rows = {record["label"]: record for record, _ in run(task, *entries)}
+        report.print_table(list(rows.values()), (1, 2, 4), {("bad", 4): "it broke"})
         printed = capsys.readouterr().out
         for word in ("good one", "theirs", "bad", "failed", "it broke", "T=4", "100.0", "0.250"):
             assert word in printed
-        report.plot(measured, task.folder / "plot.png")
+        report.plot(list(rows.values()), task.folder / "plot.png")
         assert (task.folder / "plot.png").read_bytes().startswith(b"\x89PNG")
 
     def test_rows_are_chosen_by_words_of_their_label(self) -> None:

@@ -1,0 +1,245 @@
+"""What a result needs beside its figures, so that it can be traced and measured again: network, settings, machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["command", "config_hash", "describe", "digest", "peak_memory", "plain", "provenance"]
+
+PACKAGES = (
+    "snnconv-plugin", "torch", "torchvision", "spikingjelly", "snntorch", "timm", "numpy", "numba",
+    "mmengine", "mmcv", "mmcv-lite", "mmdet", "mmsegmentation",
+    "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "onedl-mmsegmentation",
+)  # fmt: skip
+POINT_FIELDS = ("timesteps", "pre_timesteps")
+"""A method's fields that differ from point to point of one row."""
+_START = r"""(?:^|(?<=[\s=:,;"'(\[{])|(?<=^-\w))"""
+_ABSOLUTE = re.compile(_START + r"""(?:/(?![/\s])|[A-Za-z]:[\\/](?!/))[^=:,;"')\]}]*""")
+
+
+# --- settings ----------------------------------------------------------------------------------------------
+
+
+def describe(settings: Any, name: str | None = None) -> dict[str, Any]:
+    """A method, or any dataclass of settings, as ``{"name", "fields"}``, without the fields that vary over a row.
+
+    Args:
+        settings: the dataclass.
+        name: the name to give it; its class's by default.
+
+    >>> from snnconv import methods
+    >>> describe(methods.SRP(4, 2))["name"], describe(methods.IF(8)) == describe(methods.IF(16))
+    ('SRP', True)
+    """
+    fields = {key: value for key, value in _fields(settings).items() if key not in POINT_FIELDS}
+    return {"name": name or type(settings).__name__, "fields": fields}
+
+
+def _fields(settings: Any) -> dict[str, Any]:
+    return {f.name: plain(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
+
+
+def plain(value: Any) -> Any:
+    """``value`` in JSON's own types, the same text in every process: for configurations, not for figures.
+
+    Tuples become lists, dataclasses dictionaries, functions their names, infinities and the rest their repr.
+
+    >>> plain({"window": (1, 8), "activation": nn.ReLU})
+    {'window': [1, 8], 'activation': 'torch.nn.modules.activation.ReLU'}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"name": type(value).__name__, "fields": _fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(plain, value), key=repr)
+    if hasattr(value, "tolist"):  # tensors and arrays
+        return plain(value.tolist())
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return str(value) if isinstance(value, os.PathLike) else repr(value)
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of ``config`` as JSON with sorted keys.
+
+    >>> config_hash({"a": 1, "b": (2, 3)}) == config_hash({"b": [2, 3], "a": 1})
+    True
+    """
+    return hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
+
+
+def canonical(value: Any) -> str:
+    """One text for equal values."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def digest(model: nn.Module) -> str:
+    """A hash, 16 hexadecimal digits, of parameters and buffers: the network that a result belongs to.
+
+    >>> a, b = nn.Linear(2, 2), nn.Linear(2, 2)
+    >>> digest(a) == digest(a), digest(a) == digest(b)
+    (True, False)
+    """
+    total = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        total.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            flat = value.detach().cpu().contiguous().flatten()
+            total.update(flat.view(torch.uint8).numpy().tobytes())
+        else:  # a module's extra state
+            total.update(repr(value).encode())
+    return total.hexdigest()[:16]
+
+
+# --- the run -----------------------------------------------------------------------------------------------
+
+
+def provenance(seed: int | None, device: torch.device | str | None = None) -> dict[str, Any]:
+    """The fields ``versions``, ``machine``, ``commit``, ``command`` and ``seed`` of a result.
+
+    Args:
+        seed: of every draw of the run.
+        device: where the networks run; by default an accelerator that torch has already started, else the CPU.
+
+    >>> sorted(provenance(seed=0))
+    ['command', 'commit', 'machine', 'seed', 'versions']
+    """
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return {
+        "versions": _versions(),
+        "machine": {
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "ranks": torch.distributed.get_world_size() if distributed else 1,
+            "system": f"{platform.system()} {platform.machine()}",
+            "accelerator": _accelerator(device),
+        },
+        "commit": _commit(),
+        "command": command(),
+        "seed": seed,
+    }
+
+
+def peak_memory(device: torch.device | str | None = None) -> float | None:
+    """Largest memory so far in MiB: of the process, or what torch allocated on ``device`` where that is a GPU.
+
+    ``None`` where the system does not tell.
+    """
+    if _uses_cuda(device):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
+    return size / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def command(arguments: Sequence[str] | None = None) -> str:
+    """The command of this process as typed, ready to be pasted, without absolute paths.
+
+    A path inside the working directory becomes relative to it, another one its last part.
+
+    Args:
+        arguments: instead of the process's own, the program first.
+
+    >>> command(["snnconv", "bench", "--out=/tmp/results"])
+    'snnconv bench --out=results'
+    """
+    if arguments is None:
+        spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+        if spec is not None:  # python -m
+            program = ["python", "-m", spec.name.removesuffix(".__main__")]
+        else:
+            name = Path(sys.argv[0] or "python").name
+            program = ["python", name] if name.endswith(".py") else [name]
+        arguments = [*program, *sys.argv[1:]]
+    typed = shlex.join(_ABSOLUTE.sub(_shortened, argument) for argument in arguments)
+    return typed.encode("utf-8", "replace").decode()  # file names may hold bytes that are no text
+
+
+def _shortened(match: re.Match[str]) -> str:
+    path = Path(match[0])
+    if path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    return match[0].rstrip("/\\").replace("\\", "/").rpartition("/")[2] or "."
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            if name == "snnconv-plugin":  # run from its folder
+                from snnconv import __version__
+
+                versions[name] = __version__
+    return versions
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _uses_cuda(device: torch.device | str | None) -> bool:
+    if device is None:
+        return torch.cuda.is_available() and torch.cuda.is_initialized()
+    return torch.device(device).type == "cuda"
+
+
+def _accelerator(device: torch.device | str | None) -> str | None:
+    if _uses_cuda(device):
+        return torch.cuda.get_device_name(device)
+    kind = "cpu" if device is None else torch.device(device).type
+    return None if kind in ("cpu", "meta") else kind
+
+
+def _commit() -> str | None:
+    """The commit of the working directory, with "+" where tracked files differ from it; None outside a repository."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
