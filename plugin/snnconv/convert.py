@@ -15,6 +15,7 @@ from snnconv.calibration import input_batches
 from snnconv.graph import calibrate
 from snnconv.graph.correct import BiasCorrection
 from snnconv.graph.provenance import analog_sites, reads
+from snnconv.graph.ranks import Ranks
 from snnconv.graph.reconstruct import reconstruct
 from snnconv.graph.source import ConversionError, Site, SourceGraph
 from snnconv.graph.trace import TraceFailure, source_graph
@@ -44,6 +45,7 @@ def convert(
     framework: str = "spikingjelly",
     strict: bool = False,
     progress: bool | ProgressFn | None = None,
+    distributed: bool = False,
 ) -> SpikingNetwork:
     """Convert a trained network into a spiking one.
 
@@ -59,6 +61,8 @@ def convert(
         framework: whose neuron classes the network is built from.
         strict: refuse a network in which an activation would stay analog, instead of reporting it.
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
+        distributed: every rank of the process group calls this with its own share of the calibration data (shares
+            of one size, as a ``DistributedSampler`` gives them); statistics are reduced, so that all get one network.
 
     Returns:
         The spiking network, with its :class:`~snnconv.report.ConversionReport` as ``.report``.
@@ -75,6 +79,7 @@ def convert(
     torch.Size([16, 10])
     """
     _check_arguments(model, method, framework)
+    ranks = Ranks(distributed)
     report = ConversionReport(method=method.to_dict())
     parameter = next((p for p in [*model.parameters(), *model.buffers()] if p.is_floating_point()), None)
     device = parameter.device if parameter is not None else None
@@ -89,13 +94,13 @@ def convert(
             _list_analog(source, snn, report, strict)
             spec = _input_spec(ann, batches)
         with _timed(report, "thresholds"):
-            thresholds, means = _thresholds(ann, method, batches, tell, report)
+            thresholds, means = _thresholds(ann, method, batches, tell, report, ranks)
         if method.correction == "reconstruct" and batches:
             with _timed(report, "reconstruction"):
-                thresholds = reconstruct(ann, snn, thresholds, method.levels, batches, tell)
+                thresholds = reconstruct(ann, snn, thresholds, method.levels, batches, tell, ranks)
         if method.correction != "none" and batches:
             with _timed(report, "bias correction"):
-                _correct(ann, snn, method, thresholds, batches, framework, spec, tell)
+                _correct(ann, snn, method, thresholds, batches, framework, spec, tell, ranks)
         report.delay = delay_steps(method.delay_, _delay_estimate(thresholds, means), method.timesteps)
         network = SpikingNetwork(snn, method, thresholds, framework, report, report.delay, spec)
         with _timed(report, "layer errors"):
@@ -238,7 +243,12 @@ def _input_spec(ann: Program, batches: Sequence[Tensor]) -> dict[str, Any]:
 
 
 def _thresholds(
-    ann: Program, method: Method, batches: Sequence[Tensor], tell: ProgressFn, report: ConversionReport
+    ann: Program,
+    method: Method,
+    batches: Sequence[Tensor],
+    tell: ProgressFn,
+    report: ConversionReport,
+    ranks: Ranks,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """θ of every site, and its mean activation over the largest channel's (for the delay)."""
     if method.thresholds == "trained":
@@ -252,7 +262,7 @@ def _thresholds(
                 )
         if not batches:
             return thresholds, {}
-    histograms = calibrate.histograms(ann, batches, method.per_channel, tell)
+    histograms = calibrate.histograms(ann, batches, method.per_channel, tell, ranks)
     means = {name: float(((h.counts * h.centers).sum(1) / max(h.total, 1)).max()) for name, h in histograms.items()}
     silent = [name for name, h in histograms.items() if not bool((h.peak > 0).any())]
     if silent:
@@ -261,7 +271,9 @@ def _thresholds(
         return thresholds, means
     if method.thresholds == "ltb":
         options = {k: getattr(method, k) for k in ("k", "max_batches", "tolerance") if hasattr(method, k)}
-        thresholds, used = calibrate.balanced_thresholds(ann, batches, method.per_channel, progress=tell, **options)
+        thresholds, used = calibrate.balanced_thresholds(
+            ann, batches, method.per_channel, progress=tell, ranks=ranks, **options
+        )
         report.notes.append(f"threshold balancing used {used} batches")
     elif method.thresholds == "max":
         thresholds = {name: calibrate.max_threshold(h) for name, h in histograms.items()}
@@ -290,6 +302,7 @@ def _correct(
     framework: str,
     spec: dict[str, Any],
     tell: ProgressFn,
+    ranks: Ranks,
 ) -> None:
     """Shift biases by what is left of each channel's mean error on the converted network's own activations."""
     network = SpikingNetwork(snn, method, thresholds, framework, None, 0, spec)
@@ -297,8 +310,9 @@ def _correct(
     least, most = CORRECTION_SAMPLES
     wanted = min(most, max(least, CORRECTION_WORK // method.latency))
     size = max(4, min(wanted, CORRECTION_BYTES // max(1, 4 * steps * int(spec["widest"]))))
+    wanted, size = -(-wanted // ranks.size), max(1, size // ranks.size)  # this rank's share of each batch
     data = torch.cat(list(batches))[:wanted] if len({b.shape[1:] for b in batches}) == 1 else batches[0]
-    work = BiasCorrection(ann, network)
+    work = BiasCorrection(ann, network, ranks)
     work.run(list(data.split(size)), tell)
     for site, current in work.current.items():
         snn.shift(site, current)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snnconv.graph.ranks import Ranks
 from snnconv.graph.source import broadcast
 from snnconv.runtime.program import Program
 
@@ -54,9 +55,14 @@ def channels_first(z: Tensor, axis: int, per_channel: bool) -> Tensor:
 
 
 def histograms(
-    ann: Program, batches: Sequence[Tensor], per_channel: bool, progress: Progress | None = None
+    ann: Program,
+    batches: Sequence[Tensor],
+    per_channel: bool,
+    progress: Progress | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, Histogram]:
-    """Histograms of every site's activation over ``batches`` (two passes of the source network)."""
+    """Histograms of every site's activation over ``batches`` of all ``ranks`` (two passes of the source network)."""
+    ranks = ranks or Ranks()
     found: dict[str, Histogram] = {}
 
     def maxima(site: str, z: Tensor) -> Tensor:
@@ -83,7 +89,12 @@ def histograms(
         return y
 
     run_all(ann, batches, maxima, "thresholds: range", progress)
+    for entry in found.values():
+        entry.peak = ranks.largest(entry.peak)
     run_all(ann, batches, counts, "thresholds: histogram", progress)
+    for entry in found.values():
+        entry.counts = ranks.total(entry.counts)
+        entry.total = int(ranks.total(torch.tensor(entry.total)))
     return found
 
 
@@ -157,6 +168,7 @@ def balanced_thresholds(
     max_batches: int = 2000,
     tolerance: float = 1e-3,
     progress: Progress | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[dict[str, Tensor], int]:
     """Local threshold balancing (arXiv 2409.03368): θ_c ← θ_c + 2k·mean(max(z_c − θ_c, 0)), batch after batch.
 
@@ -166,6 +178,7 @@ def balanced_thresholds(
     Returns:
         thresholds by site, and the number of batches used.
     """
+    ranks = ranks or Ranks()
     theta: dict[str, Tensor] = {}
     change: dict[str, float] = {}
 
@@ -174,7 +187,7 @@ def balanced_thresholds(
         y = ann.sites[site].activation(z)
         rows = channels_first(y, axis, per_channel)
         old = theta.get(site, torch.zeros(rows.shape[0], dtype=rows.dtype, device=rows.device))
-        new = old + 2 * k * (rows - old[:, None]).clamp_(min=0).mean(1)
+        new = old + 2 * k * ranks.mean((rows - old[:, None]).clamp_(min=0).mean(1))
         theta[site] = new
         change[site] = float((new - old).sum() / new.sum().clamp(min=1e-12))
         return torch.minimum(y, broadcast(new, y.dim(), axis))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from snnconv.graph.calibrate import channels_first
+from snnconv.graph.ranks import Ranks
 from snnconv.graph.source import broadcast
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
@@ -31,14 +32,16 @@ class BiasCorrection:
     Args:
         ann: the source network.
         network: the spiking network, without currents.
+        ranks: the processes that share the batches.
 
     Attributes:
         current: constant current per channel ``[C]`` by site, in units of the site's input.
     """
 
-    def __init__(self, ann: Program, network: SpikingNetwork) -> None:
+    def __init__(self, ann: Program, network: SpikingNetwork, ranks: Ranks | None = None) -> None:
         self.ann = ann
         self.network = network
+        self.ranks = ranks or Ranks()
         self.current: dict[str, Tensor] = {}
 
     def run(self, batches: Sequence[Tensor], progress: ProgressFn | None = None) -> None:
@@ -76,8 +79,8 @@ class BiasCorrection:
         """The current at which the mean rate of each channel is the source's mean activation."""
         for _ in range(ITERATIONS):
             got = self._rates(site, x_seq, current)
-            active = ((wanted > 0) | (got > 0)).to(wanted).mean(1).clamp(min=0.1)
-            current = current + STEP * (wanted - got).mean(1) / active
+            active = self.ranks.mean(((wanted > 0) | (got > 0)).to(wanted).mean(1)).clamp(min=0.1)
+            current = current + STEP * self.ranks.mean((wanted - got).mean(1)) / active
         return current
 
     def _fire(self, site: str, x_seq: Tensor, current: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnconv.activations.quant import straight_through
+from snnconv.graph.ranks import Ranks
 from snnconv.graph.source import broadcast
 from snnconv.progress import ProgressFn
 from snnconv.runtime.program import Program
@@ -39,6 +40,7 @@ class Reconstruction:
         levels: L, levels above zero.
         total: number of steps that will be taken (for the learning rate's schedule).
         seed: of batches and augmentation.
+        ranks: the processes that share the inputs; their gradients are averaged.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Reconstruction:
         levels: int,
         total: int,
         seed: int = 0,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
         self.ann = ann
         self.snn = snn
         self.levels = levels
@@ -97,6 +101,9 @@ class Reconstruction:
             loss = output_loss(output, target) + LAYER_WEIGHT * torch.stack(layers).mean()
             self.optimiser.zero_grad()
             loss.backward()
+        for parameter in (*self.weights, *self.theta.values()):
+            if parameter.grad is not None:
+                parameter.grad = self.ranks.mean(parameter.grad)
         self.optimiser.step()
         self.schedule.step()
         with torch.no_grad():
@@ -141,15 +148,16 @@ def reconstruct(
     levels: int,
     batches: Sequence[Tensor],
     progress: ProgressFn | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, Tensor]:
-    """Adjust the weights of ``snn`` on ``batches`` and return its new thresholds.
+    """Adjust the weights of ``snn`` on ``batches`` (of all ``ranks``) and return its new thresholds.
 
     The number of steps is fixed by the number of inputs, not by a clock, so that a seed gives the same network.
     """
     data = torch.cat(list(batches)) if len({b.shape[1:] for b in batches}) == 1 else batches[0]
     passes = max(PASSES, math.ceil(MIN_STEPS / math.ceil(len(data) / BATCH)))
     steps = passes * math.ceil(len(data) / BATCH)
-    work = Reconstruction(ann, snn, thresholds, levels, steps)
+    work = Reconstruction(ann, snn, thresholds, levels, steps, ranks=ranks)
     done = 0
     for _ in range(passes):
         order = torch.randperm(len(data), generator=work.generator)
