@@ -75,7 +75,7 @@ _PACKAGES = (
 
 def check_all() -> list[Check]:
     """Every package and backend, required ones first."""
-    return [*(_package(p) for p in _PACKAGES), _cuda(), *(_backend(*b) for b in _BACKENDS)]
+    return [*(_package(p) for p in _PACKAGES), _cuda(), _mmcv_operators(), *(_backend(*b) for b in _BACKENDS)]
 
 
 def _package(package: _Package) -> Check:
@@ -102,6 +102,21 @@ def _cuda() -> Check:
     return Check("CUDA", "GPU", "missing", detail)
 
 
+def _mmcv_operators() -> Check:
+    from snnconv.openmm import operators
+
+    name, purpose, state = "mmcv operators", "detection, segmentation", operators.status()
+    if state == "absent":
+        return Check(name, purpose, "missing", "mmcv is not installed", "pip install 'snnconv-plugin[bench]'")
+    if state == "compiled":
+        spec = operators.compiled_spec()
+        return Check(name, purpose, "ok", f"compiled: {spec.origin}" if spec else "compiled")
+    ours = f"not compiled: snnconv's {len(operators.SUPPLIED)}, on torch and torchvision"
+    if importlib.util.find_spec("torchvision") is None:
+        return Check(name, purpose, "missing", f"{ours}, which is not installed", "pip install torchvision")
+    return Check(name, purpose, "ok", f"{ours}; any other needs full mmcv")
+
+
 def _numba() -> str:
     import numba
     import numpy as np
@@ -115,12 +130,6 @@ def _numba() -> str:
     return f"compiles, {numba.get_num_threads()} threads"
 
 
-def _mmcv_ops() -> str:
-    if importlib.util.find_spec("mmcv._ext") is not None:
-        return "compiled operators"
-    return "mmcv-lite: no compiled operators"
-
-
 def _matplotlib() -> str:
     from matplotlib.figure import Figure
 
@@ -130,7 +139,6 @@ def _matplotlib() -> str:
 
 _BACKENDS: tuple[tuple[str, str, str, Callable[[], str]], ...] = (
     ("numba kernels", "numba", "fast CPU kernels", _numba),
-    ("mmcv operators", "mmcv", "detection, segmentation", _mmcv_ops),
     ("plots", "matplotlib", "plots", _matplotlib),
 )
 
