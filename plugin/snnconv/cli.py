@@ -1,4 +1,4 @@
-"""The command line: ``snnconv convert | eval | compare | profile | doctor``."""
+"""The command line: ``snnconv convert | eval | compare | profile | bench | train | doctor``."""
 
 from __future__ import annotations
 
@@ -215,6 +215,90 @@ def profile(given: Given, *, snn: Snn = None, limit: Limit = 64) -> None:
     import snnconv
 
     _show(snnconv.profile(given.network, given.spiking(saved=snn), given.test.inputs(limit)))
+
+
+Config = Annotated[Path, typer.Argument(help="A file of configs/, or your own in the same form.")]
+WorkDir = Annotated[Path | None, typer.Option(help="Logs and checkpoints. Default: work_dirs/<config name>.")]
+CfgOptions = Annotated[
+    list[str] | None, typer.Option("--cfg-options", help="Change the config: key=value, such as model.depth=34; repeat for more.")
+]
+Launcher = Annotated[
+    str, typer.Option(help="none; or pytorch (under torchrun), slurm (under srun), mpi (under mpirun).")
+]
+
+
+@command
+def bench(
+    config: Config,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("benchmarks/results"),
+    work_dir: WorkDir = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Test on the first N samples only.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from an interrupted test.")] = False,
+    methods: Annotated[
+        str | None, typer.Option(help="Only rows whose label contains one of these words: signed,shifted.")
+    ] = None,
+    draw: Annotated[int, typer.Option(min=0, help="Draw the predictions on the first N samples as PNG.")] = 0,
+    cfg_options: CfgOptions = None,
+    launcher: Launcher = "none",
+) -> None:
+    """Run a benchmark config: train where there are no weights, convert by every method, test, write results."""
+    bench = _openmm("bench")
+    written = bench.run_config(
+        config,
+        out=out,
+        work_dir=work_dir,
+        limit=limit,
+        resume=resume,
+        methods=methods.split(",") if methods else (),
+        options=cli_inputs.config_options(cfg_options),
+        launcher=launcher,
+        draw=draw,
+    )
+    if written:
+        from snnconv import results
+
+        Console().print(_result_table([results.read(path) for path in written]))
+        typer.echo(f"{len(written)} result files in {written[0].parent}")
+
+
+@command
+def train(
+    config: Config, *, work_dir: WorkDir = None, cfg_options: CfgOptions = None, launcher: Launcher = "none"
+) -> None:
+    """Train the source network of a config; an interrupted training goes on from its last checkpoint."""
+    bench = _openmm("bench")
+    loaded = bench.load_config(config, cli_inputs.config_options(cfg_options))
+    loaded.work_dir = str(work_dir or Path("work_dirs") / config.stem)
+    loaded.launcher = launcher
+    typer.echo(f"wrote {bench.train(loaded)}")
+
+
+def _openmm(name: str) -> Any:
+    """A module of :mod:`snnconv.openmm`, or one sentence on what to install."""
+    import importlib
+
+    try:
+        return importlib.import_module(f"snnconv.openmm.{name}")
+    except ImportError as error:
+        raise InputError(f'{error.name or error} is not installed: pip install "snnconv-plugin[bench]"') from error
+
+
+def _result_table(rows: list[dict[str, Any]]) -> Table:
+    """Metric against T, a line a row, the source network first."""
+    first = rows[0]
+    steps = sorted({p["latency"] for row in rows for p in row["points"]})
+    table = Table(title=f"{first['metric']}, {first['architecture']}, {first['dataset']}, {first['samples']:,} samples")
+    table.add_column("row")
+    for t in steps:
+        table.add_column(f"T={t}", justify="right")
+    table.add_row("ANN", *[""] * (len(steps) - 1), f"{first['ann']['metrics'][first['metric']]:.2f}")
+    for row in rows:
+        best: dict[int, float] = {}
+        for p in row["points"]:  # of several readout windows, the row's own comes first
+            best.setdefault(p["latency"], p["metrics"][row["metric"]])
+        table.add_row(row["label"], *(f"{best[t]:.2f}" if t in best else "" for t in steps))
+    return table
 
 
 @command

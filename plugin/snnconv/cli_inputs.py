@@ -273,3 +273,23 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def config_options(pairs: list[str] | None) -> dict[str, Any]:
+    """``key=value`` pairs as a dictionary; values are Python literals, or text where they are none.
+
+    >>> config_options(["train_cfg.max_iters=10", "work_dir=here", "bench.methods.0.timesteps=[4, 8]"])
+    {'train_cfg.max_iters': 10, 'work_dir': 'here', 'bench.methods.0.timesteps': [4, 8]}
+    """
+    import ast
+
+    found: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise InputError(f"--cfg-options takes key=value, got {pair!r}")
+        try:
+            found[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[key] = text
+    return found

@@ -1,0 +1,19 @@
+# Rows for tasks that train and test on two cores: every method at T = 4, 8, 16, 32, with SpikingJelly's recipes.
+two_core_rows = [
+    dict(label="shifted threshold", type="ShiftedThreshold", timesteps=[3, 4, 5]),
+    dict(label="signed IF", type="SignedIF", timesteps=[4, 8, 16, 32]),
+    dict(label="IF", type="IF", timesteps=[4, 8, 16, 32]),
+    dict(label="SRP", type="SRP", timesteps=[4, 8, 16, 32], pre_timesteps=4),
+    dict(label="LTB", type="LocalThresholdBalancing", timesteps=[4, 8, 16, 32]),
+    # the rate norm layer without its training, p = 1: a layer's threshold is its largest activation
+    dict(
+        label="RNL, untrained (p = 1)",
+        type="IF",
+        timesteps=[4, 8, 16, 32],
+        thresholds="max",
+        per_channel=False,
+        correction="none",
+    ),
+    dict(label="SpikingJelly LTB", type="SpikingJelly", recipe="ltb", timesteps=[4, 8, 16, 32]),
+    dict(label="SpikingJelly 99.9 %", type="SpikingJelly", recipe="rate", mode="99.9%", timesteps=[4, 8, 16, 32]),
+]

@@ -1,0 +1,38 @@
+# The rows of every segmentation table, and the networks that configs name.
+custom_imports = dict(
+    imports=[
+        "benchmarks.spikingjelly_networks",
+        "benchmarks.networks.vgg9",
+        "benchmarks.networks.aspp",
+        "benchmarks.networks.resnet",
+        "benchmarks.networks.torchvision_segmentation",
+        "benchmarks.networks.coco_masks",
+    ],
+    allow_failed_imports=False,
+)
+bench = dict(
+    task="segmentation",
+    metric="mIoU",
+    scope="dense",
+    weights=None,
+    calibration=dict(images=64, batch_size=1),  # pictures differ in size, and mmseg does not pad in testing
+    methods=[
+        dict(label="shifted threshold", type="ShiftedThreshold", timesteps=[3, 4, 5]),
+        dict(label="signed IF", type="SignedIF", timesteps=[4, 8, 16, 32]),
+        dict(label="SRP", type="SRP", timesteps=[4, 8, 16], pre_timesteps=4),
+        dict(label="LTB", type="LocalThresholdBalancing", timesteps=[8, 16, 32]),
+        # the rate norm layer without its training, p = 1: a layer's threshold is its largest activation
+        dict(
+            label="RNL, untrained (p = 1)",
+            type="IF",
+            timesteps=[8, 16, 32],
+            thresholds="max",
+            per_channel=False,
+            correction="none",
+        ),
+        dict(label="SpikingJelly LTB", type="SpikingJelly", recipe="ltb", timesteps=[4, 8, 16, 32]),
+        dict(
+            label="SpikingJelly rate, 99.9%", type="SpikingJelly", recipe="rate", mode="99.9%", timesteps=[4, 8, 16, 32]
+        ),
+    ],
+)

@@ -1,0 +1,264 @@
+"""Run a benchmark config: find the data, train where there are no weights, convert, test, write result files."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from snnconv import results
+from snnconv.openmm import operators
+from snnconv.openmm.checkpoint import allow_checkpoint_globals, load_weights
+from snnconv.openmm.convert_hook import bare_model
+from snnconv.openmm.data_root import resolve_config
+from snnconv.openmm.picture import SideBySide
+from snnconv.openmm.record import write_results
+from snnconv.openmm.test_loop import SNNTestLoop
+
+__all__ = ["LAUNCHERS", "BenchError", "load_config", "run_config", "train"]
+
+LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+WEIGHTS = "weights.safetensors"
+_VISUALIZERS = {"segmentation": "SegLocalVisualizer", "detection": "DetLocalVisualizer"}
+_SCOPES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
+
+
+class BenchError(ValueError):
+    """A config or an option that cannot be run; the message says what is wrong and what to do."""
+
+
+def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Config:
+    """Read a config, merge ``options`` into it, register what it names, and find its data.
+
+    Raises:
+        BenchError: no such file, no ``bench`` key, a package that is not installed.
+    """
+    if not Path(path).is_file():
+        raise BenchError(f"there is no config {path}")
+    operators.install()
+    allow_checkpoint_globals()
+    sys.path[:] = sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]  # custom_imports of a checkout
+    try:
+        config = Config.fromfile(str(path))
+    except ImportError as error:
+        raise BenchError(f"{path}: {error}; benchmark configs run from the project's folder") from error
+    if options:
+        config.merge_from_dict(options)
+    if "bench" not in config:
+        raise BenchError(f"{path} has no bench = dict(...): it names the task, the metric and the methods")
+    _register(str(config.get("default_scope", "snnconv")))
+    resolve_config(config)
+    return config
+
+
+def _register(scope: str) -> None:
+    """Import the modules whose registries a config's scope draws on."""
+    if scope in _SCOPES:
+        try:
+            importlib.import_module(f"{scope}.utils").register_all_modules(init_default_scope=False)
+        except ImportError as error:
+            raise BenchError(
+                f'{_SCOPES[scope]} is not installed ({error}): pip install "snnconv-plugin[bench]"'
+            ) from error
+    else:
+        importlib.import_module("snnconv.openmm.classification")
+    init_default_scope(scope)
+
+
+def run_config(
+    path: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    work_dir: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    resume: bool = False,
+    methods: Sequence[str] = (),
+    options: dict[str, Any] | None = None,
+    launcher: str = "none",
+    draw: int = 0,
+) -> list[Path]:
+    """Run a benchmark config and return the result files, one a method row.
+
+    Args:
+        path: an mmengine config with a ``bench`` key.
+        out: folder of the results; files go to ``<out>/<data set>/<architecture>/<row>.json``.
+        work_dir: logs, checkpoints and the partial state; ``work_dirs/<config name>`` by default.
+        limit: test on the first ``limit`` samples only.
+        resume: go on from an interrupted test pass, and keep result files that hold all their points.
+        methods: only rows whose label contains one of these words.
+        options: changes of the config, ``{"train_cfg.max_iters": 100}``.
+        launcher: ``"none"``, or ``"pytorch"``, ``"slurm"``, ``"mpi"`` where that started the process.
+        draw: pictures of the first ``draw`` test samples, source and converted network side by side.
+
+    Raises:
+        BenchError: a config or option that cannot be run.
+        snnconv.openmm.data_root.DataRootError: data that is not there.
+    """
+    if launcher not in LAUNCHERS:
+        raise BenchError(f"launcher is one of {', '.join(LAUNCHERS)}, got {launcher!r}")
+    config = load_config(path, options)
+    bench = config.bench
+    config.work_dir = str(work_dir or Path("work_dirs") / Path(path).stem)
+    config.launcher = launcher
+    rows = _chosen(bench.methods, methods)
+    weights, training = _weights(config)
+    if limit is not None:
+        config.test_dataloader.dataset["indices"] = int(limit)
+    header = {**bench.to_dict(), "methods": rows, "limit": limit, "weights": weights and Path(weights).name}
+    folder = Path(out) / results.slug(bench.dataset) / results.slug(bench.architecture)
+    runner = _test_runner(config, rows, resume, results.config_hash(results.plain(header)))
+    model = bare_model(runner.model)
+    if weights is not None:
+        load_weights(model, weights)
+    runner._has_loaded = True
+    loop: SNNTestLoop = runner.test_loop
+    pictures = SideBySide(Path(config.work_dir) / "pictures", draw, runner.visualizer) if draw else None
+    if pictures is not None and is_main_process():
+        loop.on_prediction = pictures.add
+    runner.test()
+    if pictures is not None:
+        pictures.finish()
+    written: list[Path] = []
+    if is_main_process():
+        written = write_results(folder, config, rows, loop, model, training, limit)
+    loop.finish()
+    for label, reason in loop.failures.items():
+        runner.logger.warning(f"{label}: no result: {reason}")
+    return written
+
+
+def _chosen(rows: Sequence[dict[str, Any]], words: Sequence[str]) -> list[dict[str, Any]]:
+    rows = [dict(row) for row in rows]
+    wanted = [results.slug(word) for word in words if results.slug(word)]
+    if not wanted:
+        return rows
+    kept = [row for row in rows if any(w in results.slug(str(row.get("label", row["type"]))) for w in wanted)]
+    if not kept:
+        labels = ", ".join(str(row.get("label", row["type"])) for row in rows)
+        raise BenchError(f"--methods {','.join(words)} matches none of: {labels}")
+    return kept
+
+
+# --- training ----------------------------------------------------------------------------------------------
+
+
+def _weights(config: Config) -> tuple[str | None, dict[str, Any] | None]:
+    """The weights to test and how they were trained: given, in the model itself, or trained here."""
+    given = config.bench.get("weights")
+    if given == "model":  # the network's own builder loads them
+        return None, None
+    if given is not None:
+        if not Path(given).is_file():
+            raise BenchError(f"bench.weights: there is no file {given}")
+        return str(given), None
+    path = Path(config.work_dir) / WEIGHTS
+    if not path.is_file():
+        train(config)
+    return str(path), _training(path)
+
+
+def train(config: Config) -> Path:
+    """Train as the config says, going on from its last checkpoint, and store the weights with how they came about.
+
+    Returns:
+        ``weights.safetensors`` in the work folder, whose metadata hold the training's settings and time.
+    """
+    from safetensors.torch import save
+
+    path = Path(config.work_dir) / WEIGHTS
+    if "train_cfg" not in config or config.train_cfg is None:
+        raise BenchError(f"this config does not train: name trained weights in bench.weights, or put them at {path}")
+    training = copy.deepcopy(config)
+    for name in ("bench", "test_cfg", "test_dataloader", "test_evaluator"):
+        training.pop(name, None)
+    training.resume = True  # from the last checkpoint in the work folder, where there is one
+    start = time.perf_counter()
+    runner = Runner.from_cfg(_for_processor(training))
+    runner.train()
+    model = bare_model(runner.model)
+    metadata = {
+        "iterations": str(runner.iter),
+        "epochs": str(runner.epoch),
+        "seconds": f"{time.perf_counter() - start:.1f}",
+        "ranks": str(get_world_size()),
+        "seed": str(config.get("randomness", {}).get("seed")),
+        "config_hash": results.config_hash(results.plain(training.to_dict())),
+        "architecture": str(config.bench.architecture),
+        "dataset": str(config.bench.dataset),
+    }
+    if is_main_process():
+        tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        results.write_whole(path, save(tensors, metadata))
+    barrier()
+    return path
+
+
+def _training(path: Path) -> dict[str, Any] | None:
+    """What a weights file says about its training."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    if "iterations" not in metadata:
+        return None
+    return {
+        "iterations": int(metadata["iterations"]),
+        "epochs": float(metadata.get("epochs", 0)),
+        "seconds": float(metadata["seconds"]),
+    }
+
+
+def _for_processor(config: Config) -> Config:
+    """Without an accelerator, a distributed model must not be tied to a device number."""
+    if config.get("launcher", "none") != "none" and not torch.cuda.is_available():
+        config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None)
+        config.setdefault("env_cfg", {}).setdefault("dist_cfg", {})["backend"] = "gloo"
+    return config
+
+
+# --- testing -----------------------------------------------------------------------------------------------
+
+
+def _test_runner(config: Config, rows: list[dict[str, Any]], resume: bool, fingerprint: str) -> Runner:
+    testing = copy.deepcopy(config)
+    bench = testing.bench
+    for name in ("train_cfg", "train_dataloader", "optim_wrapper", "param_scheduler", "val_cfg", "val_dataloader"):
+        testing.pop(name, None)
+    testing.pop("val_evaluator", None)
+    testing.load_from, testing.resume = None, False
+    if bench.task in _VISUALIZERS and "visualizer" not in testing:
+        testing.visualizer = dict(type=_VISUALIZERS[bench.task], vis_backends=[], name="visualizer")
+    testing.log_level = "WARNING"  # the table of results is what is read; the log file holds no more either
+    calibration = dict(bench.get("calibration") or {})
+    if "dataset" not in calibration:
+        if "train_dataloader" not in config:
+            raise BenchError("bench.calibration needs a dataset: this config has no train_dataloader to take it from")
+        calibration["dataset"] = copy.deepcopy(config.train_dataloader.dataset)
+        calibration.setdefault("pipeline", config.test_dataloader.dataset.get("pipeline"))
+    hook = dict(
+        type="ConvertHook",
+        methods=rows,
+        calibration=calibration,
+        scope=bench.get("scope", "dense"),
+        strict=bench.get("strict", False),
+        profile_images=bench.get("profile_images", 2),
+        skip_failed=bench.get("skip_failed", True),
+    )
+    testing.custom_hooks = [hook]
+    testing.default_hooks.pop("checkpoint", None)
+    testing.default_hooks["logger"] = None
+    testing.test_cfg = dict(
+        type="SNNTestLoop", state=str(Path(config.work_dir) / "partial"), resume=resume, fingerprint=fingerprint
+    )
+    return Runner.from_cfg(_for_processor(testing))

@@ -1,0 +1,164 @@
+"""Which parts of an mmseg, mmdet or classification model are converted, and how the result is put in their place.
+
+A **part** is a pure function of tensors: the ``dense`` part runs from the image to the raw maps of the head (all that
+follows, resizing, box decoding and non-maximum suppression, stays with the model's own code); a two-stage detector's
+``roi`` parts run from pooled features to class scores and box offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+__all__ = ["Dense", "Part", "find_parts", "replaced"]
+
+Scope = Literal["dense", "backbone"]
+
+
+class Dense(nn.Module):
+    """Backbone, neck and head as one function: image ``[B, 3, H, W]`` to the head's raw maps.
+
+    Args:
+        backbone: image to features.
+        neck: features to features, or ``None``.
+        head: features to raw maps, or ``None`` (the output is then the features).
+        keep_features: return ``(features, maps)``: a two-stage detector pools its features again.
+
+    >>> import torch
+    >>> Dense(nn.Conv2d(3, 4, 1), None, nn.Conv2d(4, 2, 1))(torch.zeros(1, 3, 5, 5)).shape
+    torch.Size([1, 2, 5, 5])
+    """
+
+    def __init__(
+        self, backbone: nn.Module, neck: nn.Module | None, head: nn.Module | None, keep_features: bool = False
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+        self.keep_features = keep_features
+
+    def forward(self, inputs: Any) -> Any:
+        features = self.backbone(inputs)
+        if self.neck is not None:
+            features = self.neck(features)
+        if self.head is None:
+            return features
+        maps = self.head(features)
+        return (features, maps) if self.keep_features else maps
+
+
+@dataclass(frozen=True)
+class Part:
+    """One convertible part.
+
+    Attributes:
+        name: ``network``, ``dense``, ``backbone``, or ``roi`` (``roi.0`` … for a cascade).
+        module: the function to convert.
+        model: the model it belongs to.
+        once: called once an image, whatever the readout, so that one run serves every readout.
+    """
+
+    name: str
+    module: nn.Module
+    model: nn.Module
+    once: bool = True
+
+    @contextmanager
+    def replaced(self, function: Callable[[Any], Any]) -> Iterator[None]:
+        """While active, the model's own ``predict`` runs ``function`` instead of this part."""
+        with ExitStack() as stack:
+            if isinstance(self.module, Dense) and self.name == "dense":
+                stack.enter_context(self._replaced_dense(self.module, function))
+            else:
+                stack.enter_context(_attribute(self.module, "forward", function))
+            yield
+
+    @contextmanager
+    def _replaced_dense(self, dense: Dense, function: Callable[[Any], Any]) -> Iterator[None]:
+        maps: list[Any] = []
+
+        def extract(inputs: Any) -> Any:
+            out = function(inputs)
+            features, found = out if dense.keep_features else (None, out)
+            maps[:] = [found]
+            return features
+
+        with ExitStack() as stack:
+            stack.enter_context(_attribute(self.model, "extract_feat", extract))
+            assert dense.head is not None
+            stack.enter_context(_attribute(dense.head, "forward", lambda *_, **__: maps[0]))
+            yield
+
+
+@contextmanager
+def replaced(functions: dict[Part, Callable[[Any], Any]]) -> Iterator[None]:
+    """Several parts at once."""
+    with ExitStack() as stack:
+        for part, function in functions.items():
+            stack.enter_context(part.replaced(function))
+        yield
+
+
+@contextmanager
+def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Shadow a method of one object, and take the shadow away again."""
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        delattr(owner, name)
+
+
+def find_parts(model: nn.Module, scope: Scope = "dense") -> list[Part]:
+    """The parts of ``model`` to convert.
+
+    Args:
+        model: a classifier with a ``network``, an mmseg ``EncoderDecoder``, an mmdet single- or two-stage detector, or
+            any model with a ``backbone``, an optional ``neck``, a head of one of these names, and ``extract_feat``.
+        scope: ``"dense"``: up to the head's last layer; ``"backbone"``: the backbone alone.
+
+    Raises:
+        ValueError: a model without these parts; the message names what was looked for.
+    """
+    if scope not in ("dense", "backbone"):
+        raise ValueError(f"scope is 'dense' or 'backbone', got {scope!r}")
+    name = type(model).__name__
+    network = getattr(model, "network", None)
+    if isinstance(network, nn.Module):
+        return [Part("network", network, model)]
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        raise ValueError(f"{name} has neither a network nor a backbone, so there is nothing to convert")
+    if scope == "backbone":
+        return [Part("backbone", backbone, model)]
+    neck = getattr(model, "neck", None)
+    head, two_stage = _head(model, name)
+    parts = [Part("dense", Dense(backbone, neck, head, keep_features=two_stage), model)]
+    if two_stage:
+        box_head = getattr(model.roi_head, "bbox_head", None)
+        if isinstance(box_head, nn.ModuleList):
+            parts += [Part(f"roi.{i}", h, model, once=False) for i, h in enumerate(box_head)]
+        elif isinstance(box_head, nn.Module):
+            parts.append(Part("roi", box_head, model, once=False))
+    return parts
+
+
+def _head(model: nn.Module, name: str) -> tuple[nn.Module, bool]:
+    if isinstance(getattr(model, "roi_head", None), nn.Module):
+        head = getattr(model, "rpn_head", None)
+        if isinstance(head, nn.Module):
+            return head, True
+    for attribute in ("decode_head", "bbox_head"):
+        head = getattr(model, attribute, None)
+        if isinstance(head, nn.ModuleList):
+            raise ValueError(
+                f"{name}.{attribute} is a cascade whose stages read each other's outputs: convert scope='backbone'"
+            )
+        if isinstance(head, nn.Module):
+            return head, False
+    raise ValueError(f"{name} has no decode_head, bbox_head or rpn_head: convert scope='backbone'")
