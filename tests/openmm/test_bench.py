@@ -252,7 +252,9 @@ class TestSegmentation:
         from snnconv.openmm.test_loop import SNNTestLoop
 
         options = {**TINY, "bench.methods": ROWS}
-        run(CAMVID, data, {**options, "bench.methods": ROWS[:1]})  # trains
+        config = load_config(CAMVID, options)
+        config.work_dir = str(data / "work")
+        bench_module.train(config)
         tested: list[int] = []
         original = SNNTestLoop.run_iter
 
@@ -272,6 +274,14 @@ class TestSegmentation:
         assert tested == [0, 1]
         whole = run(CAMVID, data / "whole", {**options, "bench.weights": str(data / "work" / "weights.safetensors")})
         assert [figures(r) for r in resumed] == [figures(r) for r in whole]
+
+    def test_rows_that_are_complete_are_not_measured_again(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from snnconv.openmm.test_loop import SNNTestLoop
+
+        (first,) = run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]})
+        monkeypatch.setattr(SNNTestLoop, "run", None)  # calling it fails
+        (again,) = run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]}, resume=True)
+        assert again == first
 
     def test_pictures_show_annotation_source_and_networks(self, data: Path) -> None:
         run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]}, draw=1)

@@ -20,10 +20,10 @@ from mmengine.runner import Runner
 from snnconv import results
 from snnconv.openmm import operators
 from snnconv.openmm.checkpoint import allow_checkpoint_globals, load_weights
-from snnconv.openmm.convert_hook import bare_model
+from snnconv.openmm.convert_hook import ConvertHook, bare_model
 from snnconv.openmm.data_root import resolve_config
 from snnconv.openmm.picture import SideBySide
-from snnconv.openmm.record import write_results
+from snnconv.openmm.record import Row, write_results
 from snnconv.openmm.test_loop import SNNTestLoop
 
 __all__ = ["LAUNCHERS", "BenchError", "load_config", "run_config", "train"]
@@ -111,18 +111,28 @@ def run_config(
     bench = config.bench
     config.work_dir = str(work_dir or Path("work_dirs") / Path(path).stem)
     config.launcher = launcher
-    rows = _chosen(bench.methods, methods)
+    chosen = _chosen(bench.methods, methods)
     weights, training = _weights(config)
     if limit is not None:
         config.test_dataloader.dataset["indices"] = int(limit)
-    header = {**bench.to_dict(), "methods": rows, "limit": limit, "weights": weights and Path(weights).name}
     folder = Path(out) / results.slug(bench.dataset) / results.slug(bench.architecture)
-    runner = _test_runner(config, rows, resume, results.config_hash(results.plain(header)))
+    runner = _test_runner(config, chosen)
     model = bare_model(runner.model)
     if weights is not None:
         load_weights(model, weights)
     runner._has_loaded = True
     loop: SNNTestLoop = runner.test_loop
+    samples = len(loop.dataloader.dataset)
+    every = [Row.of(row, folder, config, model, samples, limit) for row in chosen]
+    rows = [row for row in every if not (resume and row.is_finished())]
+    if not rows:
+        return [row.path for row in every]
+    next(hook for hook in runner.hooks if isinstance(hook, ConvertHook)).rows = [row.settings for row in rows]
+    loop.keep_state(
+        Path(config.work_dir) / "partial",
+        resume,
+        results.config_hash({"rows": [{**row.config, "row": results.plain(row.settings)} for row in rows]}),
+    )
     pictures = SideBySide(Path(config.work_dir) / "pictures", draw, runner.visualizer) if draw else None
     if pictures is not None and is_main_process():
         loop.on_prediction = pictures.add
@@ -131,7 +141,8 @@ def run_config(
         pictures.finish()
     written: list[Path] = []
     if is_main_process():
-        written = write_results(folder, config, rows, loop, model, training, limit)
+        write_results(rows, config, loop, training)
+        written = [row.path for row in every if row.path.exists() and row.label not in loop.failures]
     loop.finish()
     for label, reason in loop.failures.items():
         runner.logger.warning(f"{label}: no result: {reason}")
@@ -230,7 +241,7 @@ def _for_processor(config: Config) -> Config:
 # --- testing -----------------------------------------------------------------------------------------------
 
 
-def _test_runner(config: Config, rows: list[dict[str, Any]], resume: bool, fingerprint: str) -> Runner:
+def _test_runner(config: Config, rows: list[dict[str, Any]]) -> Runner:
     testing = copy.deepcopy(config)
     bench = testing.bench
     for name in ("train_cfg", "train_dataloader", "optim_wrapper", "param_scheduler", "val_cfg", "val_dataloader"):
@@ -258,7 +269,5 @@ def _test_runner(config: Config, rows: list[dict[str, Any]], resume: bool, finge
     testing.custom_hooks = [hook]
     testing.default_hooks.pop("checkpoint", None)
     testing.default_hooks["logger"] = None
-    testing.test_cfg = dict(
-        type="SNNTestLoop", state=str(Path(config.work_dir) / "partial"), resume=resume, fingerprint=fingerprint
-    )
+    testing.test_cfg = dict(type="SNNTestLoop")
     return Runner.from_cfg(_for_processor(testing))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,51 +13,89 @@ from snnconv import results
 from snnconv.openmm.test_loop import ANN, SNNTestLoop
 from snnconv.openmm.variants import Variant
 
-__all__ = ["write_results"]
+__all__ = ["Row", "write_results"]
 
 
-def write_results(
-    folder: Path,
-    config: Config,
-    rows: list[dict[str, Any]],
-    loop: SNNTestLoop,
-    model: nn.Module,
-    training: dict[str, Any] | None,
-    limit: int | None,
-) -> list[Path]:
+@dataclass(frozen=True)
+class Row:
+    """A method row of a config and the file its result goes to.
+
+    Attributes:
+        settings: the row as the config has it.
+        config: what decides its figures; a stored result of another config is not continued.
+        path: the result file.
+    """
+
+    settings: dict[str, Any]
+    config: dict[str, Any]
+    path: Path
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return str(self.settings.get("label", self.settings["type"]))
+
+    @classmethod
+    def of(
+        cls, settings: dict[str, Any], folder: Path, config: Config, model: nn.Module, samples: int, limit: int | None
+    ) -> Row:
+        """The row ``settings`` of ``config`` on ``samples`` test samples."""
+        bench = config.bench
+        calibration = dict(bench.get("calibration") or {})
+        decides = {
+            "dataset": bench.dataset,
+            "architecture": bench.architecture,
+            "weights": results.digest(model),
+            "settings": {k: v for k, v in settings.items() if k not in ("label", "timesteps", "windows")},
+            "scope": bench.get("scope", "dense"),
+            "test_samples": samples,
+            "calibration": {k: v for k, v in calibration.items() if _is_plain(v)},
+            "seed": int((config.get("randomness") or {}).get("seed") or 0),
+            "limit": limit,
+        }
+        label = str(settings.get("label", settings["type"]))
+        return cls(settings, results.plain(decides), results.path_of(folder, label))
+
+    def is_finished(self) -> bool:
+        """Whether the file holds every number of steps, measured with exactly this config."""
+        try:
+            record = results.read(self.path)
+        except results.ResultError:
+            return False
+        if self.settings.get("windows"):  # a grid is measured as a whole
+            return False
+        steps = self.settings["timesteps"]
+        steps = steps if isinstance(steps, (list, tuple)) else [steps]
+        before = int(self.settings.get("pre_timesteps", 0))
+        return all(results.finished(record, self.config, int(t), before) is not None for t in steps)
+
+
+def write_results(rows: list[Row], config: Config, loop: SNNTestLoop, training: dict[str, Any] | None) -> list[Path]:
     """One file a row: every number of steps and every readout window is a point.
 
     Args:
-        folder: where the files go.
-        config: the benchmark config.
         rows: the method rows that were run.
+        config: the benchmark config.
         loop: the test loop, after its pass.
-        model: the source model.
         training: epochs, iterations and seconds of a training run here.
-        limit: samples tested, where not all were.
     """
     bench = config.bench
     scale = float(bench.get("scale", 1.0))
-    samples = len(loop.dataloader.dataset)
-    seed = int((config.get("randomness") or {}).get("seed") or 0)
-    weights = results.digest(model)
     written = []
     for row in rows:
-        label = str(row.get("label", row["type"]))
-        variants = [v for v in loop.variants if v.label == label]
+        variants = [v for v in loop.variants if v.label == row.label]
         if not variants:
             continue
         costs = next((r.costs for v in variants for r in v.readings if r.costs), {})
-        settings = {k: v for k, v in row.items() if k not in ("label", "timesteps", "windows")}
         first = variants[0]
         fields = {k: v for k, v in first.method["fields"].items() if k != "timesteps"}
         header = {
             "task": bench.task,
             "dataset": bench.dataset,
             "split": bench.get("split", "test"),
-            "samples": samples,
+            "samples": len(loop.dataloader.dataset),
             "architecture": bench.architecture,
-            "label": label,
+            "label": row.label,
             "method": {"name": first.method["name"], "fields": results.plain(fields)},
             "metric": bench.metric,
             "higher_is_better": bool(bench.get("higher_is_better", True)),
@@ -68,27 +107,16 @@ def write_results(
             },
             "sites": first.sites or None,
             "training": training,
-            "config": {
-                "dataset": bench.dataset,
-                "architecture": bench.architecture,
-                "weights": weights,
-                "settings": results.plain(settings),
-                "scope": bench.get("scope", "dense"),
-                "test_samples": samples,
-                "calibration": {k: v for k, v in dict(bench.get("calibration") or {}).items() if _is_plain(v)},
-                "seed": seed,
-                "limit": limit,
-            },
-            "weights": weights,
-            **results.provenance(seed),
+            "config": row.config,
+            "weights": row.config["weights"],
+            **results.provenance(row.config["seed"]),
         }
-        path = results.path_of(folder, label)
-        record = results.begin(path, header)
+        record = results.begin(row.path, header)
         for variant in variants:
             for item in _points(variant, loop, scale):
                 record = results.with_point(record, item, variant.notes)
-        results.write(path, record)
-        written.append(path)
+        results.write(row.path, record)
+        written.append(row.path)
     return written
 
 

@@ -37,12 +37,13 @@ class SNNTestLoop(TestLoop):
 
     Args:
         runner, dataloader, evaluator: as for mmengine's ``TestLoop``.
-        state: file stem for the partial state; ``None`` for none.
-        resume: go on from that state.
-        fingerprint: what the state must have been made with, for instance a hash of the config.
         saves: how often the state is stored over the pass (at the same batches on every rank).
         progress: a bar with the time left, on the main process.
+
+    Attributes:
+        parts, variants, failures: what ``ConvertHook`` made of the model, and the rows it could not convert.
         on_prediction: called as ``(name, samples, inputs)`` with every prediction, for drawing.
+        results: metrics by network name and readout window, after the pass.
     """
 
     def __init__(
@@ -50,9 +51,6 @@ class SNNTestLoop(TestLoop):
         runner: Any,
         dataloader: Any,
         evaluator: Any,
-        state: str | None = None,
-        resume: bool = False,
-        fingerprint: str = "",
         saves: int = 25,
         progress: bool = True,
         fp16: bool = False,
@@ -65,13 +63,22 @@ class SNNTestLoop(TestLoop):
         self.on_prediction: Callable[[str, Sequence[Any], dict[str, Any]], None] | None = None
         self.progress = progress
         self.save_every = max(1, len(self.dataloader) // saves)
-        self.resume = resume
-        self.state = None
-        if state is not None:
-            name = f"{state}-{get_rank()}of{get_world_size()}.pt"
-            self.state = PartialState(Path(name), f"{fingerprint}:{len(self.dataloader)}")
+        self.resume = False
+        self.state: PartialState | None = None
         self.seconds: dict[str, float] = {}
         self.evaluators: dict[Key, Evaluator] = {}
+
+    def keep_state(self, stem: Path, resume: bool, fingerprint: str) -> None:
+        """Store the state of the pass as it goes on.
+
+        Args:
+            stem: of the file, one a rank.
+            resume: go on from what is stored there.
+            fingerprint: of everything that decides the figures; a state of another run is not used.
+        """
+        path = stem.with_name(f"{stem.name}-{get_rank()}of{get_world_size()}.pt")
+        self.state = PartialState(path, f"{fingerprint}:{len(self.dataloader)}")
+        self.resume = resume
 
     # ------------------------------------------------------------------ the pass
 
