@@ -1,4 +1,4 @@
-"""SpikingJelly's recipes as rows of a benchmark config: ``dict(type="SpikingJelly", recipe="ltb", timesteps=[...])``."""
+"""SpikingJelly's recipes as rows of a config: ``dict(type="SpikingJelly", recipe="ltb", timesteps=[...])``."""
 
 from __future__ import annotations
 

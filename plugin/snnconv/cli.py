@@ -220,7 +220,8 @@ def profile(given: Given, *, snn: Snn = None, limit: Limit = 64) -> None:
 Config = Annotated[Path, typer.Argument(help="A file of configs/, or your own in the same form.")]
 WorkDir = Annotated[Path | None, typer.Option(help="Logs and checkpoints. Default: work_dirs/<config name>.")]
 CfgOptions = Annotated[
-    list[str] | None, typer.Option("--cfg-options", help="Change the config: key=value, such as model.depth=34; repeat for more.")
+    list[str] | None,
+    typer.Option("--cfg-options", help="Change the config: key=value, such as model.depth=34; repeat for more."),
 ]
 Launcher = Annotated[
     str, typer.Option(help="none; or pytorch (under torchrun), slurm (under srun), mpi (under mpirun).")
