@@ -372,7 +372,7 @@ class TestRanks:
 
     def test_distributed_without_a_process_group_is_refused(self) -> None:
         model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-        with pytest.raises(RuntimeError, match="needs torch.distributed"):
+        with pytest.raises(RuntimeError, match=r"needs torch\.distributed"):
             snnconv.convert(model, methods.IF(2), calibration=torch.randn(4, 2), distributed=True)
 
 
