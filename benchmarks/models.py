@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from torch import nn
 from .data import DataError
 
 Activation = Callable[[], nn.Module]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class DigitsCNN(nn.Module):
@@ -76,14 +79,16 @@ def conv_shortcut(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 class BasicBlock(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, stride: int, pad_shortcut: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, pad_shortcut: bool, activation: Activation = nn.ReLU
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.relu1 = nn.ReLU()
+        self.relu1 = activation()
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.relu2 = nn.ReLU()
+        self.relu2 = activation()
         self.shortcut: nn.Module
         if stride == 1:
             self.shortcut = nn.Identity()
@@ -97,34 +102,50 @@ class BasicBlock(nn.Module):
         return self.relu2(y + self.shortcut(x))
 
 
-class ResNet20(nn.Module):
-    """ResNet-20 for CIFAR (He et al., arXiv 1512.03385, section 4.2), option A, ``[B, 3, 32, 32]``.
+class CifarResNet(nn.Module):
+    """ResNet for CIFAR (He et al., arXiv 1512.03385, section 4.2), option A, ``[B, 3, 32, 32]``.
 
-    ``pad_shortcut=False`` writes the shortcuts as fixed convolutions instead: the same outputs and parameter
-    names, for tools that refuse ``F.pad``.
+    ``depth`` is 6n + 2 (20, 32, 44, 56, 110). ``pad_shortcut=False`` writes the shortcuts as fixed convolutions
+    instead: the same outputs and parameter names, for tools that refuse ``F.pad``. ``activation`` makes the
+    activation of each site.
     """
 
-    def __init__(self, classes: int = 10, pad_shortcut: bool = True) -> None:
+    def __init__(
+        self, depth: int = 20, classes: int = 10, pad_shortcut: bool = True, activation: Activation = nn.ReLU
+    ) -> None:
         super().__init__()
+        blocks, rest = divmod(depth - 2, 6)
+        if rest or blocks < 1:
+            raise ValueError(f"the depth of a CIFAR ResNet is 6n + 2 (20, 32, 44, 56, 110), got {depth}")
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.relu = nn.ReLU()
-        self.layer1 = self._stage(16, 16, 1, pad_shortcut)
-        self.layer2 = self._stage(16, 32, 2, pad_shortcut)
-        self.layer3 = self._stage(32, 64, 2, pad_shortcut)
+        self.relu = activation()
+        self.layer1 = self._stage(16, 16, 1, blocks, pad_shortcut, activation)
+        self.layer2 = self._stage(16, 32, 2, blocks, pad_shortcut, activation)
+        self.layer3 = self._stage(32, 64, 2, blocks, pad_shortcut, activation)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.linear = nn.Linear(64, classes)
 
     @staticmethod
-    def _stage(in_channels: int, channels: int, stride: int, pad_shortcut: bool) -> nn.Sequential:
-        first = BasicBlock(in_channels, channels, stride, pad_shortcut)
-        return nn.Sequential(first, *(BasicBlock(channels, channels, 1, pad_shortcut) for _ in range(2)))
+    def _stage(
+        in_channels: int, channels: int, stride: int, blocks: int, pad_shortcut: bool, activation: Activation
+    ) -> nn.Sequential:
+        first = BasicBlock(in_channels, channels, stride, pad_shortcut, activation)
+        rest = (BasicBlock(channels, channels, 1, pad_shortcut, activation) for _ in range(blocks - 1))
+        return nn.Sequential(first, *rest)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(self.flatten(self.pool(x)))
+
+
+class ResNet20(CifarResNet):
+    """`CifarResNet` of 20 layers."""
+
+    def __init__(self, classes: int = 10, pad_shortcut: bool = True) -> None:
+        super().__init__(20, classes, pad_shortcut)
 
 
 def resnet20_cifar10(weights: Path) -> ResNet20:
@@ -144,18 +165,18 @@ def resnet20_cifar10(weights: Path) -> ResNet20:
     return model.eval()
 
 
-def with_conv_shortcuts(model: ResNet20) -> ResNet20:
+def with_conv_shortcuts(model: Network) -> Network:
     """A copy of ``model`` whose shortcuts are fixed convolutions; checked to give exactly equal outputs."""
-    copy = ResNet20(classes=model.linear.out_features, pad_shortcut=False)
-    fixed = {k: v for k, v in copy.state_dict().items() if ".shortcut." in k}
-    copy.load_state_dict({**model.state_dict(), **fixed})
-    copy.eval()
-    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    converted = copy.deepcopy(model).eval()
+    for block in converted.modules():
+        if isinstance(block, BasicBlock) and isinstance(block.shortcut, PadShortcut):
+            block.shortcut = conv_shortcut(block.conv1.in_channels, block.conv1.out_channels).to(block.conv1.weight)
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(next(model.parameters()))
     training = model.training
     model.eval()
     with torch.no_grad():
-        equal = torch.equal(model(x), copy(x))
+        equal = torch.equal(model(x), converted(x))
     model.train(training)
     if not equal:
         raise RuntimeError("the network with convolution shortcuts departs from the one with zero padding")
-    return copy
+    return converted

@@ -29,8 +29,6 @@ bench = dict(
             correction="none",
         ),
         dict(label="SpikingJelly LTB", type="SpikingJelly", recipe="ltb", timesteps=[4, 8, 16, 32]),
-        dict(
-            label="SpikingJelly rate, 99.9%", type="SpikingJelly", recipe="rate", mode="99.9%", timesteps=[4, 8, 16, 32]
-        ),
+        dict(label="SpikingJelly 99.9 %", type="SpikingJelly", recipe="rate", mode="99.9%", timesteps=[4, 8, 16, 32]),
     ],
 )

@@ -1,0 +1,27 @@
+# The rows of every classification table; those trained with the network are in the configs named after the method.
+bench = dict(
+    task="classification",
+    metric="top1",
+    scope="dense",
+    weights=None,
+    calibration=dict(images=128),
+    methods=[
+        dict(label="shifted threshold", type="ShiftedThreshold", timesteps=[3, 4, 5]),
+        dict(label="signed IF", type="SignedIF", timesteps=[4, 8, 16, 32]),
+        dict(label="SRP", type="SRP", timesteps=[1, 2, 4, 8, 16], pre_timesteps=4),
+        dict(label="LTB", type="LocalThresholdBalancing", timesteps=[8, 16, 32, 64]),
+        # the rate norm layer without its training, p = 1: a layer's threshold is its largest activation
+        dict(
+            label="RNL, untrained (p = 1)",
+            type="IF",
+            timesteps=[8, 16, 32, 64],
+            thresholds="max",
+            per_channel=False,
+            correction="none",
+        ),
+        dict(label="SpikingJelly LTB", type="SpikingJelly", recipe="ltb", timesteps=[4, 8, 16, 32, 64]),
+        dict(
+            label="SpikingJelly 99.9 %", type="SpikingJelly", recipe="rate", mode="99.9%", timesteps=[4, 8, 16, 32, 64]
+        ),
+    ],
+)

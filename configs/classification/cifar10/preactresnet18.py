@@ -1,0 +1,6 @@
+"""CIFAR-10, PreActResNet-18 with a 3x3 stem, BatchNorm and ReLU before each convolution."""
+
+_base_ = "../../_base_/cifar10.py"
+
+model = dict(network=dict(type="CifarPreActResNet18"))
+bench = dict(architecture="PreActResNet-18")

@@ -1,0 +1,11 @@
+"""Faster R-CNN on ResNet-50-FPN, BCCD."""
+
+_base_ = [
+    "../../_base_/det_bccd_320.py",
+    "../../_base_/det_faster_rcnn_r50.py",
+    "../../_base_/det_adamw_1500.py",
+    "../../_base_/det_methods.py",
+    "../../_base_/runtime.py",
+]
+model = dict(data_preprocessor={{_base_.data_preprocessor}}, roi_head=dict(bbox_head=dict(num_classes=3)))
+bench = dict(dataset="BCCD", split="test", architecture="Faster R-CNN ResNet-50-FPN")

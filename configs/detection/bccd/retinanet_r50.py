@@ -1,0 +1,11 @@
+"""RetinaNet ResNet-50-FPN, BCCD."""
+
+_base_ = [
+    "../../_base_/det_bccd_320.py",
+    "../../_base_/det_retinanet_r50.py",
+    "../../_base_/det_adamw_1500.py",
+    "../../_base_/det_methods.py",
+    "../../_base_/runtime.py",
+]
+model = dict(data_preprocessor={{_base_.data_preprocessor}}, bbox_head=dict(num_classes=3))
+bench = dict(dataset="BCCD", split="test", architecture="RetinaNet ResNet-50-FPN")

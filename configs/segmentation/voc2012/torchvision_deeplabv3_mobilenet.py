@@ -1,0 +1,13 @@
+"""torchvision's deeplabv3_mobilenet_v3_large with torchvision's weights, Pascal VOC 2012."""
+
+_base_ = [
+    "../../_base_/seg_voc2012_520.py",
+    "../../_base_/seg_torchvision.py",
+    "../../_base_/seg_sgd_20k.py",
+    "../../_base_/seg_methods.py",
+    "../../_base_/runtime.py",
+]
+model = dict(data_preprocessor={{_base_.data_preprocessor}}, name="deeplabv3_mobilenet_v3_large")
+bench = dict(
+    dataset="Pascal VOC 2012", split="val", architecture="DeepLabv3 MobileNetV3-Large (torchvision)", weights="model"
+)
