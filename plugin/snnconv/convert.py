@@ -35,6 +35,8 @@ ERROR_SAMPLES = 32
 CORRECTION_BYTES = 256 * 2**20
 CORRECTION_SAMPLES = (64, 256)
 CORRECTION_WORK = 4096  # samples times steps
+CORRECTION_VALUES = 2**30  # samples times steps times neurons: a dense network's sample has many values a channel
+FEWEST_SAMPLES = 16
 
 
 def convert(
@@ -222,15 +224,16 @@ def _list_analog(source: SourceGraph | None, snn: Program, report: ConversionRep
 
 
 def _input_spec(ann: Program, batches: Sequence[Tensor]) -> dict[str, Any]:
-    """Shape and dtype of the input, and the values of the widest layer, from one sample."""
+    """Shape and dtype of the input, neurons in all and in the widest layer, from one sample."""
     if not batches:
         return {}
     x = batches[0][:1]
-    widest = 0
+    widest = neurons = 0
 
     def measure(site: str, z: Tensor) -> Tensor:
-        nonlocal widest
+        nonlocal widest, neurons
         widest = max(widest, z[:1].numel())
+        neurons += z[:1].numel()
         if isinstance(ann, GraphProgram):
             for node in ann.source.site_nodes():
                 if node.kwargs["site"] == site:
@@ -239,7 +242,18 @@ def _input_spec(ann: Program, batches: Sequence[Tensor]) -> dict[str, Any]:
 
     ann.static(x, measure)
     dtype = str(x.dtype).removeprefix("torch.")
-    return {"shape": list(x.shape[1:]), "dtype": dtype, "floating": x.is_floating_point(), "widest": widest}
+    return {
+        "shape": list(x.shape[1:]),
+        "dtype": dtype,
+        "floating": x.is_floating_point(),
+        "widest": widest,
+        "neurons": neurons,
+    }
+
+
+def _affordable(spec: dict[str, Any], method: Method) -> int:
+    """Samples that the correction of a large network can take in reasonable time."""
+    return max(FEWEST_SAMPLES, CORRECTION_VALUES // max(1, method.latency * int(spec.get("neurons", 0))))
 
 
 def _thresholds(
@@ -309,6 +323,7 @@ def _correct(
     steps = 1 if method.coding == "sum" else method.latency
     least, most = CORRECTION_SAMPLES
     wanted = min(most, max(least, CORRECTION_WORK // method.latency))
+    wanted = min(wanted, _affordable(spec, method))
     size = max(4, min(wanted, CORRECTION_BYTES // max(1, 4 * steps * int(spec["widest"]))))
     wanted, size = -(-wanted // ranks.size), max(1, size // ranks.size)  # this rank's share of each batch
     data = torch.cat(list(batches))[:wanted] if len({b.shape[1:] for b in batches}) == 1 else batches[0]
@@ -322,7 +337,8 @@ def _describe(network: SpikingNetwork, ann: Program, batches: Sequence[Tensor]) 
     """List the sites in the report, with their errors on a few calibration inputs."""
     from snnconv.metrics.layers import compare_programs
 
-    parts = network._parts(batches[0][:ERROR_SAMPLES]) if batches else []
+    samples = min(ERROR_SAMPLES, _affordable(network.input_spec, network.method))
+    parts = network._parts(batches[0][:samples]) if batches else []
     errors = {row.name: row.error for row in compare_programs(ann, network, parts).rows} if parts else {}
     assert network.report is not None
     for name in network.program.sites:
