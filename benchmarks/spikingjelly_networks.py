@@ -11,6 +11,7 @@ from snnconv.openmm.variants import CONVERSIONS, Window
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from .models import with_conv_shortcuts
 from .spikingjelly_recipes import SpikingJellyRecipe, _no_log, convert
 
 
@@ -50,11 +51,13 @@ def build(
 ) -> RecipeNetwork:
     """Convert ``module`` by one of SpikingJelly's recipes; it refuses what it cannot convert.
 
+    Zero-padding shortcuts, which it refuses, are written as the convolutions that compute the same.
+
     Raises:
         RuntimeError: SpikingJelly's reason.
     """
     try:
-        snn = convert(module, SpikingJellyRecipe(recipe, mode), calibration)  # type: ignore[arg-type]
+        snn = convert(with_conv_shortcuts(module), SpikingJellyRecipe(recipe, mode), calibration)  # type: ignore[arg-type]
     except Exception as error:  # its converter raises whatever its tracer meets
         raise RuntimeError(f"SpikingJelly refuses this network: {error}") from error
     return RecipeNetwork(snn, timesteps)

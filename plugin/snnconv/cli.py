@@ -218,7 +218,9 @@ def profile(given: Given, *, snn: Snn = None, limit: Limit = 64) -> None:
 
 
 Config = Annotated[Path, typer.Argument(help="A file of configs/, or your own in the same form.")]
-WorkDir = Annotated[Path | None, typer.Option(help="Logs and checkpoints. Default: work_dirs/<config name>.")]
+WorkDir = Annotated[
+    Path | None, typer.Option(help="Logs and checkpoints. Default: work_dirs/<task>/<data set>/<config>.")
+]
 CfgOptions = Annotated[
     list[str] | None,
     typer.Option("--cfg-options", help="Change the config: key=value, such as model.depth=34; repeat for more."),
@@ -270,7 +272,7 @@ def train(
     """Train the source network of a config; an interrupted training goes on from its last checkpoint."""
     bench = _openmm("bench")
     loaded = bench.load_config(config, cli_inputs.config_options(cfg_options))
-    loaded.work_dir = str(work_dir or Path("work_dirs") / config.stem)
+    loaded.work_dir = str(work_dir or bench.default_work_dir(config))
     loaded.launcher = launcher
     typer.echo(f"wrote {bench.train(loaded)}")
 

@@ -26,7 +26,7 @@ from snnconv.openmm.picture import SideBySide
 from snnconv.openmm.record import Row, write_results
 from snnconv.openmm.test_loop import SNNTestLoop
 
-__all__ = ["LAUNCHERS", "BenchError", "load_config", "run_config", "train"]
+__all__ = ["LAUNCHERS", "BenchError", "default_work_dir", "load_config", "run_config", "train"]
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 WEIGHTS = "weights.safetensors"
@@ -36,6 +36,15 @@ _SCOPES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
 
 class BenchError(ValueError):
     """A config or an option that cannot be run; the message says what is wrong and what to do."""
+
+
+def default_work_dir(path: str | os.PathLike[str]) -> Path:
+    """Where a config's logs and checkpoints go: ``work_dirs`` and the last folders of its path.
+
+    >>> default_work_dir("configs/classification/cifar10/resnet18.py").as_posix()
+    'work_dirs/classification/cifar10/resnet18'
+    """
+    return Path("work_dirs", *Path(path).with_suffix("").parts[-3:])
 
 
 def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Config:
@@ -93,7 +102,7 @@ def run_config(
     Args:
         path: an mmengine config with a ``bench`` key.
         out: folder of the results; files go to ``<out>/<data set>/<architecture>/<row>.json``.
-        work_dir: logs, checkpoints and the partial state; ``work_dirs/<config name>`` by default.
+        work_dir: logs, checkpoints and the partial state; by default as :func:`default_work_dir` says.
         limit: test on the first ``limit`` samples only.
         resume: go on from an interrupted test pass, and keep result files that hold all their points.
         methods: only rows whose label contains one of these words.
@@ -109,7 +118,7 @@ def run_config(
         raise BenchError(f"launcher is one of {', '.join(LAUNCHERS)}, got {launcher!r}")
     config = load_config(path, options)
     bench = config.bench
-    config.work_dir = str(work_dir or Path("work_dirs") / Path(path).stem)
+    config.work_dir = str(work_dir or default_work_dir(path))
     config.launcher = launcher
     chosen = _chosen(bench.methods, methods)
     weights, training = _weights(config)
