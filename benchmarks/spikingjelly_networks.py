@@ -11,7 +11,7 @@ from snnconv.openmm.variants import CONVERSIONS, Window
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from .models import with_conv_shortcuts
+from .models import PadShortcut, with_conv_shortcuts
 from .spikingjelly_recipes import SpikingJellyRecipe, _no_log, convert
 
 
@@ -56,8 +56,10 @@ def build(
     Raises:
         RuntimeError: SpikingJelly's reason.
     """
+    if any(isinstance(child, PadShortcut) for child in module.modules()):
+        module = with_conv_shortcuts(module)
     try:
-        snn = convert(with_conv_shortcuts(module), SpikingJellyRecipe(recipe, mode), calibration)  # type: ignore[arg-type]
+        snn = convert(module, SpikingJellyRecipe(recipe, mode), calibration)  # type: ignore[arg-type]
     except Exception as error:  # its converter raises whatever its tracer meets
         raise RuntimeError(f"SpikingJelly refuses this network: {error}") from error
     return RecipeNetwork(snn, timesteps)

@@ -219,7 +219,7 @@ def profile(given: Given, *, snn: Snn = None, limit: Limit = 64) -> None:
 
 Config = Annotated[Path, typer.Argument(help="A file of configs/, or your own in the same form.")]
 WorkDir = Annotated[
-    Path | None, typer.Option(help="Logs and checkpoints. Default: work_dirs/<task>/<data set>/<config>.")
+    Path | None, typer.Option(help="Logs and checkpoints; default work_dirs/<task>/<data set>/<config>.")
 ]
 CfgOptions = Annotated[
     list[str] | None,
