@@ -393,6 +393,13 @@ class TestErrors:
         with pytest.raises(BenchError, match="launcher is one of none, pytorch, slurm, mpi"):
             run_config(CAMVID, out="out", launcher="ssh")
 
+    @pytest.mark.parametrize(("launcher", "how"), [("pytorch", "torchrun"), ("slurm", "srun"), ("mpi", "mpirun")])
+    def test_a_launcher_that_did_not_start_the_process(self, data: Path, launcher: str, how: str) -> None:
+        if torch.cuda.is_available():
+            pytest.skip("with an accelerator, mmengine itself reads the launcher's variables")
+        with pytest.raises(BenchError, match=f"start the command with {how}"):
+            run_config(CAMVID, out=data / "out", work_dir=data / "work", launcher=launcher)
+
     def test_methods_that_match_no_row(self, data: Path) -> None:
         with pytest.raises(BenchError, match="--methods quantum matches none of: shifted threshold"):
             run_config(CAMVID, out=data / "out", work_dir=data / "work", methods=["quantum"])

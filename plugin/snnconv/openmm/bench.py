@@ -31,6 +31,12 @@ __all__ = ["LAUNCHERS", "BenchError", "default_work_dir", "load_config", "run_co
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 WEIGHTS = "weights.safetensors"
 _VISUALIZERS = {"segmentation": "SegLocalVisualizer", "detection": "DetLocalVisualizer"}
+# the variables in which a launcher tells a process its rank, the number of ranks, and its rank on the machine
+_RANKS = {
+    "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+    "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+}
 _SCOPES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
 
 
@@ -121,6 +127,7 @@ def run_config(
     config.work_dir = str(work_dir or default_work_dir(path))
     config.launcher = launcher
     chosen = _chosen(bench.methods, methods)
+    _start_processes(launcher)
     weights, training = _weights(config)
     if limit is not None:
         config.test_dataloader.dataset["indices"] = int(limit)
@@ -156,6 +163,26 @@ def run_config(
     for label, reason in loop.failures.items():
         runner.logger.warning(f"{label}: no result: {reason}")
     return written
+
+
+def _start_processes(launcher: str) -> None:
+    """Join the process group on processors; mmengine itself does so where there are accelerators.
+
+    Raises:
+        BenchError: not started by the launcher.
+    """
+    if launcher == "none" or torch.cuda.is_available() or torch.distributed.is_initialized():
+        return
+    rank, size, local = _RANKS[launcher]
+    if rank not in os.environ or size not in os.environ:
+        how = {"pytorch": "torchrun", "slurm": "srun", "mpi": "mpirun"}[launcher]
+        raise BenchError(f"--launcher {launcher}: start the command with {how}, which sets {rank} and {size}")
+    os.environ.update(
+        RANK=os.environ[rank], WORLD_SIZE=os.environ[size], LOCAL_RANK=os.environ.get(local, os.environ[rank])
+    )
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", "29500")
+    torch.distributed.init_process_group("gloo")
 
 
 def _chosen(rows: Sequence[dict[str, Any]], words: Sequence[str]) -> list[dict[str, Any]]:
@@ -202,6 +229,7 @@ def train(config: Config) -> Path:
     training = copy.deepcopy(config)
     for name in ("bench", "test_cfg", "test_dataloader", "test_evaluator"):
         training.pop(name, None)
+    _start_processes(config.get("launcher", "none"))
     training.resume = True  # from the last checkpoint in the work folder, where there is one
     start = time.perf_counter()
     runner = Runner.from_cfg(_for_processor(training))

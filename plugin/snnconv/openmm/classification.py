@@ -96,6 +96,14 @@ def _joined(items: Any, item_dim: int) -> Tensor:
     return torch.stack(items)
 
 
+def _build(config: Any) -> Any:
+    """A module from its config, by the names of this scope whatever the default one is; a module as it is."""
+    if not isinstance(config, dict):
+        return config
+    with MODELS.switch_scope_and_registry(MODELS.scope) as registry:
+        return registry.build(config)
+
+
 @MODELS.register_module()
 class ImageClassifier(BaseModel):
     """A network that maps images to logits, as mmengine trains and tests it.
@@ -129,8 +137,8 @@ class ImageClassifier(BaseModel):
         checkpoint: str | None = None,
     ) -> None:
         preprocessor = {"type": "ImagePreprocessor"} if data_preprocessor is None else data_preprocessor
-        super().__init__(MODELS.build(preprocessor) if isinstance(preprocessor, dict) else preprocessor)
-        self.network: nn.Module = MODELS.build(network) if isinstance(network, dict) else network
+        super().__init__(_build(preprocessor))
+        self.network: nn.Module = _build(network)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
