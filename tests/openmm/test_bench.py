@@ -423,6 +423,14 @@ class TestErrors:
         with pytest.raises(ValueError, match="needs timesteps"):
             ConvertHook([{"type": "SignedIF"}], {})
 
+    @pytest.mark.parametrize("wrapper", ["ConcatDataset", "RepeatDataset"])
+    def test_calibration_looks_into_wrapped_data_sets(self, data: Path, wrapper: str) -> None:
+        config = load_config(CAMVID, TINY)
+        inner = config.train_dataloader.dataset.to_dict()
+        wrapped = {"type": wrapper, **({"datasets": [inner]} if wrapper == "ConcatDataset" else {"dataset": inner})}
+        found = CalibrationData(wrapped, 2, pipeline=config.test_dataloader.dataset.pipeline)
+        assert len(found.samples) == 2
+
     def test_fewer_images_than_ranks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("snnconv.openmm.convert_hook.get_world_size", lambda: 4)
         with pytest.raises(ValueError, match="at least one image for each of 4 ranks"):

@@ -49,8 +49,11 @@ class CalibrationData:
     def __init__(self, dataset: Any, images: int = 64, batch_size: int = 8, pipeline: Any = None) -> None:
         if isinstance(dataset, dict):
             dataset = copy.deepcopy(dataset)
-            while "pipeline" not in dataset and isinstance(dataset.get("dataset"), dict):
-                dataset = dataset["dataset"]  # a wrapper that repeats
+            while "pipeline" not in dataset:  # a wrapper that repeats, or one that joins: its first data set calibrates
+                inner = dataset.get("dataset") or next(iter(dataset.get("datasets") or []), None)
+                if not isinstance(inner, dict):
+                    break
+                dataset = inner
             if pipeline is not None:
                 dataset["pipeline"] = copy.deepcopy(pipeline)
             if "filter_cfg" in dataset:
