@@ -296,6 +296,16 @@ class TestSegmentation:
         (record,) = run(CAMVID, data, {**TINY, "bench.methods": rows})
         assert record["label"] == "signed IF"
 
+    def test_a_run_in_which_nothing_converts_is_an_error(self, data: Path) -> None:
+        rows = [{"label": "trained", "type": "SignedIF", "timesteps": [4], "thresholds": "trained"}]
+        with pytest.raises(BenchError, match="no row was converted: trained: "):
+            run(CAMVID, data, {**TINY, "bench.methods": rows})
+
+    def test_without_counting_the_figures_are_null_and_a_note_says_why(self, data: Path) -> None:
+        (record,) = run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1], "bench.profile_images": 0})
+        assert all(p["sops"] is None for p in record["points"])
+        assert any("not counted" in note for note in record["notes"])
+
 
 @pytest.mark.slow
 class TestDetection:

@@ -117,7 +117,7 @@ def run_config(
         draw: pictures of the first ``draw`` test samples, source and converted network side by side.
 
     Raises:
-        BenchError: a config or option that cannot be run.
+        BenchError: a config or option that cannot be run, or no row that converts.
         snnconv.openmm.data_root.DataRootError: data that is not there.
     """
     if launcher not in LAUNCHERS:
@@ -136,10 +136,11 @@ def run_config(
     model = bare_model(runner.model)
     if weights is not None:
         load_weights(model, weights)
-    runner._has_loaded = True
+    runner._has_loaded = True  # mmengine would initialise the weights again
     loop: SNNTestLoop = runner.test_loop
     samples = len(loop.dataloader.dataset)
-    every = [Row.of(row, folder, config, model, samples, limit) for row in chosen]
+    digest = results.digest(model)
+    every = [Row.of(row, folder, config, digest, samples, limit) for row in chosen]
     rows = [row for row in every if not (resume and row.is_finished())]
     if not rows:
         return [row.path for row in every]
@@ -162,6 +163,8 @@ def run_config(
     loop.finish()
     for label, reason in loop.failures.items():
         runner.logger.warning(f"{label}: no result: {reason}")
+    if is_main_process() and not written:
+        raise BenchError("no row was converted: " + "; ".join(f"{k}: {v}" for k, v in loop.failures.items()))
     return written
 
 

@@ -142,7 +142,7 @@ class ConvertHook(Hook):
         found: list[Variant] = []
         for row in self.rows:
             try:
-                found += self._row(row, parts, inputs, logger)
+                found += list(self._row(row, parts, inputs, logger))  # a row is whole or absent
             except (ConversionError, ValueError, RuntimeError, NotImplementedError) as error:
                 if not self.skip_failed:
                     raise
@@ -217,6 +217,8 @@ class ConvertHook(Hook):
         )
         self._describe(variant, parts)
         images = inputs[parts[0].name][0][: self.profile_images]
+        if not self.profile_images:
+            variant.notes.append("spikes and operations were not counted: bench.profile_images is 0")
         for shorter in methods:
             network = _shortened(networks[parts[0].name], shorter)
             costs = self._costs(variant, parts, network, images) if self.profile_images else {}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from torch import nn
 
 from snnconv import results
 from snnconv.openmm.test_loop import ANN, SNNTestLoop
@@ -37,15 +36,15 @@ class Row:
 
     @classmethod
     def of(
-        cls, settings: dict[str, Any], folder: Path, config: Config, model: nn.Module, samples: int, limit: int | None
+        cls, settings: dict[str, Any], folder: Path, config: Config, weights: str, samples: int, limit: int | None
     ) -> Row:
-        """The row ``settings`` of ``config`` on ``samples`` test samples."""
+        """The row ``settings`` of ``config`` on ``samples`` test samples, for the network with the hash ``weights``."""
         bench = config.bench
         calibration = dict(bench.get("calibration") or {})
         decides = {
             "dataset": bench.dataset,
             "architecture": bench.architecture,
-            "weights": results.digest(model),
+            "weights": weights,
             "settings": {k: v for k, v in settings.items() if k not in ("label", "timesteps", "windows")},
             "scope": bench.get("scope", "dense"),
             "test_samples": samples,

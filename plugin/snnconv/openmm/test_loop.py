@@ -178,6 +178,10 @@ class SNNTestLoop(TestLoop):
                 for metric, results in zip(evaluator.metrics, stored[key], strict=True):
                     metric.results.extend(results)
             self.runner.logger.info(f"resumed: {start} of {len(self.dataloader)} batches are done")
+        else:
+            self.runner.logger.warning(
+                "--resume: no state of this run is stored, so the pass begins with the first batch"
+            )
         return start
 
     def finish(self) -> None:
