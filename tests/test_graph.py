@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -382,3 +383,22 @@ def test_every_operator_has_one_name() -> None:
         assert qualified_name(function) == name
     assert qualified_name(activation_site) is None
     assert qualified_name(torch.load) is None
+
+
+def test_other_threads_run_as_usual_while_one_traces() -> None:
+    other, seen = nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.randn(4, 3)
+    found: list[torch.Tensor] = []
+
+    class Busy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            thread = threading.Thread(target=lambda: found.append(other(seen)))
+            thread.start()
+            thread.join()
+            return torch.relu(self.fc(x))
+
+    source_graph(Busy())
+    assert torch.equal(found[0], other(seen))
