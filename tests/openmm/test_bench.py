@@ -223,6 +223,20 @@ class TestSegmentation:
         assert {w for t, w in windows if t == 4} == every - {(1, 2)}
         assert not list((data / "work").glob("partial*"))
 
+    def test_averaged_weights_are_what_is_kept(self, data: Path) -> None:
+        from mmengine.runner.checkpoint import _load_checkpoint
+        from safetensors.torch import load_file
+
+        config = load_config(CAMVID, {**TINY, "custom_hooks": [dict(type="EMAHook", momentum=0.3, update_buffers=True)]})
+        config.work_dir = str(data / "work")
+        bench_module.train(config)
+        found = load_file(data / "work" / "weights.safetensors")
+        (last,) = (data / "work").glob("iter_3.pth")
+        checkpoint = _load_checkpoint(str(last), map_location="cpu")
+        averaged, trained = checkpoint["state_dict"], checkpoint["ema_state_dict"]
+        assert all(torch.equal(found[name], value) for name, value in averaged.items())
+        assert not all(torch.equal(found[name], trained[f"module.{name}"]) for name in averaged)
+
     def test_the_source_networks_figure_is_mmsegs_own(self, data: Path) -> None:
         (record,) = run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]})
         from mmengine.runner import Runner
