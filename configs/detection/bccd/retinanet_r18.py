@@ -64,7 +64,8 @@ model = dict(
         nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100
     ),
 )
-iterations = 1500
+iterations = 2000
+custom_hooks = [dict(type="EMAHook", momentum=0.002, update_buffers=True)]
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.02),
