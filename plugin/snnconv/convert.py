@@ -21,15 +21,16 @@ from snnconv.graph.source import ConversionError, Site, SourceGraph
 from snnconv.graph.trace import TraceFailure, source_graph
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
+from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import AnalogSite, ConversionReport, SpikingSite
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.readout import delay_steps
 from snnconv.runtime.tree import TreeProgram
 
-__all__ = ["FRAMEWORKS", "convert"]
+__all__ = ["convert"]
 
-FRAMEWORKS = ("spikingjelly",)
+
 CALIBRATION_LIMIT = 1024
 ERROR_SAMPLES = 32
 CORRECTION_BYTES = 256 * 2**20
@@ -60,7 +61,7 @@ def convert(
         method: one of :mod:`snnconv.methods`.
         calibration: a tensor ``[N, ...]``, a list of batches, or a loader giving tensors, (input, target) pairs or
             dictionaries; the first 1,024 samples are used. Not needed for ``thresholds="trained"``.
-        framework: whose neuron classes the network is built from.
+        framework: whose neuron classes the network is built from: ``"spikingjelly"`` or ``"snntorch"``.
         strict: refuse a network in which an activation would stay analog, instead of reporting it.
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
         distributed: every rank of the process group calls this with its own share of the calibration data (shares
@@ -70,6 +71,7 @@ def convert(
         The spiking network, with its :class:`~snnconv.report.ConversionReport` as ``.report``.
 
     Raises:
+        ImportError: a framework that is not installed.
         ConversionError: a network without ReLU, NaN weights, unusable calibration data, a combination that makes no
             sense; the message names the culprit.
 
@@ -120,7 +122,8 @@ def _check_arguments(model: Any, method: Any, framework: str) -> None:
     if not isinstance(method, Method):
         raise TypeError(f"method must be one of snnconv.methods, got {type(method).__name__}")
     if framework not in FRAMEWORKS:
-        raise ConversionError(f"framework must be one of {FRAMEWORKS}, got {framework!r}")
+        raise ConversionError(f"framework must be one of {tuple(FRAMEWORKS)}, got {framework!r}")
+    neuron_class(method.neuron, framework)  # says what to install before any work is done
 
 
 def _batches(calibration: Any, method: Method, device: Any, dtype: torch.dtype | None) -> list[Tensor]:

@@ -90,14 +90,14 @@ class SpikingNetwork(nn.Module):
 
     def fire(self, site: str, x_seq: Tensor) -> Tensor:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
-        out: Tensor = self.neurons[site](x_seq)
+        out: Tensor = self.neurons[site].run(x_seq)
         return out
 
     def fire_all(self, site: str, x_seq: Tensor) -> Tensor:
         """Neurons of one site on a whole sequence from a fresh state, by the fastest kernel of the same bits."""
         node = self.neurons[site]
         scan = self.method.scan_arguments(node)
-        if scan is None or node._forward_hooks or node._forward_pre_hooks or node.store_v_seq:
+        if scan is None or node.watched:
             return self.fire(site, x_seq)
         return dynamics.scan(x_seq=x_seq, **scan)
 
@@ -199,13 +199,13 @@ class SpikingNetwork(nn.Module):
 
     def _remember(self) -> dict[str, Any]:
         """Take every neuron's state out of it, so that calls and streams do not disturb each other."""
-        states = {name: dict(self.neurons[name]._memories) for name in self.neurons}
+        states = {name: self.neurons[name].get_states() for name in self.neurons}
         self.reset()
         return states
 
     def _restore(self, states: dict[str, Any]) -> None:
         for name, memories in states.items():
-            self.neurons[name]._memories.update(memories)
+            self.neurons[name].set_states(memories)
 
     # ------------------------------------------------------------------ input
 

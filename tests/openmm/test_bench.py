@@ -227,7 +227,9 @@ class TestSegmentation:
         from mmengine.runner.checkpoint import _load_checkpoint
         from safetensors.torch import load_file
 
-        config = load_config(CAMVID, {**TINY, "custom_hooks": [dict(type="EMAHook", momentum=0.3, update_buffers=True)]})
+        config = load_config(
+            CAMVID, {**TINY, "custom_hooks": [dict(type="EMAHook", momentum=0.3, update_buffers=True)]}
+        )
         config.work_dir = str(data / "work")
         bench_module.train(config)
         found = load_file(data / "work" / "weights.safetensors")

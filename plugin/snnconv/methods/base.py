@@ -9,6 +9,9 @@ from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
+from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
+from snnconv.neurons.frameworks import neuron as make_neuron
+
 __all__ = ["Method"]
 
 Correction = Literal["none", "bias", "reconstruct"]
@@ -33,6 +36,7 @@ class Method:
     """
 
     name: ClassVar[str] = ""
+    neuron: ClassVar[str] = ""
     coding: ClassVar[str] = "rate"
     refused_thresholds: ClassVar[dict[str, str]] = {}
 
@@ -90,13 +94,24 @@ class Method:
             )
         return float(match[1])
 
+    @property
+    def neuron_options(self) -> dict[str, Any]:
+        """Settings of this method's neuron, besides its threshold."""
+        return {}
+
     def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
         """The neuron of this method in a framework's class, multi-step, emitting θ·s (rate norm: unit spikes)."""
-        raise TypeError(f"{type(self).__name__} is not a conversion method: it has no neuron")
+        return make_neuron(
+            self.neuron, framework, threshold, channel_axis=axis, scaled=kind != "rate_norm", **self.neuron_options
+        )
 
     def scan_arguments(self, node: nn.Module) -> dict[str, Any] | None:
         """Arguments of :func:`snnconv.dynamics.scan` that equal ``node``; ``None`` where only the node will do."""
-        return None
+        framework = next((f for f in FRAMEWORKS if type(node).__module__ == FRAMEWORKS[f].module), None)
+        if framework is None or type(node) is not neuron_class(self.neuron, framework):
+            return None
+        settings = {"v_threshold": node.v_threshold, "channel_axis": node.channel_axis, "scaled": node.scaled}
+        return {"neuron": self.neuron, **settings, **{k: getattr(node, k) for k in self.neuron_options}}
 
     def to_dict(self) -> dict[str, Any]:
         """All choices, as plain values; the inverse of :func:`from_dict`.

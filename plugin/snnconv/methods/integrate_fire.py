@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
-
 from snnconv.methods.base import Delay, Method
 
 __all__ = ["IF", "RateMethod"]
@@ -53,13 +51,4 @@ class IF(RateMethod):
     """
 
     name: ClassVar[str] = "if"
-
-    def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
-        from snnconv.neurons import ChannelIFNode
-
-        return ChannelIFNode(threshold, step_mode="m", channel_axis=axis, scaled=kind != "rate_norm")
-
-    def scan_arguments(self, node: nn.Module) -> dict[str, Any] | None:
-        from snnconv.neurons import ChannelIFNode
-
-        return node_scan("if", node) if type(node) is ChannelIFNode else None
+    neuron: ClassVar[str] = "if"

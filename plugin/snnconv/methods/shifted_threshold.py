@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from snnconv.methods.base import Method
-from snnconv.methods.integrate_fire import node_scan
 
 __all__ = ["ShiftedThreshold"]
 
@@ -26,6 +25,7 @@ class ShiftedThreshold(Method):
     """
 
     name: ClassVar[str] = "shifted_threshold"
+    neuron: ClassVar[str] = "shifted_threshold"
     coding: ClassVar[str] = "sum"
 
     def __post_init__(self) -> None:
@@ -45,16 +45,9 @@ class ShiftedThreshold(Method):
     def levels(self) -> int:
         return 2**self.timesteps - 1
 
+    @property
+    def neuron_options(self) -> dict[str, Any]:
+        return {"timesteps": self.timesteps}
+
     def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
-        from snnconv.neurons import ShiftedThresholdIFNode
-
-        return ShiftedThresholdIFNode(
-            threshold / self.levels, step_mode="m", channel_axis=axis, timesteps=self.timesteps
-        )
-
-    def scan_arguments(self, node: nn.Module) -> dict[str, Any] | None:
-        from snnconv.neurons import ShiftedThresholdIFNode
-
-        if type(node) is not ShiftedThresholdIFNode:
-            return None
-        return {**node_scan("shifted_threshold", node), "timesteps": node.timesteps}
+        return super().node(threshold / self.levels, axis, kind, framework)  # the least significant bit

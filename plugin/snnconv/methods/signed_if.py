@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
-
-from snnconv.methods.integrate_fire import RateMethod, node_scan
+from snnconv.methods.integrate_fire import RateMethod
 
 __all__ = ["SignedIF"]
 
@@ -26,18 +24,13 @@ class SignedIF(RateMethod):
     """
 
     name: ClassVar[str] = "signed_if"
+    neuron: ClassVar[str] = "signed_if"
     eps: float = field(default=1e-3, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._fraction("eps")
 
-    def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
-        from snnconv.neurons import SignedIFNode
-
-        return SignedIFNode(threshold, step_mode="m", channel_axis=axis, scaled=kind != "rate_norm", eps=self.eps)
-
-    def scan_arguments(self, node: nn.Module) -> dict[str, Any] | None:
-        from snnconv.neurons import SignedIFNode
-
-        return {**node_scan("signed_if", node), "eps": node.eps} if type(node) is SignedIFNode else None
+    @property
+    def neuron_options(self) -> dict[str, Any]:
+        return {"eps": self.eps}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
-
-from torch import Tensor, nn
+from typing import Any, ClassVar
 
 from snnconv.methods.base import Method
 
@@ -28,6 +26,7 @@ class SRP(Method):
     """
 
     name: ClassVar[str] = "srp"
+    neuron: ClassVar[str] = "srp"
     pre_timesteps: int
     eps: float = field(default=1e-3, kw_only=True)
 
@@ -40,10 +39,6 @@ class SRP(Method):
     def pre_timesteps_(self) -> int:
         return self.pre_timesteps
 
-    def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
-        from snnconv.neurons import SRPIFNode
-
-        return SRPIFNode(
-            threshold, step_mode="m", channel_axis=axis, scaled=kind != "rate_norm",
-            pre_timesteps=self.pre_timesteps, eps=self.eps,
-        )  # fmt: skip
+    @property
+    def neuron_options(self) -> dict[str, Any]:
+        return {"pre_timesteps": self.pre_timesteps, "eps": self.eps}

@@ -1,4 +1,4 @@
-"""Spiking neuron modules for SpikingJelly, over the equations in `snnconv.dynamics`."""
+"""Spiking neuron modules for SpikingJelly and snnTorch, over the equations in `snnconv.dynamics`."""
 
 from .registration import register
 from .spikingjelly import ChannelIFNode, ShiftedThresholdIFNode, SignedIFNode, SRPIFNode

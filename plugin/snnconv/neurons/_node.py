@@ -93,6 +93,24 @@ class SoftResetNode(BaseNode):
         """Steps before the first meaningful output."""
         return 0
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody looks at single steps, so that a fused kernel must not stand in for them."""
+        return bool(self._forward_hooks or self._forward_pre_hooks or self.store_v_seq)
+
+    def run(self, x_seq: Tensor) -> Tensor:
+        """All steps of a sequence ``[T, B, ...]``, from the state that the node has; its spikes ``[T, B, ...]``."""
+        out: Tensor = self(x_seq)
+        return out
+
+    def get_states(self) -> dict[str, Any]:
+        """What the node remembers, to be given back to `set_states`."""
+        return dict(self._memories)
+
+    def set_states(self, states: dict[str, Any]) -> None:
+        """Go on from states that `get_states` gave."""
+        self._memories.update(states)
+
     def threshold_for(self, x: Tensor) -> float | Tensor:
         """Return the threshold shaped to broadcast against one step ``x`` ``[B, ...]``.
 

@@ -1,9 +1,10 @@
-"""Make this package's classes appear inside SpikingJelly."""
+"""Make this package's classes appear inside SpikingJelly and snnTorch."""
 
 from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -40,12 +41,23 @@ ENTRIES: list[Entry] = [
 ]
 """What `register` adds."""
 
+_SNNTORCH = "snnconv.neurons.snntorch"
+
+SNNTORCH: list[Entry] = [
+    Entry("snntorch", "IF", f"{_SNNTORCH}:IF"),
+    Entry("snntorch", "SignedIF", f"{_SNNTORCH}:SignedIF"),
+    Entry("snntorch", "SRPIF", f"{_SNNTORCH}:SRPIF"),
+    Entry("snntorch", "ShiftedThresholdIF", f"{_SNNTORCH}:ShiftedThresholdIF"),
+    Entry("snntorch", "convert", "snnconv.snntorch:convert"),
+]
+"""What `snnconv.snntorch.register` adds."""
+
 
 def register() -> None:
     """Add the classes of `ENTRIES` to SpikingJelly's own modules; calling it again changes nothing.
 
     A name that SpikingJelly already uses for something else keeps its meaning, and a warning names it.
-    Objects saved with these classes load without this call.
+    Objects saved with these classes load without this call. For snnTorch there is `snnconv.snntorch.register`.
 
     Example:
         >>> register()
@@ -53,7 +65,12 @@ def register() -> None:
         >>> neuron.SignedIFNode()
         SignedIFNode(...)
     """
-    for entry in ENTRIES:
+    add(ENTRIES)
+
+
+def add(entries: Iterable[Entry]) -> None:
+    """Add classes to the modules that the entries name; a warning names those that are taken."""
+    for entry in entries:
         module = importlib.import_module(entry.module)
         source, _, attribute = entry.target.partition(":")
         ours = getattr(importlib.import_module(source), attribute)
@@ -64,7 +81,7 @@ def register() -> None:
             warnings.warn(
                 f"{entry.module} already has its own {entry.name}, which stays: "
                 f"import {attribute} from {source} instead",
-                stacklevel=2,
+                stacklevel=3,
             )
             continue
         names = getattr(module, "__all__", None)

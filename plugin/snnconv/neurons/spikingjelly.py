@@ -28,7 +28,7 @@ from ..dynamics import (
 from ..dynamics.threshold import check_eps, threshold_like
 from ._node import Outputs, SoftResetNode, States
 
-__all__ = ["ChannelIFNode", "SRPIFNode", "ShiftedThresholdIFNode", "SignedIFNode"]
+__all__ = ["CLASSES", "ChannelIFNode", "SRPIFNode", "ShiftedThresholdIFNode", "SignedIFNode"]
 
 
 class ChannelIFNode(SoftResetNode):
@@ -304,3 +304,12 @@ class ShiftedThresholdIFNode(SoftResetNode):
     def extra_repr(self) -> str:
         """List the parameters."""
         return f"{super().extra_repr()}, timesteps={self.timesteps}, latency={self.latency}"
+
+
+CLASSES: dict[str, type[SoftResetNode]] = {
+    "if": ChannelIFNode,
+    "signed_if": SignedIFNode,
+    "srp": SRPIFNode,
+    "shifted_threshold": ShiftedThresholdIFNode,
+}
+"""The class of every neuron that a method names."""
