@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .. import models
 from . import activations as activations  # registers RateNorm and QuantReLU for act_cfg
 
-__all__ = ["CifarAlexNet", "CifarPreActResNet18", "CifarResNet18", "CifarVGG", "cifar_resnet"]
+__all__ = ["CifarAlexNet", "CifarPreActResNet18", "CifarResNet18", "CifarVGG", "StridedVGG", "cifar_resnet"]
 
 Pool = Literal["average", "max"]
 POOLS: dict[str, Callable[[int], nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
@@ -232,3 +232,39 @@ class CifarAlexNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x))
+
+
+@MODELS.register_module()
+class StridedVGG(nn.Module):
+    """A small VGG for 32×32 images whose stages halve by strided convolutions: every operator has a NIR node.
+
+    Three stages of two convolutions with BatchNorm, then two fully connected layers.
+
+    Args:
+        widths: channels of each stage.
+        num_classes: number of logits.
+        act_cfg: of every activation.
+
+    Shapes: ``[B, 3, 32, 32]`` to ``[B, num_classes]``.
+
+    >>> import torch
+    >>> StridedVGG()(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(self, widths: Sequence[int] = (32, 64, 128), num_classes: int = 10, act_cfg: Any = None) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for width in widths:
+            layers += [*_conv_bn(channels, width, 2), _activation(act_cfg)]
+            layers += [*_conv_bn(width, width), _activation(act_cfg)]
+            channels = width
+        side = 32 // 2 ** len(widths)
+        self.features = nn.Sequential(*layers)
+        self.classifier = _classifier(channels * side * side, (128,), num_classes, 0.0, act_cfg)
+        _initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.classifier(self.features(x))
+        return out

@@ -22,6 +22,7 @@ from snnconv.report import ConversionReport
 if TYPE_CHECKING:
     from snnconv.io import load, save
     from snnconv.metrics import audit, compare, profile
+    from snnconv.nir import from_nir, to_nir
 
 __version__ = "0.1.0"
 
@@ -33,14 +34,24 @@ __all__ = [
     "audit",
     "compare",
     "convert",
+    "from_nir",
     "load",
     "methods",
     "profile",
     "register",
     "save",
+    "to_nir",
 ]
 
-_LATER = {"load": "io", "save": "io", "audit": "metrics", "compare": "metrics", "profile": "metrics"}
+_LATER = {
+    "load": "io",
+    "save": "io",
+    "audit": "metrics",
+    "compare": "metrics",
+    "profile": "metrics",
+    "from_nir": "nir",
+    "to_nir": "nir",
+}
 
 
 def __getattr__(name: str) -> Any:
