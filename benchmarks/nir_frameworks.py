@@ -126,6 +126,8 @@ def _correct_snntorch(module: nn.Module) -> None:
         if isinstance(m, import_module("snntorch").Leaky):
             m.beta = torch.tensor(1.0)
             m.init_hidden = True
+        elif isinstance(m, nn.Flatten):
+            m.start_dim = 1  # the file counts dimensions without the batch
 
 
 # --- sinabs ------------------------------------------------------------------------------------------------
@@ -200,7 +202,11 @@ FRAMEWORKS = {
         "spikingjelly", _load_spikingjelly, _correct_spikingjelly, "reset by subtraction", _stepwise(True)
     ),
     "snnTorch": Framework(
-        "snntorch", _load_snntorch, _correct_snntorch, "no leak (beta 1 instead of 0.9), hidden state", _stepwise(False)
+        "snntorch",
+        _load_snntorch,
+        _correct_snntorch,
+        "no leak (beta 1, not 0.9), hidden state, batched Flatten",
+        _stepwise(False),
     ),
     "sinabs": Framework(
         "sinabs", _load_sinabs, _correct_sinabs, "one spike a step, no lower bound of the membrane", _run_sinabs
