@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+import snnconv
+import torch
+from torch import nn
 
 pytest.importorskip("matplotlib")
 
-from snnconv import plot
+from snnconv import methods, plot
+from snnconv.metrics import Trace, trace
 
 
 def test_accuracy_draws_a_line_a_method_and_the_ann() -> None:
@@ -45,3 +51,70 @@ def test_energy_is_in_microjoules_with_ratios() -> None:
     assert [text.get_text() for text in axes.texts] == ["1.00", "0.50"]
     with pytest.raises(ValueError, match="above zero"):
         plot.energy(0.0, {})
+
+
+def signed_trace(spikes: list[list[float]]) -> Trace:
+    """T × N unit spikes of one sample."""
+    s = torch.tensor(spikes).unsqueeze(1)
+    return Trace("relu", torch.zeros_like(s), s * 0.5 + 0.25, s, torch.full(s.shape[1:], 0.5))
+
+
+def test_raster_marks_every_spike_at_its_step_and_neuron() -> None:
+    axes = plot.raster(signed_trace([[1, 0, 0], [0, 1, 0], [-1, 0, 0]]), neurons=[0, 1, 2])
+    positive, negative = (set(map(tuple, c.get_offsets().tolist())) for c in axes.collections)
+    assert positive == {(1.0, 0.0), (2.0, 1.0)}
+    assert negative == {(3.0, 0.0)}
+    assert axes.get_title() == "relu: 3 spikes of 3 neurons"
+
+
+def test_raster_without_negative_spikes_has_no_legend_for_them() -> None:
+    axes = plot.raster(signed_trace([[1, 0], [0, 1]]))
+    assert len(axes.collections) == 1
+    assert axes.get_legend() is None
+
+
+def test_membrane_is_in_units_of_the_threshold() -> None:
+    axes = plot.membrane(signed_trace([[1, 0, 0], [0, 1, 0], [-1, 0, 0]]), neurons=[0])
+    assert list(axes.lines[0].get_xdata()) == [1, 2, 3]
+    assert list(axes.lines[0].get_ydata()) == [1.5, 0.5, -0.5]
+    assert [c.get_offsets().tolist() for c in axes.collections] == [[[1.0, 1.5]], [[3.0, -0.5]]]
+
+
+def test_membrane_shows_the_busiest_neurons() -> None:
+    axes = plot.membrane(signed_trace([[0, 1, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0]]))
+    assert [line.get_label() for line in axes.lines[:2]] == ["1", "2"]
+
+
+@pytest.mark.parametrize("draw", [plot.raster, plot.membrane])
+def test_a_neuron_that_is_not_there_is_named(draw: Callable[..., object]) -> None:
+    with pytest.raises(ValueError, match="relu has 2 neurons a sample, 0 … 1: no 2"):
+        draw(signed_trace([[1, 0]]), neurons=[0, 2])
+
+
+@pytest.mark.parametrize("framework", ["spikingjelly", "snntorch"])
+@pytest.mark.parametrize("method", [methods.IF(5), methods.SignedIF(5), methods.SRP(3, 2), methods.ShiftedThreshold(3)])
+def test_a_trace_is_what_the_network_did(method: methods.Method, framework: str) -> None:
+    if framework == "snntorch":
+        pytest.importorskip("snntorch")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+    x = torch.randn(16, 2, 6, 6)
+    snn = snnconv.convert(net, method, x, framework=framework, progress=False)
+    found: list[torch.Tensor] = []
+    snn.run(x, observe=lambda site, out: found.append(out) if site == "3" else None)
+    out = torch.cat(found)
+    got = trace(snn, x, "3")
+    assert torch.equal(got.spikes.sign(), out.sign())
+    assert got.membrane.shape == out.shape
+    assert got.threshold.shape == out.shape[1:]
+    if method.coding == "rate":  # soft reset: nothing is lost between input, output and membrane
+        steps = method.pre_timesteps_ or method.timesteps
+        charge = got.threshold / 2 + got.current[:steps].sum(0) - got.threshold * got.spikes[:steps].sum(0)
+        if not method.pre_timesteps_:
+            assert torch.allclose(charge, got.membrane[steps - 1], atol=1e-4)
+
+
+def test_a_trace_of_no_site_lists_them() -> None:
+    snn = snnconv.convert(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), methods.IF(2), torch.randn(4, 2), progress=False)
+    with pytest.raises(ValueError, match="no site 'fc'; the network has 1"):
+        trace(snn, torch.randn(1, 2), "fc")

@@ -123,7 +123,13 @@ class SpikingNetwork(nn.Module):
         self.run(x, observe=note)
         return found
 
-    def run(self, x: Any, synapses: str = "auto", observe: Callable[[str, Tensor], None] | None = None) -> Any:
+    def run(
+        self,
+        x: Any,
+        synapses: str = "auto",
+        observe: Callable[[str, Tensor], None] | None = None,
+        inputs: Callable[[str, Tensor], None] | None = None,
+    ) -> Any:
         """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]`` where steps need not run one by one).
 
         Args:
@@ -131,11 +137,14 @@ class SpikingNetwork(nn.Module):
             observe: called with every site's outputs ``[T, B, ...]``, phase by phase.
             synapses: ``"steps"`` sends every spike through the layers with weights; ``"auto"`` sends, in sum coding,
                 the weighted sum of a neuron's spikes, which is the same by linearity.
+            inputs: called with every site's currents, in the same way.
         """
         self.reset()
         method = self.method
 
         def fired(site: str, x_seq: Tensor) -> Tensor:
+            if inputs is not None:
+                inputs(site, x_seq)
             out = self.fire(site, x_seq) if method.pre_timesteps_ else self.fire_all(site, x_seq)
             if observe is not None:
                 observe(site, out)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["accuracy", "energy", "layer_error"]
+    from snnconv.metrics import Trace
+
+__all__ = ["accuracy", "energy", "layer_error", "membrane", "raster"]
 
 
 def accuracy(
@@ -122,6 +124,85 @@ def energy(ann: float, snn: Mapping[str, float], axes: Axes | None = None) -> Ax
     axes.bar_label(bars, labels=[f"{value / ann:.2f}" for value in values], fontsize=8)
     axes.set_ylabel("energy an inference (µJ)")
     axes.tick_params(axis="x", rotation=30)
+    return axes
+
+
+def raster(trace: Trace, sample: int = 0, neurons: Sequence[int] | None = None, axes: Axes | None = None) -> Axes:
+    """Spikes of a layer over time: one row a neuron, one mark a spike, negative ones in red.
+
+    Args:
+        trace: of the layer, from :func:`snnconv.metrics.trace`.
+        sample: which input of the batch.
+        neurons: positions in the flattened layer; by default the 200 that spike most, in the layer's order.
+        axes: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: a neuron that the layer does not have.
+
+    Example:
+        >>> import torch, snnconv
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> snn = snnconv.convert(model, snnconv.methods.SignedIF(timesteps=6), calibration=torch.randn(64, 4))
+        >>> raster(snnconv.metrics.trace(snn, torch.randn(1, 4), "1")).get_ylabel()
+        'neuron'
+    """
+    picked = sorted(trace.neurons(neurons, sample, 200))
+    axes = _axes(axes)
+    rows = trace.spikes[:, sample].flatten(1)[:, picked]
+    for sign, colour, label in ((1, "black", "spike"), (-1, "tab:red", "negative spike")):
+        steps, which = (rows.sign() == sign).nonzero(as_tuple=True)
+        if sign > 0 or len(steps):
+            height = max(0.5, min(40.0, 2000 / max(1, len(picked)) ** 1.5))
+            axes.scatter(steps + 1, which, s=height, marker="|", color=colour, linewidths=1.2, label=label)
+    if len(picked) <= 24:
+        axes.set_yticks(range(len(picked)), labels=[str(i) for i in picked], fontsize=7)
+    axes.set_xlim(0.5, len(rows) + 0.5)
+    axes.set_ylim(-1, len(picked))
+    axes.set_xlabel("time step")
+    axes.set_ylabel("neuron")
+    axes.set_title(f"{trace.site}: {int(rows.abs().sum()):,} spikes of {len(picked):,} neurons", fontsize=10)
+    if len(axes.collections) > 1:
+        axes.legend(fontsize=8, loc="upper right")
+    return axes
+
+
+def membrane(trace: Trace, sample: int = 0, neurons: Sequence[int] | None = None, axes: Axes | None = None) -> Axes:
+    """Membrane potentials of chosen neurons after each step, in units of their thresholds; spikes are marked.
+
+    Args:
+        trace: of the layer, from :func:`snnconv.metrics.trace`.
+        sample: which input of the batch.
+        neurons: positions in the flattened layer; by default the four that spike most.
+        axes: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: a neuron that the layer does not have.
+
+    Example:
+        >>> import torch, snnconv
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=6), calibration=torch.randn(64, 4))
+        >>> ax = membrane(snnconv.metrics.trace(snn, torch.randn(1, 4), "1"), neurons=[2, 5])
+        >>> [line.get_label() for line in ax.lines][:2]
+        ['2', '5']
+    """
+    picked = trace.neurons(neurons, sample)
+    axes = _axes(axes)
+    theta = trace.threshold[sample].flatten()
+    steps = range(1, len(trace.membrane) + 1)
+    colours = _colours(len(picked))
+    for i, colour in zip(picked, colours, strict=True):
+        v = trace.membrane[:, sample].flatten(1)[:, i] / theta[i]
+        axes.plot(steps, v.tolist(), color=colour, marker=".", linewidth=1.4, label=str(i))
+        for sign, marker in ((1, "^"), (-1, "v")):
+            fired = (trace.spikes[:, sample].flatten(1)[:, i].sign() == sign).nonzero().flatten()
+            axes.scatter(fired + 1, v[fired], color=colour, marker=marker, s=36, zorder=3)
+    axes.axhline(1, color="black", linewidth=1, linestyle="--")
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.set_xlabel("time step")
+    axes.set_ylabel("membrane potential (thresholds)")
+    axes.set_title(f"{trace.site}: ▲ spike, ▼ negative spike", fontsize=10)
+    axes.legend(fontsize=8, title="neuron")
     return axes
 
 

@@ -3,5 +3,6 @@
 from snnconv.metrics.auditing import Audit, audit
 from snnconv.metrics.layers import Comparison, compare
 from snnconv.metrics.profiling import Profile, profile
+from snnconv.metrics.tracing import Trace, trace
 
-__all__ = ["Audit", "Comparison", "Profile", "audit", "compare", "profile"]
+__all__ = ["Audit", "Comparison", "Profile", "Trace", "audit", "compare", "profile", "trace"]
