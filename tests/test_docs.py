@@ -1,0 +1,71 @@
+"""The documentation builds without a warning, and its code runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import snnconv
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def run_page(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run a page's Python blocks one after the other, as a reader would; returns what they defined."""
+    monkeypatch.chdir(folder)
+    space: dict[str, Any] = {"__name__": name}
+    text = (DOCS / name).read_text()
+    for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        line = text[: block.start(1)].count("\n")
+        exec(compile("\n" * line + block[1], str(DOCS / name), "exec"), space)
+    return space
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for package in ("snntorch", "nir", "matplotlib", "torchvision", "sklearn"):
+        pytest.importorskip(package)
+    space = run_page("tutorial.md", tmp_path, monkeypatch)
+    ann = space["accuracy"](space["model"])
+    assert ann > 90
+    assert space["curve"][16] > ann - 2
+    assert space["curve"][16] > space["curve"][1]
+    assert space["shifted"][5] > ann - 2
+    assert space["costs"].energy_ratio > 0
+    for name in ("accuracy", "energy", "layers", "raster", "membrane"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 5000
+    assert "from its NIR file: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("page", "package"), [("snntorch.md", "snntorch"), ("nir.md", "nir")])
+def test_the_pages_of_frameworks_run(page: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(package)
+    assert run_page(page, tmp_path, monkeypatch)["y"].shape[0] in (2, 8)
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocstrings")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "WARNING -" not in done.stderr
+    page = (tmp_path / "site" / "api" / "convert.html").read_text()
+    assert "SpikingNetwork" in page
+    assert '<div class="language-pycon' in page  # doctests are code
+
+
+def test_every_public_name_has_its_place_in_the_api_pages() -> None:
+    pages = "\n".join(path.read_text() for path in (DOCS / "api").glob("*.md"))
+    modules = {"activations", "methods", "ConversionError"}
+    missing = [
+        n for n in snnconv.__all__ if n not in modules and not re.search(rf"::: snnconv\.\S*\b{n}$", pages, re.M)
+    ]
+    assert not missing
+    kinds = [n for n in snnconv.methods.__all__ if n != "METHODS"]
+    assert not [n for n in kinds if not re.search(rf"::: snnconv\.methods\.\S+\.{n}$", pages, re.M)]
