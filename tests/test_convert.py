@@ -298,3 +298,21 @@ def test_bfloat16(method):
     low = snn.bfloat16()(IMAGES.bfloat16())
     assert low.dtype == torch.bfloat16
     torch.testing.assert_close(low.float(), full, atol=0.2, rtol=0.2)
+
+
+def test_rounding_ties_that_folding_flips_are_no_disagreement() -> None:
+    """A deep quantised network: BatchNorm folded in float32 moves values across the border of two levels."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for i in range(5):
+        conv = nn.Conv2d(3 if i == 0 else 16, 16, 3, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(16), activations.QuantReLU(levels=255, clip=2.0)]
+    model = nn.Sequential(*layers)
+    x = torch.randn(8, 3, 48, 48)
+    with torch.no_grad():
+        for _ in range(20):
+            model.train()(x)
+    snn = snnconv.convert(
+        model.eval(), methods.ShiftedThreshold(8, thresholds="trained", correction="none"), x, progress=False
+    )
+    assert snn.report.path == "traced graph"

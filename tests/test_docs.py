@@ -57,7 +57,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert "WARNING -" not in done.stderr
     page = (tmp_path / "site" / "api" / "convert.html").read_text()
     assert "SpikingNetwork" in page
-    assert '<div class="language-pycon' in page  # doctests are code
+    assert '<span class="gp">&gt;&gt;&gt; </span>' in page  # doctests are code
 
 
 def test_every_public_name_has_its_place_in_the_api_pages() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -174,14 +175,27 @@ def _differs(model: nn.Module, source: SourceGraph, batches: Sequence[Tensor]) -
     finally:
         for module, was in training.items():
             module.training = was
-    got = GraphProgram(source).static(x, lambda site, z: source.sites[site].activation(z))
-    pairs = list(zip(tree_leaves(expected), tree_leaves(got), strict=False))
-    for a, b in pairs:
+    if _agree(expected, _static(source, x)):
+        return None
+    if any(site.kind == "quant" for site in source.sites.values()) and x.is_floating_point():
+        # a value on the border of two levels may fall to either side when BatchNorm is folded: more digits tell
+        exact = copy.deepcopy(model).double().eval()
+        if _agree(exact(x.double()), _static(source_graph(exact), x.double())):
+            return None
+    return "its traced graph gives other values than its forward"
+
+
+def _static(source: SourceGraph, x: Tensor) -> Any:
+    return GraphProgram(source).static(x, lambda site, z: source.sites[site].activation(z))
+
+
+def _agree(expected: Any, got: Any) -> bool:
+    for a, b in zip(tree_leaves(expected), tree_leaves(got), strict=False):
         if isinstance(a, Tensor) and isinstance(b, Tensor):
             scale = float(a.abs().max()) if a.numel() else 0.0
             if a.shape != b.shape or (a.numel() and float((a - b).abs().max()) > 1e-3 * scale + 1e-6):
-                return "its traced graph gives other values than its forward"
-    return None
+                return False
+    return True
 
 
 def _check_sites(model: nn.Module, method: Method, sites: dict[str, Site]) -> None:

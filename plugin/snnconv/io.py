@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from snnconv.files import write_whole
 from snnconv.graph.ops import METHODS, SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, qualified_name, resolve
 from snnconv.graph.source import ConversionError, Site, SourceGraph, activation_site
 from snnconv.methods.base import Method
@@ -171,18 +171,10 @@ def _write(path: Path, tensors: dict[str, Tensor], network: str) -> None:
     # clones: tensors that share memory (tied weights) are written one by one
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     content = serialise(plain, {"format": FORMAT, "version": str(VERSION), "network": network})
-    path = Path(os.path.realpath(path))
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with open(beside, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        write_whole(path, content)
     except OSError as error:
         raise type(error)(error.errno, f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

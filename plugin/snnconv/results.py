@@ -10,11 +10,11 @@ import errno
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snnconv import files
 from snnconv.provenance import canonical, command, config_hash, describe, digest, peak_memory, plain, provenance
 from snnconv.result_schema import SCHEMA, Point, Record, ResultError, key_of, leaf, schema, validate
 
@@ -130,24 +130,13 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         ResultError: the file cannot be written, for instance because the disk is full.
     """
     path = Path(path)
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
+        files.write_whole(path, content)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResultError(f"{path}: no space left to write it; free some and run again with --resume") from error
         raise ResultError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def _text(value: Any, indent: str = "") -> str:

@@ -101,7 +101,7 @@ def _follow(snn: SpikingNetwork, current: Tensor, theta: Tensor) -> tuple[Tensor
         "srp": (srp_initial, srp_step, {"pre_timesteps": method.pre_timesteps_, "eps": getattr(method, "eps", 0.0)}),
     }
     initial, run, options = step[method.neuron]
-    state = initial(current[0], theta)  # type: ignore[operator]
+    state = initial(current[0], theta)
     for x in current:
         spike, state = run(x, state, theta, **options)  # type: ignore[operator]
         spikes.append(spike)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from snnconv.files import replacing
 from snnconv.graph.fold import shift_bias, synapse_arguments
 from snnconv.graph.ops import SYNAPSES, op_name
 from snnconv.graph.source import ConversionError
@@ -72,14 +73,11 @@ def to_nir(
 
 def _write(path: Path, graph: nir.NIRGraph) -> None:
     """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        nir.write(partial, graph)
-        os.replace(partial, path)
+        with replacing(path) as temporary:
+            nir.write(temporary, graph)
     except OSError as error:
         raise OSError(f"could not write {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @dataclass

@@ -9,8 +9,6 @@ from __future__ import annotations
 import errno
 import io
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .. import files
 from .data_root import DataError, cache_dir
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -207,17 +206,9 @@ def store_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` through a temporary file; a reader sees the old content or the new."""
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
+        files.write_whole(path, content)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(
@@ -227,6 +218,3 @@ def write_whole(path: Path, content: bytes) -> None:
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise DataError(f"{path.parent} cannot be written: name a writable folder with SNNCONV_CACHE") from error
         raise
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
