@@ -315,4 +315,4 @@ def test_rounding_ties_that_folding_flips_are_no_disagreement() -> None:
     snn = snnconv.convert(
         model.eval(), methods.ShiftedThreshold(8, thresholds="trained", correction="none"), x, progress=False
     )
-    assert snn.report.path == "traced graph"
+    assert snn.report.path == "graph"
