@@ -1,12 +1,15 @@
 """The contract of convert() and of the network it gives."""
 
 import copy
+import importlib
 
 import pytest
 import snnconv
 import torch
 from snnconv import ConversionError, activations, methods
 from torch import nn
+
+convert_module = importlib.import_module("snnconv.convert")
 
 
 def network(activation=nn.ReLU):
@@ -316,3 +319,24 @@ def test_rounding_ties_that_folding_flips_are_no_disagreement() -> None:
         model.eval(), methods.ShiftedThreshold(8, thresholds="trained", correction="none"), x, progress=False
     )
     assert snn.report.path == "graph"
+
+
+def test_balanced_thresholds_of_large_networks_take_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4)).eval()
+    x = torch.randn(64, 8)
+    method = methods.LocalThresholdBalancing(8)
+    whole = snnconv.convert(model, method, x, progress=False)
+    seen: list[int] = []
+    original = convert_module.calibrate.balanced_thresholds
+
+    def noted(ann: object, parts: list[torch.Tensor], *arguments: object, **options: object) -> object:
+        seen.extend(len(part) for part in parts)
+        return original(ann, parts, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(convert_module, "BALANCING_VALUES", 32 * 10)
+    monkeypatch.setattr(convert_module.calibrate, "balanced_thresholds", noted)
+    small = snnconv.convert(model, method, x, progress=False)
+    assert seen == [10] * 6 + [4]
+    a, b = whole.thresholds["1"], small.thresholds["1"]
+    assert float((a - b).abs().mean()) < 0.1 * float(a.mean())

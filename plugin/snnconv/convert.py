@@ -39,6 +39,7 @@ CORRECTION_SAMPLES = (64, 256)
 CORRECTION_WORK = 4096  # samples times steps
 CORRECTION_VALUES = 2**30  # samples times steps times neurons: a dense network's sample has many values a channel
 FEWEST_SAMPLES = 16
+BALANCING_VALUES = 2**24  # samples times neurons of one update of balanced thresholds
 
 
 def convert(
@@ -99,7 +100,7 @@ def convert(
             _list_analog(source, snn, report, strict)
             spec = _input_spec(ann, batches)
         with _timed(report, "thresholds"):
-            thresholds, means = _thresholds(ann, method, batches, tell, report, ranks)
+            thresholds, means = _thresholds(ann, method, batches, spec, tell, report, ranks)
         if method.correction == "reconstruct" and batches:
             with _timed(report, "reconstruction"):
                 thresholds = reconstruct(ann, snn, thresholds, method.levels, batches, tell, ranks)
@@ -277,6 +278,7 @@ def _thresholds(
     ann: Program,
     method: Method,
     batches: Sequence[Tensor],
+    spec: dict[str, Any],
     tell: ProgressFn,
     report: ConversionReport,
     ranks: Ranks,
@@ -302,8 +304,11 @@ def _thresholds(
         return thresholds, means
     if method.thresholds == "ltb":
         options = {k: getattr(method, k) for k in ("k", "max_batches", "tolerance") if hasattr(method, k)}
+        # hundreds of updates are needed whatever the size of a batch, so large networks take small ones
+        size = max(1, BALANCING_VALUES // max(1, int(spec.get("neurons", 0))) // ranks.size)
+        parts = [part for batch in batches for part in batch.split(size)]
         thresholds, used = calibrate.balanced_thresholds(
-            ann, batches, method.per_channel, progress=tell, ranks=ranks, **options
+            ann, parts, method.per_channel, progress=tell, ranks=ranks, **options
         )
         report.notes.append(f"threshold balancing used {used} batches")
     elif method.thresholds == "max":
