@@ -17,6 +17,7 @@ from snnconv.convert import convert
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
 from snnconv.neurons import register
+from snnconv.prepare import prepare
 from snnconv.report import ConversionReport
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "convert",
     "load",
     "methods",
+    "prepare",
     "profile",
     "register",
     "save",
