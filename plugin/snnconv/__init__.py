@@ -21,8 +21,10 @@ from snnconv.prepare import prepare
 from snnconv.report import ConversionReport
 
 if TYPE_CHECKING:
+    from snnconv.finetune import finetune_layerwise
     from snnconv.io import load, save
     from snnconv.metrics import audit, compare, profile
+    from snnconv.rate_scale import train_rate_scale
 
 __version__ = "0.1.0"
 
@@ -34,15 +36,20 @@ __all__ = [
     "audit",
     "compare",
     "convert",
+    "finetune_layerwise",
     "load",
     "methods",
     "prepare",
     "profile",
     "register",
     "save",
+    "train_rate_scale",
 ]
 
-_LATER = {"load": "io", "save": "io", "audit": "metrics", "compare": "metrics", "profile": "metrics"}
+_LATER = {
+    "load": "io", "save": "io", "audit": "metrics", "compare": "metrics", "profile": "metrics",
+    "finetune_layerwise": "finetune", "train_rate_scale": "rate_scale",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -75,11 +75,12 @@ def prepare(
     source = _traced(model, batches)
     if source is None:
         sites = _module_sites(model, batches)
-        make.channels = _measured_channels(model, batches) if activation.per_channel else {}
+        make.channels = _measured(TreeProgram(model, batches[0][:2]), batches) if activation.per_channel else {}
         twin = with_modules(model, sites, make)
     else:
         _check_sites(model, source.sites)
-        make.channels = _channels(source) if activation.per_channel else {}
+        if activation.per_channel:
+            make.channels = _measured(GraphProgram(source.copy()), batches) if batches else _channels(source)
         if replaceable(source):
             twin = with_modules(model, [s for s in source.sites.values() if s.kind == "relu"], make)
         else:
@@ -111,9 +112,7 @@ def _check_arguments(model: Any, activation: Any) -> None:
     if isinstance(activation, type) and issubclass(activation, TrainedActivation):
         raise TypeError(f"give an instance, activations.{activation.__name__}(...), not the class")
     if not isinstance(activation, TrainedActivation):
-        raise TypeError(
-            f"activation must be activations.QuantReLU, QCFS or RateNorm, got {type(activation).__name__}"
-        )
+        raise TypeError(f"activation must be activations.QuantReLU, QCFS or RateNorm, got {type(activation).__name__}")
 
 
 def _check_sites(model: nn.Module, sites: dict[str, Site]) -> None:
@@ -146,7 +145,8 @@ def _traced(model: nn.Module, batches: Sequence[Tensor]) -> SourceGraph | None:
                 " data"
             ) from failure
         return None
-    return source if differs_from(model, source, batches) is None else None
+    with torch.no_grad():
+        return source if differs_from(model, source, batches) is None else None
 
 
 def _module_sites(model: nn.Module, batches: Sequence[Tensor]) -> list[Site]:
@@ -173,14 +173,15 @@ def _module_sites(model: nn.Module, batches: Sequence[Tensor]) -> list[Site]:
 
 
 def _channels(source: SourceGraph) -> dict[str, int]:
+    """Channels at each site, from the layers alone."""
     found: dict[str, int] = {}
     for node in source.site_nodes():
         name = str(node.kwargs["site"])
         count = _channels_of(source, node.args[0])
         if count is None:
             raise ConversionError(
-                f"{name}: the number of channels does not follow from the layers before; use one clip a site "
-                "(per_channel=False)"
+                f"{name}: the number of channels does not follow from the layers before; give calibration data, "
+                "or use one clip a site (per_channel=False)"
             )
         found[name] = count
     return found
@@ -209,15 +210,15 @@ def _channels_of(source: SourceGraph, node: Any) -> int | None:
     return next((c for n in node.all_input_nodes if (c := _channels_of(source, n)) is not None), None)
 
 
-def _measured_channels(model: nn.Module, batches: Sequence[Tensor]) -> dict[str, int]:
+def _measured(program: Program, batches: Sequence[Tensor]) -> dict[str, int]:
+    """Channels at each site, from data."""
     found: dict[str, int] = {}
+
+    def look(name: str, z: Tensor) -> Tensor:
+        found[name] = z.shape[program.sites[name].axis]
+        return program.sites[name].activation(z)
+
     with torch.no_grad():
-        program = TreeProgram(model, batches[0][:2])
-
-        def look(name: str, z: Tensor) -> Tensor:
-            found[name] = z.shape[program.sites[name].axis]
-            return program.sites[name].activation(z)
-
         program.static(batches[0][:2], look)
     return found
 

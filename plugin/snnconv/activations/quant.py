@@ -60,7 +60,7 @@ class _Quantise(torch.autograd.Function):
         for z_, out_, grad_, target in chunks(z, out, grads[0], grad_z):
             above = _split(grad_, z_, clip, number, target)
             if wanted:  # d out / d clip: rounding error / clip inside, 1 above, 0 below (LSQ, arXiv 1902.08153, eq. 3)
-                inside = torch.sub(out_, z_).to(clip.dtype).mul_(target)
+                inside = torch.sub(out_.to(clip.dtype), z_).mul_(target)
                 slopes += inside.sum_to_size(clip.shape) / clip + above().sum_to_size(clip.shape)
         return grad_z, slopes * ctx.grad_scale if wanted else None, None, None
 

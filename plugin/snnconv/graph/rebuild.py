@@ -72,6 +72,7 @@ def rebuilt(model: nn.Module, source: SourceGraph, make: Make) -> fx.GraphModule
             node.replace_all_uses_with(graph.call_module(path, node.args))
         graph.erase_node(node)
     graph.lint()
+    graph._tracer_cls = fx.Tracer  # unpickling makes one without arguments
     twin.train(model.training)
     return fx.GraphModule(twin, graph, type(model).__name__)
 
@@ -141,8 +142,10 @@ def _free_path(model: nn.Module, site: str) -> str:
     path = site.replace(":", "_")
     parent, _, leaf = path.rpartition(".")
     owner = model.get_submodule(parent)
-    if ":" not in site and isinstance(getattr(owner, leaf, None), nn.Module) and is_activation_module(
-        type(getattr(owner, leaf))
+    if (
+        ":" not in site
+        and isinstance(getattr(owner, leaf, None), nn.Module)
+        and is_activation_module(type(getattr(owner, leaf)))
     ):
         return path  # takes the place of the module that was the site
     while hasattr(owner, leaf):

@@ -31,8 +31,8 @@ class Site:
 
     Attributes:
         name: unique name, the module path with the call number from the second call on (``layer1.0.relu:2``).
-        kind: ``relu`` (with ``cap`` ReLU6 and clamps), ``quant`` (quantised activation), ``rate_norm``, ``clip`` (a rate
-            norm layer in units of its input).
+        kind: ``relu`` (with ``cap`` ReLU6 and clamps), ``quant`` (quantised activation), ``rate_norm``, ``clip``
+            (a rate norm layer in units of its input).
         cap: upper clip of the activation in units of its output, or ``None``.
         axis: channel axis of one step's tensor ``[B, C, ...]``.
         threshold: trained threshold (``quant``: clip, ``rate_norm`` and ``clip``: p·r), scalar or per channel.
