@@ -125,7 +125,8 @@ class _OneBits(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, clip, bits = ctx.saved_tensors
         grad_z = torch.empty_like(z)
-        scale = grads[0] / (ctx.width * clip.float())
+        clip = clip.float().reshape(clip.shape or [1] * z.dim())
+        scale = grads[0] / (ctx.width * clip)
         for z_, bits_, target in chunks(z, bits, grad_z):
             target.copy_(bits_ * scale * ((z_ > 0) & (z_ < clip)))
         return grad_z, None, None, None

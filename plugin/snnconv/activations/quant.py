@@ -73,7 +73,7 @@ def _split(grad: Tensor, z: Tensor, clip: Tensor, number: float | None, inside: 
     if number is not None:
         torch.ops.aten.hardtanh_backward.grad_input(grad, z, 0.0, number, grad_input=inside)
         return lambda: torch.ops.aten.threshold_backward(grad, z, number)
-    high = z >= clip
+    high = z >= clip.reshape(clip.shape or [1] * z.dim())  # a tensor without axes would be rounded to the dtype of z
     torch.mul(grad, (z > 0) & ~high, out=inside)
     return lambda: grad * high
 

@@ -1,7 +1,8 @@
 """Where a converted network departs from its source, what it costs, and whether its spikes are spikes."""
 
 from snnconv.metrics.auditing import Audit, audit
+from snnconv.metrics.fit import FitCurve, fit_curve
 from snnconv.metrics.layers import Comparison, compare
 from snnconv.metrics.profiling import Profile, profile
 
-__all__ = ["Audit", "Comparison", "Profile", "audit", "compare", "profile"]
+__all__ = ["Audit", "Comparison", "FitCurve", "Profile", "audit", "compare", "fit_curve", "profile"]
