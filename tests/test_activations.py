@@ -4,7 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from snnconv.activations import QuantReLU, RateNorm
+from snnconv.activations import QCFS, QuantReLU, RateNorm
+from snnconv.activations.quant import CHUNK
 from torch import nn
 
 
@@ -33,6 +34,92 @@ def test_quant_relu_clip_gradient_is_lsqs():
 def test_quant_relu_per_channel_clips():
     layer = QuantReLU(1, torch.tensor([1.0, 2.0]))
     assert layer(torch.tensor([[0.9, 0.9], [3.0, 3.0]])).tolist() == [[1.0, 0.0], [1.0, 2.0]]
+
+
+def lsq(z, out, clip):
+    """Gradients by the closed form, element by element: of the sum of outputs for z, and for the clip."""
+    inside = (z > 0) & (z < clip)
+    slope = torch.where(inside, (out - z) / clip, (z > clip).to(z))
+    return inside.to(z), slope
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("lsq_scale", [False, True])
+def test_gradients_are_the_closed_form(dtype, layout, per_channel, lsq_scale):
+    clip = torch.tensor([0.7, 1.3, 2.1]) if per_channel else torch.tensor(1.3)
+    layer = QuantReLU(5, clip, lsq_scale=lsq_scale)
+    z = torch.randn(2 + 2 * CHUNK // 768, 3, 16, 16).to(dtype).contiguous(memory_format=layout).requires_grad_()
+    weight = torch.randn(z.shape).to(dtype)
+    out = layer(z)
+    out.backward(weight)
+    wide = torch.promote_types(dtype, torch.float32)
+    alpha = clip.to(wide).reshape(-1, 1, 1) if per_channel else clip.to(wide)
+    inside, slope = lsq(z.detach().to(wide), out.detach().to(wide), alpha)
+    expected = (slope * weight).double().sum((0, 2, 3) if per_channel else None)
+    if lsq_scale:
+        expected = expected * (clip.numel() / z.numel() / 5) ** 0.5
+    assert out.dtype == dtype
+    assert out.stride() == z.stride()
+    assert torch.equal(z.grad, (inside * weight).to(dtype))
+    torch.testing.assert_close(layer.clip.grad.double(), expected, rtol=1e-3, atol=5e-2)
+
+
+def test_clip_gradient_above_the_clip_is_that_of_finite_differences():
+    z = torch.tensor([2.0, 3.0, -1.0], dtype=torch.float64)
+    layer = QuantReLU(4, 1.5, lsq_scale=False)
+    layer(z).sum().backward()
+    step = 1e-3
+    finite = (QuantReLU(4, 1.5 + step)(z) - QuantReLU(4, 1.5 - step)(z)).sum() / (2 * step)
+    assert layer.clip.grad.item() == pytest.approx(finite.item(), rel=1e-3)
+
+
+def test_low_precision_input_is_quantised_in_full_precision():
+    z = torch.linspace(0, 2, 64).to(torch.bfloat16)
+    layer = QuantReLU(7, 1.7)
+    assert torch.equal(layer(z), layer(z.float()).to(torch.bfloat16))
+
+
+def test_empty_batch():
+    assert QuantReLU(3)(torch.zeros(0, 4)).shape == (0, 4)
+
+
+@given(levels=st.integers(1, 8), numerator=st.integers(-64, 192))
+def test_qcfs_forward(levels, numerator):
+    z = torch.tensor([2.0 * numerator / 64])
+    expected = 2.0 * torch.clamp(torch.floor(z * levels / 2.0 + 0.5) / levels, 0, 1)
+    torch.testing.assert_close(QCFS(levels, 2.0)(z), expected)
+
+
+def test_qcfs_takes_the_plain_gradient():
+    layer, lsq_layer = QCFS(2, 1.0), QuantReLU(2, 1.0)
+    z = torch.tensor([[-1.0, 0.3, 0.9, 1.5]])
+    layer(z).sum().backward()
+    lsq_layer(z).sum().backward()
+    assert layer.clip.grad.item() == pytest.approx(1.3, rel=1e-5)
+    assert lsq_layer.clip.grad.item() == pytest.approx(1.3 / 8**0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("scale", ["sigmoid", "abs"])
+def test_rate_norm_gradients_are_those_of_finite_differences(scaled, scale):
+    layer = RateNorm(scale=scale, scaled=scaled).double().eval()
+    layer.running_max.fill_(2.0)
+    with torch.no_grad():
+        layer.p.fill_(0.6)
+    z = torch.tensor([-1.0, 0.25, 0.7, 3.0], dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(layer, (z,))
+    p = layer.p
+    torch.autograd.gradcheck(lambda value: torch.func.functional_call(layer, {"p": value}, (z,)), (p,))
+
+
+def test_scaled_rate_norm_is_theta_times_the_plain_one():
+    plain, scaled = RateNorm().eval(), RateNorm(scaled=True).eval()
+    for layer in (plain, scaled):
+        layer.running_max.fill_(2.0)
+    z = torch.randn(50)
+    torch.testing.assert_close(scaled(z), plain.theta * plain(z))
 
 
 def test_rate_norm_running_maximum_moves_in_training_only():

@@ -17,12 +17,15 @@ from snnconv.convert import convert
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
 from snnconv.neurons import register
+from snnconv.prepare import prepare
 from snnconv.report import ConversionReport
 
 if TYPE_CHECKING:
+    from snnconv.finetune import finetune_layerwise
     from snnconv.io import load, save
     from snnconv.metrics import audit, compare, profile
     from snnconv.nir import from_nir, to_nir
+    from snnconv.rate_scale import train_rate_scale
 
 __version__ = "0.1.0"
 
@@ -34,23 +37,28 @@ __all__ = [
     "audit",
     "compare",
     "convert",
+    "finetune_layerwise",
     "from_nir",
     "load",
     "methods",
+    "prepare",
     "profile",
     "register",
     "save",
     "to_nir",
+    "train_rate_scale",
 ]
 
 _LATER = {
-    "load": "io",
-    "save": "io",
     "audit": "metrics",
     "compare": "metrics",
-    "profile": "metrics",
+    "finetune_layerwise": "finetune",
     "from_nir": "nir",
+    "load": "io",
+    "profile": "metrics",
+    "save": "io",
     "to_nir": "nir",
+    "train_rate_scale": "rate_scale",
 }
 
 

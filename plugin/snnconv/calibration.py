@@ -10,9 +10,10 @@ from torch import Tensor
 
 from snnconv.graph.source import ConversionError
 
-__all__ = ["input_batches", "input_of"]
+__all__ = ["input_batches", "input_of", "label_of"]
 
 _KEYS = ("input", "inputs", "x", "image", "images", "img", "pixel_values", "data")
+_LABELS = ("label", "labels", "target", "targets", "y", "data_samples")
 
 
 def input_of(batch: Any) -> Tensor:
@@ -36,6 +37,21 @@ def input_of(batch: Any) -> Tensor:
     raise ConversionError(
         f"a batch is a {type(batch).__name__}; give tensors, (input, target) pairs or dictionaries with one of {_KEYS}"
     )
+
+
+def label_of(batch: Any) -> Tensor | None:
+    """Class labels ``[B]`` of a loader's batch: of ``(input, label)``, or of a dictionary; ``None`` without.
+
+    >>> label_of((torch.zeros(2, 3), torch.tensor([1, 0])))
+    tensor([1, 0])
+    """
+    found: Any = None
+    if isinstance(batch, Mapping):
+        found = next((batch[key] for key in _LABELS if key in batch), None)
+    elif isinstance(batch, (tuple, list)) and len(batch) > 1:
+        found = batch[1]
+    classes = isinstance(found, Tensor) and found.dim() == 1 and not found.is_floating_point()
+    return found if classes else None
 
 
 def input_batches(

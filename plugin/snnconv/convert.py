@@ -149,7 +149,7 @@ def _programs(
     """The source network and the one to become spiking, as two independent programs."""
     try:
         source = source_graph(model)
-        differs = _differs(model, source, batches)
+        differs = differs_from(model, source, batches)
     except TraceFailure as failure:
         source, differs = None, f"its forward does not trace ({failure})"
     if source is not None and differs is None:
@@ -163,7 +163,7 @@ def _programs(
     return None, TreeProgram(model, example), TreeProgram(model, example, method.coding, method.max_pool)
 
 
-def _differs(model: nn.Module, source: SourceGraph, batches: Sequence[Tensor]) -> str | None:
+def differs_from(model: nn.Module, source: SourceGraph, batches: Sequence[Tensor]) -> str | None:
     """Run the traced graph beside the model: a sentence where they disagree."""
     if not batches:
         return None
@@ -218,7 +218,7 @@ def _check_sites(model: nn.Module, method: Method, sites: dict[str, Site]) -> No
                 f"{name}: thresholds='trained' needs an activations.RateNorm or QuantReLU layer here, found a ReLU; "
                 "use thresholds='mse' with calibration data"
             )
-        if method.name == "rate_norm" and site.kind != "rate_norm":
+        if method.name == "rate_norm" and site.kind not in ("rate_norm", "clip"):
             raise ConversionError(f"{name}: methods.RateNorm converts rate norm layers, found {site.kind}")
         if site.kind == "rate_norm" and (not trained or method.coding == "sum"):
             raise ConversionError(

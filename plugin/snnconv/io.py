@@ -227,7 +227,7 @@ def _site_values(site: Site) -> dict[str, Any]:
 def _sites(values: list[dict[str, Any]], trained: dict[str, Tensor]) -> dict[str, Site]:
     found = {v["name"]: Site(**v, threshold=trained.get(v["name"])) for v in values}
     for site in found.values():
-        if site.kind not in ("relu", "quant", "rate_norm") or (site.kind != "relu" and site.threshold is None):
+        if site.kind not in ("relu", "quant", "rate_norm", "clip") or (site.kind != "relu" and site.threshold is None):
             raise ConversionError(f"site {site.name!r} is of unknown kind {site.kind!r}, or lacks its threshold")
     return found
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from snnconv.metrics import Trace
+    from snnconv.metrics import FitCurve, Trace
 
-__all__ = ["accuracy", "energy", "layer_error", "membrane", "raster"]
+__all__ = ["accuracy", "energy", "fit_curve", "layer_error", "membrane", "raster"]
 
 
 def accuracy(
@@ -96,6 +96,43 @@ def layer_error(errors: Mapping[str, float], axes: Axes | None = None) -> Axes:
     axes.set_ylabel("relative error, SNN against ANN")
     axes.set_title(f"largest at {worst}: {errors[worst]:.3g}", fontsize=10)
     axes.grid(axis="y", alpha=0.3)
+    return axes
+
+
+def fit_curve(curve: FitCurve, layers: Collection[str] = (), axes: Axes | None = None) -> Axes:
+    """Error of every layer's rate against time steps (full lines), and its bound K/2T (dashed), both axes logarithmic.
+
+    Args:
+        curve: what :func:`snnconv.metrics.fit_curve` measured.
+        layers: draw these only.
+        axes: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: no layer of these names.
+
+    Example:
+        >>> from snnconv.metrics.fit import FitCurve, LayerFit
+        >>> layer = LayerFit("relu", 2.0, {1: 0.5, 2: 0.25}, {1: 1.0, 2: 0.5})
+        >>> len(fit_curve(FitCurve((layer,), (1, 2), 16)).lines)
+        2
+    """
+    shown = [layer for layer in curve.layers if not layers or layer.name in layers]
+    if not shown:
+        raise ValueError(f"no layer to plot; there are {', '.join(layer.name for layer in curve.layers)}")
+    axes = _axes(axes)
+    for layer, colour in zip(shown, _colours(len(shown)), strict=True):
+        steps = list(curve.timesteps)
+        # an error of 0 has no place on a logarithmic axis
+        errors = [layer.errors[t] or float("nan") for t in steps]
+        axes.plot(steps, errors, label=layer.name, color=colour, marker="o", markersize=3, linewidth=1.4)
+        axes.plot(steps, [layer.bounds[t] for t in steps], color=colour, linestyle="--", linewidth=0.9)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(list(curve.timesteps), labels=[str(t) for t in curve.timesteps])
+    axes.set_xlabel("time steps T")
+    axes.set_ylabel("‖y − φ(T)‖² / ‖y‖²")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=6, ncols=2, title="dashed: bound K/2T", title_fontsize=7)
     return axes
 
 

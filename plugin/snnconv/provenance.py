@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["command", "config_hash", "describe", "digest", "peak_memory", "plain", "provenance"]
+__all__ = ["command", "config_hash", "describe", "digest", "peak_memory", "plain", "portable", "provenance"]
 
 PACKAGES = (
     "snnconv-plugin", "torch", "torchvision", "spikingjelly", "snntorch", "timm", "numpy", "numba",
@@ -80,6 +80,20 @@ def plain(value: Any) -> Any:
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     return str(value) if isinstance(value, os.PathLike) else repr(value)
+
+
+def portable(value: Any) -> Any:
+    """``plain(value)`` whose absolute paths are shortened as :func:`command` does it.
+
+    >>> portable({"root": "/data/cifar10/train", "lr": 0.1})
+    {'root': 'train', 'lr': 0.1}
+    """
+    value = plain(value)
+    if isinstance(value, dict):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    return _ABSOLUTE.sub(_shortened, value) if isinstance(value, str) else value
 
 
 def config_hash(config: dict[str, Any]) -> str:

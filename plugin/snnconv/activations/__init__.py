@@ -1,7 +1,11 @@
-"""Trainable activations that replace ReLU so that a network converts directly."""
+"""Trainable activations that replace ReLU so that a network converts directly, and the losses that go with them."""
 
 from snnconv.activations.base import TrainedActivation
-from snnconv.activations.quant import QuantReLU
+from snnconv.activations.losses import BitSparsity, Coefficient, InferenceRate, RateInferenceLoss, one_bits, rate_ks
+from snnconv.activations.quant import QCFS, QuantReLU
 from snnconv.activations.rate_norm import RateNorm
 
-__all__ = ["QuantReLU", "RateNorm", "TrainedActivation"]
+__all__ = [
+    "QCFS", "BitSparsity", "Coefficient", "InferenceRate", "QuantReLU", "RateInferenceLoss", "RateNorm",
+    "TrainedActivation", "one_bits", "rate_ks",
+]  # fmt: skip

@@ -2,37 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
 from snnconv.activations.base import TrainedActivation
 from snnconv.graph.source import Site, broadcast
 
-__all__ = ["QuantReLU"]
+__all__ = ["QCFS", "QuantReLU"]
+
+CHUNK = 2**17  # values that stay in a processor's cache from one operator to the next
+LEAST = 1e-6
+
+
+def chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Matching pieces along dimension 0, of a size that a processor's cache holds; on an accelerator all at once.
+
+    >>> [len(a) for a, b in chunks(torch.zeros(3, 2**16), torch.zeros(3, 2**16))]
+    [2, 1]
+    """
+    first = tensors[0]
+    if first.device.type != "cpu" or first.dim() < 2 or not first.numel():
+        yield tensors
+        return
+    rows = max(1, CHUNK * len(first) // first.numel())
+    yield from zip(*(t.split(rows) for t in tensors), strict=True)
 
 
 class _Quantise(torch.autograd.Function):
     """Forward of :class:`QuantReLU` with the straight-through gradient for z and the LSQ gradient for the clip."""
 
     @staticmethod
-    def forward(ctx, z: Tensor, clip: Tensor, levels: int, grad_scale: float) -> Tensor:
-        steps = (z * levels / clip + 0.5).floor().clamp(0, levels)
-        ctx.save_for_backward(z, clip, steps)
-        ctx.levels, ctx.grad_scale = levels, grad_scale
-        return steps * (clip / levels)
+    def forward(ctx: Any, z: Tensor, clip: Tensor, levels: int, grad_scale: float) -> Tensor:
+        wide = torch.promote_types(z.dtype, torch.float32)
+        clip = clip.to(wide)
+        lsb = clip / levels
+        out = torch.empty_like(z)
+        for part, target in chunks(z, out):
+            work = target if wide == z.dtype else torch.empty_like(part, dtype=wide)
+            torch.mul(part, levels, out=work)
+            work.div_(clip).add_(0.5).floor_().clamp_(0, levels).mul_(lsb)
+            if work is not target:
+                target.copy_(work)
+        ctx.save_for_backward(z, clip, out)
+        ctx.grad_scale = grad_scale
+        return out
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        z, clip, steps = ctx.saved_tensors
-        inside = (z > 0) & (z < clip)
-        # d out / d clip: rounding error / clip inside, 1 above, 0 below (LSQ, arXiv 1902.08153, eq. 3)
-        slope = torch.where(inside, steps / ctx.levels - z / clip, (z >= clip).to(z))
-        grad_clip = (grad * slope * ctx.grad_scale).sum_to_size(clip.shape)
-        return grad * inside, grad_clip, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        z, clip, out = ctx.saved_tensors
+        grad_z = torch.empty_like(z)
+        wanted = ctx.needs_input_grad[1]
+        number = float(clip) if clip.dim() == 0 and z.device.type == "cpu" and z.dtype == clip.dtype else None
+        slopes = torch.zeros_like(clip)
+        for z_, out_, grad_, target in chunks(z, out, grads[0], grad_z):
+            above = _split(grad_, z_, clip, number, target)
+            if wanted:  # d out / d clip: rounding error / clip inside, 1 above, 0 below (LSQ, arXiv 1902.08153, eq. 3)
+                inside = torch.sub(out_.to(clip.dtype), z_).mul_(target)
+                slopes += inside.sum_to_size(clip.shape) / clip + above().sum_to_size(clip.shape)
+        return grad_z, slopes * ctx.grad_scale if wanted else None, None, None
+
+
+def _split(grad: Tensor, z: Tensor, clip: Tensor, number: float | None, inside: Tensor) -> Callable[[], Tensor]:
+    """Write the gradient where 0 < z < clip to ``inside``; the function gives it where z lies above.
+
+    A clip that is a plain ``number`` has operators that need one pass over memory.
+    """
+    if number is not None:
+        torch.ops.aten.hardtanh_backward.grad_input(grad, z, 0.0, number, grad_input=inside)
+        return lambda: torch.ops.aten.threshold_backward(grad, z, number)
+    high = z >= clip.reshape(clip.shape or [1] * z.dim())  # a tensor without axes would be rounded to the dtype of z
+    torch.mul(grad, (z > 0) & ~high, out=inside)
+    return lambda: grad * high
 
 
 def straight_through(z: Tensor, clip: Tensor, levels: int, grad_scale: float = 1.0) -> Tensor:
     """clip(⌊zL/α + 1/2⌋, 0, L)·α/L with a straight-through gradient for z and LSQ's, scaled, for the clip α.
+
+    Computed in float32 at least, whatever the dtype of z.
 
     >>> straight_through(torch.tensor([0.3]), torch.tensor(1.0), 2)
     tensor([0.5000])
@@ -47,13 +96,16 @@ class QuantReLU(TrainedActivation):
     .. math:: y = \frac{\alpha}{L}\,\mathrm{clip}(\lfloor zL/\alpha + 1/2\rfloor, 0, L)
 
     (arXiv 2305.19868 eq. 6; arXiv 2302.02091 with λ = α; arXiv 2312.06900.) Rounding is half up, which is what an
-    integrate-and-fire neuron started at θ/2 does.
+    integrate-and-fire neuron started at θ/2 does. Gradients are straight-through: for z, 1 where 0 < z < α; for α,
+    (y − z)/α there and 1 above (LSQ, arXiv 1902.08153, eq. 3), times 1/√(N·L) over N values a clip with ``lsq_scale``.
 
     Args:
         levels: L, number of levels above zero; T steps of (signed) IF carry T levels, of shifted-threshold IF 2^T − 1.
         clip: initial α in units of z; a float, or one value per channel.
         channels: number of channels, to learn one clip per channel from a scalar ``clip``.
         axis: channel axis of ``[B, C, ...]``.
+        per_channel: :func:`snnconv.prepare` gives each site one clip per channel.
+        lsq_scale: scale the clip's gradient as LSQ does (its section 2.2), so that it learns as fast as the weights.
 
     Shapes: input and output ``[B, ...]``.
 
@@ -64,7 +116,16 @@ class QuantReLU(TrainedActivation):
     tensor([0.0000, 0.0000, 0.5000, 1.0000], grad_fn=<_QuantiseBackward>)
     """
 
-    def __init__(self, levels: int, clip: float | Tensor = 4.0, channels: int | None = None, axis: int = 1) -> None:
+    def __init__(
+        self,
+        levels: int,
+        clip: float | Tensor = 4.0,
+        channels: int | None = None,
+        axis: int = 1,
+        *,
+        per_channel: bool = False,
+        lsq_scale: bool = True,
+    ) -> None:
         super().__init__()
         if levels < 1:
             raise ValueError(f"levels must be at least 1, got {levels}")
@@ -75,16 +136,59 @@ class QuantReLU(TrainedActivation):
             raise ValueError("clip must be positive")
         self.levels = levels
         self.axis = axis
+        self.per_channel = per_channel or value.dim() > 0
+        self.lsq_scale = lsq_scale
         self.clip = nn.Parameter(value.clone())
 
+    @property
+    def alpha(self) -> Tensor:
+        """The clip α as the forward takes it: positive, whatever a step of the optimiser made of it."""
+        return self.clip.abs().clamp(min=LEAST)
+
     def forward(self, z: Tensor) -> Tensor:
-        clip = self.clip.abs().clamp(min=1e-6).to(z.dtype)
-        scale = (self.clip.numel() / max(z.numel(), 1) / self.levels) ** 0.5
-        return straight_through(z, broadcast(clip, z.dim(), self.axis), self.levels, scale)
+        scale = (self.clip.numel() / max(z.numel(), 1) / self.levels) ** 0.5 if self.lsq_scale else 1.0
+        return straight_through(z, broadcast(self.alpha, z.dim(), self.axis), self.levels, scale)
 
     def site(self, name: str) -> Site:
-        clip = self.clip.detach().abs().clamp(min=1e-6).clone()
-        return Site(name, kind="quant", axis=self.axis, threshold=clip, levels=self.levels)
+        return Site(name, kind="quant", axis=self.axis, threshold=self.alpha.detach().clone(), levels=self.levels)
+
+    def start_at(self, theta: Tensor) -> None:
+        with torch.no_grad():
+            self.clip.copy_(theta.reshape(self.clip.shape))
+
+    def placed(self, site: Site, channels: int | None, first: Self | None) -> Self:
+        twin = super().placed(site, channels, first)
+        twin.axis = site.axis
+        if channels is not None and self.clip.dim() == 0:
+            twin.clip = nn.Parameter(self.clip.detach().expand(channels).clone())
+        if channels is not None and twin.clip.shape != (channels,):
+            raise ValueError(
+                f"{site.name}: {twin.clip.numel()} clips for {channels} channels; give a scalar clip and "
+                "per_channel=True, so that each site has its own number"
+            )
+        return twin
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, clips={self.clip.numel()}"
+
+
+class QCFS(QuantReLU):
+    """The quantisation clip-floor-shift activation (Bu et al., ICLR 2022, arXiv 2303.04347; λ is ``clip``).
+
+    y = λ·clip(⌊zL/λ + 1/2⌋/L, 0, 1): :class:`QuantReLU` with the plain gradient for λ. Arguments as there.
+
+    >>> QCFS(levels=4, clip=2.0)(torch.tensor([0.7])).item()
+    0.5
+    """
+
+    def __init__(
+        self,
+        levels: int,
+        clip: float | Tensor = 4.0,
+        channels: int | None = None,
+        axis: int = 1,
+        *,
+        per_channel: bool = False,
+        lsq_scale: bool = False,
+    ) -> None:
+        super().__init__(levels, clip, channels, axis, per_channel=per_channel, lsq_scale=lsq_scale)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -22,9 +24,12 @@ class RateNorm(TrainedActivation):
     Args:
         momentum: weight of the new batch maximum.
         scale: ``"sigmoid"`` or ``"abs"``.
-        shared: a parameter to share between layers (one p for the whole network).
+        shared: a parameter to share between layers (one p for the whole network); :func:`snnconv.prepare` shares it
+            among all sites of the copy it makes.
+        scaled: give θ·y = clip(z, 0, θ), in units of z: the layer with the factor θ taken out of the next layer's
+            weights, so that a network trained with ReLU keeps its function. The neuron then emits spikes of size θ.
 
-    Shapes: input and output ``[B, ...]``; the output is in [0, 1].
+    Shapes: input and output ``[B, ...]``; the output is in [0, 1], or in [0, θ] with ``scaled``.
 
     Raises:
         ValueError: a momentum outside (0, 1], an unknown scale.
@@ -34,7 +39,14 @@ class RateNorm(TrainedActivation):
     1.0
     """
 
-    def __init__(self, momentum: float = 0.1, scale: str = "sigmoid", shared: nn.Parameter | None = None) -> None:
+    def __init__(
+        self,
+        momentum: float = 0.1,
+        scale: str = "sigmoid",
+        shared: nn.Parameter | None = None,
+        *,
+        scaled: bool = False,
+    ) -> None:
         super().__init__()
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum must be in (0, 1], got {momentum}")
@@ -42,6 +54,8 @@ class RateNorm(TrainedActivation):
             raise ValueError(f"scale must be 'sigmoid' or 'abs', got {scale!r}")
         self.momentum = momentum
         self.scale = scale
+        self.scaled = scaled
+        self.shared = shared is not None
         initial = torch.tensor(4.0 if scale == "sigmoid" else 1.0)
         self.p = shared if shared is not None else nn.Parameter(initial)
         self.register_buffer("running_max", torch.tensor(0.0))
@@ -55,19 +69,30 @@ class RateNorm(TrainedActivation):
 
     def forward(self, z: Tensor) -> Tensor:
         if self.training and z.numel():
-            peak = z.detach().amax().clamp(min=0).to(self.running_max)
+            peak = z.detach().amax().clamp(min=0, max=self.cap).to(self.running_max)
             if self.running_max == 0:  # the first batch sets the maximum, so that early steps are not all clipped
                 self.running_max.copy_(peak)
             else:
                 self.running_max.lerp_(peak, self.momentum)
-        return (z / self.theta.to(z.dtype)).clamp(0, 1)
+        theta = self.theta.to(z.dtype)
+        return torch.minimum(z.clamp(min=0), theta) if self.scaled else (z / theta).clamp(0, 1)
 
     def site(self, name: str) -> Site:
         if float(self.running_max) <= 0:
             raise ValueError(
                 f"{name}: this rate norm layer has seen no data (its running maximum is 0); train it first"
             )
-        return Site(name, kind="rate_norm", threshold=self.theta.detach().clone())
+        return Site(name, kind="clip" if self.scaled else "rate_norm", threshold=self.theta.detach().clone())
+
+    def start_at(self, theta: Tensor) -> None:
+        """Set the running maximum r; p is as it was."""
+        self.running_max.copy_(theta.max())
+
+    def placed(self, site: Site, channels: int | None, first: Self | None) -> Self:
+        twin = super().placed(site, channels, first)
+        if self.shared and first is not None:
+            twin.p = first.p
+        return twin
 
     def extra_repr(self) -> str:
         return f"momentum={self.momentum}, scale={self.scale}, running_max={float(self.running_max):.4g}"

@@ -31,10 +31,11 @@ class Site:
 
     Attributes:
         name: unique name, the module path with the call number from the second call on (``layer1.0.relu:2``).
-        kind: ``relu`` (with ``cap`` ReLU6 and clamps), ``quant`` (quantised activation), ``rate_norm``.
+        kind: ``relu`` (with ``cap`` ReLU6 and clamps), ``quant`` (quantised activation), ``rate_norm``, ``clip``
+            (a rate norm layer in units of its input).
         cap: upper clip of the activation in units of its output, or ``None``.
         axis: channel axis of one step's tensor ``[B, C, ...]``.
-        threshold: trained threshold (``quant``: clip, ``rate_norm``: p·r), scalar or per channel.
+        threshold: trained threshold (``quant``: clip, ``rate_norm`` and ``clip``: p·r), scalar or per channel.
         levels: number of quantisation levels above zero of a ``quant`` site.
     """
 
@@ -65,6 +66,8 @@ class Site:
         theta = broadcast(self.threshold.to(z), z.dim(), self.axis)
         if self.kind == "rate_norm":
             return (z / theta).clamp(0, 1)
+        if self.kind == "clip":
+            return torch.minimum(z.clamp(min=0), theta)
         assert self.levels is not None
         return (torch.floor(z * self.levels / theta + 0.5) / self.levels).clamp(0, 1) * theta
 

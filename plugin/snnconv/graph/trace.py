@@ -18,7 +18,9 @@ from snnconv.graph.fold import fold_batch_norm, lower_batch_norm
 from snnconv.graph.sites import find_sites, pool_before_neurons
 from snnconv.graph.source import ConversionError, SourceGraph
 
-__all__ = ["TraceFailure", "source_graph", "trace_graph"]
+__all__ = [
+    "ThreadTracer", "TraceFailure", "drop_no_ops", "make_out_of_place", "run_tracer", "source_graph", "trace_graph",
+]  # fmt: skip
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # modules of torch.nn whose forward branches on values or shapes, so that they can only be kept whole
@@ -37,7 +39,7 @@ class TraceFailure(Exception):
     """The network's forward cannot be traced (its Python code depends on values)."""
 
 
-class _Tracer(fx.Tracer):
+class ThreadTracer(fx.Tracer):
     """Traces on its own thread only: ``torch.fx`` changes ``nn.Module`` for all, others run as if it did not."""
 
     proxy_buffer_attributes = True
@@ -89,19 +91,8 @@ def source_graph(model: nn.Module) -> SourceGraph:
 def trace_graph(model: nn.Module) -> SourceGraph:
     """Trace only: in-place operators are made explicit, no-ops of evaluation mode removed."""
     twin = copy.deepcopy(model).eval()
-    tracer = _Tracer()
-    try:
-        with _TRACING, _traced_factories():
-            graph = tracer.trace(twin, concrete_args=_defaults(twin))
-    except ConversionError:
-        raise
-    except Exception as error:  # forward is foreign code: whatever it raises means that it does not trace
-        raise TraceFailure(f"{type(error).__name__}: {error}") from error
+    graph = run_tracer(ThreadTracer(), twin)
     source = SourceGraph(graph, {})
-    for node in graph.nodes:
-        stack = node.meta.get("nn_module_stack") or {}
-        # the keys tell calls of a shared module apart ("relu@1"), the values hold its path
-        node.meta["path"], node.meta["module_type"] = list(stack.values())[-1] if stack else ("", None)
     for node in list(graph.nodes):
         if node.op == "get_attr":
             value = _attribute(twin, node.target)
@@ -111,10 +102,30 @@ def trace_graph(model: nn.Module) -> SourceGraph:
         elif node.op == "call_module":
             source.modules[node.target] = twin.get_submodule(node.target)
     _check_finite(source)
-    _drop_no_ops(source)
-    _make_out_of_place(source)
+    drop_no_ops(source)
+    make_out_of_place(source)
     source.prune()
     return source
+
+
+def run_tracer(tracer: fx.Tracer, model: nn.Module) -> fx.Graph:
+    """The graph of a model's forward; every node knows in which module it happens (``path``, ``module_type``).
+
+    Raises:
+        TraceFailure: the forward cannot be traced.
+    """
+    try:
+        with _TRACING, _traced_factories():
+            graph = tracer.trace(model, concrete_args=_defaults(model))
+    except ConversionError:
+        raise
+    except Exception as error:  # forward is foreign code: whatever it raises means that it does not trace
+        raise TraceFailure(f"{type(error).__name__}: {error}") from error
+    for node in graph.nodes:
+        stack = node.meta.get("nn_module_stack") or {}
+        # the keys tell calls of a shared module apart ("relu@1"), the values hold its path
+        node.meta["path"], node.meta["module_type"] = list(stack.values())[-1] if stack else ("", None)
+    return graph
 
 
 @contextmanager
@@ -180,7 +191,7 @@ def check_finite(name: str, tensor: Any) -> None:
             )
 
 
-def _drop_no_ops(source: SourceGraph) -> None:
+def drop_no_ops(source: SourceGraph) -> None:
     """Remove dropout, stochastic depth (identities in evaluation mode), assertions, and default arguments."""
     graph = source.graph
     for node in reversed(list(graph.nodes)):
@@ -213,7 +224,7 @@ def _bypass(graph: fx.Graph, node: fx.Node) -> None:
     graph.erase_node(node)
 
 
-def _make_out_of_place(source: SourceGraph) -> None:
+def make_out_of_place(source: SourceGraph) -> None:
     """``relu(x, inplace=True)`` changes x for everybody who reads it later: say so in the graph."""
     for node in list(source.graph.nodes):
         method = node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__")
@@ -227,7 +238,8 @@ def _make_out_of_place(source: SourceGraph) -> None:
             node.kwargs = {**node.kwargs, "inplace": False}
         if isinstance(operand, fx.Node):
             later = set(list(source.graph.nodes)[list(source.graph.nodes).index(node) + 1 :])
-            operand.replace_all_uses_with(node, delete_user_cb=later.__contains__)
+            replaced = operand.replace_all_uses_with(node, delete_user_cb=later.__contains__)
+            node.meta["overwrites"] = bool(replaced)
 
 
 def _inplace_position(node: fx.Node) -> bool:

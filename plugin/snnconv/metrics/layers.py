@@ -18,7 +18,7 @@ from snnconv.report import table
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.tree import TreeProgram
 
-__all__ = ["Comparison", "SiteError", "compare"]
+__all__ = ["Comparison", "SiteError", "compare", "compare_programs", "reference_program"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def compare(
     '1'
     """
     parts = network_batches(snn, loader, limit)
-    return compare_programs(_reference(model, snn, parts[0]), snn, parts, progress)
+    return compare_programs(reference_program(model, snn, parts[0]), snn, parts, progress)
 
 
 def compare_programs(
@@ -172,7 +172,7 @@ def _ratio(error: float, power: float) -> float:
     return float("inf") if error else 0.0
 
 
-def _reference(model: nn.Module, snn: SpikingNetwork, example: Tensor) -> Program:
+def reference_program(model: nn.Module, snn: SpikingNetwork, example: Tensor) -> Program:
     """The source network with its sites open, where the converted network is."""
     device, dtype = placement(snn)
     program: Program

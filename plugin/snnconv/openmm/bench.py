@@ -26,6 +26,8 @@ from snnconv.openmm.data_root import resolve_config
 from snnconv.openmm.picture import SideBySide
 from snnconv.openmm.record import Row, write_results
 from snnconv.openmm.test_loop import SNNTestLoop
+from snnconv.provenance import portable
+from snnconv.weights import ModelCard, save_weights
 
 __all__ = ["LAUNCHERS", "BenchError", "default_work_dir", "load_config", "run_config", "train"]
 
@@ -71,11 +73,25 @@ def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = N
         raise BenchError(f"{path}: {error}; benchmark configs run from the project's folder") from error
     if options:
         config.merge_from_dict(options)
+        if "epochs" in options:
+            _set_epochs(config, int(options["epochs"]))
     if "bench" not in config:
         raise BenchError(f"{path} has no bench = dict(...): it names the task, the metric and the methods")
     _register(str(config.get("default_scope", "snnconv")))
     resolve_config(config)
     return config
+
+
+def _set_epochs(config: Config, epochs: int) -> None:
+    """A schedule of another length: the last part of the learning rate's course becomes longer or shorter."""
+    config.train_cfg.max_epochs = epochs
+    course = config.param_scheduler[-1] if config.get("param_scheduler") else None
+    if course is not None and "end" in course:
+        if course.get("begin", 0) >= epochs:
+            raise BenchError(f"epochs={epochs}: the schedule's last part begins at epoch {course['begin']} only")
+        course["end"] = epochs
+        if "T_max" in course:
+            course["T_max"] = epochs - course.get("begin", 0)
 
 
 def _register(scope: str) -> None:
@@ -223,10 +239,8 @@ def train(config: Config) -> Path:
     """Train as the config says, going on from its last checkpoint, and store the weights with how they came about.
 
     Returns:
-        ``weights.safetensors`` in the work folder, whose metadata hold the training's settings and time.
+        ``weights.safetensors`` in the work folder, with a model card in its header and beside it in ``weights.md``.
     """
-    from safetensors.torch import save
-
     path = Path(config.work_dir) / WEIGHTS
     if "train_cfg" not in config or config.train_cfg is None:
         raise BenchError(f"this config does not train: name trained weights in bench.weights, or put them at {path}")
@@ -243,21 +257,33 @@ def train(config: Config) -> Path:
     for hook in runner.hooks:
         if isinstance(hook, EMAHook):  # what was validated is what is kept
             hook.before_val_epoch(runner)
-    metadata = {
-        "iterations": str(runner.iter),
-        "epochs": str(runner.epoch),
-        "seconds": f"{time.perf_counter() - start:.1f}",
-        "ranks": str(get_world_size()),
-        "seed": str(config.get("randomness", {}).get("seed")),
-        "config_hash": results.config_hash(results.plain(training.to_dict())),
-        "architecture": str(config.bench.architecture),
-        "dataset": str(config.bench.dataset),
-    }
+    card = ModelCard(
+        architecture=str(config.bench.architecture),
+        dataset=str(config.bench.dataset),
+        seed=config.get("randomness", {}).get("seed"),
+        metrics=_validated(runner),
+        training={
+            "iterations": runner.iter,
+            "epochs": runner.epoch,
+            "seconds": f"{time.perf_counter() - start:.1f}",
+            "ranks": get_world_size(),
+        },
+        config=portable(training.to_dict()),
+    )
     if is_main_process():
-        tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        results.write_whole(path, save(tensors, metadata))
+        save_weights(model, path, card)
     barrier()
     return path
+
+
+def _validated(runner: Runner) -> dict[str, float]:
+    """The last validation's figures."""
+    scalars = runner.message_hub.log_scalars
+    return {
+        name.removeprefix("val/"): float(values.current())
+        for name, values in scalars.items()
+        if name.startswith("val/") and not name.endswith("time")
+    }
 
 
 def _training(path: Path) -> dict[str, Any] | None:

@@ -16,9 +16,10 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from snnconv.activations.losses import Regularizer
 from snnconv.registry import METRICS, MODELS
 
-from . import augment, optim, pretrained
+from . import augment, optim, prepared, pretrained
 from .checkpoint import CheckpointError, load_weights
 from .data_root import resolve
 from .image_data import IMAGENET_MEAN, IMAGENET_STD, normalise
@@ -32,6 +33,7 @@ __all__ = [
     "TopK",
     "augment",
     "optim",
+    "prepared",
     "pretrained",
 ]
 
@@ -116,6 +118,8 @@ class ImageClassifier(BaseModel):
         label_smoothing: of the cross entropy (Szegedy et al., arXiv 1512.00567, section 7).
         checkpoint: weights of the network: safetensors, or a torch file read with ``weights_only=True``; may be a
             ``dataset:`` string.
+        regularizer: config of a term for the loss (``BitSparsity``, ``InferenceRate``), or the module itself; it is
+            logged by its name.
 
     ``forward(inputs, data_samples, mode)`` gives the logits for "tensor", ``{"loss": ...}`` for "loss" and one
     `BaseDataElement` an image for "predict", with ``pred_scores`` ``[classes]``, ``pred_label`` and ``gt_label``.
@@ -135,6 +139,7 @@ class ImageClassifier(BaseModel):
         data_preprocessor: Any = None,
         label_smoothing: float = 0.0,
         checkpoint: str | None = None,
+        regularizer: Any = None,
     ) -> None:
         preprocessor = {"type": "ImagePreprocessor"} if data_preprocessor is None else data_preprocessor
         super().__init__(_build(preprocessor))
@@ -142,6 +147,7 @@ class ImageClassifier(BaseModel):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
+        self.regularizer: Regularizer | None = None if regularizer is None else _build(regularizer)
         self.register_load_state_dict_pre_hook(_accept_bare_network)
         if checkpoint is not None:
             self._load(resolve(checkpoint))
@@ -160,6 +166,8 @@ class ImageClassifier(BaseModel):
         """Nothing: networks come initialised, and mmengine would overwrite the weights of pretrained ones."""
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        if mode == "loss" and self.regularizer is not None:
+            return self._regularised(inputs, data_samples, self.regularizer)
         logits = _logits(self.network(inputs))
         if mode == "tensor":
             return logits
@@ -171,6 +179,19 @@ class ImageClassifier(BaseModel):
         if labels is None:
             raise ValueError("training needs labels: the data set gave none")
         return {"loss": self._loss(logits.float(), labels)}
+
+    def _regularised(self, inputs: Tensor, data_samples: Any, term: Regularizer) -> dict[str, Tensor]:
+        """Both losses, and what the term counts."""
+        if data_samples is None:
+            raise ValueError("training needs labels: the data set gave none")
+        with term.watch(self.network) as found:
+            logits = _logits(self.network(inputs))
+        labels = torch.as_tensor(data_samples, device=logits.device)
+        return {
+            "loss": self._loss(logits.float(), labels),
+            f"loss_{term.name}": term(found, prepared.training_progress()),
+            term.name: term.amount(found).detach(),
+        }
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         if labels.dim() == 2:

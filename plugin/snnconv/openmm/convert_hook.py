@@ -17,6 +17,7 @@ from mmengine.registry import DATASETS, HOOKS
 from torch import Tensor, nn
 
 import snnconv
+from snnconv.finetune import FinetuneReport
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
 from snnconv.openmm.parts import Part, Scope, find_parts
@@ -41,12 +42,15 @@ class CalibrationData:
         images: how many samples, over all ranks.
         batch_size: samples a batch.
         pipeline: the test pipeline, so that calibration sees what testing sees.
+        share: each rank takes its share, or all of them.
 
     Raises:
         ValueError: an empty data set, or fewer images than ranks.
     """
 
-    def __init__(self, dataset: Any, images: int = 64, batch_size: int = 8, pipeline: Any = None) -> None:
+    def __init__(
+        self, dataset: Any, images: int = 64, batch_size: int = 8, pipeline: Any = None, share: bool = True
+    ) -> None:
         if isinstance(dataset, dict):
             dataset = copy.deepcopy(dataset)
             while "pipeline" not in dataset:  # a wrapper that repeats, or one that joins: its first data set calibrates
@@ -59,7 +63,7 @@ class CalibrationData:
             if "filter_cfg" in dataset:
                 dataset.pop("filter_cfg")  # images without objects calibrate as well
             dataset = DATASETS.build(dataset)
-        ranks = get_world_size()
+        ranks, rank = (get_world_size(), get_rank()) if share else (1, 0)
         count = min(images, len(dataset)) // ranks * ranks
         if count == 0:
             raise ValueError(
@@ -68,7 +72,7 @@ class CalibrationData:
             )
         picked = torch.linspace(0, len(dataset) - 1, count).round().long().tolist()
         # interleaved, as a distributed sampler does it: the k-th batches of all ranks make the k-th batch of one
-        self.samples = [dataset[i] for i in picked[get_rank() :: ranks]]
+        self.samples = [dataset[i] for i in picked[rank::ranks]]
         self.batch_size = max(1, batch_size // ranks)
 
     def batches(self, model: nn.Module) -> Iterable[dict[str, Any]]:
@@ -85,7 +89,9 @@ class ConvertHook(Hook):
     Args:
         methods: rows, each ``dict(label=..., type="SignedIF", timesteps=[4, 8], ...)``: a class of
             :mod:`snnconv.methods` with its settings (one conversion for each number of steps), or a conversion
-            registered in :data:`snnconv.openmm.variants.CONVERSIONS`. ``windows`` asks for further readouts.
+            registered in :data:`snnconv.openmm.variants.CONVERSIONS`. ``windows`` asks for further readouts;
+            ``finetune=dict(images=5000, epochs=1)`` for layer-wise fine-tuning (:func:`snnconv.finetune_layerwise`) on
+            so many images of the calibration data set, with further arguments of that function.
         calibration: data set config, or ``dict(dataset=..., images=64, batch_size=8, pipeline=...)``.
         scope: ``"dense"`` or ``"backbone"``.
         strict: refuse activations that would stay analog.
@@ -111,6 +117,7 @@ class ConvertHook(Hook):
         self.profile_images = profile_images
         self.skip_failed = skip_failed
         self.failures: dict[str, str] = {}
+        self.reports: list[FinetuneReport] = []
         for row in self.rows:
             self._check(row)
 
@@ -179,21 +186,28 @@ class ConvertHook(Hook):
     def _row(
         self, row: dict[str, Any], parts: Sequence[Part], inputs: dict[str, list[Tensor]], logger: Any
     ) -> Iterable[Variant]:
-        settings = {k: v for k, v in row.items() if k not in ("label", "type", "timesteps", "windows")}
+        settings = {k: v for k, v in row.items() if k not in ("label", "type", "timesteps", "windows", "finetune")}
         steps = row["timesteps"] if isinstance(row["timesteps"], (list, tuple)) else [row["timesteps"]]
         label = str(row.get("label", row["type"]))
         if row["type"] in CONVERSIONS:
             yield self._foreign(label, row["type"], settings, [int(t) for t in steps], parts, inputs)
             return
         methods = [getattr(snnconv.methods, row["type"])(timesteps=int(t), **settings) for t in sorted(steps)]
-        groups = [methods] if all(map(_free_of_steps, methods)) else [[method] for method in methods]
+        together = all(map(_free_of_steps, methods)) and not row.get("finetune")
+        groups = [methods] if together else [[method] for method in methods]
         for group in groups:
             if logger is not None:
                 logger.info(f"converting: {label} T={','.join(str(m.timesteps) for m in group)}")
-            yield self._own(label, group, row.get("windows"), parts, inputs)
+            yield self._own(label, group, row.get("windows"), parts, inputs, row.get("finetune"))
 
     def _own(
-        self, label: str, methods: list[Any], windows: Any, parts: Sequence[Part], inputs: dict[str, list[Tensor]]
+        self,
+        label: str,
+        methods: list[Any],
+        windows: Any,
+        parts: Sequence[Part],
+        inputs: dict[str, list[Tensor]],
+        finetune: dict[str, Any] | None,
     ) -> Variant:
         """Convert by the last of ``methods``; its first steps are those of the others, which differ in T only."""
         method = methods[-1]
@@ -206,6 +220,8 @@ class ConvertHook(Hook):
             )
             for part in parts
         }
+        if finetune:
+            networks = self._tuned(parts, networks, finetune, bars)
         seconds = time.perf_counter() - start
         variant = Variant(
             label,
@@ -227,6 +243,23 @@ class ConvertHook(Hook):
         for window in more_windows(windows, method.timesteps, known):
             variant.readings.append(Reading(method.timesteps, window, variant.readings[-1].costs))
         return variant
+
+    def _tuned(
+        self, parts: Sequence[Part], networks: dict[str, SpikingNetwork], finetune: dict[str, Any], bars: bool | None
+    ) -> dict[str, SpikingNetwork]:
+        """The networks after layer-wise fine-tuning on labelled images; every rank does the same work."""
+        if len(parts) > 1:
+            raise ConversionError("layer-wise fine-tuning takes networks of one part")
+        settings = dict(finetune)
+        source = self.calibration if "dataset" in self.calibration else {"dataset": self.calibration}
+        data = CalibrationData(
+            source["dataset"], settings.pop("images", 5000), 100, source.get("pipeline"), share=False
+        )
+        batches = [(b["inputs"], b["data_samples"]) for b in data.batches(parts[0].model)]
+        name = parts[0].name
+        tuned, report = snnconv.finetune_layerwise(parts[0].module, networks[name], batches, progress=bars, **settings)
+        self.reports.append(report)
+        return {name: tuned}
 
     def _foreign(
         self,

@@ -1,0 +1,23 @@
+"""CIFAR-10, ResNet-20 fine-tuned with 3-bit activations (7 levels)."""
+
+_base_ = "../../_base_/cifar10_resnet20_finetune.py"
+
+model = dict(network=dict(activation=dict(type="QuantReLU", levels=7)))
+trained = dict(thresholds="trained", correction="none")
+bench = dict(
+    architecture="ResNet-20, 3-bit activations (7 levels)",
+    methods=[
+        dict(label="shifted threshold", type="ShiftedThreshold", timesteps=[3], **trained),
+        dict(label="signed IF", type="SignedIF", timesteps=[7], **trained),
+        dict(label="signed IF, bias corrected", type="SignedIF", timesteps=[7], thresholds="trained"),
+        dict(
+            label="signed IF, fine-tuned",
+            type="SignedIF",
+            timesteps=[7],
+            finetune=dict(images=5000, epochs=1),
+            **trained,
+        ),
+        dict(label="IF", type="IF", timesteps=[7], **trained),
+        dict(label="IF, fine-tuned", type="IF", timesteps=[7], finetune=dict(images=5000, epochs=1), **trained),
+    ],
+)

@@ -1,0 +1,272 @@
+"""Losses for networks with trained activations: few spikes, and rates that settle after few steps.
+
+Both kinds are computed from what the activations gave in a forward pass, collected by a context manager::
+
+    with one_bits(model) as bits:
+        loss = F.cross_entropy(model(x), y)
+    loss = loss + 1e-6 * bits.total()
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snnconv.activations.quant import QuantReLU, chunks
+from snnconv.activations.rate_norm import RateNorm
+from snnconv.graph.source import broadcast, unique_name
+
+__all__ = [
+    "BitSparsity", "Coefficient", "Collected", "InferenceRate", "RateInferenceLoss", "Regularizer", "one_bits",
+    "rate_ks",
+]  # fmt: skip
+
+EPS = 1e-5
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """A coefficient over the course of training.
+
+    Attributes:
+        value: what it comes to.
+        schedule: ``"constant"``; ``"linear"``: from 0 in a straight line; ``"cosine"``: from 0 as half a cosine wave.
+        span: part of the training after which ``value`` is reached.
+
+    Raises:
+        ValueError: a negative value, an unknown schedule, a span outside (0, 1].
+
+    >>> [round(Coefficient(2.0, "linear", span=0.5)(progress), 2) for progress in (0, 0.25, 0.5, 1)]
+    [0.0, 1.0, 2.0, 2.0]
+    """
+
+    value: float
+    schedule: str = "constant"
+    span: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.value >= 0:
+            raise ValueError(f"a coefficient must be at least 0, got {self.value}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {SCHEDULES}, got {self.schedule!r}")
+        if not 0 < self.span <= 1:
+            raise ValueError(f"span must be in (0, 1], got {self.span}")
+
+    def __call__(self, progress: float) -> float:
+        """Its value when the part ``progress`` of the training, 0 to 1, is done."""
+        done = 1.0 if self.schedule == "constant" else min(1.0, max(0.0, progress) / self.span)
+        return self.value * ((1 - math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else done)
+
+
+@dataclass
+class Collected:
+    """One number a layer of the last forward pass, by the layer's path (``relu:2`` for its second call)."""
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+    def total(self) -> Tensor:
+        """Sum over the layers."""
+        return torch.stack(list(self.values.values())).sum()
+
+    def mean(self) -> Tensor:
+        """Mean over the layers."""
+        return torch.stack(list(self.values.values())).mean()
+
+
+@contextmanager
+def _collecting(
+    model: nn.Module, kind: type[nn.Module], measure: Callable[[Any, Tensor, Tensor], Tensor], needs: str
+) -> Iterator[Collected]:
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, kind)}
+    if not layers:
+        raise ValueError(f"this network has no {needs}: make one with snnconv.prepare(model, activations.{needs}(...))")
+    found = Collected()
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def note(module: nn.Module, inputs: Any, out: Tensor) -> None:
+            found.values[unique_name(name, found.values)] = measure(module, inputs[0], out)
+
+        return note
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in layers.items()]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# --- bit sparsity ------------------------------------------------------------------------------------------
+
+
+class _OneBits(torch.autograd.Function):
+    """Number of one-bits of y·L/α; backward, each bit's L1 gradient goes straight through to z, averaged over bits."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, out: Tensor, clip: Tensor, levels: int) -> Tensor:
+        table = torch.tensor([k.bit_count() for k in range(levels + 1)], dtype=torch.uint8, device=z.device)
+        bits = torch.empty(z.shape, dtype=torch.uint8, device=z.device)
+        lsb = clip.float() / levels
+        for out_, target in chunks(out, bits):
+            target.copy_(table[(out_ / lsb).round_().int()])
+        ctx.save_for_backward(z, clip, bits)
+        ctx.width = levels.bit_length()
+        return bits.sum(dtype=torch.int64).to(torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        z, clip, bits = ctx.saved_tensors
+        grad_z = torch.empty_like(z)
+        clip = clip.float().reshape(clip.shape or [1] * z.dim())
+        scale = grads[0] / (ctx.width * clip)
+        for z_, bits_, target in chunks(z, bits, grad_z):
+            target.copy_(bits_ * scale * ((z_ > 0) & (z_ < clip)))
+        return grad_z, None, None, None
+
+
+def one_bits(model: nn.Module) -> AbstractContextManager[Collected]:
+    """Collects the number of one-bits of every :class:`~snnconv.activations.QuantReLU`, a layer's sum for one input.
+
+    It is the number of spikes that the layer emits as shifted-threshold IF neurons (Datta et al., arXiv 2312.06900).
+    Its gradient is a surrogate: the L1 gradient of every bit (1 where it is set) goes straight through to z/α inside
+    the clip, averaged over the ⌈log₂(L + 1)⌉ bits.
+
+    Raises:
+        ValueError: a network without ``QuantReLU``.
+
+    >>> layer = QuantReLU(levels=7, clip=7.0)
+    >>> with one_bits(layer) as bits:
+    ...     _ = layer(torch.tensor([[1.0, 2.0, 7.0]]))
+    >>> float(bits.total())
+    5.0
+    """
+
+    def count(layer: QuantReLU, z: Tensor, out: Tensor) -> Tensor:
+        clip = broadcast(layer.alpha.detach(), z.dim(), layer.axis)
+        total: Tensor = _OneBits.apply(z, out.detach(), clip, layer.levels)
+        return total / max(len(z), 1)
+
+    return _collecting(model, QuantReLU, count, "QuantReLU")
+
+
+# --- rate inference ----------------------------------------------------------------------------------------
+
+
+def rate_ks(model: nn.Module) -> AbstractContextManager[Collected]:
+    """Collects K = Σy / (‖y‖₂² + ε) of every :class:`~snnconv.activations.RateNorm`, over the batch.
+
+    y in [0, 1] is the normalised activation. T steps of an IF neuron make a relative error ‖y − φ(T)‖²/‖y‖² of at most
+    K/T (Ding et al., IJCAI 2021, arXiv 2105.11654): a smaller K needs fewer steps.
+
+    Raises:
+        ValueError: a network without ``RateNorm``.
+
+    >>> layer = RateNorm()
+    >>> with rate_ks(layer) as ks:
+    ...     _ = layer(torch.tensor([[1.0, 1.0, 0.0]]))
+    >>> round(ks.mean().item(), 2)
+    1.0
+    """
+
+    def ratio(layer: RateNorm, z: Tensor, out: Tensor) -> Tensor:
+        y = out.float() / layer.theta if layer.scaled else out.float()
+        return y.sum() / (y.square().sum() + EPS)
+
+    return _collecting(model, RateNorm, ratio, "RateNorm")
+
+
+class RateInferenceLoss(nn.Module):
+    """1 − cos(logits of stage (i), logits) + λ·K̄ (Ding et al., IJCAI 2021, arXiv 2105.11654).
+
+    Args:
+        weight: λ.
+
+    Shapes: both logits ``[B, classes]``; K̄ a scalar, ``rate_ks(...).mean()``. Returns a scalar.
+
+    >>> loss = RateInferenceLoss(weight=0.1)
+    >>> round(float(loss(torch.ones(1, 2), torch.ones(1, 2), torch.tensor(3.0))), 4)
+    0.3
+    """
+
+    def __init__(self, weight: float = 0.1) -> None:
+        super().__init__()
+        if not weight >= 0:
+            raise ValueError(f"weight must be at least 0, got {weight}")
+        self.weight = weight
+
+    def forward(self, reference: Tensor, logits: Tensor, mean_k: Tensor) -> Tensor:
+        similarity = F.cosine_similarity(reference.detach().flatten(1).float(), logits.flatten(1).float(), dim=1)
+        return 1 - similarity.mean() + self.weight * mean_k
+
+
+# --- in a training loop ------------------------------------------------------------------------------------
+
+
+class Regularizer(nn.Module):
+    """A term for the loss that is computed from the activations of a forward pass.
+
+    Args:
+        coefficient: its weight.
+        schedule, span: how it gets there, see :class:`Coefficient`.
+    """
+
+    name = ""
+
+    def __init__(self, coefficient: float, schedule: str = "constant", span: float = 1.0) -> None:
+        super().__init__()
+        self.coefficient = Coefficient(coefficient, schedule, span)
+
+    def watch(self, model: nn.Module) -> AbstractContextManager[Collected]:
+        """Context manager for the forward pass."""
+        raise NotImplementedError
+
+    def amount(self, found: Collected) -> Tensor:
+        """What is to become small."""
+        raise NotImplementedError
+
+    def forward(self, found: Collected, progress: float = 1.0) -> Tensor:
+        """The term when the part ``progress`` of the training is done."""
+        return self.coefficient(progress) * self.amount(found)
+
+
+class BitSparsity(Regularizer):
+    """coefficient × number of one-bits an input, over all layers: spikes of a shifted-threshold network; `one_bits`.
+
+    >>> layer, sparsity = QuantReLU(levels=7, clip=7.0), BitSparsity(0.5, "linear")
+    >>> with sparsity.watch(layer) as found:
+    ...     _ = layer(torch.tensor([[3.0, 4.0]]))
+    >>> float(sparsity(found, progress=0.5))
+    0.75
+    """
+
+    name = "one_bits"
+
+    def watch(self, model: nn.Module) -> AbstractContextManager[Collected]:
+        return one_bits(model)
+
+    def amount(self, found: Collected) -> Tensor:
+        return found.total()
+
+
+class InferenceRate(Regularizer):
+    """coefficient × K̄, the mean over the rate norm layers of K; `rate_ks`.
+
+    >>> InferenceRate(0.1).coefficient.value
+    0.1
+    """
+
+    name = "mean_k"
+
+    def watch(self, model: nn.Module) -> AbstractContextManager[Collected]:
+        return rate_ks(model)
+
+    def amount(self, found: Collected) -> Tensor:
+        return found.mean()

@@ -1,0 +1,259 @@
+"""Prepared networks in configs: building, calibration at the start, regularisers, both stages, bench rows."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+pytest.importorskip("mmengine")
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from safetensors.torch import save_file
+from snnconv import results
+from snnconv.activations import BitSparsity, QuantReLU, RateNorm
+from snnconv.openmm import bench
+from snnconv.openmm.checkpoint import CheckpointError, allow_checkpoint_globals
+from snnconv.openmm.classification import ImageClassifier
+from snnconv.openmm.data_root import resolve_config
+from snnconv.openmm.prepared import prepared_network, training_progress
+from snnconv.registry import MODELS
+from snnconv.weights import read_card
+
+QUANT = {"type": "QuantReLU", "levels": 7}
+
+
+@MODELS.register_module(force=True)
+class SmallNet(nn.Sequential):
+    """Learns to tell dark images from bright ones."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(),
+            nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2),
+        )  # fmt: skip
+
+
+def prepared(activation: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    return {"type": "Prepared", "network": {"type": "SmallNet"}, "activation": activation, **settings}
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A config that trains on bright and dark images, and tests by three rows."""
+    monkeypatch.setenv("SNNCONV_DATA", str(tmp_path))
+    monkeypatch.setenv("SNNCONV_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    allow_checkpoint_globals()
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 15)):
+        for name, low in (("bright", 90), ("dark", 0)):
+            (tmp_path / "light" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(low, low + 145, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "light" / split / name / f"{number}.png")
+
+    def loader(split: str, shuffle: bool) -> dict[str, Any]:
+        data = {"type": "InMemoryImages", "root": f"dataset:light/{split}", "split": split, "pipeline": []}
+        sampler = {"type": "DefaultSampler", "shuffle": shuffle}
+        return {"batch_size": 8, "num_workers": 0, "sampler": sampler, "dataset": data}
+
+    trained = {"thresholds": "trained", "correction": "none"}
+    values = Config(
+        {
+            "default_scope": "snnconv",
+            "model": {"type": "ImageClassifier", "network": prepared(QUANT)},
+            "train_dataloader": loader("train", True),
+            "val_dataloader": loader("test", False),
+            "test_dataloader": loader("test", False),
+            "val_evaluator": {"type": "TopK"},
+            "test_evaluator": {"type": "TopK"},
+            "optim_wrapper": {"type": "AutocastOptimWrapper", "optimizer": {"type": "SGD", "lr": 0.02}},
+            "param_scheduler": [{"type": "CosineAnnealingLR", "begin": 0, "end": 2, "T_max": 2}],
+            "train_cfg": {"type": "EpochBasedTrainLoop", "max_epochs": 2, "val_interval": 1},
+            "custom_hooks": [{"type": "CalibrateHook", "images": 40}, {"type": "EMAHook", "momentum": 0.2}],
+            "default_hooks": {"checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 1}},
+            "val_cfg": {"type": "ValLoop"},
+            "test_cfg": {"type": "TestLoop"},
+            "randomness": {"seed": 0},
+            "work_dir": str(tmp_path / "work"),
+            "log_level": "ERROR",
+            "bench": {
+                "task": "classification",
+                "dataset": "light",
+                "split": "test",
+                "architecture": "small",
+                "metric": "top1",
+                "scope": "dense",
+                "weights": None,
+                "calibration": {"images": 16},
+                "methods": [
+                    {"label": "shifted threshold", "type": "ShiftedThreshold", "timesteps": [3], **trained},
+                    {"label": "signed IF", "type": "SignedIF", "timesteps": [7], **trained},
+                    {
+                        "label": "fine-tuned",
+                        "type": "SignedIF",
+                        "timesteps": [7],
+                        "finetune": {"images": 40},
+                        **trained,
+                    },
+                ],
+            },
+        }
+    )
+    yield values
+    DefaultScope._instance_dict.clear()
+
+
+def without_bench(config: Config) -> Config:
+    config = copy.deepcopy(config)
+    config.pop("bench")
+    resolve_config(config)
+    return config
+
+
+class TestBuilding:
+    def test_every_relu_is_replaced(self) -> None:
+        network = MODELS.build(prepared(QUANT))
+        assert [type(network[k]) for k in (2, 4)] == [QuantReLU, QuantReLU]
+        assert network[2].levels == 7
+
+    def test_starts_from_weights_of_the_network_with_relus(self, tmp_path: Path) -> None:
+        source = SmallNet()
+        save_file(source.state_dict(), str(tmp_path / "net.safetensors"))
+        network = MODELS.build(prepared(QUANT, checkpoint=str(tmp_path / "net.safetensors")))
+        assert torch.equal(network[0].weight, source[0].weight)
+        save_file(nn.Linear(2, 2).state_dict(), str(tmp_path / "other.safetensors"))
+        with pytest.raises(CheckpointError, match="other"):
+            MODELS.build(prepared(QUANT, checkpoint=str(tmp_path / "other.safetensors")))
+
+    def test_one_scale_for_the_network(self) -> None:
+        network = MODELS.build(prepared({"type": "RateNorm", "shared": True}))
+        assert isinstance(network[2], RateNorm)
+        assert network[2].p is network[4].p
+
+    def test_an_unknown_activation(self) -> None:
+        with pytest.raises(ValueError, match="must be one of QCFS, QuantReLU, RateNorm, got 'Tanh'"):
+            prepared_network(SmallNet(), {"type": "Tanh"})
+
+
+class TestCalibration:
+    def test_clips_come_from_training_data_before_anything_copies_the_model(self, config: Config) -> None:
+        config.train_cfg.max_epochs = 1
+        config.optim_wrapper.optimizer.lr = 0.0
+        runner = Runner.from_cfg(without_bench(config))
+        before = runner.model.network[2].clip.item()
+        runner.train()
+        clip = runner.model.network[2].clip.item()
+        averaged = next(h for h in runner.hooks if hasattr(h, "ema_model")).ema_model.module.network[2].clip.item()
+        assert before == 4.0
+        assert clip != before
+        assert averaged == pytest.approx(clip)
+
+    def test_a_resumed_run_ends_like_one_that_was_not_stopped(self, config: Config, tmp_path: Path) -> None:
+        def train(folder: str, epochs: int, resume: bool = False) -> dict[str, torch.Tensor]:
+            own = without_bench(config)
+            own.work_dir, own.resume, own.experiment_name = str(tmp_path / folder), resume, f"{folder}-{epochs}"
+            own.train_cfg.max_epochs = epochs
+            runner = Runner.from_cfg(own)
+            runner.train()
+            return runner.model.state_dict()
+
+        whole = train("whole", 2)
+        train("parts", 1)
+        resumed = train("parts", 2, resume=True)
+        assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+class TestRegularizer:
+    def test_the_term_is_a_loss_and_what_it_counts_is_logged(self) -> None:
+        torch.manual_seed(0)
+        network = prepared_network(SmallNet(), QUANT)
+        plain = ImageClassifier(network)
+        model = ImageClassifier(network, regularizer={"type": "BitSparsity", "coefficient": 0.5})
+        x, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 1, 0])
+        found = model.eval()(x, labels, mode="loss")
+        assert set(found) == {"loss", "loss_one_bits", "one_bits"}
+        assert found["loss_one_bits"].item() == pytest.approx(0.5 * found["one_bits"].item())
+        assert torch.equal(found["loss"], plain.eval()(x, labels, mode="loss")["loss"])
+        assert not found["one_bits"].requires_grad
+        assert len(model(x, labels, mode="predict")) == 4
+        with pytest.raises(ValueError, match="training needs labels"):
+            model(x, mode="loss")
+
+    def test_the_schedule_follows_the_runner(self) -> None:
+        hub = MessageHub.get_current_instance()
+        hub.update_info("iter", 5)
+        hub.update_info("max_iters", 20)
+        try:
+            assert training_progress() == 0.25
+            assert BitSparsity(1.0, "linear").coefficient(training_progress()) == 0.25
+        finally:
+            hub.update_info("max_iters", 0)
+        assert training_progress() == 1.0
+
+    def test_trains(self, config: Config) -> None:
+        config.model.regularizer = {"type": "BitSparsity", "coefficient": 1e-3, "schedule": "linear"}
+        runner = Runner.from_cfg(without_bench(config))
+        runner.train()
+        assert "train/loss_one_bits" in runner.message_hub.log_scalars
+
+
+class TestBench:
+    def run(self, config: Config, folder: Path, **options: Any) -> dict[str, dict]:
+        path = folder / "small.py"
+        config.dump(str(path))
+        files = bench.run_config(path, out=folder / "out", work_dir=folder / "work", **options)
+        return {record["label"]: record for record in map(results.read, files)}
+
+    def test_trains_converts_and_leaves_a_model_card(self, config: Config, tmp_path: Path) -> None:
+        found = self.run(config, tmp_path)
+        assert set(found) == {"shifted threshold", "signed IF", "fine-tuned"}
+        shifted = found["shifted threshold"]
+        assert shifted["points"][0]["metrics"]["top1"] == shifted["ann"]["metrics"]["top1"]
+        assert found["fine-tuned"]["config"]["settings"]["finetune"] == {"images": 40}
+        card = read_card(tmp_path / "work/weights.safetensors")
+        assert card is not None
+        assert card.metrics["accuracy/top1"] == pytest.approx(shifted["ann"]["metrics"]["top1"])
+        assert (card.architecture, card.dataset, card.seed) == ("small", "light", 0)
+        assert card.training["epochs"] == 2
+        assert str(tmp_path) not in (tmp_path / "work/weights.md").read_text()
+        assert shifted["training"]["iterations"] == card.training["iterations"]
+
+    def test_another_number_of_epochs(self, config: Config, tmp_path: Path) -> None:
+        config.dump(str(tmp_path / "small.py"))
+        loaded = bench.load_config(tmp_path / "small.py", {"epochs": 5})
+        assert (loaded.train_cfg.max_epochs, loaded.param_scheduler[-1].end, loaded.param_scheduler[-1].T_max) == (
+            5,
+            5,
+            5,
+        )
+
+    def test_second_stage_of_rate_norm_training(self, config: Config, tmp_path: Path) -> None:
+        config.model.network = prepared({"type": "RateNorm", "scaled": True})
+        config.bench.methods = [{"label": "RNL", "type": "RateNorm", "timesteps": [4, 8]}]
+        self.run(config, tmp_path)
+        first = copy.deepcopy(config)
+        first.model.checkpoint = str(tmp_path / "work/weights.safetensors")
+        first.train_cfg = {"type": "RateScaleLoop", "epochs": 2, "learning_rate": 0.1, "every": 4, "validation": 20}
+        first.param_scheduler = None
+        first.custom_hooks = []
+        (tmp_path / "two").mkdir()
+        found = self.run(first, tmp_path / "two")
+        assert [p["timesteps"] for p in found["RNL"]["points"]] == [4, 8]
+        from safetensors.torch import load_file
+
+        one, two = (load_file(tmp_path / f"{part}work/weights.safetensors") for part in ("", "two/"))
+        changed = {name for name in one if not torch.equal(one[name], two[name])}
+        assert changed == {"network.2.p", "network.4.p"}
+        card = read_card(tmp_path / "two/work/weights.safetensors")
+        assert card is not None
+        assert card.metrics["mean_k"] > 0

@@ -1,0 +1,165 @@
+"""Losses of trained activations: bit sparsity, rate inference, their coefficients."""
+
+import math
+
+import pytest
+import snnconv
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from snnconv import methods
+from snnconv.activations import (
+    BitSparsity,
+    Coefficient,
+    InferenceRate,
+    QuantReLU,
+    RateInferenceLoss,
+    RateNorm,
+    one_bits,
+    rate_ks,
+)
+from torch import nn
+
+X = torch.randn(32, 6, generator=torch.Generator().manual_seed(0))
+
+
+def network(activation):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), activation(), nn.Linear(16, 12), activation(), nn.Linear(12, 4))
+
+
+@given(levels=st.integers(1, 31), value=st.floats(-1, 2))
+def test_one_bits_are_those_of_the_level(levels, value):
+    layer = QuantReLU(levels, 1.0)
+    z = torch.tensor([[value]])
+    with one_bits(layer) as bits:
+        y = layer(z)
+    assert bits.total().item() == bin(round(y.item() * levels)).count("1")
+
+
+def test_one_bits_are_the_spikes_of_the_shifted_threshold_network():
+    qann = snnconv.prepare(network(nn.ReLU), QuantReLU(15), X, progress=False)
+    with one_bits(qann) as bits:
+        qann(X)
+    snn = snnconv.convert(qann, methods.ShiftedThreshold(4, thresholds="trained"))
+    assert bits.total().item() == pytest.approx(snnconv.profile(qann, snn, X).spikes)
+    assert list(bits.values) == ["1", "3"]
+
+
+def test_surrogate_gradient_is_the_mean_over_bits_inside_the_clip():
+    layer = QuantReLU(7, 3.5)
+    z = torch.tensor([[-1.0, 0.1, 1.0, 1.5, 3.4, 5.0]], requires_grad=True)  # levels 0, 0, 2, 3, 7, 7
+    with one_bits(layer) as bits:
+        layer(z)
+    bits.total().backward()
+    expected = torch.tensor([[0, 0, 1, 2, 3, 0]]) / 3 / 3.5
+    torch.testing.assert_close(z.grad, expected)
+
+
+def test_sparsity_leaves_fewer_spikes():
+    def trained(coefficient):
+        qann = snnconv.prepare(network(nn.ReLU), QuantReLU(15), X, progress=False)
+        optimiser = torch.optim.Adam(qann.parameters(), 1e-2)
+        term = BitSparsity(coefficient)
+        for _ in range(60):
+            with term.watch(qann) as found:
+                logits = qann(X)
+            loss = F.cross_entropy(logits, torch.arange(32) % 4) + term(found)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        return found.total().item()
+
+    assert trained(0.05) < 0.7 * trained(0.0)
+
+
+def test_k_is_the_ratio_of_the_norms():
+    model = network(RateNorm).train()
+    outputs = []
+    for layer in (model[1], model[3]):
+        layer.register_forward_hook(lambda m, i, o: outputs.append(o))
+    with rate_ks(model) as ks:
+        model(X)
+    expected = [y.sum() / (y.square().sum() + 1e-5) for y in outputs]
+    torch.testing.assert_close(ks.mean(), sum(expected) / 2)
+    assert ks.mean() > 1
+
+
+def test_k_of_a_scaled_layer_is_that_of_the_plain_one():
+    plain, scaled = RateNorm().train(), RateNorm(scaled=True).train()
+    with rate_ks(plain) as one, rate_ks(scaled) as other:
+        plain(X), scaled(X)
+    torch.testing.assert_close(one.mean(), other.mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_rate_inference_loss():
+    reference, logits = torch.randn(5, 4), torch.randn(5, 4, requires_grad=True)
+    cosine = sum(
+        float(a @ b) / math.sqrt(float(a @ a) * float(b @ b)) for a, b in zip(reference, logits.detach(), strict=True)
+    )
+    loss = RateInferenceLoss(weight=0.2)(reference, logits, torch.tensor(7.0))
+    assert loss.item() == pytest.approx(1 - cosine / 5 + 1.4, abs=1e-5)
+
+
+def test_lower_scales_mean_a_lower_k():
+    values = []
+    for p in (4.0, 0.0, -1.0):
+        model = network(RateNorm).eval()
+        for layer in (model[1], model[3]):
+            layer.running_max.fill_(3.0)
+            layer.p.data.fill_(p)
+        with rate_ks(model) as ks:
+            model(X)
+        values.append(ks.mean().item())
+    assert values == sorted(values, reverse=True)
+
+
+def test_a_layer_called_twice_counts_twice():
+    layer = QuantReLU(1, 1.0)
+    with one_bits(layer) as bits:
+        layer(torch.ones(1, 3))
+        layer(torch.ones(1, 5))
+    assert bits.total() == 8
+    assert list(bits.values) == ["", ":2"]
+
+
+def test_hooks_are_taken_away():
+    layer = QuantReLU(1)
+    with pytest.raises(RuntimeError, match="stop"), one_bits(layer):
+        raise RuntimeError("stop")
+    assert not layer._forward_hooks
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("constant", [2, 2, 2, 2]), ("linear", [0, 1, 2, 2]), ("cosine", [0, 1, 2, 2])],
+)
+def test_coefficients_over_training(schedule, expected):
+    coefficient = Coefficient(2.0, schedule, span=0.5)
+    assert [coefficient(p) for p in (0, 0.25, 0.5, 1)] == pytest.approx(expected)
+    assert schedule != "cosine" or coefficient(0.05) < 0.1
+
+
+def test_regularizers_weigh_by_the_schedule():
+    model = network(RateNorm).train()
+    term = InferenceRate(0.5, "linear")
+    with term.watch(model) as found:
+        model(X)
+    torch.testing.assert_close(term(found, 0.5), 0.25 * found.mean())
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Coefficient(-1.0), "at least 0"),
+        (lambda: Coefficient(1.0, "steps"), "schedule must be one of"),
+        (lambda: Coefficient(1.0, span=0.0), "span must be in"),
+        (lambda: RateInferenceLoss(-0.1), "weight must be at least 0"),
+        (lambda: one_bits(nn.ReLU()).__enter__(), "no QuantReLU: make one with snnconv.prepare"),
+        (lambda: rate_ks(nn.ReLU()).__enter__(), "no RateNorm"),
+    ],
+)
+def test_bad_arguments(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
