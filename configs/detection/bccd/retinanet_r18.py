@@ -64,6 +64,7 @@ model = dict(
         nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100
     ),
 )
+channels_last = True
 iterations = 2000
 custom_hooks = [dict(type="EMAHook", momentum=0.002, update_buffers=True)]
 optim_wrapper = dict(

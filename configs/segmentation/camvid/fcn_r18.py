@@ -50,6 +50,7 @@ model = dict(
     train_cfg=dict(),
     test_cfg=dict(mode="whole"),
 )
+channels_last = True
 iterations = 4000
 custom_hooks = [dict(type="EMAHook", momentum=0.002, update_buffers=True)]
 optim_wrapper = dict(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from snnconv.files import replacing
 
 __all__ = ["PartialState"]
 
@@ -39,14 +39,8 @@ class PartialState:
         self._marks = [*self._marks[-8:], (done, counts, dict(seconds))]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         content = {"fingerprint": self.fingerprint, "marks": self._marks, "results": results}
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(content, file)
-            os.replace(name, self.path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with replacing(self.path) as temporary:
+            torch.save(content, temporary)
 
     def _read(self) -> dict[str, Any] | None:
         if not self.path.exists():
