@@ -252,9 +252,7 @@ def train(config: Config) -> Path:
     start = time.perf_counter()
     runner = Runner.from_cfg(_for_processor(training))
     model = bare_model(runner.model)
-    if config.get(
-        "channels_last"
-    ):  # a quarter faster on processors; on maps of a pixel torch's backward may crash there
+    if config.get("channels_last"):  # a quarter faster on processors; torch's backward may crash on maps of one pixel
         model.to(memory_format=torch.channels_last)
     runner.train()
     for hook in runner.hooks:
