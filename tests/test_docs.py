@@ -48,6 +48,15 @@ def test_the_pages_of_frameworks_run(page: str, package: str, tmp_path: Path, mo
     assert run_page(page, tmp_path, monkeypatch)["y"].shape[0] in (2, 8)
 
 
+def test_the_training_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    space = run_page("training.md", tmp_path, monkeypatch)
+    assert space["again"].state_dict().keys() == space["qann"].state_dict().keys()
+    assert space["card"].seed == 0
+    assert (tmp_path / "fit.png").stat().st_size > 5000
+    assert (tmp_path / "net.md").read_text().startswith("# small network")
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocstrings")
