@@ -46,6 +46,12 @@ def prepared(activation: dict[str, Any], **settings: Any) -> dict[str, Any]:
     return {"type": "Prepared", "network": {"type": "SmallNet"}, "activation": activation, **settings}
 
 
+def built(config: dict[str, Any]) -> Any:
+    """A module by the names of this scope, whatever another test's config left as the default."""
+    with MODELS.switch_scope_and_registry(MODELS.scope) as registry:
+        return registry.build(config)
+
+
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A config that trains on bright and dark images, and tests by three rows."""
@@ -122,21 +128,21 @@ def without_bench(config: Config) -> Config:
 
 class TestBuilding:
     def test_every_relu_is_replaced(self) -> None:
-        network = MODELS.build(prepared(QUANT))
+        network = built(prepared(QUANT))
         assert [type(network[k]) for k in (2, 4)] == [QuantReLU, QuantReLU]
         assert network[2].levels == 7
 
     def test_starts_from_weights_of_the_network_with_relus(self, tmp_path: Path) -> None:
         source = SmallNet()
         save_file(source.state_dict(), str(tmp_path / "net.safetensors"))
-        network = MODELS.build(prepared(QUANT, checkpoint=str(tmp_path / "net.safetensors")))
+        network = built(prepared(QUANT, checkpoint=str(tmp_path / "net.safetensors")))
         assert torch.equal(network[0].weight, source[0].weight)
         save_file(nn.Linear(2, 2).state_dict(), str(tmp_path / "other.safetensors"))
         with pytest.raises(CheckpointError, match="other"):
-            MODELS.build(prepared(QUANT, checkpoint=str(tmp_path / "other.safetensors")))
+            built(prepared(QUANT, checkpoint=str(tmp_path / "other.safetensors")))
 
     def test_one_scale_for_the_network(self) -> None:
-        network = MODELS.build(prepared({"type": "RateNorm", "shared": True}))
+        network = built(prepared({"type": "RateNorm", "shared": True}))
         assert isinstance(network[2], RateNorm)
         assert network[2].p is network[4].p
 
