@@ -261,8 +261,8 @@ class ConvertHook(Hook):
         last = kept[-1].score[1] if kept else report.layers[0].score[0]
         samples = sum(len(x) for x, _ in batches)
         return {name: tuned}, (
-            f"layer-wise fine-tuning: {len(kept)} of {len(report.layers)} layers kept their new weights; {report.measure} "
-            f"on its {samples:,} images went from {report.layers[0].score[0]:.2f} to {last:.2f}"
+            f"layer-wise fine-tuning: {len(kept)} of {len(report.layers)} layers kept their new weights; "
+            f"{report.measure} on its {samples:,} images went from {report.layers[0].score[0]:.2f} to {last:.2f}"
         )
 
     def _foreign(
