@@ -152,17 +152,15 @@ class TestBuilding:
 
 
 class TestCalibration:
-    def test_clips_come_from_training_data_before_anything_copies_the_model(self, config: Config) -> None:
+    def test_clips_come_from_training_data(self, config: Config) -> None:
         config.train_cfg.max_epochs = 1
         config.optim_wrapper.optimizer.lr = 0.0
         runner = Runner.from_cfg(without_bench(config))
         before = runner.model.network[2].clip.item()
         runner.train()
         clip = runner.model.network[2].clip.item()
-        averaged = next(h for h in runner.hooks if hasattr(h, "ema_model")).ema_model.module.network[2].clip.item()
         assert before == 4.0
         assert clip != before
-        assert averaged == pytest.approx(clip)
 
     def test_a_resumed_run_ends_like_one_that_was_not_stopped(self, config: Config, tmp_path: Path) -> None:
         def train(folder: str, epochs: int, resume: bool = False) -> dict[str, torch.Tensor]:
@@ -226,6 +224,8 @@ class TestBench:
         shifted = found["shifted threshold"]
         assert shifted["points"][0]["metrics"]["top1"] == shifted["ann"]["metrics"]["top1"]
         assert found["fine-tuned"]["config"]["settings"]["finetune"] == {"images": 40}
+        (note,) = [n for n in found["fine-tuned"]["notes"] if "fine-tuning" in n]
+        assert "of 2 layers kept their new weights; accuracy on its 40 images went from" in note
         card = read_card(tmp_path / "work/weights.safetensors")
         assert card is not None
         assert card.metrics["accuracy/top1"] == pytest.approx(shifted["ann"]["metrics"]["top1"])

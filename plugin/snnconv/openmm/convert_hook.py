@@ -17,7 +17,6 @@ from mmengine.registry import DATASETS, HOOKS
 from torch import Tensor, nn
 
 import snnconv
-from snnconv.finetune import FinetuneReport
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
 from snnconv.openmm.parts import Part, Scope, find_parts
@@ -117,7 +116,6 @@ class ConvertHook(Hook):
         self.profile_images = profile_images
         self.skip_failed = skip_failed
         self.failures: dict[str, str] = {}
-        self.reports: list[FinetuneReport] = []
         for row in self.rows:
             self._check(row)
 
@@ -221,7 +219,7 @@ class ConvertHook(Hook):
             for part in parts
         }
         if finetune:
-            networks = self._tuned(parts, networks, finetune, bars)
+            networks, note = self._tuned(parts, networks, finetune, bars)
         seconds = time.perf_counter() - start
         variant = Variant(
             label,
@@ -232,6 +230,7 @@ class ConvertHook(Hook):
             seconds=seconds,
         )
         self._describe(variant, parts)
+        variant.notes += [note] if finetune else []
         images = inputs[parts[0].name][0][: self.profile_images]
         if not self.profile_images:
             variant.notes.append("spikes and operations were not counted: bench.profile_images is 0")
@@ -246,8 +245,8 @@ class ConvertHook(Hook):
 
     def _tuned(
         self, parts: Sequence[Part], networks: dict[str, SpikingNetwork], finetune: dict[str, Any], bars: bool | None
-    ) -> dict[str, SpikingNetwork]:
-        """The networks after layer-wise fine-tuning on labelled images; every rank does the same work."""
+    ) -> tuple[dict[str, SpikingNetwork], str]:
+        """The network after layer-wise fine-tuning on labelled images, and what came of it; the same on every rank."""
         if len(parts) > 1:
             raise ConversionError("layer-wise fine-tuning takes networks of one part")
         settings = dict(finetune)
@@ -258,8 +257,13 @@ class ConvertHook(Hook):
         batches = [(b["inputs"], b["data_samples"]) for b in data.batches(parts[0].model)]
         name = parts[0].name
         tuned, report = snnconv.finetune_layerwise(parts[0].module, networks[name], batches, progress=bars, **settings)
-        self.reports.append(report)
-        return {name: tuned}
+        kept = [layer for layer in report.layers if layer.kept]
+        last = kept[-1].score[1] if kept else report.layers[0].score[0]
+        samples = sum(len(x) for x, _ in batches)
+        return {name: tuned}, (
+            f"layer-wise fine-tuning: {len(kept)} of {len(report.layers)} layers kept their new weights; "
+            f"{report.measure} on its {samples:,} images went from {report.layers[0].score[0]:.2f} to {last:.2f}"
+        )
 
     def _foreign(
         self,
