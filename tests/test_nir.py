@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -246,6 +248,18 @@ def test_a_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         snnconv.to_nir(snn, path)
     assert [p.name for p in tmp_path.iterdir()] == ["net.nir"]
     assert path.read_bytes() == before
+
+
+def test_a_missing_nir_is_a_sentence() -> None:
+    code = """
+import importlib.util as util
+find = util.find_spec
+util.find_spec = lambda name, *rest: None if name == "nir" else find(name, *rest)
+import snnconv
+snnconv.to_nir
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: NIR files need nir: pip install" in done.stderr
 
 
 class TestReader:

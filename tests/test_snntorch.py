@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -346,9 +347,22 @@ def test_a_taken_name_stays_and_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert snntorch.SignedIF == "theirs"
 
 
+def test_hooks_see_every_step() -> None:
+    x = torch.rand(8, 3, 8, 8)
+    for method in METHODS:
+        snn = snnconv.convert(network(), method, x, framework="snntorch", progress=False)
+        seen: list[Tensor] = []
+        snn.neurons["2"].register_forward_hook(lambda module, given, out, seen=seen: seen.append(out))
+        snn(x)
+        assert len(seen) == method.latency
+
+
 def test_a_missing_snntorch_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "snntorch", None)
     monkeypatch.delitem(sys.modules, "snnconv.neurons.snntorch")
+    monkeypatch.delitem(sys.modules, "snnconv.snntorch", raising=False)
+    with pytest.raises(ImportError, match="snntorch is not installed: pip install"):
+        importlib.import_module("snnconv.snntorch")
     with pytest.raises(ImportError, match=r'snntorch is not installed: pip install "snnconv-plugin\[snntorch\]"'):
         snnconv.convert(network(), methods.IF(4), torch.rand(8, 3, 8, 8), framework="snntorch", progress=False)
 

@@ -10,6 +10,7 @@ Both kinds are computed from what the activations gave in a forward pass, collec
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -210,7 +211,7 @@ class RateInferenceLoss(nn.Module):
 # --- in a training loop ------------------------------------------------------------------------------------
 
 
-class Regularizer(nn.Module):
+class Regularizer(nn.Module, ABC):
     """A term for the loss that is computed from the activations of a forward pass.
 
     Args:
@@ -224,13 +225,13 @@ class Regularizer(nn.Module):
         super().__init__()
         self.coefficient = Coefficient(coefficient, schedule, span)
 
+    @abstractmethod
     def watch(self, model: nn.Module) -> AbstractContextManager[Collected]:
         """Context manager for the forward pass."""
-        raise NotImplementedError
 
+    @abstractmethod
     def amount(self, found: Collected) -> Tensor:
         """What is to become small."""
-        raise NotImplementedError
 
     def forward(self, found: Collected, progress: float = 1.0) -> Tensor:
         """The term when the part ``progress`` of the training is done."""

@@ -56,8 +56,8 @@ def layers(source: SourceGraph) -> list[Layer]:
     return found
 
 
-def _between(site: fx.Node) -> tuple[set[fx.Node], set[fx.Node]]:
-    """The operators that a site's input comes from, up to other sites; and these."""
+def _between(site: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
+    """The operators that a site's input comes from, up to other sites; and these. Both in the graph's order."""
     inside: set[fx.Node] = set()
     inputs: set[fx.Node] = set()
     waiting = list(site.all_input_nodes)
@@ -68,10 +68,11 @@ def _between(site: fx.Node) -> tuple[set[fx.Node], set[fx.Node]]:
         elif node not in inside:
             inside.add(node)
             waiting += node.all_input_nodes
-    return inside, inputs
+    nodes = site.graph.nodes
+    return [node for node in nodes if node in inside], [node for node in nodes if node in inputs]
 
 
-def _part(source: SourceGraph, site: fx.Node, inside: set[fx.Node], inputs: set[fx.Node]) -> GraphProgram:
+def _part(source: SourceGraph, site: fx.Node, inside: list[fx.Node], inputs: list[fx.Node]) -> GraphProgram:
     """The operators ``inside`` as a program that ends at ``site``; its tensors are those of ``source`` itself."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}

@@ -40,15 +40,7 @@ def neuron_class(kind: str, framework: str) -> type[nn.Module]:
     """
     if framework not in FRAMEWORKS:
         raise ValueError(f"framework must be one of {tuple(FRAMEWORKS)}, got {framework!r}")
-    try:
-        module = importlib.import_module(FRAMEWORKS[framework].module)
-    except ModuleNotFoundError as error:
-        if error.name != framework:
-            raise
-        raise ImportError(
-            f'{framework} is not installed: pip install "snnconv-plugin[{framework}]"', name=framework
-        ) from error
-    found: type[nn.Module] = module.CLASSES[kind]
+    found: type[nn.Module] = importlib.import_module(FRAMEWORKS[framework].module).CLASSES[kind]
     return found
 
 

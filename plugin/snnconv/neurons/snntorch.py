@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-import snntorch
 import torch
 from torch import Tensor, nn
 
@@ -30,10 +30,17 @@ from ..dynamics.threshold import (
     threshold_like,
 )
 
+try:
+    import snntorch
+except ModuleNotFoundError as error:
+    if error.name != "snntorch":
+        raise
+    raise ImportError('snntorch is not installed: pip install "snnconv-plugin[snntorch]"', name="snntorch") from error
+
 __all__ = ["CLASSES", "IF", "SRPIF", "ShiftedThresholdIF", "SignedIF", "SoftResetNeuron"]
 
 
-class SoftResetNeuron(snntorch.Leaky):
+class SoftResetNeuron(snntorch.Leaky, ABC):
     """Base of the soft-reset neurons: per-channel thresholds, membrane starting at half a threshold.
 
     A ``snntorch.Leaky`` to snnTorch (``snntorch.utils.reset``, its training loops), but without leak: ``mem`` starts
@@ -234,8 +241,9 @@ class SoftResetNeuron(snntorch.Leaky):
         out = self(x)
         return out if isinstance(out, Tensor) else out[0]
 
+    @abstractmethod
     def _step(self, x: Tensor, theta: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Unit spikes of one step; goes on from the state, and stores the new one."""
 
     def _amplitude(self, theta: Tensor, spk: Tensor) -> float | Tensor:
         return threshold_like(theta, spk)

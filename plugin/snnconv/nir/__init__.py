@@ -13,6 +13,11 @@ nothing of the soft reset and of the membrane's start, on which converted networ
 Needs ``pip install "snnconv-plugin[nir]"``.
 """
 
+from importlib.util import find_spec
+
+if find_spec("nir") is None:
+    raise ImportError('NIR files need nir: pip install "snnconv-plugin[nir]"', name="nir")
+
 from snnconv.nir.reader import NIRNetwork, from_nir
 from snnconv.nir.writer import to_nir
 
