@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -17,18 +17,17 @@ CHUNK = 2**17  # values that stay in a processor's cache from one operator to th
 LEAST = 1e-6
 
 
-def chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def chunks(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
     """Matching pieces along dimension 0, of a size that a processor's cache holds; on an accelerator all at once.
 
     >>> [len(a) for a, b in chunks(torch.zeros(3, 2**16), torch.zeros(3, 2**16))]
     [2, 1]
     """
     first = tensors[0]
-    if first.device.type != "cpu" or first.dim() < 2 or not first.numel():
-        yield tensors
-        return
+    if torch.compiler.is_compiling() or first.device.type != "cpu" or first.dim() < 2 or not first.numel():
+        return [tensors]  # a compiler fuses the operators itself
     rows = max(1, CHUNK * len(first) // first.numel())
-    yield from zip(*(t.split(rows) for t in tensors), strict=True)
+    return list(zip(*(t.split(rows) for t in tensors), strict=True))
 
 
 class _Quantise(torch.autograd.Function):
@@ -55,7 +54,8 @@ class _Quantise(torch.autograd.Function):
         z, clip, out = ctx.saved_tensors
         grad_z = torch.empty_like(z)
         wanted = ctx.needs_input_grad[1]
-        number = float(clip) if clip.dim() == 0 and z.device.type == "cpu" and z.dtype == clip.dtype else None
+        plain = clip.dim() == 0 and z.device.type == "cpu" and z.dtype == clip.dtype
+        number = float(clip) if plain and not torch.compiler.is_compiling() else None
         slopes = torch.zeros_like(clip)
         for z_, out_, grad_, target in chunks(z, out, grads[0], grad_z):
             above = _split(grad_, z_, clip, number, target)
