@@ -372,3 +372,21 @@ def test_an_if_step_from_an_explicit_potential() -> None:
     expected, state = if_step(torch.tensor([[0.25]]), IFState(torch.tensor([[0.8]])), 1.0)
     assert torch.equal(spk, expected)
     assert torch.equal(mem, state.v)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_every_layer_of_a_resnet_spikes_alike_on_real_pictures(resnet20, data_folder, method: methods.Method) -> None:
+    from benchmarks.data import cifar10
+
+    calibration = [x for x, _ in cifar10("train").shuffled(0).first(128).batches(64)]
+    one, two = (
+        snnconv.convert(resnet20, method, calibration, framework=f, progress=False)
+        for f in ("spikingjelly", "snntorch")
+    )
+    for x, _ in cifar10("test").shuffled(0).first(200).batches(50):
+        a, b = spikes_of(one, x), spikes_of(two, x)
+        assert list(a) == list(b)
+        assert len(a) == 19
+        assert all(torch.equal(a[name], b[name]) for name in a), [k for k in a if not torch.equal(a[k], b[k])]
+        assert all(spikes.any() for spikes in a.values())
