@@ -126,6 +126,8 @@ def _correct_snntorch(module: nn.Module) -> None:
         if isinstance(m, import_module("snntorch").Leaky):
             m.beta = torch.tensor(1.0)
             m.init_hidden = True
+            # without delay, what is left above the threshold is taken away before the next spike is decided
+            m.reset_delay = True
         elif isinstance(m, nn.Flatten):
             m.start_dim = 1  # the file counts dimensions without the batch
 
@@ -205,7 +207,7 @@ FRAMEWORKS = {
         "snntorch",
         _load_snntorch,
         _correct_snntorch,
-        "no leak (beta 1, not 0.9), hidden state, batched Flatten",
+        "no leak (beta 1, not 0.9), reset_delay, hidden state, batched Flatten",
         _stepwise(False),
     ),
     "sinabs": Framework(

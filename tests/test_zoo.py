@@ -115,6 +115,66 @@ def test_it_converts_with_every_activation_accounted_for(make: Callable[[], nn.M
     assert float((out - expected).norm() / expected.norm()) < 0.02
 
 
+def from_hugging_face(name: str, **options) -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{name}Config")(
+        num_labels=5, embedding_size=8, hidden_sizes=[8, 16, 16, 32], **options
+    )
+    return getattr(transformers, f"{name}ForImageClassification")(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param("ResNet", dict(depths=[1, 1, 1, 1], layer_type="basic"), id="resnet"),
+        pytest.param("ResNet", dict(depths=[1, 1, 2, 1], layer_type="bottleneck"), id="resnet-bottleneck"),
+        pytest.param("RegNet", dict(depths=[1, 1, 1, 1], groups_width=8), id="regnet"),
+    ],
+)
+@torch.no_grad()
+def test_hugging_faces_classifiers_keep_their_outputs_names(name: str, options: dict, tmp_path) -> None:
+    torch.set_num_threads(1)
+    model = from_hugging_face(name, **options)
+    x = torch.randn(4, 3, 64, 64)
+    live(model, x)
+    with ActivationCalls() as calls:
+        expected = model(x).logits
+    method = methods.ShiftedThreshold(14, correction="none", thresholds="max")
+    snn = snnconv.convert(model, method, x, progress=False)
+    assert snn.report is not None
+    assert snn.report.path == "graph"
+    assert len(snn.report.spiking) == calls.relus
+    out = snn(x)
+    assert out.logits is out["logits"]
+    assert float((out.logits - expected).norm() / expected.norm()) < 0.02
+    *_, (last, streamed) = snn.stream(x)
+    assert last == 14
+    assert torch.allclose(streamed.logits, out.logits, atol=2e-3)  # the order of sums may move a level of 2^14
+    snnconv.save(snn, tmp_path / "net")
+    assert torch.equal(snnconv.load(tmp_path / "net")(x).logits, out.logits)
+    with pytest.raises(AttributeError, match="no output 'features', only logits"):
+        out.features  # noqa: B018
+
+
+@torch.no_grad()
+def test_a_network_that_branches_on_channels_is_not_traced_past_it() -> None:
+    class Grey(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.relu = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.shape[1] == 1:
+                x = x.repeat(1, 3, 1, 1)
+            return self.relu(self.conv(x)).mean((2, 3))
+
+    model, x = Grey().eval(), torch.rand(4, 1, 8, 8)
+    snn = snnconv.convert(model, methods.SignedIF(64, correction="none", thresholds="max"), x, progress=False)
+    assert torch.allclose(snn(x), model(x), atol=0.02)
+
+
 @pytest.mark.slow
 @torch.no_grad()
 def test_what_has_no_spiking_equivalent_is_reported() -> None:

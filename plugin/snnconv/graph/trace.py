@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import operator
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from snnconv.activations.base import TrainedActivation
 from snnconv.graph.fold import fold_batch_norm, lower_batch_norm
+from snnconv.graph.ops import SYNAPSES
 from snnconv.graph.sites import find_sites, pool_before_neurons
 from snnconv.graph.source import ConversionError, SourceGraph
 
@@ -47,6 +49,7 @@ class ThreadTracer(fx.Tracer):
     def __init__(self) -> None:
         super().__init__()
         self._thread = threading.get_ident()
+        self.channels: set[int] = set()  # of the input, as the network's own checks have it
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -59,6 +62,19 @@ class ThreadTracer(fx.Tracer):
         if threading.get_ident() != self._thread:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, dict) and type(a) is not dict:  # Hugging Face's outputs: what is there, by name
+            a = {key: value for key, value in a.items() if value is not None}
+        return super().create_arg(a)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """``if x.shape[1] != self.num_channels: raise``: the network's first layer has that many channels."""
+        channels = _channels_compared(obj.node)
+        if channels is None:
+            return super().to_bool(obj)
+        self.channels.add(channels)
+        return obj.node.target is operator.eq
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         if isinstance(module, (TrainedActivation, *_WHOLE)):
@@ -121,6 +137,8 @@ def run_tracer(tracer: fx.Tracer, model: nn.Module) -> fx.Graph:
         raise
     except Exception as error:  # forward is foreign code: whatever it raises means that it does not trace
         raise TraceFailure(f"{type(error).__name__}: {error}") from error
+    if isinstance(tracer, ThreadTracer):
+        _check_channels(graph, model, tracer.channels)
     for node in graph.nodes:
         stack = node.meta.get("nn_module_stack") or {}
         # the keys tell calls of a shared module apart ("relu@1"), the values hold its path
@@ -153,11 +171,49 @@ def _traced_factories() -> Iterator[None]:
 
 
 def _defaults(model: nn.Module) -> dict[str, Any] | None:
-    """Optional arguments of ``forward`` take their defaults, so that ``if mask is not None`` traces."""
+    """Optional arguments of ``forward`` take their defaults, so that ``if mask is not None`` traces.
+
+    Not so the first one, the image (``pixel_values=None`` in Hugging Face's models).
+    """
     parameters = inspect.signature(model.forward).parameters.values()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    defaults = {p.name: p.default for p in named if p.default is not p.empty}
+    defaults = {p.name: p.default for p in named[1:] if p.default is not p.empty}
     return defaults or None
+
+
+def _channels_compared(node: fx.Node) -> int | None:
+    """The number in ``x.shape[1] == number`` or ``!=``, for the network's input x."""
+    if node.op != "call_function" or node.target not in (operator.eq, operator.ne):
+        return None
+    size, number = node.args
+    if isinstance(size, int):
+        size, number = number, size
+    if not isinstance(size, fx.Node) or not isinstance(number, int) or size.target is not operator.getitem:
+        return None
+    shape, index = size.args
+    is_shape = isinstance(shape, fx.Node) and shape.op == "call_function" and shape.target is getattr
+    if index != 1 or not is_shape or shape.args[1] != "shape":  # type: ignore[union-attr]
+        return None
+    image = shape.args[0]  # type: ignore[union-attr]
+    return number if isinstance(image, fx.Node) and image.op == "placeholder" else None
+
+
+def _check_channels(graph: fx.Graph, model: nn.Module, numbers: set[int]) -> None:
+    """What was taken for the number of the input's channels is what the first layer asks for."""
+    found = set()
+    for node in graph.nodes:
+        if any(n.op == "placeholder" for n in node.all_input_nodes):
+            if node.op == "call_module":
+                found.add(getattr(model.get_submodule(node.target), "in_channels", None))
+            elif (
+                SYNAPSES.get(node.target) == "conv"
+                and isinstance(node.args[1], fx.Node)
+                and node.args[1].op == "get_attr"
+            ):
+                groups = node.kwargs.get("groups", node.args[6] if len(node.args) > 6 else 1)
+                found.add(_attribute(model, str(node.args[1].target)).shape[1] * groups)
+    if numbers - found:
+        raise TraceFailure(f"its code compares the channels of the input with {min(numbers - found)}")
 
 
 def _attribute(root: nn.Module, path: str) -> Any:

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_any, tree_leaves, tree_map, tree_map_only
 
 from snnconv.graph.ops import acts_on_batch, is_synapse, op_kind, op_name, shape_query
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site, depends_on
+from snnconv.runtime.readout import Output
 
 __all__ = ["Executor", "RunState", "Static", "Temporal"]
 
@@ -168,7 +169,8 @@ class Executor:
         env: dict[fx.Node, Any] = {}
         for node in self.nodes:
             if node.op == "output":
-                return _leafwise_nodes(node.args[0], env)
+                out = _leafwise_nodes(node.args[0], env)
+                return Output(out) if isinstance(out, dict) else out
             # what was computed from shapes holds for this number of steps only
             shaped = any(tree_any(_is_pair, env.get(n), is_leaf=_wrapped) for n in node.all_input_nodes)
             cached = timesteps and node not in self.temporal and node.op != "get_attr" and not shaped

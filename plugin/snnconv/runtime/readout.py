@@ -7,11 +7,31 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
+from torch.utils._pytree import register_pytree_node, tree_flatten, tree_map_only, tree_unflatten
 
-__all__ = ["Readout", "delay_steps", "join_batches"]
+__all__ = ["Output", "Readout", "delay_steps", "join_batches"]
 
 MIN_WINDOW = 4
+
+
+class Output(dict[str, Any]):
+    """A network's outputs by name, as items and as attributes.
+
+    >>> y = Output(logits=torch.zeros(1))
+    >>> y.logits is y["logits"]
+    True
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the network has no output {name!r}, only {', '.join(self) or 'none'}") from None
+
+
+register_pytree_node(
+    Output, lambda y: (list(y.values()), list(y)), lambda values, names: Output(zip(names, values, strict=True))
+)
 
 
 @dataclass(frozen=True)
