@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import snnconv
 import torch
 import torch.nn.functional as F
+from snnconv import methods
 from snnconv.graph.provenance import analog_sites, reads
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.graph.trace import source_graph
@@ -429,3 +431,23 @@ def test_shape_arithmetic_is_neither_analog_nor_spiking() -> None:
         torch.testing.assert_close(executor.steps(x, 3, RunState()).mean(0), net(x), **TOLERANCE)
         summed = Executor(source, spread(source), "sum").steps(x, TIMESTEPS, RunState())
         torch.testing.assert_close(summed.sum(0), net(x), **TOLERANCE)
+
+
+def test_srps_phases_in_one_pass_each_are_its_nodes_step_by_step(monkeypatch) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU()]
+    x = torch.rand(40, 3, 10, 10)
+    method = methods.SRP(5, pre_timesteps=3)
+    snn = snnconv.convert(nn.Sequential(*layers).eval(), method, x, progress=False)
+
+    def spikes() -> list[torch.Tensor]:
+        found: list[torch.Tensor] = []
+        snn.run(x, observe=lambda site, out: found.append(out))
+        return found
+
+    fast = spikes()
+    monkeypatch.setattr(type(method), "scan_arguments", lambda self, node: None)
+    slow = spikes()
+    assert [len(s) for s in fast] == [3, 3, 5, 5]
+    assert all(torch.equal(a, b) for a, b in zip(fast, slow, strict=True))
+    assert any((a[:1] == 0).any() and a.any() for a in fast)

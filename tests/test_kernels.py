@@ -93,6 +93,43 @@ def test_spikes_are_the_reference_functions(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.one_of(
+        st.tuples(st.integers(1, 5), st.integers(1, 3000)),
+        st.tuples(st.integers(1, 3), st.integers(1, 33), st.integers(1, 11), st.integers(1, 9)),
+    ),
+    pre=st.integers(1, 4),
+    layouts=st.tuples(st.sampled_from(LAYOUTS), st.sampled_from(LAYOUTS)),
+    per_channel=st.booleans(),
+    ties=st.booleans(),
+    scaled=st.booleans(),
+    dtype=st.sampled_from(FLOATS),
+)
+def test_phases_of_srp_one_after_the_other_are_the_whole(
+    backend, seed, shape, pre, layouts, per_channel, ties, scaled, dtype
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    first, second = torch.randn(pre, *shape, generator=generator), torch.randn(3, *shape, generator=generator)
+    theta = torch.rand(shape[1], generator=generator) + 0.1 if per_channel else 0.3
+    if ties:
+        first, second = (first * 4).round() / 8, (second * 4).round() / 8
+        theta = (theta * 4).ceil() / 4 if isinstance(theta, Tensor) else 0.25
+    first, second = (arrange(x.to(dtype), layout) for x, layout in zip((first, second), layouts, strict=True))
+    a, mask = dyn.srp_phase(first, theta, backend=backend, scaled=scaled)
+    b, again = dyn.srp_phase(second, theta, mask, backend=backend, scaled=scaled)
+    whole = dyn.scan("srp", torch.cat([first, second]), theta, pre_timesteps=pre, backend="eager", scaled=scaled)
+    assert torch.equal(torch.cat([a, b]), whole)
+    assert torch.equal(mask, again)
+
+
+def test_a_mask_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mask has shape \(3,\) but a step has shape \(2, 3\)"):
+        dyn.srp_phase(torch.zeros(4, 2, 3), 1.0, torch.ones(3, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("eps", [0.0, 0.125, 0.25])
 def test_a_potential_at_the_edge_of_the_dead_zone_is_inside_it(backend: str, eps: float) -> None:
     x_seq = torch.randint(-6, 7, (8, 4, 200)) / 8

@@ -101,6 +101,16 @@ class SpikingNetwork(nn.Module):
             return self.fire(site, x_seq)
         return dynamics.scan(x_seq=x_seq, **scan)
 
+    def _fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Tensor:
+        """Neurons of one site on one phase of two; ``masks`` holds what the first phase left."""
+        node = self.neurons[site]
+        scan = self.method.scan_arguments(node)
+        if scan is None or node.watched or scan.pop("neuron") != "srp":
+            return self.fire(site, x_seq)
+        scan.pop("pre_timesteps")
+        out, masks[site] = dynamics.srp_phase(x_seq, mask=masks.get(site), **scan)
+        return out
+
     def forward(self, x: Any) -> Any:
         """Readout after all steps.
 
@@ -141,11 +151,12 @@ class SpikingNetwork(nn.Module):
         """
         self.reset()
         method = self.method
+        masks: dict[str, Tensor] = {}
 
         def fired(site: str, x_seq: Tensor) -> Tensor:
             if inputs is not None:
                 inputs(site, x_seq)
-            out = self.fire(site, x_seq) if method.pre_timesteps_ else self.fire_all(site, x_seq)
+            out = self._fire_phase(site, x_seq, masks) if method.pre_timesteps_ else self.fire_all(site, x_seq)
             if observe is not None:
                 observe(site, out)
             return out

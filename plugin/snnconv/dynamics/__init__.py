@@ -6,7 +6,7 @@ broadcasts against one step ``[B, ...]``.
 """
 
 from .integrate_fire import IFState, if_initial, if_multistep, if_step
-from .kernels import NEURONS, scan
+from .kernels import NEURONS, scan, srp_phase
 from .shifted import (
     ShiftedThresholdState,
     shifted_threshold_amplitudes,
@@ -48,5 +48,6 @@ __all__ = [
     "signed_if_step",
     "srp_initial",
     "srp_multistep",
+    "srp_phase",
     "srp_step",
 ]

@@ -106,17 +106,63 @@ def scan(
     pre = pre_timesteps or 0
     dead_zone = theta * eps
     channels = _channels(theta, x_seq, channel_axis)
-    reason = _why_not_numba(x_seq, result, channels)
-    if backend == "numba" and reason:
-        raise ValueError(f"backend 'numba' does not run this input: {reason}; use backend='auto'")
-    if backend == "numba" or (backend == "auto" and not reason and x_seq.numel() >= NUMBA_MIN_NUMEL and _has_numba()):
-        dead_zones = _channels(dead_zone, x_seq, channel_axis)
-        assert channels is not None
-        assert dead_zones is not None
-        _run_numba(neuron, x_seq, result, channels, dead_zones, channel_axis, scaled, pre)
+    if _takes_numba(backend, x_seq, result, channels):
+        _run_numba(neuron, x_seq, result, channels, dead_zone, channel_axis, scaled, pre)
     else:
         _run_eager(neuron, x_seq, result, theta, dead_zone, scaled, pre)
     return result
+
+
+@torch.no_grad()
+def srp_phase(
+    x_seq: Tensor,
+    v_threshold: float | Tensor,
+    mask: Tensor | None = None,
+    *,
+    backend: str = "auto",
+    scaled: bool = True,
+    channel_axis: int = 1,
+    eps: float = 1e-3,
+) -> tuple[Tensor, Tensor]:
+    """Run one of SRP-IF's two phases: a network runs the first in all its layers before the second.
+
+    The spikes of phase 1 and then of phase 2 equal `srp_multistep`'s bit for bit.
+
+    Args:
+        x_seq: input currents of the phase, ``[T, B, ...]``.
+        v_threshold, backend, scaled, channel_axis, eps: as in `scan`.
+        mask: ``None`` for phase 1; for phase 2 what phase 1 returned.
+
+    Returns:
+        Spikes ``[T, B, ...]``, and the neurons ``[B, ...]`` that may fire in phase 2 (bool).
+
+    Raises:
+        ValueError: as `scan`, or a mask of another shape than one step.
+
+    Example:
+        >>> first, mask = srp_phase(torch.tensor([[1.0, -0.5]]), 1.0)
+        >>> srp_phase(torch.ones(2, 2), 1.0, mask)[0]
+        tensor([[1., 0.],
+                [1., 0.]])
+    """
+    _check("if", x_seq, backend, None, eps)
+    if mask is not None and mask.shape != x_seq.shape[1:]:
+        raise ValueError(f"mask has shape {tuple(mask.shape)} but a step has shape {tuple(x_seq.shape[1:])}")
+    x_seq = x_seq.detach()
+    result = empty_steps(x_seq, len(x_seq), x_seq.dtype)
+    allowed = empty_steps(x_seq, 1, torch.bool)[0]
+    if mask is not None:
+        allowed.copy_(mask)
+    theta = _fit(v_threshold, x_seq, channel_axis)
+    if x_seq[0].numel() == 0:
+        return result, allowed
+    dead_zone = theta * eps
+    channels = _channels(theta, x_seq, channel_axis)
+    if _takes_numba(backend, x_seq, result, channels):
+        _run_numba("srp", x_seq, result, channels, dead_zone, channel_axis, scaled, 0, (allowed, mask is None))
+    else:
+        eager.srp_phase(x_seq, result, allowed, theta, dead_zone, scaled, mask is None)
+    return result, allowed
 
 
 def _check(neuron: str, x_seq: Tensor, backend: str, pre_timesteps: int | None, eps: float) -> None:
@@ -184,6 +230,15 @@ def _why_not_numba(x_seq: Tensor, out: Tensor, channels: Tensor | None) -> str:
     return ""
 
 
+def _takes_numba(backend: str, x_seq: Tensor, out: Tensor, channels: Tensor | None) -> bool:
+    reason = _why_not_numba(x_seq, out, channels)
+    if backend == "numba" and reason:
+        raise ValueError(f"backend 'numba' does not run this input: {reason}; use backend='auto'")
+    return backend == "numba" or (
+        backend == "auto" and not reason and x_seq.numel() >= NUMBA_MIN_NUMEL and _has_numba()
+    )
+
+
 @functools.cache
 def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
@@ -212,12 +267,17 @@ def _run_numba(
     neuron: str,
     x_seq: Tensor,
     out: Tensor,
-    theta: Tensor,
-    dead_zone: Tensor,
+    theta: Tensor | None,
+    dead_zone: float | Tensor,
     axis: int,
     scaled: bool,
     pre: int,
+    phase: tuple[Tensor, bool] | None = None,
 ) -> None:
+    """``theta`` is ``[1]`` or ``[C]``; ``phase`` is the mask of one phase of SRP, and whether it is the first."""
+    dead_zones = _channels(dead_zone, x_seq, axis)
+    assert theta is not None
+    assert dead_zones is not None
     try:
         from . import numba_cpu
     except ModuleNotFoundError as error:
@@ -237,10 +297,14 @@ def _run_numba(
         kernel, args = numba_cpu.if_scan, (len(x_seq), *shape, _numpy(amplitude))
     elif neuron == "signed_if":
         kernel = numba_cpu.signed_if_scan
-        args = (len(x_seq), *shape, _numpy(amplitude), _numpy(dead_zone))
+        args = (len(x_seq), *shape, _numpy(amplitude), _numpy(dead_zones))
+    elif phase is not None:
+        kernel = numba_cpu.srp_phase
+        mask = _numpy(flat(phase[0].unsqueeze(0)))
+        args = (mask, phase[1], len(x_seq), *shape, _numpy(amplitude), _numpy(dead_zones))
     elif neuron == "srp":
         kernel = numba_cpu.srp_scan
-        args = (len(x_seq), *shape, _numpy(amplitude), _numpy(dead_zone), pre)
+        args = (len(x_seq), *shape, _numpy(amplitude), _numpy(dead_zones), pre)
     else:
         weights = shifted_threshold_amplitudes(amplitude, len(out))[0] if scaled else amplitude
         decay = np.float32(0.5 if scaled else 1.0)

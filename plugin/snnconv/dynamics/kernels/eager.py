@@ -31,6 +31,24 @@ def srp_scan(
         out[pre:].mul_(mask)
 
 
+def srp_phase(
+    x_seq: Tensor,
+    out: Tensor,
+    mask: Tensor,
+    theta: float | Tensor,
+    dead_zone: float | Tensor,
+    scaled: bool,
+    first: bool,
+) -> None:
+    """Run one phase of SRP-IF; the first writes ``mask``, the second reads it."""
+    v = half_threshold(x_seq[0], theta)
+    _if_steps(x_seq, out, v, threshold_like(theta, v), scaled)
+    if first:
+        torch.gt(v, dead_zone, out=mask)
+    else:
+        out.mul_(mask)
+
+
 def _if_steps(x_seq: Tensor, out: Tensor, v: Tensor, theta: float | Tensor, scaled: bool) -> None:
     scratch = None if out.dtype == v.dtype else torch.empty_like(v)
     for x, emitted in zip(x_seq, out, strict=True):

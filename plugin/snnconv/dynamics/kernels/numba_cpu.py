@@ -153,6 +153,44 @@ def srp_scan(
 
 
 @_jit
+def srp_phase(
+    x,
+    out,
+    mask,
+    is_first,
+    steps,
+    size,
+    x_stride,
+    channels,
+    inner,
+    thetas,
+    amplitudes,
+    dead_zones,
+    first_block,
+    last_block,
+):
+    """Run one phase of SRP-IF: the first writes ``mask``, in the second it sets amplitudes to zero."""
+    v = np.empty(BLOCK, np.float32)
+    theta = np.empty(BLOCK, np.float32)
+    dead_zone = np.empty(BLOCK, np.float32)
+    amplitude = np.empty(BLOCK, out.dtype)
+    for block in range(first_block, last_block):
+        first = block * BLOCK
+        count = min(BLOCK, size - first)
+        _fill(theta, thetas, first, count, channels, inner)
+        _fill(dead_zone, dead_zones, first, count, channels, inner)
+        _fill(amplitude, amplitudes, first, count, channels, inner)
+        for i in range(count):
+            v[i] = theta[i] * np.float32(0.5)
+            if not is_first and not mask[first + i]:
+                amplitude[i] = 0
+        _if_steps(x, out, v, theta, amplitude, 0, steps, first, count, x_stride, size)
+        if is_first:
+            for i in range(count):
+                mask[first + i] = v[i] > dead_zone[i]
+
+
+@_jit
 def signed_if_scan(
     x, out, steps, size, x_stride, channels, inner, thetas, amplitudes, dead_zones, first_block, last_block
 ):
