@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import importlib.util
+import os
+import subprocess
 import sys
 
 import pytest
@@ -11,8 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from snnconv import dynamics as dyn
-from snnconv.dynamics import kernels
-from snnconv.dynamics.kernels import dispatch
+from snnconv.dynamics.kernels import backends
 from torch import Tensor
 
 HAS_NUMBA = importlib.util.find_spec("numba") is not None
@@ -124,6 +125,116 @@ def test_phases_of_srp_one_after_the_other_are_the_whole(
     assert torch.equal(mask, again)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("neuron", ["if", "signed_if"])
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.one_of(
+        st.tuples(st.integers(1, 5), st.integers(1, 3000)),
+        st.tuples(st.integers(1, 3), st.integers(1, 33), st.integers(1, 11), st.integers(1, 9)),
+    ),
+    pieces=st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    layouts=st.lists(st.sampled_from(LAYOUTS), min_size=4, max_size=4),
+    ties=st.booleans(),
+    dtype=st.sampled_from(FLOATS),
+)
+def test_pieces_of_a_sequence_are_the_whole(backend, neuron, seed, shape, pieces, layouts, ties, dtype) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x_seq = torch.randn(sum(pieces), *shape, generator=generator)
+    theta = torch.rand(shape[1], generator=generator) + 0.1
+    if ties:
+        x_seq, theta = (x_seq * 4).round() / 8, (theta * 4).ceil() / 4
+    state, found = None, []
+    parts = [arrange(x.to(dtype), layout) for x, layout in zip(x_seq.split(pieces), layouts, strict=False)]
+    for part in parts:
+        out, state = dyn.resume(neuron, part, theta, state, backend=backend)
+        found.append(out)
+    multistep = dyn.if_multistep if neuron == "if" else dyn.signed_if_multistep
+    fitted = dyn.per_channel(theta, len(shape), 1)
+    expected, last = multistep(torch.cat(parts), fitted)
+    assert torch.equal(torch.cat(found), expected * fitted.to(dtype))
+    assert all(torch.equal(a, b) for a, b in zip(state, last, strict=True))
+
+
+def test_what_does_not_run_in_pieces_is_refused() -> None:
+    with pytest.raises(ValueError, match="'srp' does not run in pieces"):
+        dyn.resume("srp", torch.zeros(4, 2, 3), 1.0, None)
+    with pytest.raises(ValueError, match=r"a state \(3,\) for steps \(2, 3\)"):
+        dyn.resume("if", torch.zeros(4, 2, 3), 1.0, dyn.IFState(torch.zeros(3)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("neuron", dyn.NEURONS)
+def test_inductor_gives_the_same_spikes(neuron: str) -> None:
+    x_seq = torch.randn(5, 3, 8, 7)
+    theta = torch.rand(8) + 0.2
+    expected = reference(neuron, x_seq, dyn.per_channel(theta, 3, 1), True)
+    assert torch.equal(run(neuron, x_seq, theta, backend="inductor"), expected)
+
+
+INTERPRETED = """
+import random, torch
+from snnconv import dynamics as dyn
+
+random.seed(0)
+cases = 0
+for case in range(40):
+    g = torch.Generator().manual_seed(case)
+    shape = random.choice([(3, 5), (2, 1500), (2, 7, 5, 3), (1, 33, 4)])
+    x_seq = torch.randn(6, *shape, generator=g)
+    theta = random.choice([0.3, torch.rand(shape[1], generator=g) + 0.1])
+    if case % 3 == 0:
+        x_seq = (x_seq * 4).round() / 8
+        theta = (theta * 4).ceil() / 4 if isinstance(theta, torch.Tensor) else 0.25
+    x_seq = x_seq.to(random.choice([torch.float32, torch.bfloat16]))
+    if case % 4 == 1 and len(shape) == 4:
+        x_seq = x_seq.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (6, shape[0]))
+    if case % 5 == 1:
+        x_seq = x_seq[:1].expand(x_seq.shape)
+    scaled = case % 2 == 0
+    for neuron in dyn.NEURONS:
+        options = dict(scaled=scaled, pre_timesteps=2 if neuron == "srp" else None)
+        a, b = (dyn.scan(neuron, x_seq, theta, backend=name, **options) for name in ("triton", "eager"))
+        assert torch.equal(a, b), (case, neuron)
+        cases += 1
+    for neuron in ("if", "signed_if"):
+        state = None
+        whole = dyn.scan(neuron, x_seq, theta, backend="eager", scaled=scaled)
+        parts = []
+        for part in x_seq.split(4):
+            out, state = dyn.resume(neuron, part, theta, state, backend="triton", scaled=scaled)
+            parts.append(out)
+        assert torch.equal(torch.cat(parts), whole), (case, neuron)
+        cases += 1
+    a, mask = dyn.srp_phase(x_seq[:2], theta, backend="triton", scaled=scaled)
+    b, _ = dyn.srp_phase(x_seq[2:], theta, mask, backend="triton", scaled=scaled)
+    whole = dyn.scan("srp", x_seq, theta, backend="eager", scaled=scaled, pre_timesteps=2)
+    assert torch.equal(torch.cat([a, b]), whole), case
+    cases += 1
+print(cases, "equal")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
+def test_triton_kernels_interpreted_on_the_cpu_give_the_same_spikes() -> None:
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", INTERPRETED], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.stdout.strip() == "280 equal", done.stderr[-3000:]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("neuron", dyn.NEURONS)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_triton_kernels_on_a_gpu_give_the_same_spikes(neuron: str, dtype: torch.dtype) -> None:
+    x_seq = torch.randn(9, 4, 19, 23, 21, device="cuda").to(dtype)
+    theta = torch.rand(19, device="cuda") + 0.2
+    assert torch.equal(run(neuron, x_seq, theta, backend="triton"), run(neuron, x_seq, theta, backend="eager"))
+
+
 def test_a_mask_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"mask has shape \(3,\) but a step has shape \(2, 3\)"):
         dyn.srp_phase(torch.zeros(4, 2, 3), 1.0, torch.ones(3, dtype=torch.bool))
@@ -208,7 +319,7 @@ def test_float64_and_full_size_thresholds_run_eagerly(neuron: str) -> None:
 @pytest.mark.parametrize("neuron", dyn.NEURONS)
 def test_large_inputs_use_several_threads_and_several_callers(neuron: str) -> None:
     x_seq = torch.randn(8, 5, 17, 31, 29)
-    assert x_seq.numel() > 3 * dispatch.MIN_NUMEL_PER_THREAD
+    assert x_seq.numel() > 3 * backends.MIN_NUMEL_PER_THREAD
     theta = torch.rand(17) + 0.2
     expected = reference(neuron, x_seq, dyn.per_channel(theta, 4, 1), True)
     threads = torch.get_num_threads()
@@ -226,18 +337,16 @@ def test_large_inputs_use_several_threads_and_several_callers(neuron: str) -> No
 @pytest.mark.skipif(not HAS_NUMBA, reason="needs numba")
 def test_auto_takes_numba_only_for_large_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
-    monkeypatch.setattr(dispatch, "_run_numba", lambda *args: ran.append("numba"))
-    monkeypatch.setattr(dispatch, "_run_eager", lambda *args: ran.append("eager"))
-    dyn.scan("if", torch.zeros(2, dispatch.NUMBA_MIN_NUMEL), 1.0)
+    monkeypatch.setitem(backends._RUN, "numba", lambda job: ran.append("numba"))
+    monkeypatch.setitem(backends._RUN, "eager", lambda job: ran.append("eager"))
+    dyn.scan("if", torch.zeros(2, backends.NUMBA_MIN_NUMEL), 1.0)
     dyn.scan("if", torch.zeros(2, 1), 1.0)
-    dyn.scan("if", torch.zeros(2, dispatch.NUMBA_MIN_NUMEL, dtype=torch.float16), 1.0)
+    dyn.scan("if", torch.zeros(2, backends.NUMBA_MIN_NUMEL, dtype=torch.float16), 1.0)
     assert ran == ["numba", "eager", "eager"]
 
 
 def test_asking_for_numba_without_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "snnconv.dynamics.kernels.numba_cpu", raising=False)
-    monkeypatch.delattr(kernels, "numba_cpu", raising=False)
+    monkeypatch.setattr(backends, "_has", lambda package: False)
     with pytest.raises(ModuleNotFoundError, match="pip install numba"):
         dyn.scan("if", torch.zeros(2, 3), 1.0, backend="numba")
 

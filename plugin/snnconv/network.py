@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["SpikingNetwork"]
 
 DEFAULT_BUDGET = 4 * 2**20
+STATES: dict[str, Any] = {"if": dynamics.IFState, "signed_if": dynamics.SignedIFState}
+"""Neurons whose sequences run in pieces by a kernel, with what they remember."""
 
 
 class SpikingNetwork(nn.Module):
@@ -38,6 +40,8 @@ class SpikingNetwork(nn.Module):
         thresholds: θ of each site, scalar or per channel, in units of the source network's activations.
         report: what was converted, what stayed analog, per-layer error; prints as a table.
         memory_budget: bytes that one layer's values over all steps may take; batches are cut to fit.
+        backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"`` or ``"triton"``
+            (:func:`snnconv.dynamics.scan`); their spikes are the same.
 
     >>> import torch, snnconv
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -63,6 +67,7 @@ class SpikingNetwork(nn.Module):
         self.delay = delay
         self.input_spec = dict(input_spec or {})
         self.memory_budget = DEFAULT_BUDGET
+        self.backend = "auto"
         self.program = program
         self.weights = program.store()
         self.thresholds = dict(thresholds)
@@ -79,6 +84,17 @@ class SpikingNetwork(nn.Module):
     # ------------------------------------------------------------------ running
 
     @property
+    def backend(self) -> str:
+        """What runs the neurons."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        if name not in dynamics.BACKENDS:
+            raise ValueError(f"unknown backend {name!r}: choose one of {', '.join(dynamics.BACKENDS)}")
+        self._backend = name
+
+    @property
     def timesteps(self) -> int:
         """T: steps that are read out (``method.latency`` counts every step that runs)."""
         return self.method.timesteps
@@ -90,7 +106,17 @@ class SpikingNetwork(nn.Module):
 
     def fire(self, site: str, x_seq: Tensor) -> Tensor:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
-        out: Tensor = self.neurons[site].run(x_seq)
+        node = self.neurons[site]
+        scan = None if node.watched else self.method.scan_arguments(node)
+        kind = None if scan is None else STATES.get(scan["neuron"])
+        if scan is None or kind is None:
+            out: Tensor = node.run(x_seq)
+            return out
+        before = node.get_states()  # the membrane first, under the framework's name
+        fresh = any(not isinstance(v, Tensor) or v.shape != x_seq.shape[1:] for v in before.values())
+        state = None if fresh else kind(*before.values())
+        out, after = dynamics.resume(x_seq=x_seq, state=state, backend=self.backend, **scan)
+        node.set_states(dict(zip(before, after, strict=True)))
         return out
 
     def fire_all(self, site: str, x_seq: Tensor) -> Tensor:
@@ -99,7 +125,7 @@ class SpikingNetwork(nn.Module):
         scan = self.method.scan_arguments(node)
         if scan is None or node.watched:
             return self.fire(site, x_seq)
-        return dynamics.scan(x_seq=x_seq, **scan)
+        return dynamics.scan(x_seq=x_seq, backend=self.backend, **scan)
 
     def _fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Tensor:
         """Neurons of one site on one phase of two; ``masks`` holds what the first phase left."""
@@ -108,7 +134,7 @@ class SpikingNetwork(nn.Module):
         if scan is None or node.watched or scan.pop("neuron") != "srp":
             return self.fire(site, x_seq)
         scan.pop("pre_timesteps")
-        out, masks[site] = dynamics.srp_phase(x_seq, mask=masks.get(site), **scan)
+        out, masks[site] = dynamics.srp_phase(x_seq, mask=masks.get(site), backend=self.backend, **scan)
         return out
 
     def forward(self, x: Any) -> Any:

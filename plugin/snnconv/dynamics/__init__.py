@@ -6,7 +6,7 @@ broadcasts against one step ``[B, ...]``.
 """
 
 from .integrate_fire import IFState, if_initial, if_multistep, if_step
-from .kernels import NEURONS, scan, srp_phase
+from .kernels import BACKENDS, NEURONS, resume, scan, srp_phase
 from .shifted import (
     ShiftedThresholdState,
     shifted_threshold_amplitudes,
@@ -22,6 +22,7 @@ from .srp import SRPState, srp_initial, srp_multistep, srp_step
 from .threshold import Surrogate, broadcast_channels, check_threshold, membrane_dtype, per_channel
 
 __all__ = [
+    "BACKENDS",
     "NEURONS",
     "IFState",
     "SRPState",
@@ -35,6 +36,7 @@ __all__ = [
     "if_step",
     "membrane_dtype",
     "per_channel",
+    "resume",
     "scan",
     "shifted_threshold_amplitudes",
     "shifted_threshold_bit",

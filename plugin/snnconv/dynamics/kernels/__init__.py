@@ -1,5 +1,6 @@
 """Whole-sequence scans of the neuron equations: `scan`, with an eager and a numba backend."""
 
-from .dispatch import NEURONS, scan, srp_phase
+from .backends import BACKENDS
+from .dispatch import NEURONS, resume, scan, srp_phase
 
-__all__ = ["NEURONS", "scan", "srp_phase"]
+__all__ = ["BACKENDS", "NEURONS", "resume", "scan", "srp_phase"]

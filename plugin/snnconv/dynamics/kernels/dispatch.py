@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..shifted import shifted_threshold_amplitudes
+from ..integrate_fire import IFState
+from ..signed import SignedIFState
 from ..threshold import broadcast_channels, check_eps, membrane_dtype
-from . import eager
-from .layout import dense_steps, empty_steps, flat, same_layout
+from .backends import BACKENDS, Job, run
+from .layout import empty_steps
 
 NEURONS = ("if", "signed_if", "srp", "shifted_threshold")
 """Names that `scan` accepts."""
-
-BACKENDS = ("auto", "eager", "numba")
-
-NUMBA_MIN_NUMEL = 1 << 14
-"""Elements of ``x_seq`` from which ``backend="auto"`` chooses numba on the CPU.
-
-Once loaded numba is no slower at any size; below this it gains too little to be worth loading.
-"""
-
-MIN_NUMEL_PER_THREAD = 1 << 17
-"""Waking another thread takes about as long as this many elements."""
-
-_KERNEL_DTYPES = (torch.float32, torch.bfloat16)
 
 
 @torch.no_grad()
@@ -61,8 +41,9 @@ def scan(
             place.
         v_threshold: ``theta`` (for ``"shifted_threshold"`` the least significant bit ``q``); a float, one
             value per channel ``[C]``, or a tensor that broadcasts against one step.
-        backend: ``"numba"`` (CPU, float32 and bfloat16), ``"eager"``, or ``"auto"``: numba where it is
-            installed, applies and the input is large enough to gain from it.
+        backend: ``"eager"``, ``"numba"`` (CPU, float32 and bfloat16), ``"triton"`` (GPU), ``"inductor"``
+            (``torch.compile`` of the equation itself, once a shape), or ``"auto"``: numba or Triton where they
+            are installed and apply and the input is large enough to gain, else eager.
         scaled: emit ``theta * s`` (``theta_k * s``), else unit spikes.
         channel_axis: axis of one step ``[B, C, ...]`` that a threshold ``[C]`` runs along.
         pre_timesteps: ``tau``; for ``"srp"`` only.
@@ -78,7 +59,7 @@ def scan(
     Raises:
         ValueError: an unknown neuron or backend, an input without steps or of an integer dtype, a threshold
             that does not fit, a missing or too large ``pre_timesteps``, or an ``out`` of another shape.
-        ModuleNotFoundError: ``backend="numba"`` without numba installed.
+        ModuleNotFoundError: a backend whose package is not installed.
 
     Example:
         >>> scan("if", torch.full((4, 1, 2), 0.5), torch.tensor([1.0, 2.0])).sum(0)
@@ -100,16 +81,7 @@ def scan(
         raise ValueError(f"out is {out.dtype} but dtype={dtype} was asked for: pass one of the two")
     else:
         result = out
-    theta = _fit(v_threshold, x_seq, channel_axis)
-    if x_seq[0].numel() == 0:
-        return result
-    pre = pre_timesteps or 0
-    dead_zone = theta * eps
-    channels = _channels(theta, x_seq, channel_axis)
-    if _takes_numba(backend, x_seq, result, channels):
-        _run_numba(neuron, x_seq, result, channels, dead_zone, channel_axis, scaled, pre)
-    else:
-        _run_eager(neuron, x_seq, result, theta, dead_zone, scaled, pre)
+    run(_job(neuron, x_seq, result, v_threshold, channel_axis, eps, scaled, pre=pre_timesteps or 0), backend)
     return result
 
 
@@ -153,16 +125,92 @@ def srp_phase(
     allowed = empty_steps(x_seq, 1, torch.bool)[0]
     if mask is not None:
         allowed.copy_(mask)
-    theta = _fit(v_threshold, x_seq, channel_axis)
-    if x_seq[0].numel() == 0:
-        return result, allowed
-    dead_zone = theta * eps
-    channels = _channels(theta, x_seq, channel_axis)
-    if _takes_numba(backend, x_seq, result, channels):
-        _run_numba("srp", x_seq, result, channels, dead_zone, channel_axis, scaled, 0, (allowed, mask is None))
-    else:
-        eager.srp_phase(x_seq, result, allowed, theta, dead_zone, scaled, mask is None)
+    job = _job("srp", x_seq, result, v_threshold, channel_axis, eps, scaled, mask=allowed, is_first=mask is None)
+    run(job, backend)
     return result, allowed
+
+
+@torch.no_grad()
+def resume(
+    neuron: str,
+    x_seq: Tensor,
+    v_threshold: float | Tensor,
+    state: IFState | SignedIFState | None,
+    *,
+    backend: str = "auto",
+    scaled: bool = True,
+    channel_axis: int = 1,
+    eps: float = 1e-3,
+) -> tuple[Tensor, IFState | SignedIFState]:
+    """Run some steps of a sequence, going on from a state: as `scan`, in pieces.
+
+    Args:
+        neuron: ``"if"`` or ``"signed_if"``.
+        x_seq, v_threshold, backend, scaled, channel_axis, eps: as in `scan`.
+        state: the state before the first of these steps; ``None`` starts afresh. It is not changed.
+
+    Returns:
+        Spikes ``[T, B, ...]``, and the state after the last step.
+
+    Raises:
+        ValueError: as `scan`, another neuron, or a state of another shape than one step.
+
+    Example:
+        >>> x_seq = torch.full((4, 1), 0.6)
+        >>> first, state = resume("if", x_seq[:2], 1.0, None)
+        >>> torch.equal(torch.cat([first, resume("if", x_seq[2:], 1.0, state)[0]]), scan("if", x_seq, 1.0))
+        True
+    """
+    if neuron not in ("if", "signed_if"):
+        raise ValueError(f"neuron {neuron!r} does not run in pieces: only 'if' and 'signed_if' do")
+    _check(neuron, x_seq, backend, None, eps)
+    x_seq = x_seq.detach()
+    kept = []
+    for index in range(2 if neuron == "signed_if" else 1):
+        tensor = empty_steps(x_seq, 1, membrane_dtype(x_seq))[0]
+        if state is not None:
+            if state[index].shape != tensor.shape:
+                raise ValueError(f"a state {tuple(state[index].shape)} for steps {tuple(tensor.shape)}")
+            tensor.copy_(state[index])
+        kept.append(tensor)
+    result = empty_steps(x_seq, len(x_seq), x_seq.dtype)
+    resumed = state is not None
+    run(_job(neuron, x_seq, result, v_threshold, channel_axis, eps, scaled, state=kept, resumed=resumed), backend)
+    return result, IFState(*kept) if neuron == "if" else SignedIFState(*kept)
+
+
+def _job(
+    neuron: str,
+    x_seq: Tensor,
+    out: Tensor,
+    v_threshold: float | Tensor,
+    axis: int,
+    eps: float,
+    scaled: bool,
+    pre: int = 0,
+    mask: Tensor | None = None,
+    is_first: bool = False,
+    state: list[Tensor] | None = None,
+    resumed: bool = False,
+) -> Job:
+    theta = _fit(v_threshold, x_seq, axis)
+    dead_zone = theta * eps
+    return Job(
+        neuron,
+        x_seq,
+        out,
+        theta,
+        dead_zone,
+        _channels(theta, x_seq, axis),
+        _channels(dead_zone, x_seq, axis),
+        axis,
+        scaled,
+        pre,
+        mask,
+        is_first,
+        state or [],
+        resumed,
+    )
 
 
 def _check(neuron: str, x_seq: Tensor, backend: str, pre_timesteps: int | None, eps: float) -> None:
@@ -216,134 +264,3 @@ def _channels(theta: float | Tensor, x_seq: Tensor, axis: int) -> Tensor | None:
         return theta.reshape(1)
     along_axis = theta.ndim == x_seq.ndim - 1 and theta.shape[axis] == theta.numel()
     return theta.reshape(-1) if along_axis else None
-
-
-def _why_not_numba(x_seq: Tensor, out: Tensor, channels: Tensor | None) -> str:
-    if x_seq.device.type != "cpu" or out.device.type != "cpu":
-        return f"it is on {x_seq.device}, not on the CPU"
-    if x_seq.dtype not in _KERNEL_DTYPES or out.dtype not in _KERNEL_DTYPES:
-        return f"{x_seq.dtype} in and {out.dtype} out; it has float32 and bfloat16"
-    if channels is None:
-        return "the threshold varies along more than the channel axis"
-    if channels.device.type != "cpu":
-        return f"the threshold is on {channels.device}, not on the CPU"
-    return ""
-
-
-def _takes_numba(backend: str, x_seq: Tensor, out: Tensor, channels: Tensor | None) -> bool:
-    reason = _why_not_numba(x_seq, out, channels)
-    if backend == "numba" and reason:
-        raise ValueError(f"backend 'numba' does not run this input: {reason}; use backend='auto'")
-    return backend == "numba" or (
-        backend == "auto" and not reason and x_seq.numel() >= NUMBA_MIN_NUMEL and _has_numba()
-    )
-
-
-@functools.cache
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
-
-
-def _run_eager(
-    neuron: str,
-    x_seq: Tensor,
-    out: Tensor,
-    theta: float | Tensor,
-    dead_zone: float | Tensor,
-    scaled: bool,
-    pre: int,
-) -> None:
-    if neuron == "if":
-        eager.if_scan(x_seq, out, theta, scaled)
-    elif neuron == "signed_if":
-        eager.signed_if_scan(x_seq, out, theta, dead_zone, scaled)
-    elif neuron == "srp":
-        eager.srp_scan(x_seq, out, theta, dead_zone, scaled, pre)
-    else:
-        eager.shifted_threshold_scan(x_seq, out, theta, scaled)
-
-
-def _run_numba(
-    neuron: str,
-    x_seq: Tensor,
-    out: Tensor,
-    theta: Tensor | None,
-    dead_zone: float | Tensor,
-    axis: int,
-    scaled: bool,
-    pre: int,
-    phase: tuple[Tensor, bool] | None = None,
-) -> None:
-    """``theta`` is ``[1]`` or ``[C]``; ``phase`` is the mask of one phase of SRP, and whether it is the first."""
-    dead_zones = _channels(dead_zone, x_seq, axis)
-    assert theta is not None
-    assert dead_zones is not None
-    try:
-        from . import numba_cpu
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "backend 'numba' needs the numba package: pip install numba, or use backend='auto'"
-        ) from error
-    x_seq = dense_steps(x_seq)
-    result = out if same_layout(out, x_seq) else empty_steps(x_seq, len(out), out.dtype)
-    amplitude = (theta if scaled else torch.ones_like(theta)).to(result.dtype)
-    step = x_seq[0]
-    size, channels = step.numel(), theta.numel()
-    inner = step.stride(axis) if channels > 1 else 1
-    shape = (size, x_seq.stride(0), channels, inner, _numpy(theta))
-    kernel: Callable[..., None]
-    args: tuple[Any, ...]
-    if neuron == "if":
-        kernel, args = numba_cpu.if_scan, (len(x_seq), *shape, _numpy(amplitude))
-    elif neuron == "signed_if":
-        kernel = numba_cpu.signed_if_scan
-        args = (len(x_seq), *shape, _numpy(amplitude), _numpy(dead_zones))
-    elif phase is not None:
-        kernel = numba_cpu.srp_phase
-        mask = _numpy(flat(phase[0].unsqueeze(0)))
-        args = (mask, phase[1], len(x_seq), *shape, _numpy(amplitude), _numpy(dead_zones))
-    elif neuron == "srp":
-        kernel = numba_cpu.srp_scan
-        args = (len(x_seq), *shape, _numpy(amplitude), _numpy(dead_zones), pre)
-    else:
-        weights = shifted_threshold_amplitudes(amplitude, len(out))[0] if scaled else amplitude
-        decay = np.float32(0.5 if scaled else 1.0)
-        kernel = numba_cpu.shifted_threshold_scan
-        args = (len(x_seq), len(out), *shape, _numpy(weights.float()), decay)
-    blocks = -(-size // numba_cpu.BLOCK)
-    threads = max(1, min(torch.get_num_threads(), blocks, x_seq.numel() // MIN_NUMEL_PER_THREAD))
-    _run_blocks(kernel, (_numpy(flat(x_seq)), _numpy(flat(result)), *args), blocks, threads)
-    if result is not out:
-        out.copy_(result)
-
-
-def _numpy(values: Tensor) -> Any:
-    """Share memory with numpy; bfloat16 as its 16 bits."""
-    if values.dtype == torch.bfloat16:
-        return values.view(torch.uint16).numpy()
-    return values.numpy()
-
-
-def _run_blocks(kernel: Callable[..., None], args: tuple[Any, ...], blocks: int, threads: int) -> None:
-    """Share the blocks among threads, this one included.
-
-    Plain threads, since the kernels release the GIL: a second OpenMP runtime beside PyTorch's busy-waits for
-    the cores that PyTorch's own busy-waits for.
-    """
-    bounds = [blocks * i // threads for i in range(threads + 1)]
-    pending = [_pool(threads - 1).submit(kernel, *args, *bounds[i : i + 2]) for i in range(1, threads)]
-    try:
-        kernel(*args, *bounds[:2])
-    finally:
-        for future in pending:
-            future.result()
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="snnconv-scan")
-
-
-# Threads do not survive a fork: a child process starts its own.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -6,16 +6,26 @@ nothing per step. ``theta`` and ``dead_zone`` are floats or tensors that broadca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ..threshold import half_threshold, membrane_dtype, threshold_like
 
 
-def if_scan(x_seq: Tensor, out: Tensor, theta: float | Tensor, scaled: bool) -> None:
-    """Run integrate-and-fire."""
-    v = half_threshold(x_seq[0], theta)
+def if_scan(
+    x_seq: Tensor,
+    out: Tensor,
+    theta: float | Tensor,
+    scaled: bool,
+    state: Sequence[Tensor] = (),
+    resumed: bool = False,
+) -> None:
+    """Run integrate-and-fire; the last potential goes to ``state``, where a resumed run starts."""
+    v = state[0] if resumed else half_threshold(x_seq[0], theta)
     _if_steps(x_seq, out, v, threshold_like(theta, v), scaled)
+    _keep(state, v)
 
 
 def srp_scan(
@@ -59,11 +69,20 @@ def _if_steps(x_seq: Tensor, out: Tensor, v: Tensor, theta: float | Tensor, scal
         _emit(emitted, spike, theta, scaled)
 
 
-def signed_if_scan(x_seq: Tensor, out: Tensor, theta: float | Tensor, dead_zone: float | Tensor, scaled: bool) -> None:
-    """Run signed integrate-and-fire."""
-    v = half_threshold(x_seq[0], theta)
+def signed_if_scan(
+    x_seq: Tensor,
+    out: Tensor,
+    theta: float | Tensor,
+    dead_zone: float | Tensor,
+    scaled: bool,
+    state: Sequence[Tensor] = (),
+    resumed: bool = False,
+) -> None:
+    """Run signed integrate-and-fire; states as in `if_scan`."""
+    v = state[0] if resumed else half_threshold(x_seq[0], theta)
     theta = threshold_like(theta, v)
-    n, negative, gate = torch.zeros_like(v), torch.empty_like(v), torch.empty_like(v)
+    n = state[1] if resumed else torch.zeros_like(v)
+    negative, gate = torch.empty_like(v), torch.empty_like(v)
     scratch = None if out.dtype == v.dtype else torch.empty_like(v)
     for x, emitted in zip(x_seq, out, strict=True):
         spike = emitted if scratch is None else scratch
@@ -78,6 +97,7 @@ def signed_if_scan(x_seq: Tensor, out: Tensor, theta: float | Tensor, dead_zone:
         negative.mul_(gate)
         _subtract(v, negative.neg_(), theta)
         _emit(emitted, spike, theta, scaled)
+    _keep(state, v, n)
 
 
 def shifted_threshold_scan(x_seq: Tensor, out: Tensor, lsb: float | Tensor, scaled: bool) -> None:
@@ -94,6 +114,12 @@ def shifted_threshold_scan(x_seq: Tensor, out: Tensor, lsb: float | Tensor, scal
         torch.ge(v, theta, out=spike)
         _subtract(v, spike, theta)
         _emit(emitted, spike, theta, scaled)
+
+
+def _keep(state: Sequence[Tensor], *last: Tensor) -> None:
+    for kept, value in zip(state, last, strict=False):
+        if kept is not value:
+            kept.copy_(value)
 
 
 def _subtract(v: Tensor, spike: Tensor, theta: float | Tensor) -> None:

@@ -99,8 +99,13 @@ def _if_steps(x, out, v, theta, amplitude, start, stop, first, count, x_stride, 
 
 
 @_jit
-def if_scan(x, out, steps, size, x_stride, channels, inner, thetas, amplitudes, first_block, last_block):
-    """Run integrate-and-fire; ``x`` and ``out`` are flat, step t at ``t * stride``."""
+def if_scan(
+    x, out, v_state, resume, keep, steps, size, x_stride, channels, inner, thetas, amplitudes, first_block, last_block
+):
+    """Run integrate-and-fire; ``x`` and ``out`` are flat, step t at ``t * stride``.
+
+    ``resume`` starts from ``v_state``, ``keep`` leaves the last potential there.
+    """
     v = np.empty(BLOCK, np.float32)
     theta = np.empty(BLOCK, np.float32)
     amplitude = np.empty(BLOCK, out.dtype)
@@ -110,8 +115,11 @@ def if_scan(x, out, steps, size, x_stride, channels, inner, thetas, amplitudes, 
         _fill(theta, thetas, first, count, channels, inner)
         _fill(amplitude, amplitudes, first, count, channels, inner)
         for i in range(count):
-            v[i] = theta[i] * np.float32(0.5)
+            v[i] = v_state[first + i] if resume else theta[i] * np.float32(0.5)
         _if_steps(x, out, v, theta, amplitude, 0, steps, first, count, x_stride, size)
+        if keep:
+            for i in range(count):
+                v_state[first + i] = v[i]
 
 
 @_jit
@@ -192,9 +200,24 @@ def srp_phase(
 
 @_jit
 def signed_if_scan(
-    x, out, steps, size, x_stride, channels, inner, thetas, amplitudes, dead_zones, first_block, last_block
+    x,
+    out,
+    v_state,
+    n_state,
+    resume,
+    keep,
+    steps,
+    size,
+    x_stride,
+    channels,
+    inner,
+    thetas,
+    amplitudes,
+    dead_zones,
+    first_block,
+    last_block,
 ):
-    """Run signed integrate-and-fire."""
+    """Run signed integrate-and-fire; states as in `if_scan`."""
     v = np.empty(BLOCK, np.float32)
     n = np.empty(BLOCK, np.int32)
     theta = np.empty(BLOCK, np.float32)
@@ -207,9 +230,13 @@ def signed_if_scan(
         _fill(dead_zone, dead_zones, first, count, channels, inner)
         _fill(amplitude, amplitudes, first, count, channels, inner)
         for i in range(count):
-            v[i] = theta[i] * np.float32(0.5)
-            n[i] = 0
+            v[i] = v_state[first + i] if resume else theta[i] * np.float32(0.5)
+            n[i] = np.int32(n_state[first + i]) if resume else np.int32(0)
         _signed_steps(x, out, v, n, theta, dead_zone, amplitude, steps, first, count, x_stride, size)
+        if keep:
+            for i in range(count):
+                v_state[first + i] = v[i]
+                n_state[first + i] = n[i]
 
 
 @_jit
