@@ -14,6 +14,7 @@ from snnconv import dynamics
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 from snnconv.methods.base import Method
+from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.readout import Readout, join_batches
 
@@ -238,6 +239,40 @@ class SpikingNetwork(nn.Module):
             else:
                 total = _add(total, step)
             yield t, _divide(total, t - first + 1)
+
+    def early_exit(
+        self,
+        x: Tensor,
+        *,
+        margin: float | None = None,
+        confidence: float | None = None,
+        every: int = 4,
+        at_least: int = 4,
+    ) -> EarlyExit:
+        """Readouts of a classifier, each input running only until its class is settled.
+
+        What is settled leaves the batch, so that the time saved is real. The rest runs to T, as in a plain call.
+
+        Args:
+            x: input ``[B, ...]``.
+            margin: settled when the largest output leads the second by so much, in units of the network's output.
+            confidence: settled when the softmax of the readout gives one class so much.
+            every: look after so many steps.
+            at_least: steps before the first look.
+
+        Raises:
+            ConversionError: an output other than ``[B, classes]``, or shifted-threshold neurons, which say nothing
+                before their last step.
+            ValueError: neither ``margin`` nor ``confidence``, or both, or values out of range.
+
+        >>> import snnconv
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=32), calibration=torch.randn(64, 4))
+        >>> result = snn.early_exit(torch.randn(16, 4), margin=0.2)
+        >>> result.output.shape, result.average_steps <= 32
+        (torch.Size([16, 2]), True)
+        """
+        return run_until_settled(self, x, margin=margin, confidence=confidence, every=every, at_least=at_least)
 
     def _fresh_states(self) -> dict[str, Any]:
         self.reset()

@@ -1,0 +1,107 @@
+"""Early exit: what is settled leaves, what is not is as in a plain run."""
+
+from __future__ import annotations
+
+import pytest
+import snnconv
+import torch
+from snnconv import ConversionError, methods
+from torch import nn
+
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.rand(40, 3, 10, 10, generator=GENERATOR)
+
+
+def network(method: methods.Method, framework: str = "spikingjelly") -> snnconv.SpikingNetwork:
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(32, 5),
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        model[-1].weight *= 4
+    return snnconv.convert(model, method, X, framework=framework, progress=False)
+
+
+METHODS = [
+    methods.IF(16),
+    methods.SignedIF(16),
+    methods.SRP(16, pre_timesteps=4),
+    methods.LocalThresholdBalancing(16, delay=5, max_batches=5),
+]
+
+
+@pytest.mark.parametrize("framework", ["spikingjelly", "snntorch"])
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_a_settled_output_is_the_streams_at_that_step(method: methods.Method, framework: str) -> None:
+    snn = network(method, framework)
+    snn.memory_budget = 2**40
+    stream = dict(snn.stream(X))
+    half = float(stream[9].softmax(1).amax(1).median())
+    result = snn.early_exit(X, confidence=half, every=3, at_least=4)
+    taken = result.steps.tolist()
+    assert set(taken) <= {6, 9, 12, 15, 16}
+    assert len(set(taken)) > 1
+    for index, t in enumerate(taken):
+        assert torch.allclose(result.output[index], stream[t][index], atol=1e-5)
+        confident = result.output[index].softmax(0).max() >= half - 1e-5
+        assert confident or t == 16
+    assert result.average_steps == pytest.approx(sum(taken) / len(taken) + method.pre_timesteps_)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_what_never_settles_is_the_plain_readout(method: methods.Method) -> None:
+    snn = network(method)
+    result = snn.early_exit(X, margin=1e9)
+    assert result.steps.unique().tolist() == [16]
+    assert torch.allclose(result.output, snn(X), atol=1e-5)
+
+
+def test_what_is_settled_costs_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    snn = network(methods.IF(16))
+    fired: list[int] = []
+    fire = type(snn).fire
+
+    def count(self: snnconv.SpikingNetwork, site: str, x_seq: torch.Tensor) -> torch.Tensor:
+        if site == "2":
+            fired.append(x_seq.shape[0] * x_seq.shape[1])
+        return fire(self, site, x_seq)
+
+    monkeypatch.setattr(type(snn), "fire", count)
+    half = float(snn.early_exit(X, margin=1e9).output.softmax(1).amax(1).median())
+    fired.clear()
+    result = snn.early_exit(X, confidence=half, every=2)
+    assert sum(fired) == int(result.steps.sum()) < 16 * len(X)
+
+
+def test_a_batch_in_parts_is_the_whole() -> None:
+    snn = network(methods.SignedIF(16))
+    whole = snn.early_exit(X, margin=0.5)
+    snn.memory_budget = 4 * int(snn.input_spec["widest"]) * 16 * 7
+    parts = snn.early_exit(X, margin=0.5)
+    assert torch.equal(whole.steps, parts.steps)
+    assert torch.allclose(whole.output, parts.output, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "margin or confidence"),
+        ({"margin": 1.0, "confidence": 0.5}, "margin or confidence"),
+        ({"margin": -1.0}, "margin is -1.0"),
+        ({"confidence": 0.0}, "confidence is 0.0"),
+        ({"confidence": 1.5}, "confidence is 1.5"),
+        ({"margin": 1.0, "every": 0}, "every=0"),
+    ],
+)
+def test_bad_arguments_are_named(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        network(methods.IF(4)).early_exit(X, **options)
+
+
+def test_networks_that_cannot_leave_early_say_why() -> None:
+    with pytest.raises(ConversionError, match="nothing is known before the last step"):
+        network(methods.ShiftedThreshold(4)).early_exit(X, margin=1.0)
+    images = snnconv.convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), methods.IF(4), X, progress=False)
+    with pytest.raises(ConversionError, match=r"one output \[B, classes\]; this network gives \(40, 4, 8, 8\)"):
+        images.early_exit(X, margin=1.0)
