@@ -87,7 +87,7 @@ def _spikingjelly(multi: bool) -> Callable[[nn.Module, Tensor, int], Run]:
             for name, module in list(snn.named_modules()):
                 if isinstance(module, neuron.BaseNode):
                     module.step_mode = "m"
-                    if "cupy" in module.supported_backends and calibration.is_cuda and _has("cupy"):
+                    if calibration.is_cuda and _has("cupy"):
                         module.backend = "cupy"
                     snn.set_submodule(name, _Folded(module, timesteps))
 

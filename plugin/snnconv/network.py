@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -128,6 +129,14 @@ class SpikingNetwork(nn.Module):
             return self.fire(site, x_seq)
         return dynamics.scan(x_seq=x_seq, backend=self.backend, **scan)
 
+    def _fire_total(self, site: str, z: Tensor) -> Tensor:
+        """Sum of the weighted spikes of shifted-threshold neurons, without the spikes."""
+        node = self.neurons[site]
+        scan = self.method.scan_arguments(node)
+        if scan is None or node.watched or not scan.pop("scaled") or scan.pop("neuron") != "shifted_threshold":
+            return self.fire_all(site, z.unsqueeze(0)).sum(0)
+        return dynamics.shifted_threshold_total(z.unsqueeze(0), backend=self.backend, **scan)
+
     def _fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Tensor:
         """Neurons of one site on one phase of two; ``masks`` holds what the first phase left."""
         node = self.neurons[site]
@@ -188,9 +197,14 @@ class SpikingNetwork(nn.Module):
                 observe(site, out)
             return out
 
-        with torch.no_grad():
+        with self._unobserved(observe is None and inputs is None):
             if method.coding == "sum" and synapses == "auto":
-                out = self.program.static(x, lambda site, z: fired(site, z.unsqueeze(0)).sum(0))
+                watched = observe is not None or inputs is not None
+
+                def summed(site: str, z: Tensor) -> Tensor:
+                    return fired(site, z.unsqueeze(0)).sum(0) if watched else self._fire_total(site, z)
+
+                out = self.program.static(x, summed)
                 result = tree_map_only(Tensor, lambda v: v.unsqueeze(0), out)
             else:
                 state = RunState()
@@ -200,6 +214,16 @@ class SpikingNetwork(nn.Module):
                 result = self.program.steps(x, method.timesteps, fired, state)
         self.reset()
         return result
+
+    @contextmanager
+    def _unobserved(self, unobserved: bool = True) -> Iterator[None]:
+        """Without gradient; sums may be written over what neurons put out, where nobody looks at it."""
+        self.program.may_overwrite = unobserved and not any(self.neurons[name].watched for name in self.neurons)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.program.may_overwrite = False
 
     def stream(self, x: Any) -> Iterator[tuple[int, Any]]:
         """Yield ``(t, readout)`` for t = 1 … T; steps are computed as they are asked for.
@@ -227,7 +251,7 @@ class SpikingNetwork(nn.Module):
         for t in range(1 - method.pre_timesteps_, method.timesteps + 1):
             if t == 1:
                 state.restart()
-            with torch.no_grad():  # not across the yield: the caller's own gradients go on
+            with self._unobserved():  # not across the yield: the caller's own gradients go on
                 self._restore(states)
                 step = self.program.steps(x, 1, self.fire, state)
                 states = self._remember()

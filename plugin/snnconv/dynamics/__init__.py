@@ -6,7 +6,7 @@ broadcasts against one step ``[B, ...]``.
 """
 
 from .integrate_fire import IFState, if_initial, if_multistep, if_step
-from .kernels import BACKENDS, NEURONS, resume, scan, srp_phase
+from .kernels import BACKENDS, NEURONS, resume, scan, shifted_threshold_total, srp_phase
 from .shifted import (
     ShiftedThresholdState,
     shifted_threshold_amplitudes,
@@ -45,6 +45,7 @@ __all__ = [
     "shifted_threshold_integrate",
     "shifted_threshold_multistep",
     "shifted_threshold_step",
+    "shifted_threshold_total",
     "signed_if_initial",
     "signed_if_multistep",
     "signed_if_step",

@@ -84,7 +84,8 @@ def _part(
         done = 0
         while done < method.timesteps:
             size = min(every, method.timesteps - done)
-            seq = _one_tensor(snn.program.steps(x, size, snn.fire, state))
+            with snn._unobserved():
+                seq = _one_tensor(snn.program.steps(x, size, snn.fire, state))
             done += size
             read = seq[max(0, size - (done - snn.delay)) :]  # the mean begins behind the delay
             total = read.sum(0) if total is None else total + read.sum(0)

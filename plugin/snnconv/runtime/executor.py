@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_any, tree_leaves, tree_map, tree_map_only
 
 from snnconv.graph.ops import acts_on_batch, is_synapse, op_kind, op_name, shape_query
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site, depends_on
+from snnconv.runtime.fuse import Deferred, conv_added_to, residual_adds
 from snnconv.runtime.readout import Output
 
 __all__ = ["Executor", "RunState", "Static", "Temporal"]
@@ -89,6 +90,9 @@ class Executor:
         max_pool: ``"accumulated"`` (max of the currents accumulated so far) or ``"instantaneous"`` (max at
             each step).
 
+    Attributes:
+        may_overwrite: nobody keeps what neurons put out, so that sums may be written over it.
+
     >>> from torch import nn
     >>> from snnconv.graph.trace import source_graph
     >>> source = source_graph(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
@@ -120,6 +124,9 @@ class Executor:
         for used, node in last.items():
             if used in self.varies:
                 self._expires.setdefault(node, []).append(used)
+        self.may_overwrite = False
+        self._adds = residual_adds(self.nodes, last)
+        self._deferred = set(self._adds.values())
 
     def _kind(self, node: fx.Node) -> str:
         if node.op in ("placeholder", "get_attr", "output") or node.target is activation_site:
@@ -195,11 +202,17 @@ class Executor:
         args = _leafwise_nodes(node.args, env)
         kwargs = _leafwise_nodes(dict(node.kwargs), env)
         kind = self.kinds[node]
+        if node in self._deferred and self._defers(node, timesteps):
+            return Deferred(args, kwargs)
         if kind == "site":
             return self._fire(str(node.kwargs["site"]), args[0], timesteps, state)
         function = self._function(node)
-        values = (args, kwargs)
         try:
+            if node in self._adds and any(isinstance(v, Deferred) for v in args):
+                args = self._added(node, args, timesteps, state)
+                if len(args) == 1:
+                    return args[0]
+            values = (args, kwargs)
             if not tree_any(_wrapped, values, is_leaf=_wrapped):
                 return function(*args, **kwargs)
             if kind == "shape" or not tree_any(lambda v: isinstance(v, Static | Temporal), values, is_leaf=_wrapped):
@@ -212,6 +225,29 @@ class Executor:
         except (RuntimeError, TypeError, IndexError) as error:
             where = node.meta.get("path") or node.name
             raise ConversionError(f"{where}: operator {op_name(node)} failed: {error}") from error
+
+    def _defers(self, node: fx.Node, timesteps: int) -> bool:
+        """Whether a convolution waits for what it is added to."""
+        if not self.may_overwrite or self.observers:
+            return False
+        return not timesteps or (self.coding == "rate" and node in self.temporal)
+
+    def _added(self, node: fx.Node, args: Any, timesteps: int, state: RunState) -> tuple[Any, ...]:
+        """The sum alone where the convolution could add it itself, else both operands."""
+        conv = self._adds[node]
+        other, waiting = sorted(args, key=lambda v: isinstance(v, Deferred))
+        kind = type(other)
+        operands = tree_leaves((waiting.args, waiting.kwargs), is_leaf=_wrapped)
+        if kind in (Static, Temporal) and all(isinstance(v, kind) for v in operands if _wrapped(v)):
+            positional, named = _leafwise(lambda v: v.data, (waiting.args, waiting.kwargs))
+            total = conv_added_to(other.data, positional, named)
+            if total is not None:
+                return (kind(total),)
+        if timesteps:
+            value = self._stepwise(conv, torch.conv2d, waiting.args, waiting.kwargs, timesteps, state)
+        else:
+            value = self._static_world(torch.conv2d, waiting.args, waiting.kwargs)
+        return tuple(value if isinstance(v, Deferred) else v for v in args)
 
     def _input(self, node: fx.Node, x: Any) -> Any:
         inputs = x if isinstance(x, tuple) else (x,)

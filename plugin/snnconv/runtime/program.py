@@ -23,10 +23,12 @@ class Program(ABC):
     Attributes:
         sites: those places, by name, in execution order.
         notes: sentences for the conversion report.
+        may_overwrite: nobody keeps what the neurons put out.
     """
 
     sites: dict[str, Site]
     notes: list[str]
+    may_overwrite: bool = False
 
     @abstractmethod
     def static(self, x: Any, neuron: NeuronFn) -> Any:
@@ -74,10 +76,12 @@ class GraphProgram(Program):
 
     def static(self, x: Any, neuron: NeuronFn) -> Any:
         self.executor.neuron = neuron
+        self.executor.may_overwrite = self.may_overwrite
         return self.executor(x)
 
     def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
         self.executor.neuron = neuron
+        self.executor.may_overwrite = self.may_overwrite
         return self.executor.steps(x, timesteps, state)
 
     def shift(self, site: str, current: Tensor) -> None:

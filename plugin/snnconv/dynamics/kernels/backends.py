@@ -47,6 +47,7 @@ class Job:
         mask, is_first: SRP's phases on their own: the first writes the mask, the second reads it.
         state: membrane (and count) of a run in pieces, written in place.
         resumed: the run goes on from ``state``.
+        bits: of shifted-threshold IF whose weighted spikes are summed, ``out`` being ``[1, B, ...]``; 0 writes spikes.
     """
 
     neuron: str
@@ -63,6 +64,7 @@ class Job:
     is_first: bool = False
     state: list[Tensor] = field(default_factory=list)
     resumed: bool = False
+    bits: int = 0
 
 
 def run(job: Job, backend: str) -> None:
@@ -99,6 +101,8 @@ def _why_not(backend: str, job: Job) -> str:
     if job.x_seq.dtype not in _DTYPES[backend] or job.out.dtype not in _DTYPES[backend]:
         names = " and ".join(str(d).removeprefix("torch.") for d in _DTYPES[backend])
         return f"{job.x_seq.dtype} in and {job.out.dtype} out; it has {names}"
+    if job.bits and backend == "numba" and job.out.dtype != torch.float32:
+        return "weighted sums are float32 there"
     if job.channels is None:
         return "the threshold varies along more than the channel axis"
     if isinstance(job.theta, Tensor) and job.theta.device != device:
@@ -124,6 +128,8 @@ def _run_eager(job: Job) -> None:
         eager.srp_phase(x_seq, out, job.mask, theta, job.dead_zone, scaled, job.is_first)
     elif job.neuron == "srp":
         eager.srp_scan(x_seq, out, theta, job.dead_zone, scaled, job.pre)
+    elif job.bits:
+        eager.shifted_threshold_total(x_seq, out[0], theta, job.bits)
     else:
         eager.shifted_threshold_scan(x_seq, out, theta, scaled)
 
@@ -203,6 +209,9 @@ def _run_numba(job: Job) -> None:
         args = (_numpy(flat(job.mask.unsqueeze(0))), job.is_first, steps, *shape, amplitude, dead_zones)
     elif job.neuron == "srp":
         kernel, args = numba_cpu.srp_scan, (steps, *shape, amplitude, dead_zones, job.pre)
+    elif job.bits:
+        weights = shifted_threshold_amplitudes(f.amplitude, job.bits)[0]
+        kernel, args = numba_cpu.shifted_threshold_total, (steps, job.bits, *shape, _numpy(weights.float()))
     else:
         weights = shifted_threshold_amplitudes(f.amplitude, len(job.out))[0] if job.scaled else f.amplitude
         decay = np.float32(0.5 if job.scaled else 1.0)

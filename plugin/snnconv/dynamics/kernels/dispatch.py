@@ -179,6 +179,44 @@ def resume(
     return result, IFState(*kept) if neuron == "if" else SignedIFState(*kept)
 
 
+@torch.no_grad()
+def shifted_threshold_total(
+    x_seq: Tensor,
+    v_threshold: float | Tensor,
+    timesteps: int,
+    *,
+    backend: str = "auto",
+    channel_axis: int = 1,
+) -> Tensor:
+    """Sum of the weighted spikes of shifted-threshold IF, without the spikes: ``sum_k q * 2^k * s_k``.
+
+    The spikes are those of `shifted_threshold_multistep`, added from the most significant bit down.
+
+    Args:
+        x_seq: input currents ``[T, B, ...]``.
+        v_threshold: the least significant bit ``q``, as in `scan`.
+        timesteps: number of bits.
+        backend, channel_axis: as in `scan`.
+
+    Returns:
+        ``[B, ...]`` in ``x_seq``'s dtype.
+
+    Raises:
+        ValueError: as `scan`.
+
+    Example:
+        >>> shifted_threshold_total(torch.tensor([[5.2, -1.0, 99.0]]), 1.0, timesteps=3)
+        tensor([5., 0., 7.])
+    """
+    _check("shifted_threshold", x_seq, backend, None, 0.0)
+    if timesteps < 1:
+        raise ValueError(f"timesteps is {timesteps}: a shifted-threshold neuron needs at least one step (one bit)")
+    x_seq = x_seq.detach()
+    out = empty_steps(x_seq, 1, x_seq.dtype)
+    run(_job("shifted_threshold", x_seq, out, v_threshold, channel_axis, 0.0, True, bits=timesteps), backend)
+    return out[0]
+
+
 def _job(
     neuron: str,
     x_seq: Tensor,
@@ -192,6 +230,7 @@ def _job(
     is_first: bool = False,
     state: list[Tensor] | None = None,
     resumed: bool = False,
+    bits: int = 0,
 ) -> Job:
     theta = _fit(v_threshold, x_seq, axis)
     dead_zone = theta * eps
@@ -210,6 +249,7 @@ def _job(
         is_first,
         state or [],
         resumed,
+        bits,
     )
 
 

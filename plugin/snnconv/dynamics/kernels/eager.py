@@ -116,6 +116,25 @@ def shifted_threshold_scan(x_seq: Tensor, out: Tensor, lsb: float | Tensor, scal
         _emit(emitted, spike, theta, scaled)
 
 
+def shifted_threshold_total(x_seq: Tensor, out: Tensor, lsb: float | Tensor, bits: int) -> None:
+    """Sum the whole input, then write the sum of the weighted spikes, the largest first."""
+    v = torch.zeros_like(x_seq[0], dtype=membrane_dtype(x_seq))
+    lsb = threshold_like(lsb, v)
+    for x in x_seq:
+        v.add_(x)
+    v.add_(lsb * 0.5)
+    spike = torch.empty_like(v)
+    total = out.zero_() if out.dtype == v.dtype else torch.zeros_like(v)
+    for k in range(bits - 1, -1, -1):
+        theta = lsb * 2.0**k
+        torch.ge(v, theta, out=spike)
+        spike.mul_(theta)
+        v.sub_(spike)
+        total.add_(spike)
+    if total is not out:
+        out.copy_(total)
+
+
 def _keep(state: Sequence[Tensor], *last: Tensor) -> None:
     for kept, value in zip(state, last, strict=False):
         if kept is not value:

@@ -298,6 +298,47 @@ def shifted_threshold_scan(
 
 
 @_jit
+def shifted_threshold_total(
+    x, out, in_steps, bits, size, x_stride, channels, inner, lsbs, amplitudes, first_block, last_block
+):
+    """Sum ``in_steps`` of input, then write the sum of the weighted spikes of ``bits`` bits, never the spikes."""
+    v = np.empty(BLOCK, np.float32)
+    theta = np.empty(BLOCK, np.float32)
+    amplitude = np.empty(BLOCK, np.float32)
+    total = np.empty(BLOCK, np.float32)
+    top = np.float32(2.0 ** (bits - 1))
+    for block in range(first_block, last_block):
+        first = block * BLOCK
+        count = min(BLOCK, size - first)
+        _fill(theta, lsbs, first, count, channels, inner)
+        _fill(amplitude, amplitudes, first, count, channels, inner)
+        for i in range(count):
+            v[i] = 0
+            total[i] = 0
+        for t in range(in_steps):
+            _accumulate(x, v, t * x_stride + first, count)
+        for i in range(count):
+            v[i] += theta[i] * np.float32(0.5)
+            theta[i] *= top
+        for _ in range(bits):
+            _add_bit(total, v, theta, amplitude, count)
+        outs = out[first : first + count]
+        zero = outs.dtype.type(0)
+        for i in range(count):
+            outs[i] = _store(total[i], zero)
+
+
+@_jit
+def _add_bit(total, v, theta, amplitude, count):
+    for i in range(count):
+        fired = v[i] >= theta[i]
+        v[i] = v[i] - theta[i] if fired else v[i]
+        total[i] += amplitude[i] if fired else np.float32(0)
+        theta[i] *= np.float32(0.5)
+        amplitude[i] *= np.float32(0.5)
+
+
+@_jit
 def _accumulate(x, v, first, count):
     xs = x[first : first + count]
     for i in range(count):

@@ -102,6 +102,7 @@ def _shifted_threshold(
     out_steps,
     top,
     decay,
+    TOTAL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -112,13 +113,19 @@ def _shifted_threshold(
         v += tl.load(x_p + t * x_stride + at, mask=inside, other=0.0).to(tl.float32)
     v += theta * 0.5
     theta *= top
+    total = tl.zeros_like(theta)
     for t in range(out_steps):
         fired = v >= theta
         v = tl.where(fired, v - theta, v)
         emitted = tl.where(fired, amplitude, tl.zeros_like(amplitude))
-        tl.store(out_p + tl.cast(t, tl.int64) * size + at, emitted.to(out_p.dtype.element_ty), mask=inside)
+        if TOTAL:
+            total += emitted
+        else:
+            tl.store(out_p + tl.cast(t, tl.int64) * size + at, emitted.to(out_p.dtype.element_ty), mask=inside)
         theta *= 0.5
         amplitude *= decay
+    if TOTAL:
+        tl.store(out_p + at, total.to(out_p.dtype.element_ty), mask=inside)
 
 
 def run(job: Job, f: Flat) -> None:
@@ -130,9 +137,12 @@ def run(job: Job, f: Flat) -> None:
     shape = (f.size, f.x_stride, theta.numel(), f.inner)
     x, out = flat(f.x), flat(f.out)
     if job.neuron == "shifted_threshold":
-        first = shifted_threshold_amplitudes(amplitude, len(job.out))[0] if job.scaled else amplitude
-        top, decay = 2.0 ** (len(job.out) - 1), 0.5 if job.scaled else 1.0
-        _shifted_threshold[grid](x, out, theta, first.float(), *shape, steps, len(job.out), top, decay, BLOCK=BLOCK)
+        bits = job.bits or len(job.out)
+        first = shifted_threshold_amplitudes(theta if job.bits else amplitude, bits)[0] if job.scaled else amplitude
+        top, decay = 2.0 ** (bits - 1), 0.5 if job.scaled else 1.0
+        _shifted_threshold[grid](
+            x, out, theta, first.float(), *shape, steps, bits, top, decay, TOTAL=bool(job.bits), BLOCK=BLOCK
+        )
         return
     phase = 0
     if job.neuron == "srp":
