@@ -143,10 +143,6 @@ def _has(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _srp(timesteps: int) -> methods.Method:
-    return methods.SRP(timesteps, pre_timesteps=min(4, timesteps))
-
-
 def _rows(backend: str = "auto", dtype: torch.dtype = torch.float32, label: str = "") -> dict[str, Engine]:
     plain: dict[str, Any] = dict(thresholds="max", correction="none")
     return {

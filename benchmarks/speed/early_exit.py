@@ -1,0 +1,84 @@
+"""``python -m benchmarks.speed.early_exit``: accuracy, mean steps and time of early exit on CIFAR-10.
+
+``SNNCONV_DATA`` names the folder with CIFAR-10 and the ResNet-20 weights. Each row is run in turn with the plain
+run of all steps on the same images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import snnconv
+import torch
+from snnconv import methods, results
+from snnconv.provenance import provenance
+from torch import Tensor
+
+from ..data import cifar10, find
+from ..main import exit_with
+from ..models import resnet20_cifar10
+
+OUT = Path(__file__).parent / "results" / "early_exit.json"
+CONFIDENCES = (0.6, 0.8, 0.9, 0.95, 0.99)
+METHODS = {"signed IF": methods.SignedIF(16), "IF": methods.IF(32)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.early_exit", description=__doc__)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    model = resnet20_cifar10(find("resnet20_cifar10.safetensors"))
+    calibration = [x for x, _ in cifar10("train").shuffled(0).first(1024).batches(64)]
+    batches = list(cifar10("test").shuffled(0).first(options.images).batches(options.batch))
+    images = sum(len(y) for _, y in batches)
+    rows = []
+    print("| method | confidence | accuracy | mean T | time / plain run |\n|---|---:|---:|---:|---:|")
+    for name, method in METHODS.items():
+        snn = snnconv.convert(model, method, calibration, progress=False)
+        plain = _accuracy([snn(x) for x, _ in batches], batches)
+        rows.append({"method": name, "confidence": None, "accuracy": plain, "steps": method.timesteps, "time": 1.0})
+        print(f"| {name} | all steps | {plain:.2f} | {method.timesteps} | 1 |", flush=True)
+        for confidence in CONFIDENCES:
+            found = [snn.early_exit(x, confidence=confidence) for x, _ in batches]
+            steps = sum(float(r.steps.sum()) for r in found) / images
+            accuracy = _accuracy([r.output for r in found], batches)
+            ratios = []
+            for _ in range(options.repeats):
+                early = _seconds(lambda x, c=confidence, n=snn: n.early_exit(x, confidence=c), batches)
+                ratios.append(early / _seconds(snn, batches))
+            ratio = statistics.median(ratios)
+            rows.append({"method": name, "confidence": confidence, "accuracy": accuracy, "steps": steps, "time": ratio})
+            print(f"| {name} | {confidence} | {accuracy:.2f} | {steps:.2f} | {ratio:.2f} |", flush=True)
+    setting = {"images": images, "batch": options.batch, "repeats": options.repeats, "threads": options.threads}
+    record = {**setting, "rows": rows, **provenance(0)}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    results.write_whole(options.out, (json.dumps(record, indent=1) + "\n").encode())
+    return 0
+
+
+def _accuracy(outputs: Sequence[Tensor], batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+    right = sum(int((out.argmax(1) == y).sum()) for out, (_, y) in zip(outputs, batches, strict=True))
+    return 100 * right / sum(len(y) for _, y in batches)
+
+
+def _seconds(run: Callable[[Tensor], Any], batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+    start = time.perf_counter()
+    for x, _ in batches:
+        run(x)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    exit_with(main)
