@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import snnconv
 import torch
 from snnconv import cli_inputs, methods
 from snnconv.cli import app
@@ -106,6 +107,18 @@ def test_convert_saves_what_compare_profile_and_eval_load(network: str, images: 
     assert "100.00" in output  # the labels are the network's own
     for t in (1, 2, 4):
         assert f" {t} " in output
+
+
+def test_convert_takes_snntorchs_neurons(network: str, images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("snntorch")
+    out = tmp_path / "small.snn.safetensors"
+    options = ("--method", "signed-if", "--timesteps", 4, "--calibration-images", 30)
+    run("convert", network, "--data", images, "--out", out, *options, "--framework", "snntorch")
+    assert snnconv.load(out).framework == "snntorch"
+    assert "100.00" in run("eval", network, "--data", images, "--snn", out)
+    result = run("convert", network, "--data", images, "--out", out, *options, "--framework", "norse", status=2)
+    assert "norse" in result
+    assert "snntorch" in result
 
 
 def test_eval_converts_once_for_each_number_of_steps(network: str, images: Path) -> None:

@@ -48,6 +48,12 @@ def test_the_pages_of_frameworks_run(page: str, package: str, tmp_path: Path, mo
     assert run_page(page, tmp_path, monkeypatch)["y"].shape[0] in (2, 8)
 
 
+def test_the_speed_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_page("speed.md", tmp_path, monkeypatch)["result"]
+    assert result.output.shape == (100, 3)
+    assert result.average_steps < 32
+
+
 def test_the_training_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     space = run_page("training.md", tmp_path, monkeypatch)

@@ -63,6 +63,7 @@ class Given:
     size: Annotated[int, typer.Option(min=1, help="Side of an image after resizing and cropping.")] = 224
     mean: Annotated[str, typer.Option(help="Mean of every channel.")] = "0.485,0.456,0.406"
     std: Annotated[str, typer.Option(help="Standard deviation of every channel.")] = "0.229,0.224,0.225"
+    framework: Annotated[str, typer.Option(help="Whose neurons: spikingjelly or snntorch.")] = "spikingjelly"
 
     def __post_init__(self) -> None:
         self.settings: dict[str, str | None] = {}
@@ -85,7 +86,8 @@ class Given:
         source = self.test
         if self.calibration is not None:
             source = cli_inputs.load_data(self.calibration, self.size, self.mean, self.std)
-        return snnconv.convert(self.network, method, calibration=source.inputs(self.calibration_images))
+        calibration = source.inputs(self.calibration_images)
+        return snnconv.convert(self.network, method, calibration=calibration, framework=self.framework)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
