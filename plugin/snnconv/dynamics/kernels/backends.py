@@ -69,7 +69,7 @@ class Job:
 
 def run(job: Job, backend: str) -> None:
     """Write ``job.out``, by ``backend`` or by the one that ``"auto"`` stands for."""
-    if job.x_seq[0].numel() == 0:
+    if not job.out.numel():
         return
     if backend == "auto":
         backend = _best(job)
@@ -170,12 +170,13 @@ def flatten(job: Job) -> Flat:
     assert job.dead_zones is not None
     x_seq = dense_steps(job.x_seq)
     out = job.out if same_layout(job.out, x_seq) else empty_steps(x_seq, len(job.out), job.out.dtype)
-    theta = job.channels.to(x_seq.device)
-    amplitude = (theta if job.scaled else torch.ones_like(theta)).to(out.dtype)
-    step = x_seq[0]
-    inner = step.stride(job.axis) if theta.numel() > 1 else 1
-    dead_zones = job.dead_zones.to(x_seq.device)
-    return Flat(x_seq, out, theta, amplitude, dead_zones, step.numel(), x_seq.stride(0), inner)
+    theta = job.channels
+    amplitude = theta if job.scaled else torch.ones_like(theta)
+    amplitude = amplitude if amplitude.dtype == out.dtype else amplitude.to(out.dtype)
+    inner = x_seq.stride()[1:][job.axis] if theta.numel() > 1 else 1
+    dead_zones = job.dead_zones
+    size = x_seq.numel() // len(x_seq)
+    return Flat(x_seq, out, theta, amplitude, dead_zones, size, x_seq.stride(0), inner)
 
 
 def _run_triton(job: Job) -> None:
@@ -217,9 +218,13 @@ def _run_numba(job: Job) -> None:
         decay = np.float32(0.5 if job.scaled else 1.0)
         kernel = numba_cpu.shifted_threshold_scan
         args = (steps, len(job.out), *shape, _numpy(weights.float()), decay)
-    blocks = -(-f.size // numba_cpu.BLOCK)
+    # thresholds repeat from block to block where channels lie side by side: their tables are filled once
+    channels = f.theta.numel()
+    uniform = channels == 1 or (f.inner == 1 and channels <= numba_cpu.BLOCK)
+    length = numba_cpu.BLOCK // channels * channels if uniform else numba_cpu.BLOCK
+    blocks = -(-f.size // length)
     threads = max(1, min(torch.get_num_threads(), blocks, job.x_seq.numel() // MIN_NUMEL_PER_THREAD))
-    _run_blocks(kernel, (_numpy(flat(f.x)), _numpy(flat(f.out)), *args), blocks, threads)
+    _run_blocks(kernel, (_numpy(flat(f.x)), _numpy(flat(f.out)), *args, length, uniform), blocks, threads)
     if f.out is not job.out:
         job.out.copy_(f.out)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,10 +16,12 @@ def is_dense(step: Tensor) -> bool:
         >>> is_dense(torch.zeros(2, 3).t()), is_dense(torch.zeros(2, 3)[:, :2])
         (True, False)
     """
+    return _is_dense(step.shape, step.stride())
+
+
+def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
     expected = 1
-    for stride, size in sorted(
-        (stride, size) for stride, size in zip(step.stride(), step.shape, strict=True) if size > 1
-    ):
+    for stride, size in sorted((stride, size) for stride, size in zip(strides, shape, strict=True) if size > 1):
         if stride != expected:
             return False
         expected *= size
@@ -32,8 +37,11 @@ def empty_steps(x_seq: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
         >>> folded.is_contiguous(memory_format=torch.channels_last)
         True
     """
-    step = torch.empty_like(x_seq[0], dtype=dtype)
-    return torch.empty_strided((steps, *step.shape), (step.numel(), *step.stride()), dtype=dtype, device=step.device)
+    shape, strides = x_seq.shape[1:], x_seq.stride()[1:]
+    if not _is_dense(shape, strides):
+        strides = torch.empty_like(x_seq[0], device="meta").stride()
+    size = math.prod(shape)
+    return torch.empty_strided((steps, *shape), (size, *strides), dtype=dtype, device=x_seq.device)
 
 
 def dense_steps(x_seq: Tensor) -> Tensor:
@@ -46,7 +54,7 @@ def dense_steps(x_seq: Tensor) -> Tensor:
         >>> dense_steps(constant).data_ptr() == constant.data_ptr()
         True
     """
-    if is_dense(x_seq[0]):
+    if _is_dense(x_seq.shape[1:], x_seq.stride()[1:]):
         return x_seq
     if x_seq.stride(0) == 0:
         return empty_steps(x_seq, 1, x_seq.dtype).copy_(x_seq[:1]).expand(x_seq.shape)
@@ -60,11 +68,11 @@ def same_layout(a: Tensor, b: Tensor) -> bool:
         >>> same_layout(torch.zeros(4, 2, 3), torch.zeros(2, 3).expand(4, 2, 3))
         True
     """
-    step_a, step_b = a[0], b[0]
-    if len(a) > 1 and a.stride(0) != step_a.numel():
+    shape, strides_a, strides_b = a.shape[1:], a.stride()[1:], b.stride()[1:]
+    if len(a) > 1 and a.stride(0) != math.prod(shape):
         return False
-    return is_dense(step_a) and all(
-        i == j for i, j, n in zip(step_a.stride(), step_b.stride(), step_a.shape, strict=True) if n > 1
+    return _is_dense(shape, strides_a) and all(
+        i == j for i, j, n in zip(strides_a, strides_b, shape, strict=True) if n > 1
     )
 
 
@@ -75,5 +83,5 @@ def flat(steps: Tensor) -> Tensor:
         >>> flat(torch.zeros(3).expand(8, 3)).shape
         torch.Size([3])
     """
-    length = (len(steps) - 1) * steps.stride(0) + steps[0].numel()
+    length = (len(steps) - 1) * steps.stride(0) + math.prod(steps.shape[1:])
     return steps.as_strided((length,), (1,))

@@ -18,8 +18,8 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-BLOCK = 4096
-"""Positions per block: small enough for the second-level cache, long enough for the prefetcher."""
+BLOCK = 2048
+"""Positions per block, about: potentials and tables stay in the first-level cache."""
 
 _jit: Callable[..., Any] = numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
 
@@ -100,20 +100,36 @@ def _if_steps(x, out, v, theta, amplitude, start, stop, first, count, x_stride, 
 
 @_jit
 def if_scan(
-    x, out, v_state, resume, keep, steps, size, x_stride, channels, inner, thetas, amplitudes, first_block, last_block
+    x,
+    out,
+    v_state,
+    resume,
+    keep,
+    steps,
+    size,
+    x_stride,
+    channels,
+    inner,
+    thetas,
+    amplitudes,
+    length,
+    uniform,
+    first_block,
+    last_block,
 ):
     """Run integrate-and-fire; ``x`` and ``out`` are flat, step t at ``t * stride``.
 
     ``resume`` starts from ``v_state``, ``keep`` leaves the last potential there.
     """
-    v = np.empty(BLOCK, np.float32)
-    theta = np.empty(BLOCK, np.float32)
-    amplitude = np.empty(BLOCK, out.dtype)
+    v = np.empty(length, np.float32)
+    theta = np.empty(length, np.float32)
+    amplitude = np.empty(length, out.dtype)
     for block in range(first_block, last_block):
-        first = block * BLOCK
-        count = min(BLOCK, size - first)
-        _fill(theta, thetas, first, count, channels, inner)
-        _fill(amplitude, amplitudes, first, count, channels, inner)
+        first = block * length
+        count = min(length, size - first)
+        if not uniform or block == first_block:
+            _fill(theta, thetas, first, count, channels, inner)
+            _fill(amplitude, amplitudes, first, count, channels, inner)
         for i in range(count):
             v[i] = v_state[first + i] if resume else theta[i] * np.float32(0.5)
         _if_steps(x, out, v, theta, amplitude, 0, steps, first, count, x_stride, size)
@@ -135,22 +151,27 @@ def srp_scan(
     amplitudes,
     dead_zones,
     pre,
+    length,
+    uniform,
     first_block,
     last_block,
 ):
     """Run SRP-IF: ``pre`` steps of phase 1, then phase 2 with the silenced neurons' amplitude at zero."""
-    v = np.empty(BLOCK, np.float32)
-    theta = np.empty(BLOCK, np.float32)
-    dead_zone = np.empty(BLOCK, np.float32)
-    amplitude = np.empty(BLOCK, out.dtype)
+    v = np.empty(length, np.float32)
+    theta = np.empty(length, np.float32)
+    dead_zone = np.empty(length, np.float32)
+    amplitudes_ = np.empty(length, out.dtype)
+    amplitude = np.empty(length, out.dtype)
     for block in range(first_block, last_block):
-        first = block * BLOCK
-        count = min(BLOCK, size - first)
-        _fill(theta, thetas, first, count, channels, inner)
-        _fill(dead_zone, dead_zones, first, count, channels, inner)
-        _fill(amplitude, amplitudes, first, count, channels, inner)
+        first = block * length
+        count = min(length, size - first)
+        if not uniform or block == first_block:
+            _fill(theta, thetas, first, count, channels, inner)
+            _fill(dead_zone, dead_zones, first, count, channels, inner)
+            _fill(amplitudes_, amplitudes, first, count, channels, inner)
         for i in range(count):
             v[i] = theta[i] * np.float32(0.5)
+            amplitude[i] = amplitudes_[i]
         if pre > 0:
             _if_steps(x, out, v, theta, amplitude, 0, pre, first, count, x_stride, size)
             for i in range(count):
@@ -174,24 +195,28 @@ def srp_phase(
     thetas,
     amplitudes,
     dead_zones,
+    length,
+    uniform,
     first_block,
     last_block,
 ):
     """Run one phase of SRP-IF: the first writes ``mask``, in the second it sets amplitudes to zero."""
-    v = np.empty(BLOCK, np.float32)
-    theta = np.empty(BLOCK, np.float32)
-    dead_zone = np.empty(BLOCK, np.float32)
-    amplitude = np.empty(BLOCK, out.dtype)
+    v = np.empty(length, np.float32)
+    theta = np.empty(length, np.float32)
+    dead_zone = np.empty(length, np.float32)
+    amplitudes_ = np.empty(length, out.dtype)
+    amplitude = np.empty(length, out.dtype)
+    zero = amplitude.dtype.type(0)
     for block in range(first_block, last_block):
-        first = block * BLOCK
-        count = min(BLOCK, size - first)
-        _fill(theta, thetas, first, count, channels, inner)
-        _fill(dead_zone, dead_zones, first, count, channels, inner)
-        _fill(amplitude, amplitudes, first, count, channels, inner)
+        first = block * length
+        count = min(length, size - first)
+        if not uniform or block == first_block:
+            _fill(theta, thetas, first, count, channels, inner)
+            _fill(dead_zone, dead_zones, first, count, channels, inner)
+            _fill(amplitudes_, amplitudes, first, count, channels, inner)
         for i in range(count):
             v[i] = theta[i] * np.float32(0.5)
-            if not is_first and not mask[first + i]:
-                amplitude[i] = 0
+            amplitude[i] = amplitudes_[i] if is_first or mask[first + i] else zero
         _if_steps(x, out, v, theta, amplitude, 0, steps, first, count, x_stride, size)
         if is_first:
             for i in range(count):
@@ -214,21 +239,24 @@ def signed_if_scan(
     thetas,
     amplitudes,
     dead_zones,
+    length,
+    uniform,
     first_block,
     last_block,
 ):
     """Run signed integrate-and-fire; states as in `if_scan`."""
-    v = np.empty(BLOCK, np.float32)
-    n = np.empty(BLOCK, np.int32)
-    theta = np.empty(BLOCK, np.float32)
-    dead_zone = np.empty(BLOCK, np.float32)
-    amplitude = np.empty(BLOCK, out.dtype)
+    v = np.empty(length, np.float32)
+    n = np.empty(length, np.int32)
+    theta = np.empty(length, np.float32)
+    dead_zone = np.empty(length, np.float32)
+    amplitude = np.empty(length, out.dtype)
     for block in range(first_block, last_block):
-        first = block * BLOCK
-        count = min(BLOCK, size - first)
-        _fill(theta, thetas, first, count, channels, inner)
-        _fill(dead_zone, dead_zones, first, count, channels, inner)
-        _fill(amplitude, amplitudes, first, count, channels, inner)
+        first = block * length
+        count = min(length, size - first)
+        if not uniform or block == first_block:
+            _fill(theta, thetas, first, count, channels, inner)
+            _fill(dead_zone, dead_zones, first, count, channels, inner)
+            _fill(amplitude, amplitudes, first, count, channels, inner)
         for i in range(count):
             v[i] = v_state[first + i] if resume else theta[i] * np.float32(0.5)
             n[i] = np.int32(n_state[first + i]) if resume else np.int32(0)
@@ -270,6 +298,8 @@ def shifted_threshold_scan(
     lsbs,
     amplitudes,
     decay,
+    length,
+    uniform,
     first_block,
     last_block,
 ):
@@ -277,49 +307,57 @@ def shifted_threshold_scan(
 
     ``amplitudes`` are those of the first bit, as float32; ``decay`` takes them from bit to bit, 0.5 or 1.
     """
-    v = np.empty(BLOCK, np.float32)
-    theta = np.empty(BLOCK, np.float32)
-    amplitude = np.empty(BLOCK, np.float32)
+    v = np.empty(length, np.float32)
+    lsb = np.empty(length, np.float32)
+    amplitudes_ = np.empty(length, np.float32)
+    theta = np.empty(length, np.float32)
+    amplitude = np.empty(length, np.float32)
     top = np.float32(2.0 ** (out_steps - 1))
     for block in range(first_block, last_block):
-        first = block * BLOCK
-        count = min(BLOCK, size - first)
-        _fill(theta, lsbs, first, count, channels, inner)
-        _fill(amplitude, amplitudes, first, count, channels, inner)
+        first = block * length
+        count = min(length, size - first)
+        if not uniform or block == first_block:
+            _fill(lsb, lsbs, first, count, channels, inner)
+            _fill(amplitudes_, amplitudes, first, count, channels, inner)
         for i in range(count):
             v[i] = 0
         for t in range(in_steps):
             _accumulate(x, v, t * x_stride + first, count)
         for i in range(count):
-            v[i] += theta[i] * np.float32(0.5)
-            theta[i] *= top
+            v[i] += lsb[i] * np.float32(0.5)
+            theta[i] = lsb[i] * top
+            amplitude[i] = amplitudes_[i]
         for t in range(out_steps):
             _fire_bit(out, v, theta, amplitude, decay, t * size + first, count)
 
 
 @_jit
 def shifted_threshold_total(
-    x, out, in_steps, bits, size, x_stride, channels, inner, lsbs, amplitudes, first_block, last_block
+    x, out, in_steps, bits, size, x_stride, channels, inner, lsbs, amplitudes, length, uniform, first_block, last_block
 ):
     """Sum ``in_steps`` of input, then write the sum of the weighted spikes of ``bits`` bits, never the spikes."""
-    v = np.empty(BLOCK, np.float32)
-    theta = np.empty(BLOCK, np.float32)
-    amplitude = np.empty(BLOCK, np.float32)
-    total = np.empty(BLOCK, np.float32)
+    v = np.empty(length, np.float32)
+    lsb = np.empty(length, np.float32)
+    amplitudes_ = np.empty(length, np.float32)
+    theta = np.empty(length, np.float32)
+    amplitude = np.empty(length, np.float32)
+    total = np.empty(length, np.float32)
     top = np.float32(2.0 ** (bits - 1))
     for block in range(first_block, last_block):
-        first = block * BLOCK
-        count = min(BLOCK, size - first)
-        _fill(theta, lsbs, first, count, channels, inner)
-        _fill(amplitude, amplitudes, first, count, channels, inner)
+        first = block * length
+        count = min(length, size - first)
+        if not uniform or block == first_block:
+            _fill(lsb, lsbs, first, count, channels, inner)
+            _fill(amplitudes_, amplitudes, first, count, channels, inner)
         for i in range(count):
             v[i] = 0
             total[i] = 0
         for t in range(in_steps):
             _accumulate(x, v, t * x_stride + first, count)
         for i in range(count):
-            v[i] += theta[i] * np.float32(0.5)
-            theta[i] *= top
+            v[i] += lsb[i] * np.float32(0.5)
+            theta[i] = lsb[i] * top
+            amplitude[i] = amplitudes_[i]
         for _ in range(bits):
             _add_bit(total, v, theta, amplitude, count)
         outs = out[first : first + count]

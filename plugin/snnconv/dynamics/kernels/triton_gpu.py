@@ -133,7 +133,8 @@ def run(job: Job, f: Flat) -> None:
     grid = (triton.cdiv(f.size, BLOCK),)
     steps = len(job.x_seq)
     # the amplitudes have been rounded to the output's dtype already, so that float32 holds them exactly
-    theta, dead, amplitude = f.theta.float(), f.dead_zones.float(), f.amplitude
+    device = f.x.device
+    theta, dead, amplitude = f.theta.float().to(device), f.dead_zones.float().to(device), f.amplitude.to(device)
     shape = (f.size, f.x_stride, theta.numel(), f.inner)
     x, out = flat(f.x), flat(f.out)
     if job.neuron == "shifted_threshold":
