@@ -1,4 +1,4 @@
-"""The command line: ``snnconv convert | eval | compare | profile | bench | train | doctor``."""
+"""The command line: ``snnconv convert | eval | compare | profile | bench | train | leaderboard | recommend ...``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import nn
 
-from snnconv import cli_inputs
+from snnconv import cli_board, cli_inputs
 from snnconv.cli_inputs import Data, InputError
 
 __all__ = ["app"]
@@ -302,6 +302,9 @@ def _result_table(rows: list[dict[str, Any]]) -> Table:
             best.setdefault(p["latency"], p["metrics"][row["metric"]])
         table.add_row(row["label"], *(f"{best[t]:.2f}" if t in best else "" for t in steps))
     return table
+
+
+command(cli_board.leaderboard)
 
 
 @command
