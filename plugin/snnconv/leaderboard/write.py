@@ -16,7 +16,7 @@ PAGE = "leaderboard.html"
 
 
 def write(folder: str | os.PathLike[str]) -> list[Path]:
-    """Render ``folder/results`` and ``folder/published`` into ``LEADERBOARD.md`` and ``leaderboard.html`` of ``folder``.
+    """Render ``results`` and ``published`` of ``folder`` into its ``LEADERBOARD.md`` and ``leaderboard.html``.
 
     Returns:
         The two files.
