@@ -15,6 +15,8 @@ __all__ = ["SCHEMA", "Point", "Record", "ResultError", "key_of", "leaf", "schema
 
 SCHEMA = "snnconv-result/2"
 
+_VALIDATORS: dict[str, Any] = {}
+
 Record = dict[str, Any]
 Point = dict[str, Any]
 
@@ -104,18 +106,20 @@ def sentences(value: Any, layout: dict[str, Any]) -> list[str]:
     >>> sentences({"a": "x"}, {"properties": {"a": {"type": "integer"}}})
     ["a is 'x', it must be of type integer"]
     """
-    errors = _validator(canonical(layout)).iter_errors(value)
+    key = layout.get("$id") or canonical(layout)
+    if key not in _VALIDATORS:
+        _VALIDATORS[key] = _validator(layout)
+    errors = _VALIDATORS[key].iter_errors(value)
     name = layout.get("properties", {}).get("schema", {}).get("const", "this layout")
     return [_sentence(error, name) for error in sorted(errors, key=lambda e: [str(part) for part in e.absolute_path])]
 
 
-@functools.cache
-def _validator(layout: str) -> Any:
+def _validator(layout: dict[str, Any]) -> Any:
     try:
         from jsonschema import Draft202012Validator
     except ImportError as error:
         raise ImportError('result files need jsonschema: pip install "snnconv-plugin[bench]"') from error
-    return Draft202012Validator(json.loads(layout))
+    return Draft202012Validator(layout)
 
 
 def _sentence(error: Any, layout: str) -> str:

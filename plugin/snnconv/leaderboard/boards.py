@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from snnconv.leaderboard.entries import Entry, Row, collect
 from snnconv.leaderboard.published import Published
-from snnconv.leaderboard.statistics import Estimate, differ, rank_range
+from snnconv.leaderboard.statistics import Estimate, comparable, rank_range
 from snnconv.results import Record, slug
 
 __all__ = ["Board", "Network", "build"]
@@ -150,7 +150,7 @@ def _rank(network: Network, higher: bool) -> None:
                     others = [best[k].estimate for k in best if k != i]
                     row.rank = rank_range(row.estimate, others, higher)
                     row.rivals = len(others) + 1
-                    row.certain = all(differ(row.estimate, other) is not None for other in others)
+                    row.certain = all(comparable(row.estimate, other) for other in others)
 
 
 def _mark_fronts(network: Network, higher: bool) -> None:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["ACCURACIES", "Z95", "Estimate", "differ", "estimate", "rank_range"]
+__all__ = ["ACCURACIES", "Z95", "Estimate", "comparable", "differ", "estimate", "rank_range"]
 
 ACCURACIES = ("top1", "top5")
 """Metrics that are percentages of inputs: each input is right or wrong."""
@@ -88,21 +88,41 @@ def differ(a: Estimate, b: Estimate) -> bool | None:
     >>> differ(estimate([88.3], 10_000, "top1"), estimate([85.0], 10_000, "top1"))
     True
     """
+    if not comparable(a, b):
+        return None
     gap = abs(a.value - b.value)
-    seeds = [(e.std or 0.0) ** 2 / e.seeds for e in (a, b)]
     if a.accuracy and b.accuracy:
-        shares = [(e.value / 100 * e.samples + 1) / (e.samples + 2) for e in (a, b)]
-        variance = sum(p * (1 - p) / (e.samples + 2) for p, e in zip(shares, (a, b), strict=True))
-        return abs(shares[0] - shares[1]) > Z95 * math.sqrt(variance + sum(seeds) / 1e4)
+        (p, v), (q, w) = _share(a), _share(b)
+        return abs(p - q) > Z95 * math.sqrt(v + w)
+    seeds = _seeds(a) + _seeds(b)
     if a.sampling is not None and b.sampling is not None:
-        return gap > Z95 * math.sqrt(a.sampling**2 + b.sampling**2 + sum(seeds))
-    if a.std is not None and b.std is not None:
-        if not sum(seeds):
-            return gap > 0
-        freedom = sum(seeds) ** 2 / sum(s**2 / (e.seeds - 1) for s, e in zip(seeds, (a, b), strict=True))
-        quantile = _T95[max(int(freedom), 1) - 1] if freedom < 31 else Z95
-        return gap > quantile * math.sqrt(sum(seeds))
-    return None
+        return gap > Z95 * math.sqrt(a.sampling**2 + b.sampling**2 + seeds)
+    if not seeds:
+        return gap > 0
+    freedom = seeds**2 / (_seeds(a) ** 2 / (a.seeds - 1) + _seeds(b) ** 2 / (b.seeds - 1))
+    quantile = _T95[max(int(freedom), 1) - 1] if freedom < 31 else Z95
+    return gap > quantile * math.sqrt(seeds)
+
+
+def comparable(a: Estimate, b: Estimate) -> bool:
+    """Whether the files say enough on the error of both."""
+    return (
+        (a.accuracy and b.accuracy)
+        or (a.sampling is not None and b.sampling is not None)
+        or (a.std is not None and b.std is not None)
+    )
+
+
+def _seeds(e: Estimate) -> float:
+    """Variance of the mean over the seeds."""
+    return 0.0 if e.std is None else e.std**2 / e.seeds
+
+
+def _share(e: Estimate) -> tuple[float, float]:
+    """Share of right answers with one of each kind added, and its variance."""
+    n = e.samples + 2
+    share = (e.value / 100 * e.samples + 1) / n
+    return share, share * (1 - share) / n + _seeds(e) / 1e4
 
 
 def rank_range(own: Estimate, others: Sequence[Estimate], higher_is_better: bool = True) -> tuple[int, int]:
