@@ -73,7 +73,7 @@ def read_published(folder: str | os.PathLike[str]) -> list[Published]:
     for path in sorted(Path(folder).rglob("*.json")):
         try:
             content, text = read_json(path)
-            if errors := sentences(content, _schema()):
+            if errors := sentences(content, _schema):
                 raise ResultError(located(path, text, errors[0]))
         except ResultError as error:
             bad.append(str(error))
