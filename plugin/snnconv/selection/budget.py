@@ -68,7 +68,7 @@ class Budget:
         return ",".join(f"{name}={value:g}" for name, value in named if value is not None)
 
 
-def candidates(budget: Budget, trained: bool = False, longest: int = 64) -> list[Method]:
+def candidates(budget: Budget, trained: bool = False, longest: int = 32) -> list[Method]:
     """Methods worth trying, fewest steps first, none with more steps than the budget allows.
 
     Args:
@@ -81,7 +81,7 @@ def candidates(budget: Budget, trained: bool = False, longest: int = 64) -> list
     """
     most = budget.latency or longest
     found: list[Method] = []
-    rate = _steps(most, (4, 8, 16, 32, 64))
+    rate = _steps(most, (4, 8, 16, 32))
     source = {"thresholds": "trained"} if trained else {}
     found += [methods.ShiftedThreshold(t, **source) for t in _steps(min(most, 6), (3, 4, 5, 6))]  # type: ignore[arg-type]
     found += [methods.SignedIF(t, **source) for t in rate]  # type: ignore[arg-type]

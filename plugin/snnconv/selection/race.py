@@ -46,8 +46,8 @@ def recommend(
     Successive halving (Jamieson & Talwalkar, AISTATS 2016): every method is scored on a few inputs, then those that
     remain on twice as many, and so on; the last round calibrates on all inputs for that. A method is given up when it
     costs more than the budget, when its drop exceeds the budget beyond the error, when a cheaper one is better beyond
-    the error, or when it is in the worse half and not on the Pareto front. Calibration, choice and the closing test
-    each use inputs of their own.
+    the error or as good as the source network, or when it is in the worse half and not on the Pareto front.
+    Calibration, choice and the closing test each use inputs of their own.
 
     With a bound on the drop, the cheapest method is recommended whose drop plus one standard error stays within it
     (least energy, then fewest steps; where none does, the smallest drop that does without the error). Without one, it
@@ -178,13 +178,15 @@ class _Race:
             return ""
         if self.budget.energy is not None and energy > self.budget.energy:
             return "fewer steps cost too much energy"
-        most = self.budget.drop
-        if most is None:
-            return ""
         for other in trials:
-            meets = not other.stopped and other.samples and other.drop + Z90 * other.drop_error <= most
-            if meets and other.latency <= trial.latency and (other.energy_ratio or math.inf) <= energy:
+            cheaper = other.latency <= trial.latency and other.energy_ratio is not None and other.energy_ratio <= energy
+            if other.stopped or not other.samples or not cheaper:
+                continue
+            most = self.budget.drop
+            if most is not None and other.drop + Z90 * other.drop_error <= most:
                 return f"{describe(other.method)} meets the drop and costs less"
+            if type(other.method) is not type(trial.method) and other.drop <= other.drop_error:
+                return f"{describe(other.method)} equals the ANN within the error and costs less"
         return ""
 
     def _stop_if_hopeless(self, trial: Trial, trials: Sequence[Trial]) -> None:
