@@ -180,7 +180,7 @@ class TestPlots:
     def test_hovering_names_the_point(self, browser: Any, page: Path) -> None:
         visit(browser, page)
         canvas = browser.find_element(By.CSS_SELECTOR, "canvas[data-cost=t]")
-        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", canvas)
         x, y = browser.execute_script(
             "const chart = Chart.getChart(arguments[0]);"
             "const set = chart.data.datasets.findIndex(d => d.data.some(p => p.row && p.x === 8));"

@@ -82,6 +82,11 @@
           zeroRecords: "No row matches." },
       });
       this.table.search.fixed("filters", (text, values, index) => this.keeps(this.data.rows[index]));
+      element.tHead.addEventListener("keydown", (event) => { // a button answers to the space bar as well
+        if (event.key !== " " || !event.target.matches(".dt-column-order")) return;
+        event.preventDefault();
+        event.target.click();
+      });
       const live = this.section.querySelector(".live");
       this.plots = [...this.section.querySelectorAll("canvas")].map((canvas) => new Plots.Plot(canvas, this.data, open,
         (text) => { live.textContent = text; }));
