@@ -158,6 +158,10 @@ class TestEntries:
         assert [len(e.files) for e in found] == [1, 1]
         assert len({e.name for e in found}) == 2
 
+    def test_names_are_unique(self, tmp_path: Path) -> None:
+        (board,) = boards(tmp_path, {"a/b-c": record("x"), "a-b/c": record("y")})
+        assert len({e.name for e in board.entries}) == 2
+
     def test_a_figure_that_a_seed_lacks_stays_empty(self, tmp_path: Path) -> None:
         lacking = record(seed=1, notes=["not counted"])
         lacking["points"][0]["sops"] = None

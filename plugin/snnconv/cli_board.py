@@ -13,7 +13,7 @@ from snnconv import cli_inputs
 
 __all__ = ["leaderboard", "recommend"]
 
-SHOWN = ("weights", "classes", "pretrained", "calibration", "size", "mean", "std")
+SHOWN = ("weights", "classes", "pretrained", "calibration", "calibration_images", "size", "mean", "std")
 """Options that a convert command repeats where they are not the default."""
 
 

@@ -108,7 +108,15 @@ def collect(records: Mapping[PurePath, Record]) -> list[Entry]:
         seeds = [record["seed"] for _, record in members]
         repeats = len(set(seeds)) == len(seeds)  # two files of one seed are two measurements, not a repetition
         found += [_entry(members)] if repeats else [_entry([member]) for member in members]
-    return sorted(found, key=lambda entry: entry.files[0])
+    found.sort(key=lambda entry: entry.files[0])
+    taken: set[str] = set()
+    for entry in found:  # a/b-c.json and a-b/c.json have one slug
+        name, number = entry.name, 1
+        while entry.name in taken:
+            number += 1
+            entry.name = f"{name}-{number}"
+        taken.add(entry.name)
+    return found
 
 
 def _identity(record: Record) -> str:
