@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from snnconv.metrics import audit, compare, profile
     from snnconv.nir import from_nir, to_nir
     from snnconv.rate_scale import train_rate_scale
+    from snnconv.selection import recommend
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "methods",
     "prepare",
     "profile",
+    "recommend",
     "register",
     "save",
     "to_nir",
@@ -56,6 +58,7 @@ _LATER = {
     "from_nir": "nir",
     "load": "io",
     "profile": "metrics",
+    "recommend": "selection",
     "save": "io",
     "to_nir": "nir",
     "train_rate_scale": "rate_scale",

@@ -1,4 +1,4 @@
-"""The command line: ``snnconv convert | eval | compare | profile | bench | train | doctor``."""
+"""The command line: ``snnconv convert | eval | compare | profile | bench | train | leaderboard | recommend ...``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import nn
 
-from snnconv import cli_inputs
+from snnconv import cli_board, cli_inputs
 from snnconv.cli_inputs import Data, InputError
 
 __all__ = ["app"]
@@ -93,26 +93,31 @@ class Given:
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Register a command.
 
-    A first parameter ``given`` becomes the options of `Given` and the settings of every method. An error is
-    one sentence with exit status 2; ``--debug`` lets it through.
+    A first parameter ``given`` becomes the options of `Given` and the settings of every method; ``inputs`` the options
+    alone, without the method. An error is one sentence with exit status 2; ``--debug`` lets it through.
     """
     own = list(inspect.signature(function, eval_str=True).parameters.values())
-    takes_given = bool(own) and own[0].name == "given"
+    first = own[0].name if own else ""
+    takes_given = first in ("given", "inputs")
     shared: list[inspect.Parameter] = []
     settings: dict[str, str] = {}
     if takes_given:
         own = own[1:]
         shared = list(inspect.signature(Given, eval_str=True).parameters.values())
-        settings = cli_inputs.method_fields()
+        if first == "given":
+            settings = cli_inputs.method_fields()
+        else:
+            shared = [parameter for parameter in shared if parameter.name != "method"]
 
     @functools.wraps(function)
     def run(**arguments: Any) -> None:
         debug = arguments.pop("debug")
         try:
             if takes_given:
-                given = Given(**{field.name: arguments.pop(field.name) for field in fields(Given)})
+                names = [field.name for field in fields(Given)]
+                given = Given(**{name: arguments.pop(name) for name in names if name in arguments})
                 given.settings = {name: arguments.pop(name) for name in settings}
-                arguments["given"] = given
+                arguments[first] = given
             function(**arguments)
         except (typer.Exit, typer.Abort, KeyboardInterrupt):
             raise
@@ -304,6 +309,10 @@ def _result_table(rows: list[dict[str, Any]]) -> Table:
             best.setdefault(p["latency"], p["metrics"][row["metric"]])
         table.add_row(row["label"], *(f"{best[t]:.2f}" if t in best else "" for t in steps))
     return table
+
+
+command(cli_board.recommend)
+command(cli_board.leaderboard)
 
 
 @command

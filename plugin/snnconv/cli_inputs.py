@@ -42,6 +42,15 @@ class Data:
         picked = torch.linspace(0, self.count - 1, count).round().long().tolist()
         return [self._pick(picked[i : i + BATCH]) for i in range(0, count, BATCH)]
 
+    def tensors(self, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Inputs spread evenly over the whole set in one tensor, and their labels where there are any."""
+        count = self.count if limit is None else min(limit, self.count)
+        picked = torch.linspace(0, self.count - 1, count).round().long().tolist()
+        if isinstance(self.source, dict):
+            return self.source["x"][picked], self.source["y"][picked] if self.labelled else None
+        items = [self.source[i] for i in picked]
+        return torch.stack([x for x, _ in items]), torch.tensor([y for _, y in items])
+
     def _slice(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         if isinstance(self.source, dict):
             y = self.source["y"][start:stop] if self.labelled else None

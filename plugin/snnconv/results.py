@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snnconv import files
+from snnconv.json_lines import line_of
 from snnconv.provenance import canonical, command, config_hash, describe, digest, peak_memory, plain, provenance
-from snnconv.result_schema import SCHEMA, Point, Record, ResultError, key_of, leaf, schema, validate
+from snnconv.result_schema import SCHEMA, Point, Record, ResultError, key_of, leaf, schema, validate, wrong
 
 if TYPE_CHECKING:
     from snnconv.metrics import Profile
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCHEMA", "Point", "Record", "ResultError", "begin", "command", "config_hash", "counted", "describe", "digest",
-    "finished", "path_of", "peak_memory", "plain", "point", "provenance", "read", "read_all", "schema", "sites", "slug",
-    "thresholds", "validate", "with_point", "write", "write_whole",
+    "finished", "located", "path_of", "peak_memory", "plain", "point", "provenance", "read", "read_all", "read_json",
+    "schema", "sites", "slug", "thresholds", "validate", "with_point", "write", "write_whole",
 ]  # fmt: skip
 
 _RUN = ("versions", "machine", "commit", "command")
@@ -65,7 +66,20 @@ def read(path: str | os.PathLike[str]) -> Record:
     """The result in ``path``, checked.
 
     Raises:
-        ResultError: there is no such file, it is not JSON (the message names the line), or not a result.
+        ResultError: there is no such file, it is not JSON, or not a result; the message names the line and the field.
+    """
+    record, text = read_json(path)
+    for sentence in wrong(record):
+        raise ResultError(located(path, text, sentence))
+    result: Record = record
+    return result
+
+
+def read_json(path: str | os.PathLike[str]) -> tuple[Any, str]:
+    """What a JSON file holds, and its text.
+
+    Raises:
+        ResultError: there is no such file, or it is not JSON; the message names the line.
     """
     try:
         content = Path(path).read_bytes()
@@ -74,7 +88,8 @@ def read(path: str | os.PathLike[str]) -> Record:
     except OSError as error:
         raise ResultError(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        record = json.loads(content.decode("utf-8"))
+        text = content.decode("utf-8")
+        return json.loads(text), text
     except json.JSONDecodeError as error:
         raise ResultError(f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from error
     except UnicodeDecodeError as error:
@@ -82,9 +97,12 @@ def read(path: str | os.PathLike[str]) -> Record:
         raise ResultError(f"{path}: line {line}: not UTF-8 text, so not JSON") from error
     except (ValueError, RecursionError) as error:
         raise ResultError(f"{path}: not JSON that can be read ({error})") from error
-    validate(record, path)
-    result: Record = record
-    return result
+
+
+def located(path: str | os.PathLike[str], text: str, sentence: str) -> str:
+    """``sentence`` about a field of the JSON file ``path``, with the file and the field's line before it."""
+    line = line_of(text, sentence)
+    return f"{path}: {sentence}" if line is None else f"{path}: line {line}: {sentence}"
 
 
 def read_all(folder: str | os.PathLike[str]) -> dict[Path, Record]:
