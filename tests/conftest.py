@@ -9,6 +9,12 @@ import pytest
 import torch
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all-configs", action="store_true", help="run every segmentation and detection config from end to end"
+    )
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder ``SNNCONV_DATA`` names; the test is skipped where there is none."""

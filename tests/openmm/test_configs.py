@@ -25,7 +25,7 @@ from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from snnconv import methods
 from snnconv.openmm import operators
-from snnconv.openmm.bench import load_config
+from snnconv.openmm.bench import load_config, run_config
 from snnconv.openmm.parts import find_parts
 from snnconv.results import slug
 
@@ -43,8 +43,8 @@ INSTALLED = [
     (mmseg, "deeplabv3/deeplabv3_r18-d8_4xb2-80k_cityscapes-512x1024.py"),
     (mmseg, "pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py"),
 ]
-# one config for each schedule
-SCHEDULES = [
+# one config for each schedule, data set and kind of head
+EXAMPLES = [
     "segmentation/camvid/deeplabv1_vgg9.py",
     "segmentation/camvid/fcn_r34.py",
     "segmentation/coco_voc/fcn_r18.py",
@@ -53,7 +53,15 @@ SCHEDULES = [
     "detection/voc/retinanet_r18.py",
     "detection/voc/yolov2_tiny_strided.py",
     "detection/coco/retinanet_r18.py",
+    "detection/bccd/fcos_r18.py",
+    "detection/bccd/faster_rcnn_r50.py",
+    "segmentation/voc2012/torchvision_fcn_resnet50.py",
 ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "runnable" in metafunc.fixturenames:
+        metafunc.parametrize("runnable", CONFIGS if metafunc.config.getoption("--all-configs") else EXAMPLES)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -186,26 +194,37 @@ class TestOurs:
             seen[key] = name
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("name", SCHEDULES)
-    def test_a_schedule_trains(self, name: str, tmp_path: Path) -> None:
-        """... and the metric that the config names comes out of its evaluator."""
+    def test_runs_from_end_to_end(self, runnable: str, tmp_path: Path) -> None:
+        """``snnconv bench`` trains, converts, tests and writes its result, on two pictures of 64 pixels."""
+        name = runnable
         config = small(load(name))
-        metric = config.bench.metric
-        config.model.test_cfg["score_thr"] = 0.0  # an untrained detector is sure of nothing, and COCO's metric says so
         without_downloads(config.model)
-        config.work_dir = str(tmp_path)
-        config.launcher = "none"
-        if config.train_cfg.type == "IterBasedTrainLoop":
-            config.train_cfg.update(max_iters=2, val_interval=2)
-        else:
-            config.train_cfg.update(max_epochs=1, val_interval=1)
-        for key in ("bench", "test_dataloader", "test_evaluator", "test_cfg"):
-            config.pop(key)
-        runner = Runner.from_cfg(config)
-        runner.train()
-        assert runner.iter >= 1
-        assert list(tmp_path.glob("*.pth"))
-        assert metric in [key.rpartition("/")[2] for key in runner.val_loop.run()]
+        if config.bench.get("weights"):  # a network that comes trained: with weights of its own making here
+            config.bench.weights = str(tmp_path / "weights.pth")
+            torch.save(built(config, "cpu").state_dict(), config.bench.weights)
+        elif "train_cfg" in config:
+            iterations = config.train_cfg.get("type") == "IterBasedTrainLoop" or not config.train_cfg.get(
+                "by_epoch", True
+            )
+            length = {"max_iters": 1, "val_interval": 10} if iterations else {"max_epochs": 1, "val_interval": 10}
+            config.train_cfg.update(length)
+        if config.bench.task == "detection":
+            config.model.test_cfg.update(score_thr=0.0)
+        row = dict(
+            label="shifted threshold", type="ShiftedThreshold", timesteps=[2], correction="none", thresholds="max"
+        )
+        if name.endswith("_quant.py"):
+            row["thresholds"] = "trained"
+        config.bench.update(methods=[row], calibration=dict(images=2))
+        path = tmp_path / Path(name).name
+        config.dump(path)
+        files = run_config(path, out=tmp_path / "results", work_dir=tmp_path / "work", limit=2)
+        record = json.loads(files[0].read_text())
+        (point,) = record["points"]
+        assert point["timesteps"] == 2
+        assert config.bench.metric in point["metrics"]
+        assert record["sites"]["spiking"] > 0
+        assert files[0].parent.name == slug(config.bench.architecture)
 
 
 class TestInstalled:
