@@ -104,7 +104,8 @@ def _register(scope: str) -> None:
                 f'{_SCOPES[scope]} is not installed ({error}): pip install "snnconv-plugin[bench]"'
             ) from error
     else:
-        importlib.import_module("snnconv.openmm.classification")
+        for name in ("classification", "video"):
+            importlib.import_module(f"snnconv.openmm.{name}")
     init_default_scope(scope)
 
 

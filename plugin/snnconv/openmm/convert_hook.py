@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import snnconv
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
+from snnconv.openmm.image_datasets import SKIPPED
 from snnconv.openmm.parts import Part, Scope, find_parts
 from snnconv.openmm.variants import CONVERSIONS, Reading, Variant, default_window, more_windows
 from snnconv.runtime.readout import delay_steps
@@ -71,7 +72,7 @@ class CalibrationData:
             )
         picked = torch.linspace(0, len(dataset) - 1, count).round().long().tolist()
         # interleaved, as a distributed sampler does it: the k-th batches of all ranks make the k-th batch of one
-        self.samples = [dataset[i] for i in picked[rank::ranks]]
+        self.samples = [_readable(dataset, i) for i in picked[rank::ranks]]
         self.batch_size = max(1, batch_size // ranks)
 
     def batches(self, model: nn.Module) -> Iterable[dict[str, Any]]:
@@ -79,6 +80,16 @@ class CalibrationData:
         for start in range(0, len(self.samples), self.batch_size):
             data = pseudo_collate(self.samples[start : start + self.batch_size])
             yield model.data_preprocessor(data, False)  # type: ignore[operator]
+
+
+def _readable(dataset: Any, index: int) -> Any:
+    """The sample at ``index``, or the next one that could be decoded."""
+    for place in range(index, index + len(dataset)):
+        sample = dataset[place % len(dataset)]
+        label = sample.get("data_samples") if isinstance(sample, dict) else None
+        if not (isinstance(label, Tensor) and label.dim() == 0 and int(label) == SKIPPED):
+            return sample
+    raise ValueError("calibration: not one sample of the data set can be decoded")
 
 
 @HOOKS.register_module()

@@ -113,7 +113,7 @@ def write_results(rows: list[Row], config: Config, loop: SNNTestLoop, training: 
         record = results.begin(row.path, header)
         for variant in variants:
             for item in _points(variant, loop, scale):
-                record = results.with_point(record, item, variant.notes)
+                record = results.with_point(record, item, [*variant.notes, *loop.notes])
         results.write(row.path, record)
         written.append(row.path)
     return written

@@ -44,6 +44,7 @@ class SNNTestLoop(TestLoop):
         parts, variants, failures: what ``ConvertHook`` made of the model, and the rows it could not convert.
         on_prediction: called as ``(name, samples, inputs)`` with every prediction, for drawing.
         results: metrics by network name and readout window, after the pass.
+        notes: what the metrics say beside their figures, for the result files.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class SNNTestLoop(TestLoop):
         self.parts: list[Part] = []
         self.variants: list[Variant] = []
         self.failures: dict[str, str] = {}
+        self.notes: list[str] = []
         self.on_prediction: Callable[[str, Sequence[Any], dict[str, Any]], None] | None = None
         self.progress = progress
         self.save_every = max(1, len(self.dataloader) // saves)
@@ -156,6 +158,7 @@ class SNNTestLoop(TestLoop):
             with _quiet(key[0] != ANN):
                 metrics = evaluator.evaluate(len(self.dataloader.dataset))
             results[key] = {name.rpartition("/")[2]: float(v) for name, v in metrics.items() if _is_number(v)}
+            self.notes += [n for m in evaluator.metrics for n in getattr(m, "notes", ()) if n not in self.notes]
         return results
 
     # ------------------------------------------------------------------ interruption

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from torch import Tensor
-from torch.utils._pytree import tree_map_only
-
 from snnconv.network import SpikingNetwork
-from snnconv.runtime.readout import join_batches
+from snnconv.runtime.readout import join_batches, window_mean
 
 __all__ = [
     "CONVERSIONS", "Readable", "Reading", "Variant", "Window", "default_window", "more_windows", "readouts",
@@ -120,9 +117,5 @@ def readouts(network: Any, x: Any, windows: Sequence[Window]) -> list[Any]:
     pieces = []
     for part in network._parts(x):
         out = network.run(part)
-        pieces.append([_mean(out, first, last) for first, last in windows])
+        pieces.append([window_mean(out, first, last) for first, last in windows])
     return [join_batches([piece[i] for piece in pieces]) for i in range(len(windows))]
-
-
-def _mean(out: Any, first: int, last: int) -> Any:
-    return tree_map_only(Tensor, lambda v: v[first - 1 : last].mean(0), out)

@@ -1,0 +1,137 @@
+"""Video files to clips and back, through PyAV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnconv.files import replacing
+
+from .data_root import DataError
+
+__all__ = ["ClipError", "clip_indices", "read_clips", "write_video"]
+
+
+class ClipError(DataError):
+    """A video that cannot be decoded; the message names the file and says why."""
+
+
+def clip_indices(count: int, native: float, frames: int, clips: int = 1, rate: float | None = None) -> list[list[int]]:
+    """Which of ``count`` frames make up each clip, the clips spread evenly over the video.
+
+    At another frame rate than its own the video is first thinned out (or repeated) to ⌊k · native / rate⌋, as
+    torchvision's ``VideoClips`` does it. A video shorter than a clip begins again.
+
+    Args:
+        count: frames in the video.
+        native: its frames a second.
+        frames: frames of a clip.
+        clips: how many.
+        rate: frames a second of the clips; ``None``: the video's own.
+
+    >>> clip_indices(10, 30.0, frames=2, clips=2, rate=15.0)
+    [[0, 2], [6, 8]]
+    >>> clip_indices(3, 30.0, frames=5)
+    [[0, 1, 2, 0, 1]]
+    """
+    step = native / rate if rate else 1.0
+    thinned = [math.floor(k * step) for k in range(max(1, math.floor(count / step)))]
+    last = max(0, len(thinned) - frames)
+    starts = [math.floor(last * k / (clips - 1)) for k in range(clips)] if clips > 1 else [0]
+    return [[thinned[(start + k) % len(thinned)] for k in range(frames)] for start in starts]
+
+
+def read_clips(
+    path: Path, frames: int, clips: int = 1, rate: float | None = None, start: float | None = None
+) -> list[Tensor]:
+    """Clips of a video file, uint8 ``[frames, H, W, 3]`` each; only the frames that are needed become pixels.
+
+    Args:
+        path: the file.
+        frames, clips, rate: as for :func:`clip_indices`.
+        start: where a single clip begins, 0 (the first place) to 1 (the last); 0 by default.
+
+    Raises:
+        ClipError: damaged, without frames, or no video.
+        ImportError: PyAV is not installed.
+    """
+    with _opened(path) as (container, stream):
+        stamps = sorted(p.pts for p in container.demux(stream) if p.pts is not None and p.size)
+        native = float(stream.average_rate or stream.guessed_rate or 0)
+        if not stamps or native <= 0:
+            raise ClipError(f"{path} holds no frames")
+    if start is None:
+        wanted = clip_indices(len(stamps), native, frames, clips, rate)
+    else:
+        places = clip_indices(len(stamps), native, frames, max(2, len(stamps)), rate)
+        wanted = [places[round(start * (len(places) - 1))]]
+    needed = {stamps[i] for indices in wanted for i in indices}
+    found: dict[int, Tensor] = {}
+    with _opened(path) as (container, stream):
+        for frame in container.decode(stream):
+            if frame.pts in needed:
+                found[frame.pts] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                if len(found) == len(needed):
+                    break
+    if len(found) < len(needed):
+        raise ClipError(f"{path} is damaged: {len(needed) - len(found)} of {len(needed)} frames cannot be decoded")
+    return [torch.stack([found[stamps[i]] for i in indices]) for indices in wanted]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The container and its first video stream; whatever goes wrong in it is a ClipError that names the file."""
+    av = _pyav()
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ClipError(f"{path} has no video stream")
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1  # data loaders bring their own processes
+            yield container, stream
+    except (av.error.FFmpegError, ValueError, RuntimeError) as error:
+        if isinstance(error, ClipError):
+            raise
+        raise ClipError(f"{path} is damaged ({error})") from error
+
+
+def write_video(path: Path, frames: Sequence[np.ndarray] | np.ndarray, rate: int, quality: int = 2) -> None:
+    """Write RGB frames ``[N, H, W, 3]`` uint8 as MPEG-4, whole or not at all.
+
+    Args:
+        path: the file, ``….mp4``.
+        frames: of one size, height and width even.
+        rate: frames a second.
+        quality: quantiser scale of MPEG-4, 1 (best) to 31.
+
+    Raises:
+        ValueError: no frames, or odd sizes.
+        ImportError: PyAV is not installed.
+    """
+    av = _pyav()
+    if not len(frames) or frames[0].ndim != 3 or frames[0].shape[0] % 2 or frames[0].shape[1] % 2:
+        raise ValueError(f"{path}: a video needs frames [H, W, 3] with even height and width")
+    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(rate))
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.qmin = stream.codec_context.qmax = quality
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _pyav() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError('video files are read with PyAV: pip install "snnconv-plugin[video]"') from error
+    return av
