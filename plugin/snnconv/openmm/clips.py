@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,7 @@ from snnconv.files import replacing
 
 from .data_root import DataError
 
-__all__ = ["ClipError", "clip_indices", "read_clips", "write_video"]
+__all__ = ["ClipError", "VideoWriter", "clip_indices", "read_clips", "write_video"]
 
 
 class ClipError(DataError):
@@ -103,30 +103,78 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         raise ClipError(f"{path} is damaged ({error})") from error
 
 
-def write_video(path: Path, frames: Sequence[np.ndarray] | np.ndarray, rate: int, quality: int = 2) -> None:
-    """Write RGB frames ``[N, H, W, 3]`` uint8 as MPEG-4, whole or not at all.
+class VideoWriter:
+    """An MPEG-4 file, frame by frame; it takes its name when it is finished.
+
+    Args:
+        path: where it is written.
+        rate: frames a second.
+        quality: quantiser scale of MPEG-4, 1 (best) to 31.
+
+    Raises:
+        ImportError: PyAV is not installed.
+    """
+
+    def __init__(self, path: Path, rate: int, quality: int = 2) -> None:
+        self.path = path
+        self.rate, self.quality = rate, quality
+        self.av = _pyav()
+        self.container = self.av.open(str(path), "w", format="mp4")
+        self.stream: Any = None
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append an RGB frame ``[H, W, 3]`` uint8, all of one size.
+
+        Raises:
+            ValueError: another shape, or an odd height or width.
+        """
+        if frame.ndim != 3 or frame.shape[0] % 2 or frame.shape[1] % 2:
+            raise ValueError(f"{self.path}: a video needs frames [H, W, 3] of even size, got {frame.shape}")
+        if self.stream is None:
+            self.stream = self.container.add_stream("mpeg4", rate=Fraction(self.rate))
+            self.stream.height, self.stream.width = frame.shape[:2]
+            self.stream.pix_fmt = "yuv420p"
+            self.stream.codec_context.qmin = self.stream.codec_context.qmax = self.quality
+        picture = self.av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        self.container.mux(self.stream.encode(picture))
+
+    def finish(self, target: Path | None = None) -> None:
+        """Complete the file, and move it to ``target`` in the same folder.
+
+        Raises:
+            ValueError: no frame was added.
+        """
+        if self.stream is None:
+            self.drop()
+            raise ValueError(f"{self.path}: a video needs at least one frame")
+        self.container.mux(self.stream.encode())
+        self.container.close()
+        if target is not None:
+            self.path.replace(target)
+
+    def drop(self) -> None:
+        """Leave nothing behind."""
+        self.container.close()
+        self.path.unlink(missing_ok=True)
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray], rate: int) -> None:
+    """Write RGB frames ``[H, W, 3]`` uint8 as MPEG-4, whole or not at all.
 
     Args:
         path: the file, ``….mp4``.
         frames: of one size, height and width even.
         rate: frames a second.
-        quality: quantiser scale of MPEG-4, 1 (best) to 31.
 
     Raises:
         ValueError: no frames, or odd sizes.
         ImportError: PyAV is not installed.
     """
-    av = _pyav()
-    if not len(frames) or frames[0].ndim != 3 or frames[0].shape[0] % 2 or frames[0].shape[1] % 2:
-        raise ValueError(f"{path}: a video needs frames [H, W, 3] with even height and width")
-    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        stream = container.add_stream("mpeg4", rate=Fraction(rate))
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.qmin = stream.codec_context.qmax = quality
+    with replacing(path) as temporary:
+        writer = VideoWriter(temporary, rate)
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-        container.mux(stream.encode())
+            writer.add(frame)
+        writer.finish()
 
 
 def _pyav() -> Any:

@@ -21,6 +21,7 @@ from snnconv.openmm.convert_hook import bare_model
 from snnconv.openmm.partial import PartialState
 from snnconv.openmm.parts import Part, replaced
 from snnconv.openmm.variants import Variant, Window, readouts
+from snnconv.runtime.continued import Continued
 
 __all__ = ["SNNTestLoop"]
 
@@ -208,6 +209,8 @@ def _reader(variant: Variant, part: Part, number: int, calls: list[list[Any]] | 
     """The part's output at readout ``number``; calls of one pass share a run where ``calls`` is given."""
     network = variant.networks[part.name]
     made = 0
+    if isinstance(network, Continued):  # a new batch: new episodes
+        network.reset()
 
     def read(inputs: Any) -> Any:
         nonlocal made

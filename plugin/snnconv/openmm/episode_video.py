@@ -1,0 +1,73 @@
+"""Episodes as video files, the source policy's and every converted one's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnconv.results import slug
+
+from .clips import VideoWriter
+
+__all__ = ["EpisodeVideos"]
+
+FASTEST = 30
+
+
+class EpisodeVideos:
+    """Writes the first episodes of every network to ``<folder>/<network>-seed-<seed>.mp4``, frame by frame.
+
+    Args:
+        folder: where the videos go.
+        count: how many episodes of each network.
+        policy: the model that plays them, see `snnconv.openmm.control.Policy`.
+    """
+
+    def __init__(self, folder: Path, count: int, policy: Any) -> None:
+        self.folder = folder
+        self.count = count
+        self.seeds: set[int] = set()
+        self.open: dict[int, tuple[VideoWriter, int]] = {}
+        self.frames: dict[int, int] = {}
+        self.written: list[Path] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        policy.record(self.wants, self.frame)
+
+    def wants(self, seed: int) -> bool:
+        """Whether the episode from this seed is one of the first."""
+        if len(self.seeds) < self.count:
+            self.seeds.add(seed)
+        return seed in self.seeds
+
+    def frame(self, seed: int, rate: int, picture: np.ndarray) -> None:
+        """Take one frame; of fast environments every second, third … is enough."""
+        every = max(1, round(rate / FASTEST))
+        if seed not in self.open:
+            self.open[seed] = VideoWriter(self.folder / f".{seed}.mp4", max(1, round(rate / every))), every
+            self.frames[seed] = 0
+        if self.frames[seed] % every == 0:
+            self.open[seed][0].add(picture)
+        self.frames[seed] += 1
+
+    def add(self, name: str, samples: Sequence[Any], data: dict[str, Any]) -> None:
+        """The episodes of network ``name`` are over."""
+        for sample in samples:
+            if sample.seed in self.open:
+                writer, _ = self.open.pop(sample.seed)
+                stem, number = f"{slug(name)}-seed-{sample.seed}", 1
+                target = self.folder / f"{stem}.mp4"
+                while target in self.written:  # several readouts of one network
+                    number += 1
+                    target = self.folder / f"{stem}-{number}.mp4"
+                writer.finish(target)
+                self.written.append(target)
+
+    def finish(self) -> list[Path]:
+        """Drop what is unfinished; returns the files."""
+        for writer, _ in self.open.values():
+            writer.drop()
+        self.open.clear()
+        return self.written
