@@ -135,7 +135,8 @@ def run_config(
         methods: only rows whose label contains one of these words.
         options: changes of the config, ``{"train_cfg.max_iters": 100}``.
         launcher: ``"none"``, or ``"pytorch"``, ``"slurm"``, ``"mpi"`` where that started the process.
-        draw: pictures of the first ``draw`` test samples, source and converted network side by side; videos of episodes.
+        draw: pictures of the first ``draw`` test samples, source and converted network side by side; of episodes, a
+            video for each network.
 
     Raises:
         BenchError: a config or option that cannot be run, or no row that converts.

@@ -92,8 +92,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     av = _pyav()
     try:
         with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ClipError(f"{path} has no video stream")
+            if not container.streams.video or container.streams.video[0].codec_context is None:
+                raise ClipError(f"{path} is damaged, or holds no video that can be decoded")
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1  # data loaders bring their own processes
             yield container, stream

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from snnconv.control import Actor, PolicyFileError, read_policy
@@ -79,7 +81,8 @@ def make_environment(env: str, picture: bool = False) -> Any:
         raise ValueError(f"gymnasium has no environment {env!r}: {error}") from error
     box = gymnasium.spaces.Box
     spaces = made.observation_space, made.action_space
-    if not all(isinstance(s, box) and len(s.shape) == 1 for s in spaces) or not made.action_space.is_bounded():
+    vectors = all(isinstance(space, box) and len(space.shape) == 1 for space in spaces)
+    if not vectors or not spaces[1].is_bounded():  # type: ignore[attr-defined]
         raise ValueError(f"{env}: observations and actions must be vectors, actions bounded; got {spaces}")
     return made
 
@@ -107,6 +110,9 @@ class Policy(BaseModel):
     """
 
     closed_loop = True  # what the network answers decides what it sees next
+    network: Actor
+    low: Tensor
+    high: Tensor
 
     def __init__(
         self,
@@ -134,7 +140,8 @@ class Policy(BaseModel):
             got = self.network.sizes[0], self.network.sizes[-1]
             if got != (inputs, outputs):
                 raise PolicyFileError(
-                    f"{policy} maps {got[0]} observations to {got[1]} actions, but {env} gives {inputs} and takes {outputs}"
+                    f"{policy} maps {got[0]} observations to {got[1]} actions, but {env} gives {inputs} and takes "
+                    f"{outputs}"
                 )
         self._made: dict[Any, Any] = {}
         self._wanted: Callable[[int], bool] | None = None
@@ -158,7 +165,7 @@ class Policy(BaseModel):
         return np.asarray(actions.cpu().numpy())
 
     def forward(self, inputs: Sequence[int], data_samples: Any = None, mode: str = "predict") -> Any:
-        """Play the episodes with the seeds ``inputs``: one `BaseDataElement` each, with ``episode_return`` and ``steps``."""
+        """Play the episodes with the seeds ``inputs``; each gives ``episode_return``, ``steps`` and its ``seed``."""
         if mode != "predict":
             raise ValueError(f"a policy plays episodes (mode='predict'), got mode={mode!r}")
         seeds = [int(seed) for seed in inputs]
@@ -191,7 +198,7 @@ class Policy(BaseModel):
             from gymnasium import vector
 
             kind = vector.AsyncVectorEnv if self.vectorised == "async" and not any(seen) else vector.SyncVectorEnv
-            self._made[key] = kind([lambda shown=shown: make_environment(self.env, shown) for shown in seen])
+            self._made[key] = kind([partial(make_environment, self.env, shown) for shown in seen])
         return self._made[key]
 
     def _show(self, envs: Any, places: Sequence[int], seeds: Sequence[int]) -> None:

@@ -106,7 +106,7 @@ class PolicyTrainLoop(BaseLoop):
                     self._evaluate(policy, learner)
                 if last or self._reached() or self.iter % self.checkpoint_every == 0:
                     self._store(learner)
-                tell(f"training, best return {self.best['return']:.0f}", self.iter, self.max_iters)
+                tell("training", self.iter, self.max_iters)
         policy.network.load_state_dict(self.best["actor"])
         learner.env.close()
         self.epoch = 1
@@ -141,8 +141,8 @@ class PolicyTrainLoop(BaseLoop):
         except ImportError as error:
             raise ImportError('training needs stable-baselines3: pip install "snnconv-plugin[control]"') from error
         envs: Any = DummyVecEnv([lambda: make_environment(policy.env)] * self.environments)
-        if policy.network.normalised:
-            layer = policy.network.normalise
+        layer = policy.network.normalise
+        if isinstance(layer, Normalise):
             envs = VecNormalize(envs, norm_reward=False, clip_obs=layer.clip, epsilon=layer.epsilon)
         settings = dict(self.settings)
         if self.algorithm == "TD3":
@@ -161,7 +161,7 @@ class PolicyTrainLoop(BaseLoop):
     # ------------------------------------------------------------------ interruption
 
     def _fingerprint(self) -> str:
-        model = bare_model(self.runner.model)
+        model: Any = bare_model(self.runner.model)
         decides = [model.env, model.hidden, model.network.normalised, self.algorithm, self.environments, self.noise]
         rate = self.runner.optim_wrapper.optimizer.defaults["lr"]
         return config_hash({"decides": [*decides, self.settings, rate, self.seed]})
@@ -241,7 +241,8 @@ def _set_statistics(learner: Any, stored: dict[str, Any] | None) -> None:
 
 def _random_state() -> dict[str, Any]:
     """What torch and numpy draw from."""
-    name, keys, place, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - what stable-baselines3 draws from
+    legacy: Any = np.random.get_state()  # noqa: NPY002 - what stable-baselines3 draws from
+    name, keys, place, has_gauss, cached = legacy
     return {
         "torch": torch.get_rng_state(),
         "numpy": [name, torch.from_numpy(copy.copy(keys).astype(np.int64)), int(place), int(has_gauss), float(cached)],

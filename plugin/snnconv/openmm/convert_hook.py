@@ -28,8 +28,8 @@ from snnconv.runtime.readout import delay_steps
 __all__ = ["CalibrationData", "ConvertHook", "bare_model"]
 
 KEPT = (
-    "membranes are kept from one environment step to the next and reset before each episode; spikes and operations were "
-    "counted from a fresh state"
+    "membranes are kept from one environment step to the next and reset before each episode; spikes and operations "
+    "were counted from a fresh state"
 )
 OWN = ("label", "type", "timesteps", "windows", "finetune", "keep_membrane")
 

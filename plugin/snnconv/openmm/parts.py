@@ -120,8 +120,9 @@ def find_parts(model: nn.Module, scope: Scope = "dense") -> list[Part]:
     """The parts of ``model`` to convert.
 
     Args:
-        model: a classifier or policy with a ``network``, an mmseg ``EncoderDecoder``, an mmdet single- or two-stage detector, or
-            any model with a ``backbone``, an optional ``neck``, a head of one of these names, and ``extract_feat``.
+        model: a classifier or policy with a ``network``, an mmseg ``EncoderDecoder``, an mmdet single- or two-stage
+            detector, or any model with a ``backbone``, an optional ``neck``, a head of one of these names, and
+            ``extract_feat``.
         scope: ``"dense"``: up to the head's last layer; ``"backbone"``: the backbone alone.
 
     Raises:
