@@ -78,3 +78,9 @@ def test_every_public_name_has_its_place_in_the_api_pages() -> None:
     assert not missing
     kinds = [n for n in snnconv.methods.__all__ if n != "METHODS"]
     assert not [n for n in kinds if not re.search(rf"::: snnconv\.methods\.\S+\.{n}$", pages, re.M)]
+
+
+def test_the_page_on_control_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = run_page("video-control.md", tmp_path, monkeypatch)
+    assert space["action"].shape == (1, 3)
+    assert (tmp_path / "hopper.snn.safetensors").stat().st_size > 10_000

@@ -52,6 +52,8 @@ class Row:
             "seed": int((config.get("randomness") or {}).get("seed") or 0),
             "limit": limit,
         }
+        if bench.task == "control":
+            decides["first_seed"] = config.test_dataloader.dataset.get("seed")
         label = str(settings.get("label", settings["type"]))
         return cls(settings, results.plain(decides), results.path_of(folder, label))
 
