@@ -170,6 +170,12 @@ class TestFolders:
         with pytest.raises(DataRootError, match=r"put ucf101 .*UCF101"):
             load_config("configs/video/ucf101/r3d_18.py")
 
+    def test_not_one_video_can_be_decoded(self, tmp_path: Path) -> None:
+        (tmp_path / "a").mkdir()
+        damaged(tmp_path / "a" / "bad.mp4")
+        with pytest.raises(DataError, match="not one video can be decoded"):
+            VideoFolder(str(tmp_path), frames=8)[0]
+
     def test_a_folder_without_videos(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="holds no videos"):
             VideoFolder(str(tmp_path))

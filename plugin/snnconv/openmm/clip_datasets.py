@@ -79,6 +79,7 @@ class VideoFolder(Dataset[Sample]):
         self.frames, self.clips, self.rate = frames, clips, rate
         self.skip_broken = skip_broken
         self.kept: dict[int, Tensor] | None = {} if keep else None
+        self._other: torch.Size | None = None
         self.metainfo = {"classes": tuple(names)}
 
     def __len__(self) -> int:
@@ -91,14 +92,26 @@ class VideoFolder(Dataset[Sample]):
         except ClipError:
             if not self.skip_broken:
                 raise
-            count = 1 if self.clips == "random" else int(self.clips)
-            black = [self._transformed(torch.zeros(self.frames, 128, 171, 3, dtype=torch.uint8)) for _ in range(count)]
-            inputs, label = torch.stack(black), SKIPPED
+            inputs, label = torch.zeros(self._shape(index), dtype=torch.uint8), SKIPPED
         return {
             "inputs": inputs,
             "data_samples": torch.tensor(label),
             "path": path.relative_to(self.root).as_posix(),
         }
+
+    def _shape(self, index: int) -> torch.Size:
+        """What a video that cannot be decoded would have been: as the next one that can."""
+        if self._other is None:
+            for k in range(1, len(self)):
+                place = (index + k) % len(self)
+                try:
+                    self._other = self._clips(place, self.videos[place][0]).shape
+                    break
+                except ClipError:
+                    continue
+            else:
+                raise DataError(f"{self.root}: not one video can be decoded")
+        return self._other
 
     def _clips(self, index: int, path: Path) -> Tensor:
         if self.kept is not None and index in self.kept:

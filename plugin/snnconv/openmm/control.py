@@ -38,15 +38,19 @@ class Episodes(Dataset[dict[str, Any]]):
     Args:
         episodes: how many.
         seed: of the first.
+        steps: play so many steps of each at most, for calibration on beginnings; ``None``: until it is over.
         indices: only the first so many.
 
     >>> Episodes(episodes=2, seed=7)[1]
     {'inputs': 8}
     """
 
-    def __init__(self, episodes: int = 20, seed: int = 1000, indices: int | None = None) -> None:
-        if episodes < 1:
-            raise ValueError(f"episodes is a number from 1, got {episodes}")
+    def __init__(
+        self, episodes: int = 20, seed: int = 1000, steps: int | None = None, indices: int | None = None
+    ) -> None:
+        if episodes < 1 or (steps is not None and steps < 1):
+            raise ValueError(f"episodes and steps are numbers from 1, got {episodes} and {steps}")
+        self.steps = steps
         self.episodes = episodes if indices is None else min(episodes, indices)
         self.seed = seed
 
@@ -56,11 +60,16 @@ class Episodes(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < self.episodes:
             raise IndexError(index)
-        return {"inputs": self.seed + index}
+        return {"inputs": self.seed + index} | ({} if self.steps is None else {"data_samples": self.steps})
 
 
-def make_environment(env: str, picture: bool = False) -> Any:
+def make_environment(env: str, picture: bool = False, steps: int | None = None) -> Any:
     """gymnasium's environment ``env``, with pictures for a video where they are asked for.
+
+    Args:
+        env: its name with the version.
+        picture: whether it can be drawn.
+        steps: break episodes off after so many; ``None``: as the environment says.
 
     Raises:
         ImportError: gymnasium or MuJoCo is not installed.
@@ -72,9 +81,9 @@ def make_environment(env: str, picture: bool = False) -> Any:
         raise ImportError('environments need gymnasium and MuJoCo: pip install "snnconv-plugin[control]"') from error
     try:
         if picture:
-            made = gymnasium.make(env, render_mode="rgb_array", width=PICTURE, height=PICTURE)
+            made = gymnasium.make(env, steps, render_mode="rgb_array", width=PICTURE, height=PICTURE)
         else:
-            made = gymnasium.make(env)
+            made = gymnasium.make(env, steps)
     except (gymnasium.error.DependencyNotInstalled, gymnasium.error.MissingArgument) as error:
         raise ImportError(f'{env}: {error}: pip install "snnconv-plugin[control]"') from error
     except gymnasium.error.Error as error:
@@ -165,24 +174,27 @@ class Policy(BaseModel):
         return np.asarray(actions.cpu().numpy())
 
     def forward(self, inputs: Sequence[int], data_samples: Any = None, mode: str = "predict") -> Any:
-        """Play the episodes with the seeds ``inputs``; each gives ``episode_return``, ``steps`` and its ``seed``."""
+        """Play the episodes with the seeds ``inputs``; each gives ``episode_return``, ``steps`` and its ``seed``.
+
+        ``data_samples``, where given, are the steps after which they are broken off.
+        """
         if mode != "predict":
             raise ValueError(f"a policy plays episodes (mode='predict'), got mode={mode!r}")
         seeds = [int(seed) for seed in inputs]
-        returns, steps = self.play(seeds)
+        returns, steps = self.play(seeds, None if data_samples is None else max(data_samples))
         return [
             BaseDataElement(episode_return=float(r), steps=int(n), seed=s)
             for r, n, s in zip(returns, steps, seeds, strict=True)
         ]
 
-    def play(self, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return and length of one episode from each seed, all side by side."""
+    def play(self, seeds: Sequence[int], limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return and length of one episode from each seed, all side by side, of ``limit`` steps at most."""
         seen = [self._wanted is not None and self._wanted(seed) for seed in seeds]
         envs = self._environments(seen)
         observations, _ = envs.reset(seed=list(seeds))
         running = np.ones(len(seeds), bool)
         returns, steps = np.zeros(len(seeds)), np.zeros(len(seeds), int)
-        while running.any():
+        while running.any() and (limit is None or steps.max() < limit):
             if any(seen):
                 self._show(envs, [i for i, shown in enumerate(seen) if shown and running[i]], seeds)
             observations, rewards, ended, truncated, _ = envs.step(self.act(observations))

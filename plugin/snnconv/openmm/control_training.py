@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class PolicyTrainLoop(BaseLoop):
         algorithm: ``"SAC"`` or ``"TD3"``.
         steps: environment steps in all.
         environments: that are stepped side by side.
+        episode_steps: break training episodes off after so many steps (their values are bootstrapped), so that more of
+            them begin; ``None``: as the environment says.
         evaluate_every: steps between evaluations.
         evaluate_from: steps before the first.
         validation: episodes of an evaluation.
@@ -64,6 +67,7 @@ class PolicyTrainLoop(BaseLoop):
         algorithm: str = "SAC",
         steps: int = 100_000,
         environments: int = 1,
+        episode_steps: int | None = None,
         evaluate_every: int = 5000,
         evaluate_from: int = 0,
         validation: int = 10,
@@ -79,6 +83,7 @@ class PolicyTrainLoop(BaseLoop):
         self.evaluate_every, self.evaluate_from = int(evaluate_every), int(evaluate_from)
         self.validation, self.target, self.checkpoint_every = int(validation), target, int(checkpoint_every)
         self.noise, self.settings = noise, dict(settings or {})
+        self.episode_steps = episode_steps
         self.iter = self.epoch = 0
         self.max_epochs = 1
         self.seed = int(runner.seed or 0)
@@ -140,7 +145,8 @@ class PolicyTrainLoop(BaseLoop):
             from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
         except ImportError as error:
             raise ImportError('training needs stable-baselines3: pip install "snnconv-plugin[control]"') from error
-        envs: Any = DummyVecEnv([lambda: make_environment(policy.env)] * self.environments)
+        make = partial(make_environment, policy.env, steps=self.episode_steps)
+        envs: Any = DummyVecEnv([make] * self.environments)
         layer = policy.network.normalise
         if isinstance(layer, Normalise):
             envs = VecNormalize(envs, norm_reward=False, clip_obs=layer.clip, epsilon=layer.epsilon)
@@ -153,7 +159,7 @@ class PolicyTrainLoop(BaseLoop):
             envs,
             seed=self.seed,
             learning_rate=self.runner.optim_wrapper.optimizer.defaults["lr"],
-            policy_kwargs=dict(net_arch=list(policy.hidden), activation_fn=nn.ReLU),
+            policy_kwargs=dict(net_arch=list(policy.hidden), activation_fn=nn.ReLU, optimizer_kwargs=dict(fused=True)),
             device=next(policy.parameters()).device,
             **settings,
         )
@@ -164,7 +170,7 @@ class PolicyTrainLoop(BaseLoop):
         model: Any = bare_model(self.runner.model)
         decides = [model.env, model.hidden, model.network.normalised, self.algorithm, self.environments, self.noise]
         rate = self.runner.optim_wrapper.optimizer.defaults["lr"]
-        return config_hash({"decides": [*decides, self.settings, rate, self.seed]})
+        return config_hash({"decides": [*decides, self.episode_steps, self.settings, rate, self.seed]})
 
     def _store(self, learner: Any) -> None:
         buffer = learner.replay_buffer
