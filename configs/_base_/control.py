@@ -27,7 +27,7 @@ optim_wrapper = dict(optimizer=dict(type="Adam", lr=3e-4))
 train_cfg = dict(type="PolicyTrainLoop", algorithm="SAC")
 bench = dict(
     task="control",
-    split="20 episodes",
+    split="test",
     metric="return",
     scope="dense",
     weights=None,

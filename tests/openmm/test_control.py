@@ -50,6 +50,7 @@ SMALL = {
     "model.hidden": (8, 8),
     "test_dataloader.dataset.episodes": 3,
     "bench.profile_images": 4,
+    "bench.calibration.images": 8,
 }
 
 
@@ -206,6 +207,14 @@ class TestEpisodes:
                 total, count, over = total + reward, count + 1, ended or truncated
             assert count == length
             assert total == pytest.approx(expected, rel=1e-4)
+
+    def test_an_episode_can_be_broken_off(self) -> None:
+        torch.manual_seed(0)
+        policy = Policy(ENV)
+        samples = policy(**{"inputs": [3, 4], "data_samples": [2, 2]})
+        assert [s.steps for s in samples] == [2, 2]
+        assert Episodes(2, 3, steps=2)[1] == {"inputs": 4, "data_samples": 2}
+        assert make_environment(ENV, steps=7).spec.max_episode_steps == 7
 
     def test_actions_reach_the_bounds_of_the_environment(self) -> None:
         policy = Policy("InvertedDoublePendulum-v5")

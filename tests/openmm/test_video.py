@@ -20,6 +20,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from snnconv import methods, results
+from snnconv.openmm import clips as clips_module
 from snnconv.openmm.bench import load_config, run_config
 from snnconv.openmm.clip_datasets import MovingDigits, VideoFolder
 from snnconv.openmm.clips import ClipError, VideoWriter, clip_indices, read_clips, write_video
@@ -89,6 +90,28 @@ class TestFiles:
         with pytest.raises(ClipError, match=r"text\.mp4 is damaged"):
             read_clips(tmp_path / "text.mp4", frames=8)
 
+    @pytest.mark.parametrize("suffix", ["avi", "mkv", "mov"])
+    def test_other_containers(self, suffix: str, tmp_path: Path) -> None:
+        import av
+
+        with av.open(str(tmp_path / f"a.{suffix}"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=10, options={"bf": "2"})
+            stream.width = stream.height = 32
+            for frame in moving_square(12, 0, 2):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+        early, late = read_clips(tmp_path / f"a.{suffix}", frames=2, clips=2)
+        assert place(early) == pytest.approx([3.5, 5.5], abs=0.5)
+        assert place(late) == pytest.approx([23.5, 25.5], abs=0.5)
+
+    def test_frames_that_are_lost_are_damage(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_video(tmp_path / "a.mp4", moving_square(8, 0, 2), 8)
+        monkeypatch.setattr("snnconv.openmm.clips.clip_indices", lambda count, *_: [[0, count + 1]])
+        (found,) = read_clips(tmp_path / "a.mp4", frames=2)  # a packet without a frame at the end
+        assert place(found)[1] == pytest.approx(17.5, abs=0.3)
+        with pytest.raises(ClipError, match="8 of 20 frames can be decoded"):
+            clips_module._decoded(tmp_path / "a.mp4", 20, {15})
+
     def test_odd_sizes_and_empty_videos_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="even size"):
             write_video(tmp_path / "a.mp4", np.zeros((1, 3, 4, 3), np.uint8), 8)
@@ -151,6 +174,15 @@ class TestFolders:
         dataset = VideoFolder(str(tmp_path / "val"), classes="kinetics400")
         assert dataset.metainfo["classes"][int(dataset[0]["data_samples"])] == "air drumming"
         assert len(dataset.metainfo["classes"]) == 400
+
+    def test_a_list_of_files(self, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            (tmp_path / "videos" / name).mkdir(parents=True)
+            write_video(tmp_path / "videos" / name / "x.avi.mp4", moving_square(8, 0, 2), 8)
+        (tmp_path / "list.txt").write_text("b/x.avi.mp4 2\n")
+        dataset = VideoFolder(str(tmp_path / "videos"), files=str(tmp_path / "list.txt"), frames=8)
+        assert len(dataset) == 1
+        assert int(dataset[0]["data_samples"]) == 1
 
     def test_class_folders_with_underscores(self, tmp_path: Path) -> None:
         (tmp_path / "air_drumming").mkdir()

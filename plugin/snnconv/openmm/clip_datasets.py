@@ -69,7 +69,10 @@ class VideoFolder(Dataset[Sample]):
         labelled = list(_labelled(self.root, files))
         if not labelled:
             raise DataError(f"{self.root} holds no videos: put one folder a class with video files there")
-        names = _class_names(sorted({name for _, name in labelled}), classes)
+        folders = {name for _, name in labelled}
+        if files is not None:  # a list need not name every class
+            folders |= {entry.name for entry in self.root.iterdir() if entry.is_dir()}
+        names = _class_names(sorted(folders), classes)
         known = {_plain(name): label for label, name in enumerate(names)}
         if foreign := [name for _, name in labelled if _plain(name) not in known]:
             raise DataError(f"{self.root}: {foreign[0]} is no class; move it away")

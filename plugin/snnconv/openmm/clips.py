@@ -20,6 +20,9 @@ from .data_root import DataError
 __all__ = ["ClipError", "VideoWriter", "clip_indices", "read_clips", "write_video"]
 
 
+SLACK = 2  # packets of a whole file that give no frame of their own, as in AVI files with packed B-frames
+
+
 class ClipError(DataError):
     """A video that cannot be decoded; the message names the file and says why."""
 
@@ -64,26 +67,33 @@ def read_clips(
         ImportError: PyAV is not installed.
     """
     with _opened(path) as (container, stream):
-        stamps = sorted(p.pts for p in container.demux(stream) if p.pts is not None and p.size)
+        count = sum(1 for packet in container.demux(stream) if packet.size)  # not by time stamps: AVI may have none
         native = float(stream.average_rate or stream.guessed_rate or 0)
-        if not stamps or native <= 0:
+        if not count or native <= 0:
             raise ClipError(f"{path} holds no frames")
     if start is None:
-        wanted = clip_indices(len(stamps), native, frames, clips, rate)
+        wanted = clip_indices(count, native, frames, clips, rate)
     else:
-        places = clip_indices(len(stamps), native, frames, max(2, len(stamps)), rate)
+        places = clip_indices(count, native, frames, max(2, count), rate)
         wanted = [places[round(start * (len(places) - 1))]]
-    needed = {stamps[i] for indices in wanted for i in indices}
+    found = _decoded(path, count, {i for indices in wanted for i in indices})
+    return [torch.stack([found[i] for i in indices]) for indices in wanted]
+
+
+def _decoded(path: Path, count: int, needed: set[int]) -> dict[int, Tensor]:
+    """The frames ``needed`` of the ``count`` that a file announces, by number."""
     found: dict[int, Tensor] = {}
+    number, frame = -1, None
     with _opened(path) as (container, stream):
-        for frame in container.decode(stream):
-            if frame.pts in needed:
-                found[frame.pts] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
-                if len(found) == len(needed):
-                    break
-    if len(found) < len(needed):
-        raise ClipError(f"{path} is damaged: {len(needed) - len(found)} of {len(needed)} frames cannot be decoded")
-    return [torch.stack([found[stamps[i]] for i in indices]) for indices in wanted]
+        for number, frame in enumerate(container.decode(stream)):
+            if number in needed:
+                found[number] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+            if len(found) == len(needed):
+                return found
+    if frame is None or number + 1 < count - SLACK:
+        raise ClipError(f"{path} is damaged: {number + 1} of {count} frames can be decoded")
+    last = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+    return {i: found.get(i, last) for i in needed}
 
 
 @contextmanager
