@@ -36,8 +36,8 @@ bench = dict(
     methods=[
         dict(label="shifted threshold", type="ShiftedThreshold", timesteps=[4, 6, 8]),
         dict(label="signed IF", type="SignedIF", timesteps=[4, 8, 16, 32]),
-        # balanced thresholds leave most channels room above the largest activation seen: an observation further off than
-        # those of the calibration, which least squares clips, is what ends an episode
+        # balanced thresholds leave most channels room above the largest activation seen: an observation further off
+        # than those of the calibration, which least squares clips, is what ends an episode
         dict(label="shifted threshold, balanced", type="ShiftedThreshold", timesteps=[4, 6, 8], thresholds="ltb"),
         dict(label="signed IF, balanced", type="SignedIF", timesteps=[4, 8, 16, 32], thresholds="ltb"),
         dict(label="signed IF, membrane kept", type="SignedIF", timesteps=[4, 8, 16], keep_membrane=True),

@@ -355,7 +355,7 @@ class TestVideos:
                 self.wanted, self.watch = wanted, watch
 
         player = Player()
-        videos = EpisodeVideos(tmp_path / "videos", 1, player)
+        videos = EpisodeVideos(tmp_path / "videos", [5], player)
         assert [player.wanted(seed) for seed in (5, 6, 5)] == [True, False, True]
         for name in ("ANN", "IF T=2,4", "IF T=2,4"):
             for k in range(6):
@@ -377,7 +377,7 @@ class TestVideos:
         except Exception as error:  # whatever the graphics libraries lack here
             pytest.skip(f"no headless rendering: {type(error).__name__}: {error}")
         policy = Policy(ENV)
-        videos = EpisodeVideos(tmp_path, 1, policy)
+        videos = EpisodeVideos(tmp_path, [3], policy)
         samples = policy([3, 4], mode="predict")
         videos.add("ANN", samples, {})
         (path,) = videos.finish()

@@ -174,7 +174,8 @@ def run_config(
     )
     pictures: Any = None
     if draw and bench.task == "control":
-        pictures = EpisodeVideos(Path(config.work_dir) / "videos", draw, model)
+        seeds = [loop.dataloader.dataset[i]["inputs"] for i in range(min(draw, samples))]
+        pictures = EpisodeVideos(Path(config.work_dir) / "videos", seeds, model)
     elif draw:
         pictures = SideBySide(Path(config.work_dir) / "pictures", draw, runner.visualizer)
     if pictures is not None and is_main_process():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +18,22 @@ FASTEST = 30
 
 
 class EpisodeVideos:
-    """Writes the first episodes of every network to ``<folder>/<network>-seed-<seed>.mp4``, frame by frame.
+    """Writes some episodes of every network to ``<folder>/<network>-seed-<seed>.mp4``, frame by frame.
 
     Args:
         folder: where the videos go.
-        count: how many episodes of each network.
+        seeds: of the episodes.
         policy: the model that plays them, see `snnconv.openmm.control.Policy`.
     """
 
-    def __init__(self, folder: Path, count: int, policy: Any) -> None:
+    def __init__(self, folder: Path, seeds: Iterable[int], policy: Any) -> None:
         self.folder = folder
-        self.count = count
-        self.seeds: set[int] = set()
+        self.seeds = set(seeds)
         self.open: dict[int, tuple[VideoWriter, int]] = {}
         self.frames: dict[int, int] = {}
         self.written: list[Path] = []
         folder.mkdir(parents=True, exist_ok=True)
-        policy.record(self.wants, self.frame)
-
-    def wants(self, seed: int) -> bool:
-        """Whether the episode from this seed is one of the first."""
-        if len(self.seeds) < self.count:
-            self.seeds.add(seed)
-        return seed in self.seeds
+        policy.record(self.seeds.__contains__, self.frame)
 
     def frame(self, seed: int, rate: int, picture: np.ndarray) -> None:
         """Take one frame; of fast environments every second, third … is enough."""
