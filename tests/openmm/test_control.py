@@ -298,6 +298,7 @@ class TestRuns:
         for name, values in first["buffer"].items():
             torch.testing.assert_close(second["buffer"][name][:200], values, rtol=0, atol=0)
         assert second["updates"] == first["updates"] + 200
+        assert second["seconds"] > first["seconds"] > 0
         with pytest.raises(CheckpointMismatch, match=r"training\.pt is the state of a training with other settings"):
             trained(500, **{"optim_wrapper.optimizer.lr": 0.5})
 

@@ -279,7 +279,7 @@ def train(config: Config) -> Path:
         training={
             "iterations": runner.iter,
             "epochs": runner.epoch,
-            "seconds": f"{time.perf_counter() - start:.1f}",
+            "seconds": f"{getattr(runner.train_loop, 'seconds_before', 0.0) + time.perf_counter() - start:.1f}",
             "ranks": get_world_size(),
         },
         config=portable(training.to_dict()),

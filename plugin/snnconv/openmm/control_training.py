@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ class PolicyTrainLoop(BaseLoop):
         self.seed = int(runner.seed or 0)
         self.best: dict[str, Any] = {"return": -float("inf"), "steps": 0, "actor": {}}
         self.path = Path(runner.work_dir) / "training.pt"
+        self.start = time.perf_counter()
+        self.seconds_before = 0.0  # of the runs that were interrupted
 
     # ------------------------------------------------------------------ the run
 
@@ -179,6 +182,7 @@ class PolicyTrainLoop(BaseLoop):
             "fingerprint": self._fingerprint(),
             "steps": learner.num_timesteps,
             "updates": learner._n_updates,
+            "seconds": self.seconds_before + time.perf_counter() - self.start,
             "best": self.best,
             "parameters": learner.get_parameters(),
             "variables": {name: getattr(learner, name).detach() for name in _variables(learner)},
@@ -211,6 +215,7 @@ class PolicyTrainLoop(BaseLoop):
         _set_statistics(learner, content["statistics"])
         learner.num_timesteps, learner._n_updates = content["steps"], content["updates"]
         self.best, self.iter = content["best"], content["steps"]
+        self.seconds_before = content["seconds"]
         learner.env.seed(self.seed + self.iter)  # other episodes than those before
         _set_random_state(content["random"])
         self.runner.logger.info(f"resumed: {self.iter:,} of {self.max_iters:,} steps are done")
