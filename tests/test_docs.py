@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import snnconv
+from snnconv import results
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -84,3 +85,31 @@ def test_every_public_name_has_its_place_in_the_api_pages() -> None:
     assert not missing
     kinds = [n for n in snnconv.methods.__all__ if n != "METHODS"]
     assert not [n for n in kinds if not re.search(rf"::: snnconv\.methods\.\S+\.{n}$", pages, re.M)]
+
+
+def test_the_page_on_control_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = run_page("video-control.md", tmp_path, monkeypatch)
+    assert space["action"].shape == (1, 3)
+    assert (tmp_path / "hopper.snn.safetensors").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("title", "folder", "digits"),
+    [
+        ("Moving digits", "moving-digits/r3d-16-to-64-channels", 2),
+        ("InvertedDoublePendulum-v5", "inverteddoublependulum-v5/sac-actor-64-64", 0),
+    ],
+)
+def test_tables_say_what_the_result_files_say(title: str, folder: str, digits: int) -> None:
+    found = {r["label"]: r for r in results.read_all(ROOT / "benchmarks" / "results" / folder).values()}
+    text = (DOCS / "video-control.md").read_text()
+    paragraph, table = re.search(rf"^({title}, .*?)\n\n(\|.*?)\n\n", text, re.DOTALL | re.MULTILINE).groups()  # type: ignore[union-attr]
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert {row[0] for row in rows} == set(found)
+    for label, *cells in rows:
+        record = found[label]
+        ann = record["ann"]["metrics"][record["metric"]]
+        assert f"ANN {ann:,.{digits}f}" in paragraph
+        points = {str(p["latency"]): f"{p['metrics'][record['metric']]:,.{digits}f}" for p in record["points"]}
+        assert dict(zip(head[1:], cells, strict=True)) == {t: points.get(t, "") for t in head[1:]}
+        assert set(points) <= set(head)

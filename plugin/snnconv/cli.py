@@ -248,7 +248,9 @@ def bench(
     methods: Annotated[
         str | None, typer.Option(help="Only rows whose label contains one of these words: signed,shifted.")
     ] = None,
-    draw: Annotated[int, typer.Option(min=0, help="Draw the predictions on the first N samples as PNG.")] = 0,
+    draw: Annotated[
+        int, typer.Option(min=0, help="Draw the predictions on the first N samples as PNG; videos of N episodes.")
+    ] = 0,
     cfg_options: CfgOptions = None,
     launcher: Launcher = "none",
 ) -> None:

@@ -62,6 +62,7 @@ _PACKAGES = (
         "pip install 'snnconv-plugin[bench]'",
     ),
     _Package("nir", ("nir",), "neuromorphic chips", "pip install 'snnconv-plugin[nir]'"),
+    _Package("av", ("av",), "video files", "pip install 'snnconv-plugin[video]'"),
     _Package("gymnasium", ("gymnasium",), "continuous control", "pip install 'snnconv-plugin[control]'"),
     _Package("mujoco", ("mujoco",), "continuous control", "pip install 'snnconv-plugin[control]'"),
     _Package(

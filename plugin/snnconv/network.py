@@ -175,6 +175,7 @@ class SpikingNetwork(nn.Module):
         synapses: str = "auto",
         observe: Callable[[str, Tensor], None] | None = None,
         inputs: Callable[[str, Tensor], None] | None = None,
+        timesteps: int | None = None,
     ) -> Any:
         """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]`` where steps need not run one by one).
 
@@ -184,6 +185,7 @@ class SpikingNetwork(nn.Module):
             synapses: ``"steps"`` sends every spike through the layers with weights; ``"auto"`` sends, in sum coding,
                 the weighted sum of a neuron's spikes, which is the same by linearity.
             inputs: called with every site's currents, in the same way.
+            timesteps: in rate coding, stop the read-out phase after so many steps.
         """
         self.reset()
         method = self.method
@@ -211,7 +213,7 @@ class SpikingNetwork(nn.Module):
                 if method.pre_timesteps_:
                     self.program.steps(x, method.pre_timesteps_, fired, state)
                     state.restart()
-                result = self.program.steps(x, method.timesteps, fired, state)
+                result = self.program.steps(x, timesteps or method.timesteps, fired, state)
         self.reset()
         return result
 

@@ -24,7 +24,7 @@ __all__ = ["command", "config_hash", "describe", "digest", "peak_memory", "plain
 
 PACKAGES = (
     "snnconv-plugin", "torch", "torchvision", "spikingjelly", "snntorch", "timm", "numpy", "numba",
-    "mmengine", "mmcv", "mmcv-lite", "mmdet", "mmsegmentation",
+    "av", "gymnasium", "mujoco", "stable-baselines3", "mmengine", "mmcv", "mmcv-lite", "mmdet", "mmsegmentation",
     "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "onedl-mmsegmentation",
 )  # fmt: skip
 POINT_FIELDS = ("timesteps", "pre_timesteps")

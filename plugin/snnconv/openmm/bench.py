@@ -23,11 +23,12 @@ from snnconv.openmm import operators
 from snnconv.openmm.checkpoint import allow_checkpoint_globals, load_weights
 from snnconv.openmm.convert_hook import ConvertHook, bare_model
 from snnconv.openmm.data_root import resolve_config
+from snnconv.openmm.episode_video import EpisodeVideos
 from snnconv.openmm.picture import SideBySide
 from snnconv.openmm.record import Row, write_results
 from snnconv.openmm.test_loop import SNNTestLoop
 from snnconv.provenance import portable
-from snnconv.weights import ModelCard, save_weights
+from snnconv.weights import ModelCard, read_card, save_weights
 
 __all__ = ["LAUNCHERS", "BenchError", "default_work_dir", "load_config", "run_config", "train"]
 
@@ -77,6 +78,8 @@ def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = N
             _set_epochs(config, int(options["epochs"]))
     if "bench" not in config:
         raise BenchError(f"{path} has no bench = dict(...): it names the task, the metric and the methods")
+    if config.bench.get("task") == "control":
+        config.bench.dataset = config.model.env  # with its version, whatever was asked for
     _register(str(config.get("default_scope", "snnconv")))
     resolve_config(config)
     return config
@@ -104,7 +107,8 @@ def _register(scope: str) -> None:
                 f'{_SCOPES[scope]} is not installed ({error}): pip install "snnconv-plugin[bench]"'
             ) from error
     else:
-        importlib.import_module("snnconv.openmm.classification")
+        for name in ("classification", "video", "control", "control_training"):
+            importlib.import_module(f"snnconv.openmm.{name}")
     init_default_scope(scope)
 
 
@@ -131,7 +135,8 @@ def run_config(
         methods: only rows whose label contains one of these words.
         options: changes of the config, ``{"train_cfg.max_iters": 100}``.
         launcher: ``"none"``, or ``"pytorch"``, ``"slurm"``, ``"mpi"`` where that started the process.
-        draw: pictures of the first ``draw`` test samples, source and converted network side by side.
+        draw: pictures of the first ``draw`` test samples, source and converted network side by side; of episodes, a
+            video for each network.
 
     Raises:
         BenchError: a config or option that cannot be run, or no row that converts.
@@ -167,7 +172,12 @@ def run_config(
         resume,
         results.config_hash({"rows": [{**row.config, "row": results.plain(row.settings)} for row in rows]}),
     )
-    pictures = SideBySide(Path(config.work_dir) / "pictures", draw, runner.visualizer) if draw else None
+    pictures: Any = None
+    if draw and bench.task == "control":
+        seeds = [loop.dataloader.dataset[i]["inputs"] for i in range(min(draw, samples))]
+        pictures = EpisodeVideos(Path(config.work_dir) / "videos", seeds, model)
+    elif draw:
+        pictures = SideBySide(Path(config.work_dir) / "pictures", draw, runner.visualizer)
     if pictures is not None and is_main_process():
         loop.on_prediction = pictures.add
     runner.test()
@@ -223,7 +233,7 @@ def _chosen(rows: Sequence[dict[str, Any]], words: Sequence[str]) -> list[dict[s
 def _weights(config: Config) -> tuple[str | None, dict[str, Any] | None]:
     """The weights to test and how they were trained: given, in the model itself, or trained here."""
     given = config.bench.get("weights")
-    if given == "model":  # the network's own builder loads them
+    if given == "model" or config.model.get("policy") is not None:  # the network's own builder loads them
         return None, None
     if given is not None:
         if not Path(given).is_file():
@@ -232,6 +242,9 @@ def _weights(config: Config) -> tuple[str | None, dict[str, Any] | None]:
     path = Path(config.work_dir) / WEIGHTS
     if not path.is_file():
         train(config)
+    card = read_card(path)
+    if card is not None and card.dataset != str(config.bench.dataset):
+        raise BenchError(f"{path} was trained on {card.dataset}, not {config.bench.dataset}: name another --work-dir")
     return str(path), _training(path)
 
 
@@ -266,7 +279,7 @@ def train(config: Config) -> Path:
         training={
             "iterations": runner.iter,
             "epochs": runner.epoch,
-            "seconds": f"{time.perf_counter() - start:.1f}",
+            "seconds": f"{getattr(runner.train_loop, 'seconds_before', 0.0) + time.perf_counter() - start:.1f}",
             "ranks": get_world_size(),
         },
         config=portable(training.to_dict()),

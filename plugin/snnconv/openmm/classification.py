@@ -58,6 +58,9 @@ class ImagePreprocessor(BaseDataPreprocessor):
     torch.Size([1, 3, 8, 8])
     """
 
+    item_dim = 3
+    memory_format = torch.channels_last
+
     def __init__(
         self,
         mean: Sequence[float] = IMAGENET_MEAN,
@@ -73,14 +76,14 @@ class ImagePreprocessor(BaseDataPreprocessor):
 
     def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
         data = dict(self.cast_data(data))
-        images = _joined(data["inputs"], item_dim=3)
+        images = _joined(data["inputs"], self.item_dim)
         if images.dtype != torch.uint8:
             raise TypeError(f"images are uint8 until they are normalised here, got {images.dtype}")
         if images.shape[1] != len(self.mean):
             raise ValueError(f"images of {images.shape[1]} channels, but mean has {len(self.mean)} numbers")
         images = normalise(images, self.mean, self.std)
         if self.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = images.contiguous(memory_format=self.memory_format)
         labels = data.get("data_samples")
         return data | {"inputs": images, "data_samples": None if labels is None else _joined(labels, item_dim=0)}
 
@@ -152,7 +155,7 @@ class ImageClassifier(BaseModel):
         if checkpoint is not None:
             self._load(resolve(checkpoint))
         if getattr(self.data_preprocessor, "channels_last", False):
-            self.network.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=self.data_preprocessor.memory_format)
 
     def _load(self, checkpoint: str) -> None:
         try:

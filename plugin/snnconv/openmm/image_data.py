@@ -65,12 +65,12 @@ class ImageSet:
 def normalise(
     images: torch.Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> torch.Tensor:
-    """uint8 images ``[B, C, H, W]`` to ``(x / 255 − mean) / std``, one mean and std a channel.
+    """uint8 images ``[B, C, H, W]``, or clips ``[B, C, T, H, W]``, to ``(x / 255 − mean) / std`` of each channel.
 
     >>> normalise(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), mean=[0.5], std=[0.25]).item()
     2.0
     """
-    shape = (1, -1, 1, 1)
+    shape = (1, -1, *[1] * (images.dim() - 2))
     scaled = images.float().div_(255)
     centre = torch.tensor(mean, device=images.device).view(shape)
     return scaled.sub_(centre).div_(torch.tensor(std, device=images.device).view(shape))

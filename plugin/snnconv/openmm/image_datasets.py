@@ -17,14 +17,14 @@ from snnconv.registry import DATASETS, TRANSFORMS
 from .data_root import DataError, resolve
 from .image_data import load_images
 
-__all__ = ["SKIPPED", "ImageFolder", "InMemoryImages"]
+__all__ = ["SKIPPED", "ImageFolder", "InMemoryImages", "take"]
 
 SKIPPED = -1  # label of an image that could not be read: no part of loss or accuracy
 FOLDER_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
 Sample = dict[str, Any]
 
 
-def _take(count: int, indices: int | Sequence[int] | None) -> Tensor:
+def take(count: int, indices: int | Sequence[int] | None) -> Tensor:
     """Which samples to keep, of ``count`` in an order that is the same every time: files come sorted by class."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     if indices is None:
@@ -69,7 +69,7 @@ class InMemoryImages(Dataset[Sample]):
         if split not in ("train", "test"):
             raise ValueError(f"split is 'train' or 'test', got {split!r}")
         images = load_images(Path(resolve(root)), split, classes)
-        kept = _take(len(images), indices)
+        kept = take(len(images), indices)
         self.images, self.labels = images.images[kept], images.labels[kept]
         self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         self.seed = seed
@@ -133,7 +133,7 @@ class ImageFolder(Dataset[Sample]):
         files = [(os.path.join(name, file), names[name]) for name in folders for file in _images(self.root / name)]
         if not files:
             raise DataError(f"{self.root} holds no images in its class folders")
-        self.files = [files[i] for i in _take(len(files), indices).tolist()]
+        self.files = [files[i] for i in take(len(files), indices).tolist()]
         self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         self.skip_broken = skip_broken
         self.metainfo = {"classes": tuple(names)}

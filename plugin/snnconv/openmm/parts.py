@@ -61,12 +61,14 @@ class Part:
         module: the function to convert.
         model: the model it belongs to.
         once: called once an image, whatever the readout, so that one run serves every readout.
+        samples: calibration inputs to take of those that the source network sees, where it is called more often.
     """
 
     name: str
     module: nn.Module
     model: nn.Module
     once: bool = True
+    samples: int = 512
 
     @contextmanager
     def replaced(self, function: Callable[[Any], Any]) -> Iterator[None]:
@@ -118,8 +120,9 @@ def find_parts(model: nn.Module, scope: Scope = "dense") -> list[Part]:
     """The parts of ``model`` to convert.
 
     Args:
-        model: a classifier with a ``network``, an mmseg ``EncoderDecoder``, an mmdet single- or two-stage detector, or
-            any model with a ``backbone``, an optional ``neck``, a head of one of these names, and ``extract_feat``.
+        model: a classifier or policy with a ``network``, an mmseg ``EncoderDecoder``, an mmdet single- or two-stage
+            detector, or any model with a ``backbone``, an optional ``neck``, a head of one of these names, and
+            ``extract_feat``.
         scope: ``"dense"``: up to the head's last layer; ``"backbone"``: the backbone alone.
 
     Raises:
@@ -130,7 +133,9 @@ def find_parts(model: nn.Module, scope: Scope = "dense") -> list[Part]:
     name = type(model).__name__
     network = getattr(model, "network", None)
     if isinstance(network, nn.Module):
-        return [Part("network", network, model)]
+        # a policy's answer decides what it sees next: every readout runs its own course
+        loop = bool(getattr(model, "closed_loop", False))
+        return [Part("network", network, model, once=not loop, samples=1024 if loop else 512)]
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, nn.Module):
         raise ValueError(f"{name} has neither a network nor a backbone, so there is nothing to convert")

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from snnconv.registry import MODELS, TRANSFORMS
 
-__all__ = ["PretrainedTransform", "timm_model", "torchvision_model"]
+__all__ = ["PretrainedTransform", "timm_model", "torchvision_model", "torchvision_weights"]
 
 
 @MODELS.register_module(name="TorchvisionModel")
 def torchvision_model(name: str, weights: str | None = None, **settings: Any) -> nn.Module:
     """torchvision's classifier ``name``; ``weights`` an entry of its weights enum such as ``"DEFAULT"``, or None.
+
+    Weights for another number of classes than ``num_classes`` are taken up to the last layer, which starts anew.
 
     Raises:
         ValueError: no such model or entry.
@@ -27,10 +29,15 @@ def torchvision_model(name: str, weights: str | None = None, **settings: Any) ->
     """
     from torchvision import models
 
-    entry = None if weights is None else _torchvision_weights(name, weights)
+    entry = None if weights is None else torchvision_weights(name, weights)
     _check_name("torchvision", name, models.list_models())
+    classes: int | None = settings.get("num_classes")
+    other_head = entry is not None and classes is not None and classes != len(entry.meta["categories"])
+    if other_head:
+        settings.pop("num_classes")
     try:
-        return models.get_model(name, weights=entry, **settings)
+        network = models.get_model(name, weights=entry, **settings)
+        return _with_new_head(network, classes) if other_head and classes else network
     except (URLError, OSError) as error:
         raise _unfetched("torchvision", name, getattr(entry, "url", None), error) from error
 
@@ -79,7 +86,7 @@ class PretrainedTransform:
         from torchvision.transforms import InterpolationMode
 
         if source == "torchvision":
-            preset = _torchvision_weights(name, weights).transforms()
+            preset = torchvision_weights(name, weights).transforms()
             self.resize, self.size = preset.resize_size[0], preset.crop_size[0]
             self.interpolation = preset.interpolation
             self.mean, self.std = tuple(preset.mean), tuple(preset.std)
@@ -102,7 +109,12 @@ class PretrainedTransform:
         return pixels.contiguous(memory_format=torch.contiguous_format)
 
 
-def _torchvision_weights(name: str, weights: str) -> Any:
+def torchvision_weights(name: str, weights: str) -> Any:
+    """The entry ``weights`` of the enum of torchvision's model ``name``.
+
+    Raises:
+        ValueError: no such model or entry.
+    """
     from torchvision import models
 
     _check_name("torchvision", name, models.list_models())
@@ -110,6 +122,17 @@ def _torchvision_weights(name: str, weights: str) -> Any:
     if weights not in entries.__members__:
         raise ValueError(f"torchvision's {name} has no weights {weights!r}; it has {', '.join(entries.__members__)}")
     return entries[weights]
+
+
+def _with_new_head(network: nn.Module, classes: int) -> nn.Module:
+    """``network`` with its last layer replaced by one of ``classes`` outputs."""
+    path, last = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Conv3d)][-1]
+    if isinstance(last, nn.Linear):
+        head: nn.Module = nn.Linear(last.in_features, classes)
+    else:
+        head = type(last)(last.in_channels, classes, last.kernel_size, last.stride)  # type: ignore[arg-type]
+    network.set_submodule(path, head)
+    return network
 
 
 def _timm_config(name: str) -> Any:

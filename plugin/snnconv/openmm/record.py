@@ -52,6 +52,8 @@ class Row:
             "seed": int((config.get("randomness") or {}).get("seed") or 0),
             "limit": limit,
         }
+        if bench.task == "control":
+            decides["first_seed"] = config.test_dataloader.dataset.get("seed")
         label = str(settings.get("label", settings["type"]))
         return cls(settings, results.plain(decides), results.path_of(folder, label))
 
@@ -113,7 +115,7 @@ def write_results(rows: list[Row], config: Config, loop: SNNTestLoop, training: 
         record = results.begin(row.path, header)
         for variant in variants:
             for item in _points(variant, loop, scale):
-                record = results.with_point(record, item, variant.notes)
+                record = results.with_point(record, item, [*variant.notes, *loop.notes])
         results.write(row.path, record)
         written.append(row.path)
     return written

@@ -21,6 +21,7 @@ from snnconv.openmm.convert_hook import bare_model
 from snnconv.openmm.partial import PartialState
 from snnconv.openmm.parts import Part, replaced
 from snnconv.openmm.variants import Variant, Window, readouts
+from snnconv.runtime.continued import Continued
 
 __all__ = ["SNNTestLoop"]
 
@@ -44,6 +45,7 @@ class SNNTestLoop(TestLoop):
         parts, variants, failures: what ``ConvertHook`` made of the model, and the rows it could not convert.
         on_prediction: called as ``(name, samples, inputs)`` with every prediction, for drawing.
         results: metrics by network name and readout window, after the pass.
+        notes: what the metrics say beside their figures, for the result files.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class SNNTestLoop(TestLoop):
         self.parts: list[Part] = []
         self.variants: list[Variant] = []
         self.failures: dict[str, str] = {}
+        self.notes: list[str] = []
         self.on_prediction: Callable[[str, Sequence[Any], dict[str, Any]], None] | None = None
         self.progress = progress
         self.save_every = max(1, len(self.dataloader) // saves)
@@ -156,6 +159,7 @@ class SNNTestLoop(TestLoop):
             with _quiet(key[0] != ANN):
                 metrics = evaluator.evaluate(len(self.dataloader.dataset))
             results[key] = {name.rpartition("/")[2]: float(v) for name, v in metrics.items() if _is_number(v)}
+            self.notes += [n for m in evaluator.metrics for n in getattr(m, "notes", ()) if n not in self.notes]
         return results
 
     # ------------------------------------------------------------------ interruption
@@ -205,6 +209,8 @@ def _reader(variant: Variant, part: Part, number: int, calls: list[list[Any]] | 
     """The part's output at readout ``number``; calls of one pass share a run where ``calls`` is given."""
     network = variant.networks[part.name]
     made = 0
+    if isinstance(network, Continued):  # a new batch: new episodes
+        network.reset()
 
     def read(inputs: Any) -> Any:
         nonlocal made

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from torch import Tensor
-from torch.utils._pytree import tree_map_only
-
 from snnconv.network import SpikingNetwork
-from snnconv.runtime.readout import join_batches
+from snnconv.runtime.readout import join_batches, window_mean
 
 __all__ = [
     "CONVERSIONS", "Readable", "Reading", "Variant", "Window", "default_window", "more_windows", "readouts",
@@ -109,6 +106,9 @@ def readouts(network: Any, x: Any, windows: Sequence[Window]) -> list[Any]:
     >>> whole, half = readouts(snn, x, [(1, 4), (3, 4)])
     >>> bool((whole == snn(x)).all()), half.shape
     (True, torch.Size([3, 2]))
+    >>> first, _ = readouts(snn, x, [(1, 2), (1, 4)])
+    >>> bool((first == readouts(snn, x, [(1, 2)])[0]).all())  # two steps are run
+    True
     """
     windows = list(windows)
     if not isinstance(network, SpikingNetwork):
@@ -118,11 +118,8 @@ def readouts(network: Any, x: Any, windows: Sequence[Window]) -> list[Any]:
     if network.method.coding == "sum":
         raise ValueError("shifted-threshold spikes are bits of one number: a part of the steps is no readout")
     pieces = []
+    needed = max(last for _, last in windows)
     for part in network._parts(x):
-        out = network.run(part)
-        pieces.append([_mean(out, first, last) for first, last in windows])
+        out = network.run(part, timesteps=needed)
+        pieces.append([window_mean(out, first, last) for first, last in windows])
     return [join_batches([piece[i] for piece in pieces]) for i in range(len(windows))]
-
-
-def _mean(out: Any, first: int, last: int) -> Any:
-    return tree_map_only(Tensor, lambda v: v[first - 1 : last].mean(0), out)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import register_pytree_node, tree_flatten, tree_map_only, tree_unflatten
 
-__all__ = ["Output", "Readout", "delay_steps", "join_batches"]
+__all__ = ["Output", "Readout", "delay_steps", "join_batches", "window_mean"]
 
 MIN_WINDOW = 4
 
@@ -77,3 +77,12 @@ def join_batches(parts: list[Any]) -> Any:
         for column in zip(*(leaves for leaves, _ in flat), strict=True)
     ]
     return tree_unflatten(leaves, flat[0][1])
+
+
+def window_mean(seq: Any, first: int, last: int) -> Any:
+    """Mean of outputs ``[T, B, ...]`` over the steps ``first`` to ``last``, counted from 1, both included.
+
+    >>> window_mean(torch.tensor([[1.0], [2.0], [4.0]]), 2, 3)
+    tensor([3.])
+    """
+    return tree_map_only(Tensor, lambda v: v[first - 1 : last].mean(0), seq)

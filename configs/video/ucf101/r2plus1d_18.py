@@ -1,0 +1,9 @@
+"""UCF101 (split 1), R(2+1)D-18 fine-tuned from torchvision's weights."""
+
+_base_ = "../../_base_/ucf101.py"
+
+pipeline = [dict(type="PretrainedClip", name="r2plus1d_18")]
+model = dict(network=dict(name="r2plus1d_18"))
+test_dataloader = dict(dataset=dict(pipeline=pipeline))
+val_dataloader = dict(dataset=dict(pipeline=pipeline))
+bench = dict(architecture="R(2+1)D-18")

@@ -1,0 +1,80 @@
+"""A converted network whose neurons go on from call to call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from snnconv.graph.source import ConversionError
+from snnconv.network import SpikingNetwork
+from snnconv.runtime.executor import RunState
+from snnconv.runtime.readout import window_mean
+
+__all__ = ["Continued"]
+
+
+class Continued:
+    """Calls of ``network`` that begin with the membranes the call before left, for inputs that follow one another.
+
+    :class:`~snnconv.SpikingNetwork` itself begins every call from a fresh state.
+
+    Args:
+        network: rate coded, of one phase.
+
+    Raises:
+        ConversionError: shifted-threshold IF, whose spikes are bits of one number, and SRP, whose mask belongs to one
+            input: neither has a state that means anything for the next input.
+
+    >>> import snnconv
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1))
+    >>> _ = [p.data.fill_(float(p.dim() == 2)) for p in model.parameters()]
+    >>> method = snnconv.methods.IF(timesteps=1, thresholds="max", correction="none")
+    >>> network = snnconv.convert(model, method, calibration=torch.ones(8, 1), progress=False)
+    >>> continued, x = Continued(network), torch.full((1, 1), 0.25)
+    >>> [round(float(continued(x)), 2) for _ in range(6)]  # one step a call: a spike every fourth
+    [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    >>> continued.reset()
+    """
+
+    def __init__(self, network: SpikingNetwork) -> None:
+        if network.method.coding == "sum":
+            raise ConversionError(
+                "shifted-threshold neurons keep no membrane between inputs: their spikes are the bits of one number"
+            )
+        if network.method.pre_timesteps_:
+            raise ConversionError("SRP keeps no membrane between inputs: its mask belongs to one input")
+        self.network = network
+        self._states: dict[str, Any] | None = None
+
+    @property
+    def timesteps(self) -> int:
+        """T of one call."""
+        return self.network.timesteps
+
+    @property
+    def delay(self) -> int:
+        """Steps of every call that are not read."""
+        return self.network.delay
+
+    def reset(self) -> None:
+        """Forget every neuron's state: the next call begins afresh."""
+        self._states = None
+
+    def __call__(self, x: Any) -> Any:
+        """Readout of the next T steps, for inputs ``[B, ...]`` of the same batch as before."""
+        return self.readouts(x, [(self.delay + 1, self.timesteps)])[0]
+
+    def readouts(self, x: Any, windows: Sequence[tuple[int, int]]) -> list[Any]:
+        """Outputs averaged over each window (first and last step, from 1); as many steps run as the last one needs."""
+        network = self.network
+        network._check(x)
+        network.reset()
+        if self._states is not None:
+            network._restore(self._states)
+        with torch.no_grad():
+            out = network.program.steps(x, max(last for _, last in windows), network.fire, RunState())
+        self._states = network._remember()
+        return [window_mean(out, first, last) for first, last in windows]
