@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from snnconv.graph.store import Store
 from snnconv.methods.base import Method
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.executor import RunState
+from snnconv.runtime.parallel import run_parts
+from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import Readout, join_batches
 
 if TYPE_CHECKING:
@@ -156,7 +159,30 @@ class SpikingNetwork(nn.Module):
         Raises:
             ConversionError: an input of another shape, dtype or device than the network's.
         """
-        return join_batches([self.readout.final(self.run(part)) for part in self._parts(x)])
+        threads = self._threads()
+        parts = self._parts(x, threads)
+        if len(parts) > 1 and threads > 1:
+            return join_batches(run_parts(self._read_alone, parts, threads))
+        return join_batches([self.readout.final(self.run(part)) for part in parts])
+
+    def _threads(self) -> int:
+        """How many parts of a batch may run side by side: on the CPU, where no neuron keeps a state of its own."""
+        threads = torch.get_num_threads()
+        nodes = [self.neurons[name] for name in self.neurons]
+        if threads == 1 or self.backend == "inductor" or not isinstance(self.program, GraphProgram):
+            return 1
+        if torch.is_autocast_enabled("cpu") or any(tensor.device.type != "cpu" for tensor in self.buffers()):
+            return 1
+        alone = not any(node.watched or self.method.scan_arguments(node) is None for node in nodes)
+        return threads if alone else 1
+
+    def _read_alone(self, x: Any) -> Any:
+        """Readout of one part, on a view of this network that shares nothing that changes."""
+        assert isinstance(self.program, GraphProgram)
+        twin, program = copy.copy(self), copy.copy(self.program)
+        program.executor = copy.copy(program.executor)
+        twin.program = program
+        return self.readout.final(twin.run(x))
 
     def rates(self, x: Any) -> dict[str, Tensor]:
         """What each site says ``[B, ...]``, in units of the source's activation: the readout of its own outputs."""
@@ -316,13 +342,15 @@ class SpikingNetwork(nn.Module):
 
     # ------------------------------------------------------------------ input
 
-    def _parts(self, x: Any) -> list[Any]:
+    def _parts(self, x: Any, threads: int = 1) -> list[Any]:
         self._check(x)
         size = self._batch_size(x)
         if not isinstance(x, Tensor):
             return [x]
         if x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
+        if threads > 1 and size and x.shape[0] > 1:
+            size = min(size, -(-x.shape[0] // threads))
         return [x] if size == 0 or x.shape[0] <= size else list(x.split(size))
 
     def _batch_size(self, x: Any) -> int:
