@@ -1,5 +1,7 @@
 """Trained activations: exact forward, straight-through and LSQ gradients, and their sites."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -173,3 +175,20 @@ def test_bad_arguments(make):
 def test_rate_norm_without_data_has_no_threshold():
     with pytest.raises(ValueError, match="has seen no data"):
         RateNorm().site("act")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", [1.0, torch.tensor([0.5, 1.0, 1.5])], ids=["scalar", "channels"])
+def test_quant_relu_compiles_to_the_same_values_and_gradients(clip) -> None:
+    torch.manual_seed(0)
+    plain = QuantReLU(3, clip=clip)
+    compiled = torch.compile(copy.deepcopy(plain), fullgraph=True)
+    x = torch.randn(4, 3, 5, 5)
+    results = []
+    for module in (plain, compiled):
+        z = x.clone().requires_grad_()
+        y = module(z)
+        y.square().sum().backward()
+        results.append((y.detach(), z.grad, next(module.parameters()).grad))
+    for a, b in zip(*results, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)

@@ -136,6 +136,14 @@ def test_a_killed_run_goes_on_to_the_same_network(qann, tmp_path):
     assert all(torch.equal(v, whole.state_dict()[k]) for k, v in resumed.state_dict().items())
 
 
+def test_a_layers_tensors_come_in_the_graphs_order(qann):
+    source = spiking(qann).program.source
+    order = [node.target for node in source.graph.nodes if node.op == "get_attr"]
+    found = [[order.index(name) for name in layer.tensors] for layer in layers(source)]
+    assert max(map(len, found)) == 4
+    assert found == [sorted(at) for at in found]
+
+
 def test_a_checkpoint_of_another_run_is_refused(qann, tmp_path):
     snn = spiking(qann)
     finetune(qann, snn, checkpoint=tmp_path, epochs=1)

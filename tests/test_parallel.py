@@ -54,6 +54,8 @@ def test_the_readout_is_that_of_one_thread(method: methods.Method, threads: int,
 def test_its_threads_compute_alone_and_others_as_before(threads: int) -> None:
     counts = run_parts(lambda _: torch.get_num_threads(), range(12), threads)
     assert counts == [1] * 12
+    with pytest.raises(ZeroDivisionError):
+        run_parts(lambda part: 1 // part, [0, 1], threads)
     assert torch.get_num_threads() == threads
     found: list[int] = []
     other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
@@ -69,6 +71,15 @@ def test_a_watched_network_runs_part_after_part(threads: int) -> None:
     handle = snn.neurons["1"].register_forward_hook(lambda *_: names.append(threading.current_thread().name))
     snn(x)
     handle.remove()
+    assert set(names) == {"MainThread"}
+
+
+def test_an_observed_network_runs_part_after_part(threads: int) -> None:
+    x = torch.rand(6, 3, 12, 12, generator=GENERATOR)
+    snn = network(methods.IF(8), x)
+    names: list[str] = []
+    snn.program.executor.observers.append(lambda *_: names.append(threading.current_thread().name))
+    snn(x)
     assert set(names) == {"MainThread"}
 
 

@@ -66,9 +66,8 @@ def _snnconv(
 ) -> Callable[[nn.Module, Tensor, int], Run]:
     def prepare(model: nn.Module, calibration: Tensor, timesteps: int) -> Run:
         _check_dtype(dtype, calibration.device)
-        package = {"inductor": None, "eager": None, "auto": None}.get(backend, backend)
-        if package and importlib.util.find_spec(package) is None:
-            raise Unavailable(f"{package} is not installed")
+        if backend in ("numba", "triton") and not _has(backend):
+            raise Unavailable(f"{backend} is not installed")
         snn = snnconv.convert(model, method(timesteps), calibration, progress=False).to(dtype)
         snn.backend = backend
         return snn

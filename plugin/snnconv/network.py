@@ -44,7 +44,7 @@ class SpikingNetwork(nn.Module):
         neurons: the neuron at each site, in the classes of ``framework``.
         thresholds: θ of each site, scalar or per channel, in units of the source network's activations.
         report: what was converted, what stayed analog, per-layer error; prints as a table.
-        memory_budget: bytes that one layer's values over all steps may take; batches are cut to fit.
+        memory_budget: bytes that one layer's values over all steps may take, on each thread; batches are cut to fit.
         backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"`` or ``"triton"``
             (:func:`snnconv.dynamics.scan`); their spikes are the same.
 
@@ -118,6 +118,8 @@ class SpikingNetwork(nn.Module):
             out: Tensor = node.run(x_seq)
             return out
         before = node.get_states()  # the membrane first, under the framework's name
+        if isinstance(next(iter(before.values())), (int, float)):  # set by hand
+            return node.run(x_seq)
         fresh = any(not isinstance(v, Tensor) or v.shape != x_seq.shape[1:] for v in before.values())
         state = None if fresh else kind(*before.values())
         out, after = dynamics.resume(x_seq=x_seq, state=state, backend=self.backend, **scan)
@@ -171,7 +173,9 @@ class SpikingNetwork(nn.Module):
         nodes = [self.neurons[name] for name in self.neurons]
         if threads == 1 or self.backend == "inductor" or not isinstance(self.program, GraphProgram):
             return 1
-        if torch.is_autocast_enabled("cpu") or any(tensor.device.type != "cpu" for tensor in self.buffers()):
+        if self.program.executor.observers or torch.is_autocast_enabled("cpu"):
+            return 1
+        if any(tensor.device.type != "cpu" for tensor in self.buffers()):
             return 1
         alone = not any(node.watched or self.method.scan_arguments(node) is None for node in nodes)
         return threads if alone else 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,39 +19,24 @@ def run_parts(run: Callable[[Any], Any], parts: Sequence[Any], threads: int) -> 
     >>> run_parts(lambda x: x + 1, [1, 2, 3], threads=2)
     [2, 3, 4]
     """
-    pool = _pool(threads)
-    if torch.get_num_threads() != threads:  # a pool that was just made has set its own number for all
-        torch.set_num_threads(threads)
-    return list(pool.map(run, parts))
+    before = torch.get_num_threads()
+    try:
+        return list(_pool(threads).map(run, parts))
+    finally:
+        torch.set_num_threads(before)  # a thread that began has set the number for threads made from then on
 
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads whose operators do not start threads of their own."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="snnconv-part")
-    started = [pool.submit(_alone, threads) for _ in range(threads)]
-    for future in started:
-        future.result()
-    torch.set_num_threads(threads)  # what the others have set holds for threads made from now on, not for this one
-    return pool
+    return ThreadPoolExecutor(threads, thread_name_prefix="snnconv-part", initializer=_alone)
 
 
-_MEET: dict[int, threading.Barrier] = {}
-
-
-def _alone(threads: int) -> None:
-    # every thread of the pool takes one of these: nobody leaves before the last has come
-    barrier = _MEET.setdefault(threads, threading.Barrier(threads))
-    torch.get_num_threads()  # a thread's first look takes over the number of all, and later ones keep it
+def _alone() -> None:
+    """The operators of this thread start no threads of their own."""
+    torch.get_num_threads()  # a thread's first look takes over the number of all; what is set after it stays
     torch.set_num_threads(1)
-    barrier.wait()
-
-
-def _forget() -> None:
-    _pool.cache_clear()
-    _MEET.clear()
 
 
 # Threads do not survive a fork: a child process starts its own.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_pool.cache_clear)
