@@ -12,6 +12,7 @@ import torch
 from snnconv import cli_inputs, methods
 from snnconv.cli import app
 from snnconv.cli_inputs import InputError
+from snnconv.runtime.int8 import supported
 from torch import nn
 from typer.testing import CliRunner
 
@@ -119,6 +120,17 @@ def test_convert_takes_snntorchs_neurons(network: str, images: Path, tmp_path: P
     result = run("convert", network, "--data", images, "--out", out, *options, "--framework", "norse", status=2)
     assert "norse" in result
     assert "snntorch" in result
+
+
+@pytest.mark.skipif(bool(supported()), reason=f"8-bit layers: {supported()}")
+def test_convert_in_8_bits_names_what_stays_float(network: str, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small.snn.safetensors"
+    options = ("--method", "signed-if", "--timesteps", 4, "--calibration-images", 30, "--precision", "int8")
+    assert "it does not read spikes" in run("convert", network, "--data", images, "--out", out, *options)
+    assert snnconv.load(out).precision == "int8"
+    assert "unknown precision 'int4'" in run(
+        "convert", network, "--data", images, "--out", out, *options[:-1], "int4", status=2
+    )
 
 
 def test_eval_converts_once_for_each_number_of_steps(network: str, images: Path) -> None:

@@ -420,3 +420,28 @@ def test_the_result_carries_no_gradient() -> None:
 def test_calls_that_make_no_sense_are_refused(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(torch.randn(4, 2, 3))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_threshold_that_changes_in_place_is_seen(backend: str) -> None:
+    x_seq = torch.rand(5, 2, 3, 40)
+    theta = torch.rand(3) + 0.2
+    first = dyn.scan("signed_if", x_seq, theta, backend=backend)
+    theta.data[1] *= 0.5  # not counted as a change by autograd
+    second = dyn.scan("signed_if", x_seq, theta, backend=backend)
+    assert torch.equal(second, reference("signed_if", x_seq, theta.reshape(3, 1), True))
+    assert not torch.equal(first, second)
+    # the same tensor along another axis, for other steps, with another dead zone, in another dtype
+    other = torch.rand(5, 2, 40, 3)
+    assert torch.equal(
+        dyn.scan("signed_if", other, theta, backend=backend, channel_axis=-1), reference("signed_if", other, theta, True)
+    )
+    wide = dyn.scan("signed_if", x_seq, theta, backend=backend, eps=0.4)
+    assert torch.equal(
+        wide,
+        dyn.signed_if_multistep(x_seq, theta.reshape(3, 1), eps=0.4)[0] * theta.reshape(3, 1),
+    )
+    half = x_seq.bfloat16()
+    assert torch.equal(
+        dyn.scan("signed_if", half, theta, backend=backend), reference("signed_if", half, theta.reshape(3, 1), True)
+    )

@@ -47,20 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("| method | confidence | accuracy | mean T | time / plain run |\n|---|---:|---:|---:|---:|")
     for name, method in METHODS.items():
         snn = snnconv.convert(model, method, calibration, progress=False)
-        plain = _accuracy([snn(x) for x, _ in batches], batches)
+        plain = accuracy([snn(x) for x, _ in batches], batches)
         rows.append({"method": name, "confidence": None, "accuracy": plain, "steps": method.timesteps, "time": 1.0})
         print(f"| {name} | all steps | {plain:.2f} | {method.timesteps} | 1 |", flush=True)
         for confidence in CONFIDENCES:
             found = [snn.early_exit(x, confidence=confidence) for x, _ in batches]
             steps = sum(float(r.steps.sum()) for r in found) / images
-            accuracy = _accuracy([r.output for r in found], batches)
+            right = accuracy([r.output for r in found], batches)
             ratios = []
             for _ in range(options.repeats):
-                early = _seconds(lambda x, c=confidence, n=snn: n.early_exit(x, confidence=c), batches)
-                ratios.append(early / _seconds(snn, batches))
+                early = seconds(lambda x, c=confidence, n=snn: n.early_exit(x, confidence=c), batches)
+                ratios.append(early / seconds(snn, batches))
             ratio = statistics.median(ratios)
-            rows.append({"method": name, "confidence": confidence, "accuracy": accuracy, "steps": steps, "time": ratio})
-            print(f"| {name} | {confidence} | {accuracy:.2f} | {steps:.2f} | {ratio:.2f} |", flush=True)
+            rows.append({"method": name, "confidence": confidence, "accuracy": right, "steps": steps, "time": ratio})
+            print(f"| {name} | {confidence} | {right:.2f} | {steps:.2f} | {ratio:.2f} |", flush=True)
     setting = {"images": images, "batch": options.batch, "repeats": options.repeats, "threads": options.threads}
     record = {**setting, "rows": rows, **provenance(0)}
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -68,12 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _accuracy(outputs: Sequence[Tensor], batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+def accuracy(outputs: Sequence[Tensor], batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Per cent of the images whose label is the largest output."""
     right = sum(int((out.argmax(1) == y).sum()) for out, (_, y) in zip(outputs, batches, strict=True))
     return 100 * right / sum(len(y) for _, y in batches)
 
 
-def _seconds(run: Callable[[Tensor], Any], batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+def seconds(run: Callable[[Tensor], Any], batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Seconds that ``run`` takes for all of them."""
     start = time.perf_counter()
     for x, _ in batches:
         run(x)

@@ -62,7 +62,10 @@ def _channels_last(network: nn.Module) -> Run:
 
 
 def _snnconv(
-    method: Callable[[int], methods.Method], backend: str = "auto", dtype: torch.dtype = torch.float32
+    method: Callable[[int], methods.Method],
+    backend: str = "auto",
+    dtype: torch.dtype = torch.float32,
+    precision: str = "float32",
 ) -> Callable[[nn.Module, Tensor, int], Run]:
     def prepare(model: nn.Module, calibration: Tensor, timesteps: int) -> Run:
         _check_dtype(dtype, calibration.device)
@@ -70,6 +73,10 @@ def _snnconv(
             raise Unavailable(f"{backend} is not installed")
         snn = snnconv.convert(model, method(timesteps), calibration, progress=False).to(dtype)
         snn.backend = backend
+        try:
+            snn.precision = precision
+        except (RuntimeError, snnconv.ConversionError) as error:
+            raise Unavailable(str(error)) from error
         return snn
 
     return prepare
@@ -142,20 +149,21 @@ def _has(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _rows(backend: str = "auto", dtype: torch.dtype = torch.float32, label: str = "") -> dict[str, Engine]:
+def _rows(
+    backend: str = "auto", dtype: torch.dtype = torch.float32, precision: str = "float32", label: str = ""
+) -> dict[str, Engine]:
     plain: dict[str, Any] = dict(thresholds="max", correction="none")
+    how = (backend, dtype, precision)
     return {
-        f"snnconv IF{label}": Engine(_snnconv(lambda t: methods.IF(t, **plain), backend, dtype), dtype=dtype),
-        f"snnconv signed IF{label}": Engine(
-            _snnconv(lambda t: methods.SignedIF(t, **plain), backend, dtype), dtype=dtype
-        ),
+        f"snnconv IF{label}": Engine(_snnconv(lambda t: methods.IF(t, **plain), *how), dtype=dtype),
+        f"snnconv signed IF{label}": Engine(_snnconv(lambda t: methods.SignedIF(t, **plain), *how), dtype=dtype),
         f"snnconv SRP{label}": Engine(
-            _snnconv(lambda t: methods.SRP(t, pre_timesteps=min(4, t), **plain), backend, dtype),
+            _snnconv(lambda t: methods.SRP(t, pre_timesteps=min(4, t), **plain), *how),
             steps=lambda t: t + min(4, t),
             dtype=dtype,
         ),
         f"snnconv shifted threshold{label}": Engine(
-            _snnconv(lambda t: methods.ShiftedThreshold(t, **plain), backend, dtype), sums=True, dtype=dtype
+            _snnconv(lambda t: methods.ShiftedThreshold(t, **plain), *how), sums=True, dtype=dtype
         ),
     }
 
@@ -165,6 +173,7 @@ ENGINES: dict[str, Engine] = {
     "ANN, bfloat16": Engine(_ann(torch.bfloat16), sums=True, dtype=torch.bfloat16),
     **_rows(),
     **_rows("eager", label=", eager"),
+    **_rows(precision="int8", label=", int8"),
     **_rows(dtype=torch.bfloat16, label=", bfloat16"),
     "SpikingJelly, step by step": Engine(_spikingjelly(False)),
     "SpikingJelly, multi-step": Engine(_spikingjelly(True)),

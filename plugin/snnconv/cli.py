@@ -64,6 +64,9 @@ class Given:
     mean: Annotated[str, typer.Option(help="Mean of every channel.")] = "0.485,0.456,0.406"
     std: Annotated[str, typer.Option(help="Standard deviation of every channel.")] = "0.229,0.224,0.225"
     framework: Annotated[str, typer.Option(help="Whose neurons: spikingjelly or snntorch.")] = "spikingjelly"
+    precision: Annotated[
+        str | None, typer.Option(help="float32, or int8: 8-bit weights in layers that read spikes (CPU).")
+    ] = None
 
     def __post_init__(self) -> None:
         self.settings: dict[str, str | None] = {}
@@ -81,13 +84,22 @@ class Given:
         import snnconv
 
         if saved is not None:
-            return snnconv.load(saved)
+            return self._in_precision(snnconv.load(saved))
         method = cli_inputs.make_method(self.method, {**self.settings, **settings})
         source = self.test
         if self.calibration is not None:
             source = cli_inputs.load_data(self.calibration, self.size, self.mean, self.std)
         calibration = source.inputs(self.calibration_images)
-        return snnconv.convert(self.network, method, calibration=calibration, framework=self.framework)
+        return self._in_precision(
+            snnconv.convert(self.network, method, calibration=calibration, framework=self.framework)
+        )
+
+    def _in_precision(self, snn: Any) -> Any:
+        if self.precision is not None:
+            snn.precision = self.precision
+            for layer, reason in snn.float_layers.items():
+                typer.echo(f"float32: {layer}: {reason}", err=True)
+        return snn
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,7 @@ def save(snn: SpikingNetwork, path: str | os.PathLike[str]) -> None:
         "delay": snn.delay,
         "input_spec": snn.input_spec,
         "memory_budget": snn.memory_budget,
+        "precision": snn.precision,
         "report": snn.report.to_dict() if snn.report is not None else None,
         "coding": snn.method.coding,
         "max_pool": snn.method.max_pool,
@@ -154,6 +156,10 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Spikin
             header["input_spec"],
         )
         network.memory_budget = header["memory_budget"]
+    try:
+        network.precision = header.get("precision", "float32")
+    except RuntimeError as error:
+        warnings.warn(f"{path} was saved with 8-bit layers; they run in float32: {error}", stacklevel=2)
     return network
 
 

@@ -18,9 +18,11 @@ from snnconv.graph.store import Store
 from snnconv.methods.base import Method
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.executor import RunState
+from snnconv.runtime.int8 import Int8, supported
 from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import Readout, join_batches
+from snnconv.runtime.values import Spikes
 
 if TYPE_CHECKING:
     from snnconv.report import ConversionReport
@@ -45,6 +47,8 @@ class SpikingNetwork(nn.Module):
         thresholds: θ of each site, scalar or per channel, in units of the source network's activations.
         report: what was converted, what stayed analog, per-layer error; prints as a table.
         memory_budget: bytes that one layer's values over all steps may take, on each thread; batches are cut to fit.
+        precision: ``"float32"``, or ``"int8"``: layers that read spikes compute with 8-bit weights, on a CPU with
+            VNNI; biases, currents and membranes stay float32. Set it again after weights or thresholds have changed.
         backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"`` or ``"triton"``
             (:func:`snnconv.dynamics.scan`); their spikes are the same.
 
@@ -73,6 +77,7 @@ class SpikingNetwork(nn.Module):
         self.input_spec = dict(input_spec or {})
         self.memory_budget = DEFAULT_BUDGET
         self.backend = "auto"
+        self._precision = "float32"
         self.program = program
         self.weights = program.store()
         self.thresholds = dict(thresholds)
@@ -100,6 +105,58 @@ class SpikingNetwork(nn.Module):
         self._backend = name
 
     @property
+    def precision(self) -> str:
+        """What layers that read spikes compute in."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        if name not in ("float32", "int8"):
+            raise ValueError(f"unknown precision {name!r}: choose 'float32' or 'int8'")
+        if name == "int8":
+            if supported():
+                raise RuntimeError(f"precision 'int8' does not run here: {supported()}")
+            if not isinstance(self.program, GraphProgram):
+                raise ConversionError("precision 'int8' needs a network that traces; this one runs call by call")
+            if self.method.coding == "sum" and self.timesteps > 8:
+                raise ConversionError(f"precision 'int8' holds 8 bits, and T = {self.timesteps}: take T of 8 or less")
+            if any(tensor.device.type != "cpu" for tensor in self.buffers()):
+                raise ConversionError("precision 'int8' runs on the CPU: move the network there with .cpu()")
+        self._precision = name
+        if isinstance(self.program, GraphProgram):
+            self.program.executor.int8 = None
+            self._int8()
+
+    def _int8(self) -> Int8 | None:
+        """The layers that run in 8 bits, made where they are wanted and not there yet."""
+        if self._precision == "float32":
+            return None
+        assert isinstance(self.program, GraphProgram)
+        executor = self.program.executor
+        if executor.int8 is None:
+            amplitudes = {}
+            for name in self.neurons:
+                scan = self.method.scan_arguments(self.neurons[name])
+                worth = self.thresholds[name] if scan is None else torch.as_tensor(scan["v_threshold"])
+                amplitudes[name] = worth if scan is None or scan["scaled"] else torch.ones_like(worth)
+            executor.int8 = Int8(self.program.source, amplitudes, self.method.neuron == "signed_if")
+            _ = executor.int8.layers
+        return executor.int8
+
+    @property
+    def float_layers(self) -> dict[str, str]:
+        """With ``precision="int8"``: the layers that stay float32, each with the reason.
+
+        >>> import snnconv
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=4), calibration=torch.randn(64, 4))
+        >>> snn.precision, snn.float_layers
+        ('float32', {})
+        """
+        int8 = self._int8()
+        return {} if int8 is None else dict(int8.left)
+
+    @property
     def timesteps(self) -> int:
         """T: steps that are read out (``method.latency`` counts every step that runs)."""
         return self.method.timesteps
@@ -109,7 +166,7 @@ class SpikingNetwork(nn.Module):
         for name in self.neurons:
             self.neurons[name].reset()
 
-    def fire(self, site: str, x_seq: Tensor) -> Tensor:
+    def fire(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
         node = self.neurons[site]
         scan = None if node.watched else self.method.scan_arguments(node)
@@ -122,35 +179,48 @@ class SpikingNetwork(nn.Module):
             return node.run(x_seq)
         fresh = any(not isinstance(v, Tensor) or v.shape != x_seq.shape[1:] for v in before.values())
         state = None if fresh else kind(*before.values())
+        codes = self._codes(site, scan)
         out, after = dynamics.resume(x_seq=x_seq, state=state, backend=self.backend, **scan)
         node.set_states(dict(zip(before, after, strict=True)))
-        return out
+        return codes(out)
 
-    def fire_all(self, site: str, x_seq: Tensor) -> Tensor:
+    def _codes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
+        """Make a kernel's arguments ask for whole numbers where 8-bit layers read the site; what to make of them."""
+        int8 = self._int8()
+        if int8 is None or site not in int8.sites:
+            return _same
+        scan |= {"scaled": False, "dtype": torch.uint8 if total else torch.int8}
+        return lambda out: Spikes(out, int8.amplitudes[site], self.program.sites[site].axis)
+
+    def fire_all(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on a whole sequence from a fresh state, by the fastest kernel of the same bits."""
         node = self.neurons[site]
         scan = self.method.scan_arguments(node)
         if scan is None or node.watched:
             return self.fire(site, x_seq)
-        return dynamics.scan(x_seq=x_seq, backend=self.backend, **scan)
+        # shifted-threshold spikes differ in what they are worth
+        codes = self._codes(site, scan) if self.method.coding == "rate" else _same
+        return codes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
 
-    def _fire_total(self, site: str, z: Tensor) -> Tensor:
+    def _fire_total(self, site: str, z: Tensor) -> Any:
         """Sum of the weighted spikes of shifted-threshold neurons, without the spikes."""
         node = self.neurons[site]
         scan = self.method.scan_arguments(node)
         if scan is None or node.watched or not scan.pop("scaled") or scan.pop("neuron") != "shifted_threshold":
             return self.fire_all(site, z.unsqueeze(0)).sum(0)
-        return dynamics.shifted_threshold_total(z.unsqueeze(0), backend=self.backend, **scan)
+        codes = self._codes(site, scan, total=True)
+        return codes(dynamics.shifted_threshold_total(z.unsqueeze(0), backend=self.backend, **scan))
 
-    def _fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Tensor:
+    def _fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Any:
         """Neurons of one site on one phase of two; ``masks`` holds what the first phase left."""
         node = self.neurons[site]
         scan = self.method.scan_arguments(node)
         if scan is None or node.watched or scan.pop("neuron") != "srp":
             return self.fire(site, x_seq)
         scan.pop("pre_timesteps")
+        codes = self._codes(site, scan)
         out, masks[site] = dynamics.srp_phase(x_seq, mask=masks.get(site), backend=self.backend, **scan)
-        return out
+        return codes(out)
 
     def forward(self, x: Any) -> Any:
         """Readout after all steps.
@@ -217,6 +287,7 @@ class SpikingNetwork(nn.Module):
             inputs: called with every site's currents, in the same way.
             timesteps: in rate coding, stop the read-out phase after so many steps.
         """
+        self._int8()
         self.reset()
         method = self.method
         masks: dict[str, Tensor] = {}
@@ -226,7 +297,7 @@ class SpikingNetwork(nn.Module):
                 inputs(site, x_seq)
             out = self._fire_phase(site, x_seq, masks) if method.pre_timesteps_ else self.fire_all(site, x_seq)
             if observe is not None:
-                observe(site, out)
+                observe(site, _over_time(out))
             return out
 
         with self._unobserved(observe is None and inputs is None):
@@ -269,6 +340,7 @@ class SpikingNetwork(nn.Module):
         [1, 2, 3, 4]
         """
         self._check(x)
+        self._int8()
         method = self.method
         total: Any = None
         if method.coding == "sum":
@@ -348,6 +420,7 @@ class SpikingNetwork(nn.Module):
 
     def _parts(self, x: Any, threads: int = 1) -> list[Any]:
         self._check(x)
+        self._int8()  # before threads look for it
         size = self._batch_size(x)
         if not isinstance(x, Tensor):
             return [x]
@@ -360,7 +433,7 @@ class SpikingNetwork(nn.Module):
     def _batch_size(self, x: Any) -> int:
         """Images that one pass can take within the memory budget."""
         widest = int(self.input_spec.get("widest", 0))
-        steps = 1 if self.method.coding == "sum" else self.method.latency
+        steps = 1 if self.method.coding == "sum" else max(self.method.timesteps, self.method.pre_timesteps_)
         if not widest:
             return 0
         return max(1, self.memory_budget // (widest * steps * 4))
@@ -398,10 +471,24 @@ class SpikingNetwork(nn.Module):
         super()._apply(fn, recurse)
         self.thresholds = {k: fn(v) for k, v in self.thresholds.items()}
         self.program.moved(fn)
+        if isinstance(self.program, GraphProgram):
+            self.program.executor.int8 = None
         return self
 
     def extra_repr(self) -> str:
         return f"{self.method}, sites={len(self.neurons)}, framework={self.framework}"
+
+
+def _same(out: Tensor) -> Tensor:
+    return out
+
+
+def _over_time(out: Any) -> Tensor:
+    """What neurons put out ``[T, B, ...]`` as numbers."""
+    if isinstance(out, Spikes):
+        return Spikes(out.codes, out.amplitude, out.axis if out.axis < 0 else out.axis + 1).floats()
+    result: Tensor = out
+    return result
 
 
 def _divide(tree: Any, steps: int) -> Any:

@@ -27,6 +27,7 @@ from snnconv.openmm.convert_hook import CalibrationData, ConvertHook
 from snnconv.openmm.partial import PartialState
 from snnconv.openmm.parts import Part, find_parts, replaced
 from snnconv.openmm.variants import default_window, more_windows, readouts
+from snnconv.runtime import int8
 
 ROOT = Path(__file__).parents[2]
 CAMVID = ROOT / "configs/segmentation/camvid/fcn_r18.py"
@@ -325,6 +326,13 @@ class TestSegmentation:
         (record,) = run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1], "bench.profile_images": 0})
         assert all(p["sops"] is None for p in record["points"])
         assert any("not counted" in note for note in record["notes"])
+
+    @pytest.mark.skipif(bool(int8.supported()), reason=f"8-bit layers: {int8.supported()}")
+    def test_a_row_in_8_bits_says_so(self, data: Path) -> None:
+        rows = [{"label": "int8", "type": "SignedIF", "timesteps": [2, 4], "precision": "int8"}]
+        (record,) = run(CAMVID, data, {**TINY, "bench.methods": rows})
+        assert len(record["points"]) == 2
+        assert any(note.startswith("precision int8, float32: ") for note in record["notes"])
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ broadcasts against one step ``[B, ...]``.
 """
 
 from .integrate_fire import IFState, if_initial, if_multistep, if_step
-from .kernels import BACKENDS, NEURONS, resume, scan, shifted_threshold_total, srp_phase
+from .kernels import BACKENDS, NEURONS, add_spikes_, resume, scan, shifted_threshold_total, srp_phase
 from .shifted import (
     ShiftedThresholdState,
     shifted_threshold_amplitudes,
@@ -29,6 +29,7 @@ __all__ = [
     "ShiftedThresholdState",
     "SignedIFState",
     "Surrogate",
+    "add_spikes_",
     "broadcast_channels",
     "check_threshold",
     "if_initial",

@@ -26,8 +26,10 @@ class Store(nn.Module):
             self[name] = value
 
     def __getitem__(self, name: str) -> Any:
-        parent, _, leaf = name.rpartition(".")
-        owner = self.get_submodule(parent) if parent else self
+        *path, leaf = name.split(".")
+        owner: nn.Module = self
+        for part in path:
+            owner = owner._modules[part]  # type: ignore[assignment]
         return owner._buffers[leaf] if leaf in owner._buffers else owner._modules[leaf]
 
     def __setitem__(self, name: str, value: Tensor | nn.Module) -> None:

@@ -31,7 +31,7 @@ KEPT = (
     "membranes are kept from one environment step to the next and reset before each episode; spikes and operations "
     "were counted from a fresh state"
 )
-OWN = ("label", "type", "timesteps", "windows", "finetune", "keep_membrane")
+OWN = ("label", "type", "timesteps", "windows", "finetune", "keep_membrane", "precision")
 
 
 def bare_model(model: nn.Module) -> nn.Module:
@@ -105,6 +105,7 @@ class ConvertHook(Hook):
         methods: rows, each ``dict(label=..., type="SignedIF", timesteps=[4, 8], ...)``: a class of
             :mod:`snnconv.methods` with its settings (one conversion for each number of steps), or a conversion
             registered in :data:`snnconv.openmm.variants.CONVERSIONS`. ``windows`` asks for further readouts;
+            ``precision="int8"`` for 8-bit weights (:attr:`snnconv.SpikingNetwork.precision`);
             ``keep_membrane=True`` lets a policy's neurons go on from one environment step to the next;
             ``finetune=dict(images=5000, epochs=1)`` for layer-wise fine-tuning (:func:`snnconv.finetune_layerwise`) on
             so many images of the calibration data set, with further arguments of that function.
@@ -238,6 +239,8 @@ class ConvertHook(Hook):
         if row.get("finetune"):
             networks, note = self._tuned(parts, networks, row["finetune"], bars)
             notes.append(note)
+        if row.get("precision"):
+            notes += [_set_precision(networks[part.name], row["precision"]) for part in parts]
         seconds = time.perf_counter() - start
         variant = Variant(
             label,
@@ -350,12 +353,20 @@ def _free_of_steps(method: Any) -> bool:
     return not counted and method.correction == "none"
 
 
+def _set_precision(network: SpikingNetwork, precision: str) -> str:
+    network.precision = precision
+    left = "; ".join(f"{layer} ({reason})" for layer, reason in network.float_layers.items())
+    return f"precision {precision}" + (f", float32: {left}" if left else "")
+
+
 def _shortened(network: SpikingNetwork, method: Any) -> SpikingNetwork:
     """The same network read out after fewer steps."""
     if method == network.method:
         return network
     estimate = network.delay if network.delay + 4 < network.timesteps else math.inf
     delay = delay_steps(method.delay_, min(estimate, 10**6), method.timesteps)
-    return SpikingNetwork(
+    shorter = SpikingNetwork(
         network.program, method, network.thresholds, network.framework, network.report, delay, network.input_spec
     )
+    shorter.precision = network.precision
+    return shorter

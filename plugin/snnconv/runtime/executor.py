@@ -11,10 +11,11 @@ difference, so that its output carries exactly f of its input's value at every h
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -23,43 +24,11 @@ from torch.utils._pytree import tree_any, tree_leaves, tree_map, tree_map_only
 from snnconv.graph.ops import acts_on_batch, is_synapse, op_kind, op_name, shape_query
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site, depends_on
 from snnconv.runtime.fuse import Deferred, conv_added_to, residual_adds
+from snnconv.runtime.int8 import Int8
 from snnconv.runtime.readout import Output
+from snnconv.runtime.values import Pair, Spikes, Static, Temporal, has_pair, is_pair, leafwise, plain, wrapped
 
 __all__ = ["Executor", "RunState", "Static", "Temporal"]
-
-
-class Static(NamedTuple):
-    """A tensor ``[B, ...]`` that does not change over time."""
-
-    data: Tensor
-
-
-class Temporal(NamedTuple):
-    """A tensor over time, folded: ``[T·B, ...]``, time outermost."""
-
-    data: Tensor
-
-
-class Pair(NamedTuple):
-    """A value derived from shapes: one for a batch of B, one for the folded batch of T·B."""
-
-    static: Any
-    folded: Any
-
-
-_WRAPPERS = (Static, Temporal, Pair)
-
-
-def _wrapped(value: Any) -> bool:
-    return isinstance(value, _WRAPPERS)
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, Pair)
-
-
-def _leafwise(function: Callable[[Any], Any], tree: Any) -> Any:
-    return tree_map(lambda v: function(v) if _wrapped(v) else v, tree, is_leaf=_wrapped)
 
 
 @dataclass
@@ -76,7 +45,24 @@ class RunState:
         self.accumulated.clear()
 
 
-NeuronFn = Callable[[str, Tensor], Tensor]
+@dataclass
+class Call:
+    """An operator's call whose graph values are among its positional arguments, not inside them.
+
+    Attributes:
+        args: positional arguments, graph nodes in their places.
+        slots: those places, each with its node.
+        on_batch: whether it acts on dimension 0, by the number of dimensions.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    slots: list[tuple[int, fx.Node]]
+    on_batch: dict[int, bool] = field(default_factory=dict)
+
+
+NeuronFn = Callable[[str, Tensor], Any]
 
 
 class Executor:
@@ -84,14 +70,15 @@ class Executor:
 
     Args:
         source: the network.
-        neuron: ``neuron(site, x_seq [T, B, ...]) -> out [T, B, ...]``; in the static world
-            (``timesteps=None``) it maps ``[B, ...]`` to ``[B, ...]``.
+        neuron: ``neuron(site, x_seq [T, B, ...]) -> out [T, B, ...]``, a tensor or `Spikes`; in the static
+            world (``timesteps=None``) it maps ``[B, ...]`` to ``[B, ...]``.
         coding: ``"rate"`` or ``"sum"``.
         max_pool: ``"accumulated"`` (max of the currents accumulated so far) or ``"instantaneous"`` (max at
             each step).
 
     Attributes:
         may_overwrite: nobody keeps what neurons put out, so that sums may be written over it.
+        int8: the layers that run in 8 bits, or None.
 
     >>> from torch import nn
     >>> from snnconv.graph.trace import source_graph
@@ -125,7 +112,9 @@ class Executor:
             if used in self.varies:
                 self._expires.setdefault(node, []).append(used)
         self.may_overwrite = False
-        self._adds = residual_adds(self.nodes, last)
+        self.int8: Int8 | None = None
+        adds = residual_adds(self.nodes, last)
+        self._adds = {add: conv for add, conv in adds.items() if self._slots(conv)}
         self._deferred = set(self._adds.values())
 
     def _kind(self, node: fx.Node) -> str:
@@ -151,11 +140,25 @@ class Executor:
             lambda value: isinstance(value, fx.Node) and varies(value),
         )
 
+    @functools.cached_property
+    def _calls(self) -> dict[fx.Node, Call]:
+        """Calls whose graph values stand nowhere but side by side among the arguments."""
+        slots = {node: self._slots(node) for node in self.nodes}
+        return {
+            node: Call(self._function(node), node.args, node.kwargs, found) for node, found in slots.items() if found
+        }
+
+    def _slots(self, node: fx.Node) -> list[tuple[int, fx.Node]]:
+        if node.op not in ("call_function", "call_method") or self.kinds[node] in ("site", "shape", "size"):
+            return []
+        slots = [(index, value) for index, value in enumerate(node.args) if isinstance(value, fx.Node)]
+        return slots if {value for _, value in slots} == set(node.all_input_nodes) else []
+
     # ------------------------------------------------------------------ running
 
     def __call__(self, x: Any) -> Any:
         """One pass without time: the neuron function maps ``[B, ...]`` to ``[B, ...]``."""
-        return _leafwise(lambda v: v.static if isinstance(v, Pair) else v.data, self._run(x, 0, RunState()))
+        return leafwise(lambda v: v.static if isinstance(v, Pair) else v.data, self._run(x, 0, RunState()))
 
     def steps(self, x: Any, timesteps: int, state: RunState | None = None) -> Any:
         """Run ``timesteps`` steps; every tensor of the output is ``[T, B, ...]``."""
@@ -168,7 +171,7 @@ class Executor:
             folded = self._folded(value, timesteps, state.steps)
             return folded.reshape(timesteps, -1, *folded.shape[1:])
 
-        result = _leafwise(unfold, out)
+        result = leafwise(unfold, out)
         state.steps += timesteps
         return result
 
@@ -178,34 +181,98 @@ class Executor:
             if node.op == "output":
                 out = _leafwise_nodes(node.args[0], env)
                 return Output(out) if isinstance(out, dict) else out
-            # what was computed from shapes holds for this number of steps only
-            shaped = any(tree_any(_is_pair, env.get(n), is_leaf=_wrapped) for n in node.all_input_nodes)
-            cached = timesteps and node not in self.temporal and node.op != "get_attr" and not shaped
-            if cached and node.name in state.static:
-                value = state.static[node.name]
-            else:
-                value = self._evaluate(node, env, x, timesteps, state)
-                if cached and not tree_any(_is_pair, value, is_leaf=_wrapped):
-                    state.static[node.name] = value
+            value = self._directly(node, env, timesteps)
+            if value is None:
+                # what was computed from shapes holds for this number of steps only
+                shaped = any(has_pair(env.get(n)) for n in node.all_input_nodes)
+                cached = timesteps and node not in self.temporal and node.op != "get_attr" and not shaped
+                if cached and node.name in state.static:
+                    value = state.static[node.name]
+                else:
+                    value = self._evaluate(node, env, x, timesteps, state)
+                    if cached and not has_pair(value):
+                        state.static[node.name] = value
             env[node] = value
             for observer in self.observers:
-                observer(node, value)
+                observer(node, plain(value))
             for done in self._expires.get(node, ()):
                 env.pop(done, None)
         raise ConversionError("the network has no output")
 
+    def _directly(self, node: fx.Node, env: dict[fx.Node, Any], timesteps: int) -> Any:
+        """What `_evaluate` gives, where all there is to do is to call the operator; None where it is not."""
+        world: type[Static | Temporal] = Temporal if timesteps else Static
+        if node.op == "get_attr":
+            return self.source.tensors[str(node.target)]
+        if node.target is activation_site:
+            value = plain(env.get(node.args[0]))  # type: ignore[arg-type]
+            return self._fire(str(node.kwargs["site"]), value, timesteps) if type(value) is world else None
+        call = self._calls.get(node)
+        if call is None:
+            return None
+        if self.int8 is not None and (found := self._in_int8(self.int8, node, call, env, world)) is not None:
+            return found
+        if node in self._deferred and self._defers(node, timesteps):
+            return Deferred([env[a] if isinstance(a, fx.Node) else a for a in call.args], call.kwargs)
+        if timesteps and (self.coding == "sum" or not self._each_step_alone(node)):
+            return None
+        args, whole = list(call.args), list(call.args)
+        shapes = set()
+        for index, used in call.slots:
+            value = plain(env[used])
+            if type(value) is world:
+                args[index], whole[index] = value.data, value
+                shapes.add((value.data.dim(), value.data.shape[:1]))
+            elif used.op == "get_attr":
+                args[index] = whole[index] = value
+            else:
+                return None
+        if not shapes:
+            return None
+        if self.int8 is not None and node in self.int8.layers:
+            args[1] = self.int8.layers[node].weight
+        if timesteps > 1:
+            (ndim, _), *others = shapes
+            if others:
+                return None
+            if ndim not in call.on_batch:
+                call.on_batch[ndim] = self._acts_on_batch(node, whole, call.kwargs, timesteps)
+            if call.on_batch[ndim]:
+                return None
+        try:
+            out = call.function(*args, **call.kwargs)
+        except (RuntimeError, TypeError, IndexError) as error:
+            raise _failed(node, error) from error
+        return world(out) if isinstance(out, Tensor) else _wrap(out, world)
+
+    def _in_int8(self, int8: Int8, node: fx.Node, call: Call, env: dict[fx.Node, Any], world: type) -> Any:
+        """What a layer makes of spikes in 8 bits, or a sum of such with spikes; None where there is none."""
+        values = [env[used] for _, used in call.slots]
+        spikes = [v for v in values if isinstance(v, Spikes)]
+        if node in int8.layers:
+            if spikes and spikes[0].world is world:
+                return world(int8.runs(node, spikes[0]))
+            return None
+        if len(spikes) == 1 and spikes[0].world is world:
+            total = int8.adds(node, values)
+            return None if total is None else world(total)
+        return None
+
+    def _each_step_alone(self, node: fx.Node) -> bool:
+        """Whether an operator, in rate coding, acts on every step by itself."""
+        kind = self.kinds[node]
+        return kind in ("linear", "affine") or (kind == "homogeneous" and self.max_pool != "accumulated")
+
     def _evaluate(self, node: fx.Node, env: dict[fx.Node, Any], x: Any, timesteps: int, state: RunState) -> Any:
         if node.op == "placeholder":
             return self._input(node, x)
-        if node.op == "get_attr":
-            return self.source.tensors[str(node.target)]
         args = _leafwise_nodes(node.args, env)
         kwargs = _leafwise_nodes(dict(node.kwargs), env)
+        if self.int8 is not None and node in self.int8.layers:
+            args = (args[0], self.int8.layers[node].weight, *args[2:])
         kind = self.kinds[node]
-        if node in self._deferred and self._defers(node, timesteps):
-            return Deferred(args, kwargs)
         if kind == "site":
-            return self._fire(str(node.kwargs["site"]), args[0], timesteps, state)
+            return self._fire(str(node.kwargs["site"]), args[0], timesteps)
         function = self._function(node)
         try:
             if node in self._adds and any(isinstance(v, Deferred) for v in args):
@@ -213,22 +280,21 @@ class Executor:
                 if len(args) == 1:
                     return args[0]
             values = (args, kwargs)
-            if not tree_any(_wrapped, values, is_leaf=_wrapped):
+            if not tree_any(wrapped, values, is_leaf=wrapped):
                 return function(*args, **kwargs)
-            if kind == "shape" or not tree_any(lambda v: isinstance(v, Static | Temporal), values, is_leaf=_wrapped):
+            if kind == "shape" or not tree_any(lambda v: isinstance(v, Static | Temporal), values, is_leaf=wrapped):
                 return self._both_worlds(function, args, kwargs, timesteps)
-            if not tree_any(lambda v: isinstance(v, Temporal), values, is_leaf=_wrapped):
+            if not tree_any(lambda v: isinstance(v, Temporal), values, is_leaf=wrapped):
                 return self._static_world(function, args, kwargs)
             if kind == "nonlinear" or (kind == "homogeneous" and self.max_pool == "accumulated"):
                 return self._accumulated(node, function, args, kwargs, timesteps, state)
             return self._stepwise(node, function, args, kwargs, timesteps, state)
         except (RuntimeError, TypeError, IndexError) as error:
-            where = node.meta.get("path") or node.name
-            raise ConversionError(f"{where}: operator {op_name(node)} failed: {error}") from error
+            raise _failed(node, error) from error
 
     def _defers(self, node: fx.Node, timesteps: int) -> bool:
         """Whether a convolution waits for what it is added to."""
-        if not self.may_overwrite or self.observers:
+        if not self.may_overwrite or self.observers or self.int8 is not None:
             return False
         return not timesteps or (self.coding == "rate" and node in self.temporal)
 
@@ -237,10 +303,9 @@ class Executor:
         conv = self._adds[node]
         other, waiting = sorted(args, key=lambda v: isinstance(v, Deferred))
         kind = type(other)
-        operands = tree_leaves((waiting.args, waiting.kwargs), is_leaf=_wrapped)
-        if kind in (Static, Temporal) and all(isinstance(v, kind) for v in operands if _wrapped(v)):
-            positional, named = _leafwise(lambda v: v.data, (waiting.args, waiting.kwargs))
-            total = conv_added_to(other.data, positional, named)
+        if kind in (Static, Temporal) and all(isinstance(v, kind) for v in waiting.args if wrapped(v)):
+            positional = [v.data if isinstance(v, kind) else v for v in waiting.args]
+            total = conv_added_to(other.data, positional, waiting.kwargs)
             if total is not None:
                 return (kind(total),)
         if timesteps:
@@ -287,7 +352,7 @@ class Executor:
         def plain(value: Any) -> Any:
             return value.static if isinstance(value, Pair) else value.data
 
-        return _wrap(function(*_leafwise(plain, args), **_leafwise(plain, kwargs)), Static)
+        return _wrap(function(*leafwise(plain, args), **leafwise(plain, kwargs)), Static)
 
     def _both_worlds(self, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int) -> Any:
         """Shape arithmetic: evaluate for a batch of B and for the folded batch, without touching data."""
@@ -309,7 +374,7 @@ class Executor:
             return result
 
         def world(folded: bool) -> Any:
-            positional, named = _leafwise(lambda v: shaped(v, folded), (args, kwargs))
+            positional, named = leafwise(lambda v: shaped(v, folded), (args, kwargs))
             return real_device(function(*positional, **named))
 
         static, folded = world(False), world(True)
@@ -322,7 +387,7 @@ class Executor:
     def _apply(self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int) -> Any:
         """Run an operator on all steps at once, or, where it acts on dimension 0, step by step."""
         if not (timesteps > 1 and self._acts_on_batch(node, args, kwargs, timesteps)):
-            positional, named = _leafwise(lambda v: v.folded if _is_pair(v) else v.data, (args, kwargs))
+            positional, named = leafwise(lambda v: v.folded if is_pair(v) else v.data, (args, kwargs))
             return function(*positional, **named)
         steps = []
         for t in range(timesteps):
@@ -332,7 +397,7 @@ class Executor:
                     return value.static
                 return value.data.reshape(timesteps, -1, *value.data.shape[1:])[t] if value.data.dim() else value.data
 
-            positional, named = _leafwise(at, (args, kwargs))
+            positional, named = leafwise(at, (args, kwargs))
             steps.append(function(*positional, **named))
         return tree_map(lambda *v: torch.cat(v) if isinstance(v[0], Tensor) and v[0].dim() else v[0], *steps)
 
@@ -351,7 +416,7 @@ class Executor:
                 value.static if isinstance(value, Pair) else value
             )  # fmt: skip
 
-        values = _leafwise(plain, args), _leafwise(plain, kwargs)
+        values = leafwise(plain, args), leafwise(plain, kwargs)
         return acts_on_batch(node.target, node.op == "call_method", *values, tensors[0].dim())
 
     def _stepwise(
@@ -364,17 +429,17 @@ class Executor:
         state: RunState,
     ) -> Any:
         def fold(value: Any) -> Any:
-            return value if _is_pair(value) else Temporal(self._folded(value, timesteps, state.steps))
+            return value if is_pair(value) else Temporal(self._folded(value, timesteps, state.steps))
 
-        folded = _leafwise(fold, (args, kwargs))
+        folded = leafwise(fold, (args, kwargs))
         out = self._apply(node, function, folded[0], folded[1], timesteps)
         if self.coding == "sum" and self._has_constant(node, args, kwargs):
             # f(x) - f(0) is the linear part: the constant enters with the first step only
 
             def zeros(value: Any) -> Any:
-                return value if _is_pair(value) else Temporal(torch.zeros_like(value.data))
+                return value if is_pair(value) else Temporal(torch.zeros_like(value.data))
 
-            empty = _leafwise(zeros, folded)
+            empty = leafwise(zeros, folded)
             constant = self._apply(node, function, empty[0], empty[1], timesteps)
 
             def once(out: Tensor, constant: Tensor) -> Tensor:
@@ -390,7 +455,7 @@ class Executor:
         """Whether an operator that is stepped adds something that does not come from its input."""
         if self.kinds[node] == "affine":
             return True
-        return not is_synapse(node) and any(isinstance(v, Tensor) for v in tree_leaves((args, kwargs), _wrapped))
+        return not is_synapse(node) and any(isinstance(v, Tensor) for v in tree_leaves((args, kwargs), wrapped))
 
     def _accumulated(
         self,
@@ -421,7 +486,7 @@ class Executor:
                 seq = seq / self._clock(seq, state.steps)
             return Temporal(seq.flatten(0, 1))
 
-        folded = _leafwise(running, (args, kwargs))
+        folded = leafwise(running, (args, kwargs))
         y = self._apply(node, function, folded[0], folded[1], timesteps)
         last: list[Tensor] = []
 
@@ -442,12 +507,13 @@ class Executor:
         steps = torch.arange(start + 1, start + 1 + seq.shape[0], device=seq.device, dtype=seq.dtype)
         return steps.reshape(-1, *[1] * (seq.dim() - 1))
 
-    def _fire(self, site: str, value: Any, timesteps: int, state: RunState) -> Any:
+    def _fire(self, site: str, value: Any, timesteps: int) -> Any:
         if not isinstance(value, Static | Temporal):
             raise ConversionError(f"{site}: this activation reads a constant, not the network's input")
         data = value.data
         if not timesteps:
-            return Static(self.neuron(site, data))
+            out = self.neuron(site, data)
+            return replace(out, world=Static) if isinstance(out, Spikes) else Static(out)
         if isinstance(value, Static):
             seq = data.unsqueeze(0).expand(1 if self.coding == "sum" else timesteps, *data.shape)
         else:
@@ -457,16 +523,24 @@ class Executor:
                     f"({timesteps}); the network mixes the batch dimension with others"
                 )
             seq = data.reshape(timesteps, -1, *data.shape[1:])
-        return Temporal(self.neuron(site, seq).flatten(0, 1))
+        out = self.neuron(site, seq)
+        if isinstance(out, Spikes):
+            return replace(out, codes=out.codes.flatten(0, 1), world=Temporal)
+        return Temporal(out.flatten(0, 1))
+
+
+def _failed(node: fx.Node, error: Exception) -> ConversionError:
+    where = node.meta.get("path") or node.name
+    return ConversionError(f"{where}: operator {op_name(node)} failed: {error}")
 
 
 def _leafwise_nodes(tree: Any, env: dict[fx.Node, Any]) -> Any:
-    return fx.node.map_arg(tree, lambda n: env[n])
+    return fx.node.map_arg(tree, lambda n: plain(env[n]))
 
 
 def _flat(tree: Any) -> list[Any]:
     leaves: list[Any] = []
-    _leafwise(lambda v: leaves.append(v), tree)
+    leafwise(lambda v: leaves.append(v), tree)
     return leaves
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..shifted import shifted_threshold_amplitudes
 from . import eager
 from .layout import dense_steps, empty_steps, flat, same_layout
+from .levels import Levels
 
 BACKENDS = ("auto", "eager", "numba", "inductor", "triton")
 
@@ -39,8 +40,7 @@ class Job:
     Attributes:
         neuron: name of the equation.
         x_seq, out: currents and spikes ``[T, B, ...]``.
-        theta, dead_zone: a float, or a tensor that broadcasts against one step.
-        channels, dead_zones: the same as ``[1]`` or ``[C]``; None where they vary along another axis.
+        levels: its threshold and dead zone.
         axis: channel axis of one step.
         scaled: spikes are worth ``theta``.
         pre: steps of SRP's phase 1, where both phases are in the sequence.
@@ -53,10 +53,7 @@ class Job:
     neuron: str
     x_seq: Tensor
     out: Tensor
-    theta: float | Tensor
-    dead_zone: float | Tensor
-    channels: Tensor | None
-    dead_zones: Tensor | None
+    levels: Levels
     axis: int
     scaled: bool
     pre: int = 0
@@ -98,15 +95,17 @@ def _why_not(backend: str, job: Job) -> str:
     interpreted = backend == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
     if not interpreted and {device.type, job.out.device.type} != {kind}:
         return f"it is on {device}, not on {where}"
-    if job.x_seq.dtype not in _DTYPES[backend] or job.out.dtype not in _DTYPES[backend]:
+    codes = backend == "numba" and job.out.dtype == (torch.uint8 if job.bits else torch.int8) and not job.scaled
+    if job.x_seq.dtype not in _DTYPES[backend] or not (codes or job.out.dtype in _DTYPES[backend]):
         names = " and ".join(str(d).removeprefix("torch.") for d in _DTYPES[backend])
         return f"{job.x_seq.dtype} in and {job.out.dtype} out; it has {names}"
-    if job.bits and backend == "numba" and job.out.dtype != torch.float32:
-        return "weighted sums are float32 there"
-    if job.channels is None:
+    if job.bits and backend == "numba" and job.out.dtype not in (torch.float32, torch.uint8):
+        return "weighted sums are float32 or uint8 there"
+    if job.levels.channels is None:
         return "the threshold varies along more than the channel axis"
-    if isinstance(job.theta, Tensor) and job.theta.device != device:
-        return f"the threshold is on {job.theta.device}, not on {device}"
+    theta = job.levels.theta
+    if isinstance(theta, Tensor) and theta.device != device:
+        return f"the threshold is on {theta.device}, not on {device}"
     return ""
 
 
@@ -119,17 +118,17 @@ def _has(package: str) -> bool:
 
 
 def _run_eager(job: Job) -> None:
-    x_seq, out, theta, scaled = job.x_seq, job.out, job.theta, job.scaled
+    x_seq, out, theta, dead_zone, scaled = job.x_seq, job.out, job.levels.theta, job.levels.dead_zone, job.scaled
     if job.neuron == "if":
         eager.if_scan(x_seq, out, theta, scaled, job.state, job.resumed)
     elif job.neuron == "signed_if":
-        eager.signed_if_scan(x_seq, out, theta, job.dead_zone, scaled, job.state, job.resumed)
+        eager.signed_if_scan(x_seq, out, theta, dead_zone, scaled, job.state, job.resumed)
     elif job.mask is not None:
-        eager.srp_phase(x_seq, out, job.mask, theta, job.dead_zone, scaled, job.is_first)
+        eager.srp_phase(x_seq, out, job.mask, theta, dead_zone, scaled, job.is_first)
     elif job.neuron == "srp":
-        eager.srp_scan(x_seq, out, theta, job.dead_zone, scaled, job.pre)
+        eager.srp_scan(x_seq, out, theta, dead_zone, scaled, job.pre)
     elif job.bits:
-        eager.shifted_threshold_total(x_seq, out[0], theta, job.bits)
+        eager.shifted_threshold_total(x_seq, out[0], theta, job.bits, scaled)
     else:
         eager.shifted_threshold_scan(x_seq, out, theta, scaled)
 
@@ -152,31 +151,49 @@ def _compiled() -> Callable[[Job], None]:
 
 @dataclass
 class Flat:
-    """A job as its kernel sees it: every step one block of memory, thresholds a table."""
+    """A job as its kernel sees it: every step one block of memory.
+
+    Attributes:
+        x, out: sequences; ``out`` is a buffer to copy from where the job's own lies otherwise.
+        size: positions of a step.
+        x_stride: from step to step of ``x``.
+        channels, inner: the channel of a position is ``position // inner % channels``.
+    """
 
     x: Tensor
     out: Tensor
-    theta: Tensor
-    amplitude: Tensor
-    dead_zones: Tensor
     size: int
     x_stride: int
+    channels: int
     inner: int
 
 
 def flatten(job: Job) -> Flat:
-    """Lay a job out; where its output lies otherwise, ``Flat.out`` is a buffer to copy from."""
-    assert job.channels is not None
-    assert job.dead_zones is not None
+    """Lay a job out."""
+    assert job.levels.channels is not None
     x_seq = dense_steps(job.x_seq)
-    out = job.out if same_layout(job.out, x_seq) else empty_steps(x_seq, len(job.out), job.out.dtype)
-    theta = job.channels
-    amplitude = theta if job.scaled else torch.ones_like(theta)
-    amplitude = amplitude if amplitude.dtype == out.dtype else amplitude.to(out.dtype)
-    inner = x_seq.stride()[1:][job.axis] if theta.numel() > 1 else 1
-    dead_zones = job.dead_zones
-    size = x_seq.numel() // len(x_seq)
-    return Flat(x_seq, out, theta, amplitude, dead_zones, size, x_seq.stride(0), inner)
+    out = job.out if same_layout(job.out, x_seq) else empty_steps(x_seq, job.out.shape[0], job.out.dtype)
+    channels = job.levels.channels.numel()
+    inner = x_seq.stride()[1:][job.axis] if channels > 1 else 1
+    return Flat(x_seq, out, x_seq.numel() // x_seq.shape[0], x_seq.stride(0), channels, inner)
+
+
+def tables(job: Job) -> tuple[Tensor, Tensor, Tensor]:
+    """Thresholds, amplitudes and dead zones by channel; amplitudes in the output's dtype.
+
+    Those of shifted-threshold IF are the first bit's, as float32.
+    """
+    theta, dead_zones = job.levels.channels, job.levels.dead_zones
+    assert theta is not None
+    assert dead_zones is not None
+    dtype = job.out.dtype
+    amplitude = theta.to(dtype) if job.scaled else torch.ones_like(theta, dtype=dtype)
+    if job.neuron == "shifted_threshold":
+        bits = job.bits or job.out.shape[0]
+        worth = (theta if job.scaled else torch.ones_like(theta)) if job.bits else amplitude
+        amplitude = shifted_threshold_amplitudes(worth, bits)[0] if job.scaled or job.bits else amplitude
+        amplitude = amplitude.float()
+    return theta, amplitude, dead_zones
 
 
 def _run_triton(job: Job) -> None:
@@ -192,43 +209,69 @@ def _run_numba(job: Job) -> None:
     from . import numba_cpu
 
     f = flatten(job)
-    steps = len(job.x_seq)
-    shape = (f.size, f.x_stride, f.theta.numel(), f.inner, _numpy(f.theta))
-    amplitude, dead_zones = _numpy(f.amplitude), _numpy(f.dead_zones)
+    steps = job.x_seq.shape[0]
+    kept, key = (
+        job.levels.kept,
+        (job.scaled, job.out.dtype, job.bits, job.out.shape[0] * (job.neuron == "shifted_threshold")),
+    )
+    if key not in kept:
+        kept[key] = tuple(map(_numpy, tables(job)))
+    theta, amplitude, dead_zones = kept[key]
+    shape = (f.size, f.x_stride, f.channels, f.inner, theta, amplitude)
     states = [_numpy(flat(s.unsqueeze(0))) for s in job.state]
     how = (job.resumed, bool(states))
-    nothing = np.empty(0, np.float32)
     kernel: Callable[..., None]
     args: tuple[Any, ...]
     if job.neuron == "if":
-        kernel, args = numba_cpu.if_scan, (*(states or [nothing]), *how, steps, *shape, amplitude)
+        kernel, args = numba_cpu.if_scan, (*(states or _NOTHING[:1]), *how, steps, *shape)
     elif job.neuron == "signed_if":
-        kernel = numba_cpu.signed_if_scan
-        args = (*(states or [nothing, nothing]), *how, steps, *shape, amplitude, dead_zones)
+        kernel, args = numba_cpu.signed_if_scan, (*(states or _NOTHING), *how, steps, *shape, dead_zones)
     elif job.mask is not None:
         kernel = numba_cpu.srp_phase
-        args = (_numpy(flat(job.mask.unsqueeze(0))), job.is_first, steps, *shape, amplitude, dead_zones)
+        args = (_numpy(flat(job.mask.unsqueeze(0))), job.is_first, steps, *shape, dead_zones)
     elif job.neuron == "srp":
-        kernel, args = numba_cpu.srp_scan, (steps, *shape, amplitude, dead_zones, job.pre)
+        kernel, args = numba_cpu.srp_scan, (steps, *shape, dead_zones, job.pre)
     elif job.bits:
-        weights = shifted_threshold_amplitudes(f.amplitude, job.bits)[0]
-        kernel, args = numba_cpu.shifted_threshold_total, (steps, job.bits, *shape, _numpy(weights.float()))
+        kernel, args = numba_cpu.shifted_threshold_total(job.bits), (steps, *shape)
     else:
-        weights = shifted_threshold_amplitudes(f.amplitude, len(job.out))[0] if job.scaled else f.amplitude
         decay = np.float32(0.5 if job.scaled else 1.0)
-        kernel = numba_cpu.shifted_threshold_scan
-        args = (steps, len(job.out), *shape, _numpy(weights.float()), decay)
-    # thresholds repeat from block to block where channels lie side by side: their tables are filled once
-    channels = f.theta.numel()
-    uniform = channels == 1 or (f.inner == 1 and channels <= numba_cpu.BLOCK)
-    length = numba_cpu.BLOCK // channels * channels if uniform else numba_cpu.BLOCK
-    blocks = -(-f.size // length)
-    threads = max(1, min(torch.get_num_threads(), blocks, job.x_seq.numel() // MIN_NUMEL_PER_THREAD))
+        kernel, args = numba_cpu.shifted_threshold_scan, (steps, job.out.shape[0], *shape, decay)
+    length, uniform, blocks, threads = _shares(f, job.x_seq.numel())
     _run_blocks(kernel, (_numpy(flat(f.x)), _numpy(flat(f.out)), *args, length, uniform), blocks, threads)
     if f.out is not job.out:
         job.out.copy_(f.out)
 
 
+def _shares(f: Flat, numel: int) -> tuple[int, bool, int, int]:
+    """Positions of a block, whether every block has the same table, blocks, and threads that share them."""
+    from . import numba_cpu
+
+    # thresholds repeat from block to block where channels lie side by side: their tables are filled once
+    uniform = f.channels == 1 or (f.inner == 1 and f.channels <= numba_cpu.BLOCK)
+    length = numba_cpu.BLOCK // f.channels * f.channels if uniform else numba_cpu.BLOCK
+    blocks = -(-f.size // length)
+    return length, uniform, blocks, max(1, min(torch.get_num_threads(), blocks, numel // MIN_NUMEL_PER_THREAD))
+
+
+def add_codes(x: Tensor, codes: Tensor, amplitude: Tensor, axis: int, backend: str) -> bool:
+    """``x += codes * amplitude`` in one pass by numba; False where it does not apply."""
+    fits = x.dtype == amplitude.dtype == torch.float32 and x.device.type == "cpu" and x.numel() >= NUMBA_MIN_NUMEL
+    if backend not in ("auto", "numba") or not fits or not same_layout(codes.unsqueeze(0), x.unsqueeze(0)):
+        return False
+    if not _has("numba"):
+        return False
+    from . import numba_cpu
+
+    channels = amplitude.numel()
+    f = Flat(x, x, x.numel(), 0, channels, x.stride(axis) if channels > 1 else 1)
+    length, uniform, blocks, threads = _shares(f, x.numel())
+    tables = (f.channels, f.inner, _numpy(amplitude.contiguous()))
+    arrays = (_numpy(flat(x.unsqueeze(0))), _numpy(flat(codes.unsqueeze(0))))
+    _run_blocks(numba_cpu.add_codes, (*arrays, f.size, *tables, length, uniform), blocks, threads)
+    return True
+
+
+_NOTHING = (np.empty(0, np.float32), np.empty(0, np.float32))
 _RUN: dict[str, Callable[[Job], None]] = {
     "eager": _run_eager,
     "numba": _run_numba,
@@ -250,6 +293,9 @@ def _run_blocks(kernel: Callable[..., None], args: tuple[Any, ...], blocks: int,
     Plain threads, since the kernels release the GIL: a second OpenMP runtime beside PyTorch's busy-waits for
     the cores that PyTorch's own busy-waits for.
     """
+    if threads == 1:
+        kernel(*args, 0, blocks)
+        return
     bounds = [blocks * i // threads for i in range(threads + 1)]
     pending = [_pool(threads - 1).submit(kernel, *args, *bounds[i : i + 2]) for i in range(1, threads)]
     try:

@@ -8,8 +8,9 @@ from torch import Tensor
 from ..integrate_fire import IFState
 from ..signed import SignedIFState
 from ..threshold import broadcast_channels, check_eps, membrane_dtype
-from .backends import BACKENDS, Job, run
+from .backends import BACKENDS, Job, add_codes, run
 from .layout import empty_steps
+from .levels import levels
 
 NEURONS = ("if", "signed_if", "srp", "shifted_threshold")
 """Names that `scan` accepts."""
@@ -49,7 +50,7 @@ def scan(
         pre_timesteps: ``tau``; for ``"srp"`` only.
         eps: dead zone of ``"signed_if"`` and ``"srp"``, as a fraction of ``theta``.
         timesteps: output steps of ``"shifted_threshold"``; as many as ``x_seq`` has by default.
-        dtype: dtype of the output; ``x_seq``'s by default.
+        dtype: dtype of the output; ``x_seq``'s by default. ``torch.int8`` with ``scaled=False`` gives -1, 0, 1.
         out: tensor to write to, of the output's shape; its dtype is the output's.
 
     Returns:
@@ -95,6 +96,7 @@ def srp_phase(
     scaled: bool = True,
     channel_axis: int = 1,
     eps: float = 1e-3,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one of SRP-IF's two phases: a network runs the first in all its layers before the second.
 
@@ -102,7 +104,7 @@ def srp_phase(
 
     Args:
         x_seq: input currents of the phase, ``[T, B, ...]``.
-        v_threshold, backend, scaled, channel_axis, eps: as in `scan`.
+        v_threshold, backend, scaled, channel_axis, eps, dtype: as in `scan`.
         mask: ``None`` for phase 1; for phase 2 what phase 1 returned.
 
     Returns:
@@ -121,7 +123,7 @@ def srp_phase(
     if mask is not None and mask.shape != x_seq.shape[1:]:
         raise ValueError(f"mask has shape {tuple(mask.shape)} but a step has shape {tuple(x_seq.shape[1:])}")
     x_seq = x_seq.detach()
-    result = empty_steps(x_seq, len(x_seq), x_seq.dtype)
+    result = empty_steps(x_seq, len(x_seq), dtype or x_seq.dtype)
     allowed = empty_steps(x_seq, 1, torch.bool)[0]
     if mask is not None:
         allowed.copy_(mask)
@@ -141,12 +143,13 @@ def resume(
     scaled: bool = True,
     channel_axis: int = 1,
     eps: float = 1e-3,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, IFState | SignedIFState]:
     """Run some steps of a sequence, going on from a state: as `scan`, in pieces.
 
     Args:
         neuron: ``"if"`` or ``"signed_if"``.
-        x_seq, v_threshold, backend, scaled, channel_axis, eps: as in `scan`.
+        x_seq, v_threshold, backend, scaled, channel_axis, eps, dtype: as in `scan`.
         state: the state before the first of these steps; ``None`` starts afresh. It is not changed.
 
     Returns:
@@ -173,7 +176,7 @@ def resume(
                 raise ValueError(f"a state {tuple(state[index].shape)} for steps {tuple(tensor.shape)}")
             tensor.copy_(state[index])
         kept.append(tensor)
-    result = empty_steps(x_seq, len(x_seq), x_seq.dtype)
+    result = empty_steps(x_seq, len(x_seq), dtype or x_seq.dtype)
     resumed = state is not None
     run(_job(neuron, x_seq, result, v_threshold, channel_axis, eps, scaled, state=kept, resumed=resumed), backend)
     return result, IFState(*kept) if neuron == "if" else SignedIFState(*kept)
@@ -186,7 +189,9 @@ def shifted_threshold_total(
     timesteps: int,
     *,
     backend: str = "auto",
+    scaled: bool = True,
     channel_axis: int = 1,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Sum of the weighted spikes of shifted-threshold IF, without the spikes: ``sum_k q * 2^k * s_k``.
 
@@ -196,10 +201,11 @@ def shifted_threshold_total(
         x_seq: input currents ``[T, B, ...]``.
         v_threshold: the least significant bit ``q``, as in `scan`.
         timesteps: number of bits.
-        backend, channel_axis: as in `scan`.
+        backend, channel_axis, dtype: as in `scan`.
+        scaled: weights ``q * 2^k``, else ``2^k``.
 
     Returns:
-        ``[B, ...]`` in ``x_seq``'s dtype.
+        ``[B, ...]`` in ``x_seq``'s dtype, or in ``dtype``.
 
     Raises:
         ValueError: as `scan`.
@@ -212,9 +218,38 @@ def shifted_threshold_total(
     if timesteps < 1:
         raise ValueError(f"timesteps is {timesteps}: a shifted-threshold neuron needs at least one step (one bit)")
     x_seq = x_seq.detach()
-    out = empty_steps(x_seq, 1, x_seq.dtype)
-    run(_job("shifted_threshold", x_seq, out, v_threshold, channel_axis, 0.0, True, bits=timesteps), backend)
+    out = empty_steps(x_seq, 1, dtype or x_seq.dtype)
+    run(_job("shifted_threshold", x_seq, out, v_threshold, channel_axis, 0.0, scaled, bits=timesteps), backend)
     return out[0]
+
+
+@torch.no_grad()
+def add_spikes_(x: Tensor, codes: Tensor, amplitude: Tensor, *, backend: str = "auto", channel_axis: int = 1) -> Tensor:
+    """``x += codes * amplitude``, in place.
+
+    Args:
+        x: currents ``[B, ...]``.
+        codes: whole numbers of the same shape, ``int8`` or ``uint8``.
+        amplitude: what one of them is worth, ``[1]`` or one value per channel.
+        backend, channel_axis: as in `scan`.
+
+    Returns:
+        ``x``.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Example:
+        >>> add_spikes_(torch.zeros(1, 2), torch.tensor([[1, -1]], dtype=torch.int8), torch.tensor([0.5, 2.0]))
+        tensor([[ 0.5000, -2.0000]])
+    """
+    if codes.shape != x.shape:
+        raise ValueError(f"codes have shape {tuple(codes.shape)}, the currents {tuple(x.shape)}")
+    worth = amplitude.reshape(-1)
+    if not add_codes(x, codes, worth, channel_axis, backend):
+        fitted = broadcast_channels(worth if len(worth) > 1 else worth[0], x.ndim, channel_axis, x.shape[channel_axis])
+        x.add_(codes.to(x.dtype).mul_(fitted))
+    return x
 
 
 def _job(
@@ -232,16 +267,11 @@ def _job(
     resumed: bool = False,
     bits: int = 0,
 ) -> Job:
-    theta = _fit(v_threshold, x_seq, axis)
-    dead_zone = theta * eps
     return Job(
         neuron,
         x_seq,
         out,
-        theta,
-        dead_zone,
-        _channels(theta, x_seq, axis),
-        _channels(dead_zone, x_seq, axis),
+        levels(v_threshold, x_seq, axis, eps),
         axis,
         scaled,
         pre,
@@ -273,34 +303,3 @@ def _check(neuron: str, x_seq: Tensor, backend: str, pre_timesteps: int | None, 
             )
     elif pre_timesteps is not None:
         raise ValueError(f"pre_timesteps is for neuron 'srp' only, not {neuron!r}")
-
-
-def _fit(v_threshold: float | Tensor, x_seq: Tensor, axis: int) -> float | Tensor:
-    """Shape the threshold to broadcast against one step, in the membrane's dtype."""
-    if not isinstance(v_threshold, Tensor):
-        return v_threshold
-    theta = v_threshold.detach().to(membrane_dtype(x_seq))
-    ndim = x_seq.ndim - 1
-    if theta.ndim > 1:
-        shape = x_seq.shape[1:]
-        try:
-            fits = torch.broadcast_shapes(theta.shape, shape) == shape
-        except RuntimeError:
-            fits = False
-        if not fits:
-            raise ValueError(f"v_threshold {tuple(theta.shape)} does not broadcast against a step {tuple(shape)}")
-        return theta
-    inside = theta.ndim == 1 and -ndim <= axis < ndim
-    fitted = broadcast_channels(theta, ndim, axis, x_seq.shape[1:][axis] if inside else None)
-    assert isinstance(fitted, Tensor)
-    return fitted
-
-
-def _channels(theta: float | Tensor, x_seq: Tensor, axis: int) -> Tensor | None:
-    """Return the threshold as ``[1]`` or ``[C]``, or None where it varies along another axis."""
-    if not isinstance(theta, Tensor):
-        return torch.tensor([theta], dtype=membrane_dtype(x_seq))
-    if theta.numel() == 1:
-        return theta.reshape(1)
-    along_axis = theta.ndim == x_seq.ndim - 1 and theta.shape[axis] == theta.numel()
-    return theta.reshape(-1) if along_axis else None

@@ -116,7 +116,7 @@ def shifted_threshold_scan(x_seq: Tensor, out: Tensor, lsb: float | Tensor, scal
         _emit(emitted, spike, theta, scaled)
 
 
-def shifted_threshold_total(x_seq: Tensor, out: Tensor, lsb: float | Tensor, bits: int) -> None:
+def shifted_threshold_total(x_seq: Tensor, out: Tensor, lsb: float | Tensor, bits: int, scaled: bool = True) -> None:
     """Sum the whole input, then write the sum of the weighted spikes, the largest first."""
     v = torch.zeros_like(x_seq[0], dtype=membrane_dtype(x_seq))
     lsb = threshold_like(lsb, v)
@@ -128,9 +128,12 @@ def shifted_threshold_total(x_seq: Tensor, out: Tensor, lsb: float | Tensor, bit
     for k in range(bits - 1, -1, -1):
         theta = lsb * 2.0**k
         torch.ge(v, theta, out=spike)
+        if not scaled:
+            total.add_(spike, alpha=2.0**k)
         spike.mul_(theta)
         v.sub_(spike)
-        total.add_(spike)
+        if scaled:
+            total.add_(spike)
     if total is not out:
         out.copy_(total)
 

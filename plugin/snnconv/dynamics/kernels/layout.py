@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ def is_dense(step: Tensor) -> bool:
     return _is_dense(step.shape, step.stride())
 
 
+@functools.lru_cache(maxsize=4096)
 def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
     expected = 1
     for stride, size in sorted((stride, size) for stride, size in zip(strides, shape, strict=True) if size > 1):
@@ -58,7 +60,7 @@ def dense_steps(x_seq: Tensor) -> Tensor:
         return x_seq
     if x_seq.stride(0) == 0:
         return empty_steps(x_seq, 1, x_seq.dtype).copy_(x_seq[:1]).expand(x_seq.shape)
-    return empty_steps(x_seq, len(x_seq), x_seq.dtype).copy_(x_seq)
+    return empty_steps(x_seq, x_seq.shape[0], x_seq.dtype).copy_(x_seq)
 
 
 def same_layout(a: Tensor, b: Tensor) -> bool:
@@ -69,7 +71,7 @@ def same_layout(a: Tensor, b: Tensor) -> bool:
         True
     """
     shape, strides_a, strides_b = a.shape[1:], a.stride()[1:], b.stride()[1:]
-    if len(a) > 1 and a.stride(0) != math.prod(shape):
+    if a.shape[0] > 1 and a.stride(0) != math.prod(shape):
         return False
     return _is_dense(shape, strides_a) and all(
         i == j for i, j, n in zip(strides_a, strides_b, shape, strict=True) if n > 1
@@ -83,5 +85,5 @@ def flat(steps: Tensor) -> Tensor:
         >>> flat(torch.zeros(3).expand(8, 3)).shape
         torch.Size([3])
     """
-    length = (len(steps) - 1) * steps.stride(0) + math.prod(steps.shape[1:])
+    length = (steps.shape[0] - 1) * steps.stride(0) + math.prod(steps.shape[1:])
     return steps.as_strided((length,), (1,))

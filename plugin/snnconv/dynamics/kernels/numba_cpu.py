@@ -10,6 +10,7 @@ a result here: a threshold is only ever multiplied by 0, 1 or a power of two, wh
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,8 @@ def _store(value, like): ...
 def _overload_store(value, like):
     if like == types.uint16:  # the value is a bfloat16 already: its lower half is zero
         return lambda value, like: np.uint16(np.float32(value).view(np.uint32) >> np.uint32(16))
+    if like == types.uint8:
+        return lambda value, like: np.uint8(value)
     return lambda value, like: value
 
 
@@ -51,6 +54,8 @@ def _negate(value): ...
 def _overload_negate(value):
     if value == types.uint16:
         return lambda value: np.uint16(value ^ np.uint16(0x8000))
+    if value == types.int8:
+        return lambda value: np.int8(-value)
     return lambda value: -value
 
 
@@ -331,49 +336,68 @@ def shifted_threshold_scan(
             _fire_bit(out, v, theta, amplitude, decay, t * size + first, count)
 
 
-@_jit
-def shifted_threshold_total(
-    x, out, in_steps, bits, size, x_stride, channels, inner, lsbs, amplitudes, length, uniform, first_block, last_block
-):
-    """Sum ``in_steps`` of input, then write the sum of the weighted spikes of ``bits`` bits, never the spikes."""
-    v = np.empty(length, np.float32)
-    lsb = np.empty(length, np.float32)
-    amplitudes_ = np.empty(length, np.float32)
-    theta = np.empty(length, np.float32)
-    amplitude = np.empty(length, np.float32)
-    total = np.empty(length, np.float32)
+@functools.cache
+def shifted_threshold_total(bits: int) -> Callable[..., None]:
+    """Kernel that sums ``in_steps`` of input, then writes the sum of the weighted spikes of ``bits`` bits.
+
+    The spikes are never written. It is compiled once for every number of bits, so that a neuron's bits are straight
+    code on registers.
+    """
     top = np.float32(2.0 ** (bits - 1))
+
+    @_jit
+    def total_of(v, out, lsb, amplitude, count):
+        half, zero = np.float32(0.5), np.float32(0)
+        none = out.dtype.type(0)
+        for i in range(count):
+            u = v[i] + lsb[i] * half
+            theta = lsb[i] * top
+            weight = amplitude[i]
+            total = zero
+            for _ in range(bits):
+                fired = u >= theta
+                u = u - theta if fired else u
+                total += weight if fired else zero
+                theta *= half
+                weight *= half
+            out[i] = _store(total, none)
+
+    @_jit
+    def kernel(
+        x, out, in_steps, size, x_stride, channels, inner, lsbs, amplitudes, length, uniform, first_block, last_block
+    ):
+        v = np.empty(length, np.float32)
+        lsb = np.empty(length, np.float32)
+        amplitude = np.empty(length, np.float32)
+        for block in range(first_block, last_block):
+            first = block * length
+            count = min(length, size - first)
+            if not uniform or block == first_block:
+                _fill(lsb, lsbs, first, count, channels, inner)
+                _fill(amplitude, amplitudes, first, count, channels, inner)
+            for i in range(count):
+                v[i] = 0
+            for t in range(in_steps):
+                _accumulate(x, v, t * x_stride + first, count)
+            total_of(v, out[first : first + count], lsb, amplitude, count)
+
+    made: Callable[..., None] = kernel
+    return made
+
+
+@_jit
+def add_codes(x, codes, size, channels, inner, amplitudes, length, uniform, first_block, last_block):
+    """Add to ``x`` whole numbers that are worth an amplitude each."""
+    amplitude = np.empty(length, np.float32)
     for block in range(first_block, last_block):
         first = block * length
         count = min(length, size - first)
         if not uniform or block == first_block:
-            _fill(lsb, lsbs, first, count, channels, inner)
-            _fill(amplitudes_, amplitudes, first, count, channels, inner)
+            _fill(amplitude, amplitudes, first, count, channels, inner)
+        xs = x[first : first + count]
+        added = codes[first : first + count]
         for i in range(count):
-            v[i] = 0
-            total[i] = 0
-        for t in range(in_steps):
-            _accumulate(x, v, t * x_stride + first, count)
-        for i in range(count):
-            v[i] += lsb[i] * np.float32(0.5)
-            theta[i] = lsb[i] * top
-            amplitude[i] = amplitudes_[i]
-        for _ in range(bits):
-            _add_bit(total, v, theta, amplitude, count)
-        outs = out[first : first + count]
-        zero = outs.dtype.type(0)
-        for i in range(count):
-            outs[i] = _store(total[i], zero)
-
-
-@_jit
-def _add_bit(total, v, theta, amplitude, count):
-    for i in range(count):
-        fired = v[i] >= theta[i]
-        v[i] = v[i] - theta[i] if fired else v[i]
-        total[i] += amplitude[i] if fired else np.float32(0)
-        theta[i] *= np.float32(0.5)
-        amplitude[i] *= np.float32(0.5)
+            xs[i] += np.float32(added[i]) * amplitude[i]
 
 
 @_jit

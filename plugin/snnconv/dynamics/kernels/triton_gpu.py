@@ -12,8 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ..shifted import shifted_threshold_amplitudes
-from .backends import Flat, Job
+from .backends import Flat, Job, tables
 from .layout import flat
 
 BLOCK = 1024
@@ -133,16 +132,14 @@ def run(job: Job, f: Flat) -> None:
     grid = (triton.cdiv(f.size, BLOCK),)
     steps = len(job.x_seq)
     # the amplitudes have been rounded to the output's dtype already, so that float32 holds them exactly
-    device = f.x.device
-    theta, dead, amplitude = f.theta.float().to(device), f.dead_zones.float().to(device), f.amplitude.to(device)
-    shape = (f.size, f.x_stride, theta.numel(), f.inner)
+    theta, amplitude, dead = (table.float().to(f.x.device) for table in tables(job))
+    shape = (f.size, f.x_stride, f.channels, f.inner)
     x, out = flat(f.x), flat(f.out)
     if job.neuron == "shifted_threshold":
         bits = job.bits or len(job.out)
-        first = shifted_threshold_amplitudes(theta if job.bits else amplitude, bits)[0] if job.scaled else amplitude
         top, decay = 2.0 ** (bits - 1), 0.5 if job.scaled else 1.0
         _shifted_threshold[grid](
-            x, out, theta, first.float(), *shape, steps, bits, top, decay, TOTAL=bool(job.bits), BLOCK=BLOCK
+            x, out, theta, amplitude, *shape, steps, bits, top, decay, TOTAL=bool(job.bits), BLOCK=BLOCK
         )
         return
     phase = 0
@@ -159,7 +156,7 @@ def run(job: Job, f: Flat) -> None:
         v,
         n,
         theta,
-        amplitude.float(),
+        amplitude,
         dead,
         *shape,
         job.pre,

@@ -1,0 +1,95 @@
+"""What an executor hands from operator to operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.utils._pytree import tree_any, tree_map
+
+from snnconv.graph.source import broadcast
+
+__all__ = ["Pair", "Spikes", "Static", "Temporal"]
+
+
+class Static(NamedTuple):
+    """A tensor ``[B, ...]`` that does not change over time."""
+
+    data: Tensor
+
+
+class Temporal(NamedTuple):
+    """A tensor over time, folded: ``[T·B, ...]``, time outermost."""
+
+    data: Tensor
+
+
+class Pair(NamedTuple):
+    """A value derived from shapes: one for a batch of B, one for the folded batch of T·B."""
+
+    static: Any
+    folded: Any
+
+
+@dataclass
+class Spikes:
+    """What neurons put out, as whole numbers.
+
+    Attributes:
+        codes: ``int8`` (-1, 0, 1) or ``uint8`` (sums of the weights 1, 2, 4, ...).
+        amplitude: what a spike is worth, ``[1]`` or one value a channel.
+        axis: channel axis of ``codes``; negative where time comes before the batch.
+        world: `Static` or `Temporal`.
+        bytes: the codes as a layer takes them, where they were made.
+    """
+
+    codes: Tensor
+    amplitude: Tensor
+    axis: int
+    world: type[Static] | type[Temporal] | None = None
+    bytes: list[Tensor] = field(default_factory=list)
+    _floats: list[Tensor] = field(default_factory=list)
+
+    def floats(self) -> Tensor:
+        """The same as numbers, made once.
+
+        >>> import torch
+        >>> Spikes(torch.tensor([[1, 0]], dtype=torch.int8), torch.tensor([0.5]), 1).floats()
+        tensor([[0.5000, 0.0000]])
+        """
+        if not self._floats:
+            amplitude = broadcast(self.amplitude, self.codes.dim(), self.axis)
+            self._floats.append(self.codes.to(self.amplitude.dtype).mul_(amplitude))
+        return self._floats[0]
+
+
+def plain(value: Any) -> Any:
+    """A value as every operator takes it: spikes as numbers."""
+    if isinstance(value, Spikes):
+        assert value.world is not None
+        return value.world(value.floats())
+    return value
+
+
+_WRAPPERS = (Static, Temporal, Pair)
+
+
+def wrapped(value: Any) -> bool:
+    return isinstance(value, _WRAPPERS)
+
+
+def is_pair(value: Any) -> bool:
+    return isinstance(value, Pair)
+
+
+def leafwise(function: Callable[[Any], Any], tree: Any) -> Any:
+    return tree_map(lambda v: function(v) if wrapped(v) else v, tree, is_leaf=wrapped)
+
+
+def has_pair(value: Any) -> bool:
+    """Whether there is a `Pair` in a tree of values."""
+    if value is None or isinstance(value, Tensor | Static | Temporal | Spikes | int):
+        return False
+    return tree_any(is_pair, value, is_leaf=wrapped)
