@@ -433,9 +433,8 @@ def test_a_threshold_that_changes_in_place_is_seen(backend: str) -> None:
     assert not torch.equal(first, second)
     # the same tensor along another axis, for other steps, with another dead zone, in another dtype
     other = torch.rand(5, 2, 40, 3)
-    assert torch.equal(
-        dyn.scan("signed_if", other, theta, backend=backend, channel_axis=-1), reference("signed_if", other, theta, True)
-    )
+    last = dyn.scan("signed_if", other, theta, backend=backend, channel_axis=-1)
+    assert torch.equal(last, reference("signed_if", other, theta, True))
     wide = dyn.scan("signed_if", x_seq, theta, backend=backend, eps=0.4)
     assert torch.equal(
         wide,
