@@ -44,6 +44,7 @@ def _globals_as_before() -> Iterator[None]:
         lambda w: {"state_dict": w, "epoch": 3},
         lambda w: {"model": w, "optimizer": {}},
         lambda w: {"state_dict": {f"module.{name}": value for name, value in w.items()}},
+        lambda w: {f"network.{name}": value for name, value in w.items()},
         lambda w: {"state_dict": w, "loss": np.float64(0.5), "classes": np.arange(3), "mask": np.ones(2, bool)},
     ],
     ids=["bare", "state_dict", "model", "data-parallel", "numpy"],

@@ -307,6 +307,8 @@ def built(config: Config) -> nn.Module:
     model = copy.deepcopy(config.model)
     model.pop("checkpoint", None)
     model.network.pop("checkpoint", None)
+    if model.network.get("network", {}).get("weights"):
+        model.network.network.weights = None
     return MODELS.build(model)
 
 
@@ -323,12 +325,16 @@ class TestConfigs:
         transforms = config.test_dataloader.dataset.pipeline
         model = config.model
         if bench.dataset == "ImageNet":
-            assert bench.weights == "model"
-            assert config.get("train_cfg") is None
+            trains = model.network.type == "Prepared"
+            assert bench.weights == (None if trains else "model")
+            assert (config.get("train_cfg") is not None) == trains
+            network = model.network.network if trains else model.network
             (transform,) = transforms
-            assert transform.name == model.network.name
+            assert transform.name == network.name
             assert bench.calibration.dataset.pipeline == transforms
-            model.network.update({"pretrained": False} if "pretrained" in model.network else {"weights": None})
+            if trains:
+                assert config.val_dataloader.dataset.pipeline == transforms
+            network.update({"pretrained": False} if "pretrained" in network else {"weights": None})
             preprocessing = TRANSFORMS.build(transform)
             assert (preprocessing.mean, preprocessing.std) == (
                 model.data_preprocessor.mean,
@@ -379,6 +385,33 @@ def test_real_images_go_through_the_imagenet_config(
     wnids = sorted(folder.name for folder in Path(root).iterdir())
     assert all(wnids[label] == Path(file).parent.name for file, label in data.files)
     assert data[0]["inputs"].shape == (3, 224, 224)
+
+
+@pytest.mark.slow
+def test_imagenet_network_is_fine_tuned_and_converted(tmp_path: Path) -> None:
+    from snnconv import results
+    from snnconv.openmm.bench import run_config
+
+    try:
+        root = resolve("dataset:imagenet_samples/val")
+    except DataRootError:
+        pytest.skip("imagenet_samples is not in SNNCONV_DATA")
+    config = Config.fromfile(str(next(p for p in CONFIGS if p.parts[-2:] == ("imagenet", "resnet18_quant15.py"))))
+    config.model.network.network.weights = None
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+        loader.dataset.update(root=root, indices=8)
+    config.custom_hooks[0].images = 4
+    config.bench.calibration.update(images=4)
+    config.bench.calibration.dataset.update(root=root)
+    config.bench.methods = config.bench.methods[:1]
+    config.train_cfg.max_epochs, config.log_level = 1, "ERROR"
+    config.dump(tmp_path / "resnet18_quant15.py")
+    (file,) = run_config(tmp_path / "resnet18_quant15.py", out=tmp_path, work_dir=tmp_path / "work", limit=8)
+    record = results.read(file)
+    (point,) = record["points"]
+    assert point["metrics"]["top1"] == record["ann"]["metrics"]["top1"]
+    assert (tmp_path / "work" / "weights.safetensors").exists()
 
 
 def test_trained_resnet20_reaches_its_accuracy(

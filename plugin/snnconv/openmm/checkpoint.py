@@ -56,7 +56,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         model: receives the weights; unchanged if they do not fit.
         path: a ``.safetensors`` file, or one that ``torch.save`` or mmengine wrote: a state dict, or a dict that has
             one as ``state_dict`` or ``model``. A ``module.`` before every name, as data-parallel training puts it, is
-            left out.
+            left out; so is the ``network.`` that `ImageClassifier` puts, where ``model`` is its network.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -79,6 +79,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         raise CheckpointError(f"{path} is a folder; give the checkpoint file in it")
     weights = _state_dict(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path), path)
     own = model.state_dict()
+    if all(name.startswith("network.") for name in weights) and not any(name.startswith("network.") for name in own):
+        consume_prefix_in_state_dict_if_present(weights, "network.")  # type: ignore[arg-type]
     problems = [
         f"{name} is {_shape(value)} in the file and {_shape(own[name])} in the model"
         for name, value in weights.items()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snnconv.registry import MODELS, TRANSFORMS
 
-__all__ = ["PretrainedTransform", "timm_model", "torchvision_model", "torchvision_weights"]
+__all__ = ["PretrainedTransform", "RandomResizedCropFlip", "timm_model", "torchvision_model", "torchvision_weights"]
 
 
 @MODELS.register_module(name="TorchvisionModel")
@@ -155,3 +155,35 @@ def _unfetched(source: str, name: str, url: str | None, error: Exception) -> Run
         "no network, fetch them elsewhere, build the network without them and name the file with the classifier's "
         "checkpoint= (for instance --cfg-options model.checkpoint=FILE)"
     )
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCropFlip:
+    """A random part of a PIL image, resized to ``size`` and flipped at random, for training; uint8 ``[3, H, W]``.
+
+    Args:
+        size: side of the result.
+        scale: smallest and largest part of the image's area.
+        flip: probability.
+
+    >>> from PIL import Image
+    >>> RandomResizedCropFlip(8)(Image.new("RGB", (20, 30))).shape
+    torch.Size([3, 8, 8])
+    """
+
+    def __init__(self, size: int, scale: tuple[float, float] = (0.08, 1.0), flip: float = 0.5) -> None:
+        from torchvision import transforms
+
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"scale is a smallest and a largest part within (0, 1], got {scale}")
+        self.steps = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(size, scale=tuple(scale), antialias=True),
+                transforms.RandomHorizontalFlip(flip),
+                transforms.PILToTensor(),
+            ]
+        )
+
+    def __call__(self, image: Any) -> Tensor:
+        pixels: Tensor = self.steps(image)
+        return pixels.contiguous(memory_format=torch.contiguous_format)

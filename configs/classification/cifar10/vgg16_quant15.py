@@ -1,0 +1,14 @@
+"""CIFAR-10, VGG-16 fine-tuned with 4-bit activations (15 levels).
+
+Starts from the weights that `snnconv train` of vgg16.py leaves in its work folder.
+"""
+
+_base_ = "./resnet20_quant15.py"
+
+model = dict(
+    network=dict(
+        network=dict(_delete_=True, type="CifarVGG", depth=16),
+        checkpoint="work_dirs/classification/cifar10/vgg16/weights.safetensors",
+    ),
+)
+bench = dict(architecture="VGG-16, 4-bit activations (15 levels)")

@@ -1,0 +1,18 @@
+"""CIFAR-100, ResNet-20 fine-tuned with 3-bit activations (7 levels).
+
+Starts from the weights that `snnconv train` of resnet20.py leaves in its work folder.
+"""
+
+_base_ = "../cifar10/resnet20_quant7.py"
+
+root = "dataset:cifar100/{}|cifar100_{}.zip|cifar-100-python|cifar100"
+train_dataloader = dict(dataset=dict(root=root.format("train", "train")))
+test_dataloader = dict(dataset=dict(root=root.format("test", "test")))
+val_dataloader = test_dataloader
+model = dict(
+    network=dict(
+        network=dict(_delete_=True, type="CifarResNet", depth=20, num_classes=100),
+        checkpoint="work_dirs/classification/cifar100/resnet20/weights.safetensors",
+    ),
+)
+bench = dict(dataset="CIFAR-100", architecture="ResNet-20, 3-bit activations (7 levels)")

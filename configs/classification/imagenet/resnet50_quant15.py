@@ -1,0 +1,12 @@
+"""ImageNet, ResNet-50 with torchvision's weights, fine-tuned with 4-bit activations (15 levels)."""
+
+_base_ = "../../_base_/imagenet_quant15.py"
+
+pipeline = [dict(type="PretrainedTransform", source="torchvision", name="resnet50")]
+model = dict(network=dict(network=dict(type="TorchvisionModel", name="resnet50", weights="DEFAULT")))
+val_dataloader = dict(dataset=dict(pipeline=pipeline))
+test_dataloader = dict(dataset=dict(pipeline=pipeline))
+bench = dict(
+    architecture="ResNet-50, 4-bit activations (15 levels)",
+    calibration=dict(dataset=dict(pipeline=pipeline)),
+)
