@@ -47,7 +47,7 @@ def _globals_as_before() -> Iterator[None]:
         lambda w: {f"network.{name}": value for name, value in w.items()},
         lambda w: {"state_dict": w, "loss": np.float64(0.5), "classes": np.arange(3), "mask": np.ones(2, bool)},
     ],
-    ids=["bare", "state_dict", "model", "data-parallel", "numpy"],
+    ids=["bare", "state_dict", "model", "data-parallel", "classifier", "numpy"],
 )
 @pytest.mark.parametrize("zipped", [True, False])
 def test_every_kind_of_checkpoint_loads(tmp_path: Path, wrap: Callable[[Any], Any], zipped: bool) -> None:
