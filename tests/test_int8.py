@@ -160,6 +160,10 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="unknown precision 'int4'"):
         snn.precision = "int4"
     assert snn.precision == "float32"
+    snn, x = networks(methods.IF(4))
+    snn.precision = "int8"
+    with pytest.raises(ConversionError, match="runs on the CPU"):
+        snn.to("meta").run(x.to("meta"))
 
 
 @pytest.mark.parametrize("shape", [(7, 12), (5, 3, 4, 4)])

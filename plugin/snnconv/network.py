@@ -120,8 +120,6 @@ class SpikingNetwork(nn.Module):
                 raise ConversionError("precision 'int8' needs a network that traces; this one runs call by call")
             if self.method.coding == "sum" and self.timesteps > 8:
                 raise ConversionError(f"precision 'int8' holds 8 bits, and T = {self.timesteps}: take T of 8 or less")
-            if any(tensor.device.type != "cpu" for tensor in self.buffers()):
-                raise ConversionError("precision 'int8' runs on the CPU: move the network there with .cpu()")
         self._precision = name
         if isinstance(self.program, GraphProgram):
             self.program.executor.int8 = None
@@ -134,6 +132,8 @@ class SpikingNetwork(nn.Module):
         assert isinstance(self.program, GraphProgram)
         executor = self.program.executor
         if executor.int8 is None:
+            if any(tensor.device.type != "cpu" for tensor in self.buffers()):
+                raise ConversionError("precision 'int8' runs on the CPU: move the network there with .cpu()")
             amplitudes = {}
             for name in self.neurons:
                 scan = self.method.scan_arguments(self.neurons[name])

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -347,6 +349,26 @@ class TestRuns:
         assert record["training"] is None
         assert record["points"][0]["metrics"]["return"] == pytest.approx(record["ann"]["metrics"]["return"], rel=0.1)
         assert not (tmp_path / "work" / "weights.safetensors").exists()
+
+    @pytest.mark.slow
+    def test_two_ranks_play_the_episodes_of_one(self, tmp_path: Path) -> None:
+        learner().save(tmp_path / "policy.zip")
+        rows = [dict(label="shifted", type="ShiftedThreshold", timesteps=[4], thresholds="max", correction="none")]
+        more = {"test_dataloader.dataset.episodes": 4, "model.policy": str(tmp_path / "policy.zip")}
+        options = {**SMALL, "bench.methods": rows, **more}
+        (path,) = run_config(PENDULUM, out=tmp_path / "one", work_dir=tmp_path / "work", options=options)
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        launch += ["-m", "snnconv.cli", "bench", str(PENDULUM), "--launcher", "pytorch"]
+        launch += ["--work-dir", str(tmp_path / "work2"), "--out", str(tmp_path / "two")]
+        for key, value in options.items():
+            launch += ["--cfg-options", f"{key}={value!r}"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(launch, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        one, (two,) = results.read(path), results.read_all(tmp_path / "two").values()
+        assert two["machine"]["ranks"] == 2
+        assert two["ann"]["metrics"] == pytest.approx(one["ann"]["metrics"], rel=1e-4)
+        assert two["points"][0]["metrics"] == pytest.approx(one["points"][0]["metrics"], rel=1e-4)
 
 
 class TestVideos:
