@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+import snnconv
 import torch
+from snnconv import methods
 from torch import nn
 
 from benchmarks.speed import __main__ as speed
+from benchmarks.speed import early_exit, int8, profile
 from benchmarks.speed.engines import ENGINES, MOST_BITS, Unavailable
 from benchmarks.speed.networks import NETWORKS, Network, folded
 
@@ -81,3 +85,59 @@ def test_a_missing_package_is_a_reason(monkeypatch: pytest.MonkeyPatch, network:
     monkeypatch.setattr("benchmarks.speed.engines.importlib.util.find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="snntorch is not installed"):
         ENGINES["snnTorch Leaky, step by step"].prepare(*network.build(), 4)
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [
+        ("aten::mkldnn_convolution", "layers"),
+        ("onednn::qconv2d_pointwise", "layers"),
+        ("mkldnn::_convolution_pointwise_", "layers"),
+        ("aten::addmm", "layers"),
+        (profile.SCAN, "neurons"),
+        ("aten::ge", "neurons"),
+        ("aten::copy_", "copies"),
+    ],
+)
+def test_operators_have_their_kind(operator: str, kind: str) -> None:
+    assert profile._kind(operator) == kind
+
+
+def test_a_profile_shares_out_the_time() -> None:
+    from snnconv.dynamics.kernels import backends
+
+    before = backends._run_blocks
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4)
+    )
+    x = torch.randn(4, 3, 24, 24)
+    snn = snnconv.convert(model.eval(), methods.IF(8), calibration=x, progress=False)
+    shares = profile.where(snn, x, repeats=2)
+    assert list(shares) == ["total", "layers", "neurons", "copies", "python"]
+    assert shares["layers"] > 0
+    assert shares["neurons"] > 0
+    assert backends._run_blocks is before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [early_exit, int8])
+def test_accuracy_beside_time_on_cifar10(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from snnconv.runtime.int8 import supported
+
+    if not os.environ.get("SNNCONV_DATA"):
+        pytest.skip("SNNCONV_DATA is not set")
+    if command is int8 and supported():
+        pytest.skip(supported())
+    monkeypatch.setattr(command, "METHODS", {"signed IF": methods.SignedIF(4)})
+    out = tmp_path / "out.json"
+    assert command.main(["--images", "40", "--batch", "20", "--repeats", "1", "--out", str(out)]) == 0
+    record = json.loads(out.read_text())
+    assert record["images"] == 40
+    assert all(row["time"] > 0 for row in record["rows"])
+    if command is int8:
+        (row,) = record["rows"]
+        assert row["same"] >= 80
+        assert set(row["float_layers"]) == {"conv1", "linear"}
+    else:
+        assert all(row["steps"] <= 4 for row in record["rows"])
+    assert "signed IF" in capsys.readouterr().out
