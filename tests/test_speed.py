@@ -107,9 +107,8 @@ def test_a_profile_shares_out_the_time() -> None:
     from snnconv.dynamics.kernels import backends
 
     before = backends._run_blocks
-    model = nn.Sequential(
-        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4)
-    )
+    layers = [nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6400, 4)]
+    model = nn.Sequential(*layers)
     x = torch.randn(4, 3, 24, 24)
     snn = snnconv.convert(model.eval(), methods.IF(8), calibration=x, progress=False)
     shares = profile.where(snn, x, repeats=2)
