@@ -22,7 +22,7 @@ from snnconv.runtime.int8 import Int8, supported
 from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import Readout, join_batches
-from snnconv.runtime.values import Spikes
+from snnconv.runtime.values import Spikes, channels_last
 
 if TYPE_CHECKING:
     from snnconv.report import ConversionReport
@@ -289,6 +289,7 @@ class SpikingNetwork(nn.Module):
         """
         self._int8()
         self.reset()
+        x = channels_last(x)
         method = self.method
         masks: dict[str, Tensor] = {}
 
@@ -341,6 +342,7 @@ class SpikingNetwork(nn.Module):
         """
         self._check(x)
         self._int8()
+        x = channels_last(x)
         method = self.method
         total: Any = None
         if method.coding == "sum":
@@ -424,8 +426,6 @@ class SpikingNetwork(nn.Module):
         size = self._batch_size(x)
         if not isinstance(x, Tensor):
             return [x]
-        if x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
         if threads > 1 and size and x.shape[0] > 1:
             size = min(size, -(-x.shape[0] // threads))
         return [x] if size == 0 or x.shape[0] <= size else list(x.split(size))

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from snnconv.graph.source import ConversionError
-from snnconv.runtime.executor import RunState, Static
+from snnconv.runtime.executor import RunState
+from snnconv.runtime.values import Static, channels_last
 
 if TYPE_CHECKING:
     from snnconv.network import SpikingNetwork
@@ -74,6 +75,7 @@ def _part(
 ) -> tuple[Tensor, Tensor]:
     method, state = snn.method, RunState()
     snn.reset()
+    x = channels_last(x)
     try:
         if method.pre_timesteps_:
             snn.program.steps(x, method.pre_timesteps_, snn.fire, state)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_any, tree_map
 
@@ -93,3 +94,8 @@ def has_pair(value: Any) -> bool:
     if value is None or isinstance(value, Tensor | Static | Temporal | Spikes | int):
         return False
     return tree_any(is_pair, value, is_leaf=wrapped)
+
+
+def channels_last(x: Any) -> Any:
+    """Images as the layers want them; a part of a batch at a time, so that no batch lies in memory twice."""
+    return x.contiguous(memory_format=torch.channels_last) if isinstance(x, Tensor) and x.dim() == 4 else x
