@@ -34,11 +34,11 @@ bench = dict(
     calibration=dict(images=8, batch_size=8),
     profile_images=64,
     methods=[
-        dict(label="shifted threshold", type="ShiftedThreshold", timesteps=[4, 6, 8]),
+        dict(label="shifted threshold", type="ShiftedThreshold", timesteps=[4, 6, 8, 16]),
         dict(label="signed IF", type="SignedIF", timesteps=[4, 8, 16, 32]),
         # balanced thresholds leave most channels room above the largest activation seen: an observation further off
         # than those of the calibration, which least squares clips, is what ends an episode
-        dict(label="shifted threshold, balanced", type="ShiftedThreshold", timesteps=[4, 6, 8], thresholds="ltb"),
+        dict(label="shifted threshold, balanced", type="ShiftedThreshold", timesteps=[4, 6, 8, 16], thresholds="ltb"),
         dict(label="signed IF, balanced", type="SignedIF", timesteps=[4, 8, 16, 32], thresholds="ltb"),
         dict(label="signed IF, membrane kept", type="SignedIF", timesteps=[4, 8, 16], keep_membrane=True),
         dict(label="IF", type="IF", timesteps=[16, 32, 64, 128]),
