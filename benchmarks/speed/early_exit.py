@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..data import cifar10, find
 from ..main import exit_with
-from ..models import resnet20_cifar10
+from ..models import ResNet20, resnet20_cifar10
 
 OUT = Path(__file__).parent / "results" / "early_exit.json"
 CONFIDENCES = (0.6, 0.8, 0.9, 0.95, 0.99)
@@ -31,17 +31,8 @@ METHODS = {"signed IF": methods.SignedIF(16), "IF": methods.IF(32)}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.early_exit", description=__doc__)
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=OUT)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    model = resnet20_cifar10(find("resnet20_cifar10.safetensors"))
-    calibration = [x for x, _ in cifar10("train").shuffled(0).first(1024).batches(64)]
-    batches = list(cifar10("test").shuffled(0).first(options.images).batches(options.batch))
+    options = parsed(__doc__ or "", "early_exit", OUT, 1000, arguments)
+    model, calibration, batches = cifar(options)
     images = sum(len(y) for _, y in batches)
     rows = []
     print("| method | confidence | accuracy | mean T | time / plain run |\n|---|---:|---:|---:|---:|")
@@ -61,11 +52,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ratio = statistics.median(ratios)
             rows.append({"method": name, "confidence": confidence, "accuracy": right, "steps": steps, "time": ratio})
             print(f"| {name} | {confidence} | {right:.2f} | {steps:.2f} | {ratio:.2f} |", flush=True)
-    setting = {"images": images, "batch": options.batch, "repeats": options.repeats, "threads": options.threads}
-    record = {**setting, "rows": rows, **provenance(0)}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    results.write_whole(options.out, (json.dumps(record, indent=1) + "\n").encode())
+    store(options, rows)
     return 0
+
+
+def parsed(description: str, name: str, out: Path, images: int, arguments: Sequence[str] | None) -> Any:
+    """The options of a command that compares runs on CIFAR-10."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.speed.{name}", description=description)
+    parser.add_argument("--images", type=int, default=images)
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=out)
+    return parser.parse_args(arguments)
+
+
+def cifar(options: Any) -> tuple[ResNet20, list[Tensor], list[tuple[Tensor, Tensor]]]:
+    """The network, calibration images and batches of labelled test images."""
+    torch.set_num_threads(options.threads)
+    model = resnet20_cifar10(find("resnet20_cifar10.safetensors"))
+    calibration = [x for x, _ in cifar10("train").shuffled(0).first(1024).batches(64)]
+    return model, calibration, list(cifar10("test").shuffled(0).first(options.images).batches(options.batch))
+
+
+def store(options: Any, rows: list[dict[str, Any]]) -> None:
+    """Write the rows, with all that it takes to repeat them."""
+    setting = {name: getattr(options, name) for name in ("images", "batch", "repeats", "threads")}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({**setting, "rows": rows, **provenance(0)}, indent=1) + "\n"
+    results.write_whole(options.out, content.encode())
 
 
 def accuracy(outputs: Sequence[Tensor], batches: Sequence[tuple[Tensor, Tensor]]) -> float:

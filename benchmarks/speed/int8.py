@@ -6,21 +6,15 @@ same images.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 import snnconv
-import torch
-from snnconv import methods, results
-from snnconv.provenance import provenance
+from snnconv import methods
 
-from ..data import cifar10, find
 from ..main import exit_with
-from ..models import resnet20_cifar10
-from .early_exit import accuracy, seconds
+from .early_exit import accuracy, cifar, parsed, seconds, store
 
 OUT = Path(__file__).parent / "results" / "int8.json"
 METHODS = {
@@ -33,17 +27,8 @@ METHODS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.int8", description=__doc__)
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=OUT)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    model = resnet20_cifar10(find("resnet20_cifar10.safetensors"))
-    calibration = [x for x, _ in cifar10("train").shuffled(0).first(1024).batches(64)]
-    batches = list(cifar10("test").shuffled(0).first(options.images).batches(options.batch))
+    options = parsed(__doc__ or "", "int8", OUT, 10_000, arguments)
+    model, calibration, batches = cifar(options)
     rows = []
     print("| method | float32 | int8 | same class | time / float32 |\n|---|---:|---:|---:|---:|")
     for name, method in METHODS.items():
@@ -71,10 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"| {name} | {row['float32']:.2f} | {row['int8']:.2f} | {row['same']:.2f} | {row['time']:.2f} |", flush=True
         )
-    setting = {"images": options.images, "batch": options.batch, "repeats": options.repeats, "threads": options.threads}
-    record = {**setting, "rows": rows, **provenance(0)}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    results.write_whole(options.out, (json.dumps(record, indent=1) + "\n").encode())
+    store(options, rows)
     return 0
 
 
