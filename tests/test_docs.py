@@ -98,6 +98,8 @@ def test_the_page_on_control_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         ("Moving digits", "moving-digits/r3d-16-to-64-channels", 2),
         ("InvertedDoublePendulum-v5", "inverteddoublependulum-v5/sac-actor-64-64", 0),
+        ("Hopper-v5", "hopper-v5/sac-actor-128-128", 0),
+        ("HalfCheetah-v5", "halfcheetah-v5/td3-actor-128-128", 0),
     ],
 )
 def test_tables_say_what_the_result_files_say(title: str, folder: str, digits: int) -> None:
