@@ -12,7 +12,7 @@ from snnconv.graph.source import ConversionError
 from snnconv.runtime import int8
 from torch import Tensor, nn
 
-pytestmark = pytest.mark.skipif(bool(int8.supported()), reason=f"8-bit layers: {int8.supported()}")
+runs = pytest.mark.skipif(bool(int8.supported()), reason=f"8-bit layers: {int8.supported()}")
 
 
 class Net(nn.Module):
@@ -62,6 +62,7 @@ def of_rounded_weights(snn: snnconv.SpikingNetwork) -> snnconv.SpikingNetwork:
     return reference
 
 
+@runs
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_it_is_the_network_of_the_rounded_weights(method: methods.Method, threads: int) -> None:
@@ -86,6 +87,7 @@ def test_it_is_the_network_of_the_rounded_weights(method: methods.Method, thread
         torch.set_num_threads(before)
 
 
+@runs
 def test_what_stays_float_is_named() -> None:
     snn, _ = networks(methods.IF(4))
     assert snn.float_layers == {}
@@ -94,6 +96,7 @@ def test_what_stays_float_is_named() -> None:
     assert snn.program.executor.int8.names == ["one", "two", "skip", "down", "cut", "out"]
 
 
+@runs
 def test_sums_with_spikes_are_made_from_whole_numbers(monkeypatch) -> None:
     snn, x = networks(methods.IF(4))
     calls = []
@@ -103,6 +106,7 @@ def test_sums_with_spikes_are_made_from_whole_numbers(monkeypatch) -> None:
     assert len(calls) == 1  # two's; the others add currents
 
 
+@runs
 @pytest.mark.parametrize("method", [m for m in METHODS if m.coding == "rate"], ids=str)
 def test_streams_and_early_exit_run_in_8_bits_too(method: methods.Method) -> None:
     snn, x = networks(method)
@@ -114,6 +118,7 @@ def test_streams_and_early_exit_run_in_8_bits_too(method: methods.Method) -> Non
         assert snn.early_exit(x, confidence=1.0).average_steps == method.latency
 
 
+@runs
 def test_saved_and_copied(tmp_path, monkeypatch) -> None:
     snn, x = networks(methods.SignedIF(4))
     snn.precision = "int8"
@@ -131,6 +136,7 @@ def test_saved_and_copied(tmp_path, monkeypatch) -> None:
         old.precision = "int8"
 
 
+@runs
 def test_set_again_it_sees_new_weights_and_back_it_is_as_before() -> None:
     snn, x = networks(methods.IF(4))
     plain = snn(x)
@@ -144,6 +150,7 @@ def test_set_again_it_sees_new_weights_and_back_it_is_as_before() -> None:
     assert torch.equal(snn(x), plain)
 
 
+@runs
 def test_profiles_and_rates_are_numbers() -> None:
     snn, x = networks(methods.SignedIF(8))
     rates = snn.rates(x)
@@ -153,17 +160,43 @@ def test_profiles_and_rates_are_numbers() -> None:
     assert snnconv.profile(Net().eval(), snn, [x]).sops > 0
 
 
-def test_refusals() -> None:
+def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snnconv.network.supported", lambda: "")
     snn, _ = networks(methods.ShiftedThreshold(9))
     with pytest.raises(ConversionError, match="T of 8 or less"):
         snn.precision = "int8"
     with pytest.raises(ValueError, match="unknown precision 'int4'"):
         snn.precision = "int4"
     assert snn.precision == "float32"
+    elsewhere = networks(methods.IF(4))[0].to("meta")
+    with pytest.raises(ConversionError, match="runs on the CPU"):
+        elsewhere.precision = "int8"
+    assert elsewhere.precision == "float32"
+
+
+@runs
+def test_a_network_that_has_moved_says_where_it_runs() -> None:
     snn, x = networks(methods.IF(4))
     snn.precision = "int8"
     with pytest.raises(ConversionError, match="runs on the CPU"):
         snn.to("meta").run(x.to("meta"))
+
+
+@runs
+def test_what_an_observer_keeps_is_not_written_over() -> None:
+    snn, x = networks(methods.IF(4))
+    snn.precision = "int8"
+    kept: list[tuple[Tensor, Tensor]] = []
+    executor = snn.program.executor
+
+    def keep(node, value) -> None:
+        if node.name.startswith("conv2d"):
+            kept.append((value.data, value.data.clone()))
+
+    executor.observers.append(keep)
+    snn.run(x)
+    assert len(kept) >= 6
+    assert all(torch.equal(now, then) for now, then in kept)
 
 
 @pytest.mark.parametrize("shape", [(7, 12), (5, 3, 4, 4)])

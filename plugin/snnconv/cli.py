@@ -105,8 +105,8 @@ class Given:
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Register a command.
 
-    A first parameter ``given`` becomes the options of `Given` and the settings of every method; ``inputs`` the options
-    alone, without the method. An error is one sentence with exit status 2; ``--debug`` lets it through.
+    A first parameter ``given`` becomes the options of `Given` and the settings of every method; ``inputs`` those
+    that describe the network and its data. An error is one sentence with exit status 2; ``--debug`` lets it through.
     """
     own = list(inspect.signature(function, eval_str=True).parameters.values())
     first = own[0].name if own else ""
@@ -119,7 +119,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         if first == "given":
             settings = cli_inputs.method_fields()
         else:
-            shared = [parameter for parameter in shared if parameter.name != "method"]
+            shared = [parameter for parameter in shared if parameter.name not in ("method", "framework", "precision")]
 
     @functools.wraps(function)
     def run(**arguments: Any) -> None:

@@ -156,10 +156,11 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Spikin
             header["input_spec"],
         )
         network.memory_budget = header["memory_budget"]
-    try:
-        network.precision = header.get("precision", "float32")
-    except RuntimeError as error:
-        warnings.warn(f"{path} was saved with 8-bit layers; they run in float32: {error}", stacklevel=2)
+    with _damage(path):
+        try:
+            network.precision = header.get("precision", "float32")
+        except RuntimeError as error:
+            warnings.warn(f"{path} was saved with 8-bit layers; they run in float32: {error}", stacklevel=4)
     return network
 
 

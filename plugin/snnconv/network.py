@@ -120,10 +120,9 @@ class SpikingNetwork(nn.Module):
                 raise ConversionError("precision 'int8' needs a network that traces; this one runs call by call")
             if self.method.coding == "sum" and self.timesteps > 8:
                 raise ConversionError(f"precision 'int8' holds 8 bits, and T = {self.timesteps}: take T of 8 or less")
-        self._precision = name
         if isinstance(self.program, GraphProgram):
-            self.program.executor.int8 = None
-            self._int8()
+            self.program.executor.int8 = self._make_int8(self.program) if name == "int8" else None
+        self._precision = name
 
     def _int8(self) -> Int8 | None:
         """The layers that run in 8 bits, made where they are wanted and not there yet."""
@@ -132,16 +131,18 @@ class SpikingNetwork(nn.Module):
         assert isinstance(self.program, GraphProgram)
         executor = self.program.executor
         if executor.int8 is None:
-            if any(tensor.device.type != "cpu" for tensor in self.buffers()):
-                raise ConversionError("precision 'int8' runs on the CPU: move the network there with .cpu()")
-            amplitudes = {}
-            for name in self.neurons:
-                scan = self.method.scan_arguments(self.neurons[name])
-                worth = self.thresholds[name] if scan is None else torch.as_tensor(scan["v_threshold"])
-                amplitudes[name] = worth if scan is None or scan["scaled"] else torch.ones_like(worth)
-            executor.int8 = Int8(self.program.source, amplitudes, self.method.neuron == "signed_if")
-            _ = executor.int8.layers
+            executor.int8 = self._make_int8(self.program)
         return executor.int8
+
+    def _make_int8(self, program: GraphProgram) -> Int8:
+        if any(tensor.device.type != "cpu" for tensor in self.buffers()):
+            raise ConversionError("precision 'int8' runs on the CPU: move the network there with .cpu()")
+        amplitudes = {}
+        for name in self.neurons:
+            scan = self.method.scan_arguments(self.neurons[name])
+            worth = self.thresholds[name] if scan is None else torch.as_tensor(scan["v_threshold"])
+            amplitudes[name] = worth if scan is None or scan["scaled"] else torch.ones_like(worth)
+        return Int8(program.source, amplitudes, self.method.neuron == "signed_if")
 
     @property
     def float_layers(self) -> dict[str, str]:

@@ -253,7 +253,7 @@ class Executor:
             if spikes and spikes[0].world is world:
                 return world(int8.runs(node, spikes[0]))
             return None
-        if len(spikes) == 1 and spikes[0].world is world:
+        if len(spikes) == 1 and spikes[0].world is world and not self.observers:  # they may keep what is written over
             total = int8.adds(node, values)
             return None if total is None else world(total)
         return None

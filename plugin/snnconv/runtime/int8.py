@@ -46,17 +46,15 @@ class Layer:
 
     Attributes:
         weight: what the 8-bit weights stand for, in the layer's own units.
-        bias: float32, or None.
-        run: ``run(codes)``, float32.
+        run: ``run(codes)``, float32, with the bias.
     """
 
     weight: Tensor
-    bias: Tensor | None
     run: Callable[[Tensor], Tensor]
 
 
 class Int8:
-    """The 8-bit layers of a network, made when they are first asked for.
+    """The 8-bit layers of a network.
 
     Args:
         source: the network.
@@ -64,6 +62,7 @@ class Int8:
         signed: whether spikes may be negative.
 
     Attributes:
+        layers: those layers, by their node.
         left: layers that stay float32, with the reason.
     """
 
@@ -72,24 +71,21 @@ class Int8:
         self.amplitudes = amplitudes
         self.signed = signed
         self.left: dict[str, str] = {}
-        self._layers: dict[fx.Node, Layer] | None = None
-        self._reads: dict[fx.Node, dict[str, Any]] = {}
+        reads: dict[fx.Node, dict[str, Any]] = {}
         for node in source.graph.nodes:
             if is_synapse(node):
                 reason = self._why_not(node)
                 if reason:
                     self.left[str(node.meta.get("path") or node.name)] = reason
                 else:
-                    self._reads[node] = _named(node)
-        self.sites = {str(reads["input"].kwargs["site"]) for reads in self._reads.values()}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        raise TypeError("8-bit layers are made again, not copied")
+                    reads[node] = _named(node)
+        self.sites = {str(values["input"].kwargs["site"]) for values in reads.values()}
+        self.layers = {node: self._make(node, values) for node, values in reads.items()}
 
     @property
     def names(self) -> list[str]:
         """Layers that run in 8 bits."""
-        return [str(node.meta.get("path") or node.name) for node in self._reads]
+        return [str(node.meta.get("path") or node.name) for node in self.layers]
 
     def _why_not(self, node: fx.Node) -> str:
         if node.target not in _NAMES:
@@ -113,13 +109,6 @@ class Int8:
 
     def _tensor(self, node: Any) -> Tensor | None:
         return self.source.tensors[str(node.target)] if isinstance(node, fx.Node) and node.op == "get_attr" else None
-
-    @property
-    def layers(self) -> dict[fx.Node, Layer]:
-        """The layers, by their node."""
-        if self._layers is None:
-            self._layers = {node: self._make(node, values) for node, values in self._reads.items()}
-        return self._layers
 
     def _make(self, node: fx.Node, values: dict[str, Any]) -> Layer:
         weight, bias = self._tensor(values["weight"]), self._tensor(values.get("bias"))
@@ -152,7 +141,7 @@ class Int8:
                 out: Tensor = call(x.contiguous(), 1.0, zero, packed, scale, zeros, bias, *rest)
                 return out
 
-        return Layer(stands_for, bias, run)
+        return Layer(stands_for, run)
 
     def runs(self, node: fx.Node, spikes: Spikes) -> Tensor:
         """A layer's currents for the spikes it reads."""
