@@ -41,9 +41,16 @@ model = dict(
         num_classes=11,
         norm_cfg=norm_cfg,
         align_corners=False,
-        # Dice counts every class alike, so that poles and cyclists are not drowned
+        # so that poles and cyclists are not drowned: weights (pixels of the class in train)^-0.3, of mean one over the
+        # pixels (0.3 by the validation split, on a network trained without), and Dice, which counts every class alike
         loss_decode=[
-            dict(type="CrossEntropyLoss", loss_name="loss_ce", use_sigmoid=False, loss_weight=1.0),
+            dict(
+                type="CrossEntropyLoss",
+                loss_name="loss_ce",
+                use_sigmoid=False,
+                class_weight=[0.95, 0.87, 2.24, 0.79, 1.42, 1.13, 2.13, 2.15, 1.31, 2.54, 3.24],
+                loss_weight=1.0,
+            ),
             dict(type="DiceLoss", loss_name="loss_dice", use_sigmoid=False, activate=True, loss_weight=1.0),
         ],
     ),
