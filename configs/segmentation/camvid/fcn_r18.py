@@ -49,7 +49,9 @@ model = dict(
                 loss_name="loss_ce",
                 use_sigmoid=False,
                 class_weight=[0.95, 0.87, 2.24, 0.79, 1.42, 1.13, 2.13, 2.15, 1.31, 2.54, 3.24],
-                loss_weight=1.0,
+                # a mean by hand: mmseg's own looks the weight of void (255) up (open-mmlab/mmsegmentation#3734)
+                reduction="sum",
+                loss_weight=1.0 / (8 * 180 * 240),
             ),
             dict(type="DiceLoss", loss_name="loss_dice", use_sigmoid=False, activate=True, loss_weight=1.0),
         ],
