@@ -60,7 +60,7 @@ model = dict(
     test_cfg=dict(mode="whole"),
 )
 channels_last = True
-iterations = 4000
+iterations = 3200
 custom_hooks = [dict(type="EMAHook", momentum=0.002, update_buffers=True)]
 optim_wrapper = dict(
     type="OptimWrapper",
