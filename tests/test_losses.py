@@ -1,6 +1,7 @@
 """Losses of trained activations: bit sparsity, rate inference, their coefficients."""
 
 import math
+import types
 
 import pytest
 import snnconv
@@ -12,6 +13,7 @@ from snnconv import methods
 from snnconv.activations import (
     BitSparsity,
     Coefficient,
+    Distillation,
     InferenceRate,
     QuantReLU,
     RateInferenceLoss,
@@ -163,3 +165,58 @@ def test_regularizers_weigh_by_the_schedule():
 def test_bad_arguments(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+class TestDistillation:
+    def test_equals_the_definition(self):
+        torch.manual_seed(0)
+        teacher, model = network(nn.ReLU), network(lambda: QuantReLU(3, 1.0))
+        term = Distillation(teacher, coefficient=0.5, temperature=3.0)
+        with term.watch(model) as found:
+            logits = model(X)
+        p, q = (teacher(X) / 3).softmax(1), (logits / 3).softmax(1)
+        divergence = (p * (p.log() - q.log())).sum(1).mean()
+        torch.testing.assert_close(term(found), 0.5 * 9 * divergence)
+        torch.testing.assert_close(term(found).detach() * 2, term.amount(found).detach())
+
+    def test_the_gradient_reaches_the_model_alone(self):
+        teacher, model = network(nn.ReLU), network(nn.ReLU)
+        with torch.no_grad():
+            model[0].weight += 0.1
+        term = Distillation(teacher)
+        assert list(term.parameters()) == []
+        with term.watch(model) as found:
+            model(X)
+        term(found).backward()
+        assert model[0].weight.grad.abs().sum() > 0
+        assert all(p.grad is None for p in teacher.parameters())
+
+    def test_the_hook_is_gone_afterwards(self):
+        model = network(nn.ReLU)
+        with Distillation(network(nn.ReLU)).watch(model):
+            pass
+        assert not model._forward_hooks
+
+    def test_objects_with_logits(self):
+        class Out(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = network(nn.ReLU)
+
+            def forward(self, x):
+                return types.SimpleNamespace(logits=self.inner(x))
+
+        term, model = Distillation(Out()), Out()
+        with term.watch(model) as found:
+            model(X)
+        assert term(found).item() == pytest.approx(0, abs=1e-5)
+
+    def test_other_classes_are_refused(self):
+        term = Distillation(nn.Linear(6, 3))
+        model = network(nn.ReLU)
+        with term.watch(model), pytest.raises(ValueError, match=r"the teacher gives \(32, 3\)"):
+            model(X)
+
+    def test_bad_temperature(self):
+        with pytest.raises(ValueError, match="temperature must be above 0"):
+            Distillation(nn.Linear(6, 3), temperature=0)

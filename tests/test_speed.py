@@ -13,7 +13,7 @@ from snnconv import methods
 from torch import nn
 
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import early_exit, int8, profile
+from benchmarks.speed import early_exit, int8, memory, profile
 from benchmarks.speed.engines import ENGINES, MOST_BITS, Unavailable
 from benchmarks.speed.networks import NETWORKS, Network, folded
 
@@ -116,6 +116,18 @@ def test_a_profile_shares_out_the_time() -> None:
     assert shares["layers"] > 0
     assert shares["neurons"] > 0
     assert backends._run_blocks is before
+
+
+@pytest.mark.slow
+def test_memory_beside_the_budget(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "memory.json"
+    small = ["--network", "resnet20", "--timesteps", "4", "--batch", "96", "--threads", "1", "--out", str(out)]
+    assert memory.main([*small, "--budgets", "4", "32"]) == 0
+    few, many = json.loads(out.read_text())["rows"]
+    assert 1 < few["part"] * 7 <= many["part"] < 96
+    assert 0 < few["peak"] < many["peak"] < 2 * 32 * 2**20
+    assert many["peak"] > few["peak"] + 8 * 2**20
+    assert "inputs a part" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import statistics
 import time
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ..main import exit_with
 from .engines import ENGINES, MOST_BITS, Engine, Run, Unavailable
+from .memory import peak
 from .networks import NETWORKS
 
 RESULTS = Path(__file__).parent / "results"
@@ -102,8 +102,8 @@ def measure(
         "first_seconds": first,
         "steps": engine.steps(timesteps),
         "ratio": median / (ann * (1 if engine.sums else engine.steps(timesteps))),
-        "peak_bytes": _peak(run, given),
-        "ann_peak_bytes": _peak(unit, x),
+        "peak_bytes": peak(run, given),
+        "ann_peak_bytes": peak(unit, x),
         "repeats": repeats,
     }
 
@@ -116,28 +116,6 @@ def _time(run: Run, x: Tensor) -> float:
     if x.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def _peak(run: Run, x: Tensor) -> int | None:
-    """Bytes that a run takes at most beyond what was there before; None where the system does not tell."""
-    gc.collect()
-    if x.is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run(x)
-        return int(torch.cuda.max_memory_allocated()) - before
-    clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-    try:
-        before = _status(status, "VmRSS")
-        clear.write_text("5")  # resets the high-water mark
-    except OSError:
-        return None
-    run(x)
-    return max(0, _status(status, "VmHWM") - before)
-
-
-def _status(path: Path, key: str) -> int:
-    return next(int(line.split()[1]) * 1024 for line in path.read_text().splitlines() if line.startswith(key))
 
 
 def _load(path: Path) -> dict[str, Any]:

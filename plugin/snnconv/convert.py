@@ -25,6 +25,7 @@ from snnconv.network import SpikingNetwork
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import AnalogSite, ConversionReport, SpikingSite
+from snnconv.runtime.footprint import Footprint, footprint
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.readout import delay_steps
 from snnconv.runtime.tree import TreeProgram
@@ -242,7 +243,7 @@ def _list_analog(source: SourceGraph | None, snn: Program, report: ConversionRep
 
 
 def _input_spec(ann: Program, batches: Sequence[Tensor]) -> dict[str, Any]:
-    """Shape and dtype of the input, neurons in all and in the widest layer, from one sample."""
+    """Shape and dtype of the input, neurons in all and in the widest layer, bytes that are held, from one sample."""
     if not batches:
         return {}
     x = batches[0][:1]
@@ -258,7 +259,12 @@ def _input_spec(ann: Program, batches: Sequence[Tensor]) -> dict[str, Any]:
                     node.meta["ndim"] = z.dim()
         return ann.sites[site].activation(z)
 
-    ann.static(x, measure)
+    if isinstance(ann, GraphProgram):
+        ann.executor.neuron = measure
+        held = footprint(ann.executor, x)
+    else:  # the input of a layer, its output, a shortcut
+        ann.static(x, measure)
+        held = Footprint(0, 3 * widest * x.element_size())
     dtype = str(x.dtype).removeprefix("torch.")
     return {
         "shape": list(x.shape[1:]),
@@ -266,6 +272,8 @@ def _input_spec(ann: Program, batches: Sequence[Tensor]) -> dict[str, Any]:
         "floating": x.is_floating_point(),
         "widest": widest,
         "neurons": neurons,
+        "constant_bytes": held.constant,
+        "step_bytes": held.step,
     }
 
 

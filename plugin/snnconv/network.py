@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SpikingNetwork"]
 
-DEFAULT_BUDGET = 4 * 2**20
+DEFAULT_BUDGET = 16 * 2**20
 STATES: dict[str, Any] = {"if": dynamics.IFState, "signed_if": dynamics.SignedIFState}
 """Neurons whose sequences run in pieces by a kernel, with what they remember."""
 
@@ -46,7 +46,8 @@ class SpikingNetwork(nn.Module):
         neurons: the neuron at each site, in the classes of ``framework``.
         thresholds: θ of each site, scalar or per channel, in units of the source network's activations.
         report: what was converted, what stayed analog, per-layer error; prints as a table.
-        memory_budget: bytes that one layer's values over all steps may take, on each thread; batches are cut to fit.
+        memory_budget: bytes that the values of a run may take, over all steps, on each thread; batches are cut to fit,
+            down to a single input.
         precision: ``"float32"``, or ``"int8"``: layers that read spikes compute with 8-bit weights, on a CPU with
             VNNI; biases, currents and membranes stay float32. Set it again after weights or thresholds have changed.
         backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"`` or ``"triton"``
@@ -433,11 +434,11 @@ class SpikingNetwork(nn.Module):
 
     def _batch_size(self, x: Any) -> int:
         """Images that one pass can take within the memory budget."""
-        widest = int(self.input_spec.get("widest", 0))
         steps = 1 if self.method.coding == "sum" else max(self.method.timesteps, self.method.pre_timesteps_)
-        if not widest:
-            return 0
-        return max(1, self.memory_budget // (widest * steps * 4))
+        held = int(self.input_spec.get("constant_bytes", 0)) + steps * int(self.input_spec.get("step_bytes", 0))
+        if self.method.pre_timesteps_:  # a mask at every neuron from one phase to the next, and the one in the making
+            held += int(self.input_spec.get("neurons", 0)) + int(self.input_spec.get("widest", 0))
+        return max(1, self.memory_budget // held) if held else 0
 
     def _check(self, x: Any) -> None:
         spec = self.input_spec

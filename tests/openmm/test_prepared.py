@@ -204,6 +204,24 @@ class TestRegularizer:
             hub.update_info("max_iters", 0)
         assert training_progress() == 1.0
 
+    def test_the_teacher_is_neither_trained_nor_saved(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        source = SmallNet()
+        save_file(source.state_dict(), tmp_path / "teacher.safetensors")
+        term = {"type": "Distillation", "teacher": SmallNet(), "checkpoint": str(tmp_path / "teacher.safetensors")}
+        model = ImageClassifier(prepared_network(copy.deepcopy(source), QUANT), regularizer=term)
+        plain = ImageClassifier(prepared_network(copy.deepcopy(source), QUANT))
+        assert set(model.state_dict()) == set(plain.state_dict())
+        assert [n for n, _ in model.named_parameters()] == [n for n, _ in plain.named_parameters()]
+        x, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 1, 0])
+        found = model.train()(x, labels, mode="loss")
+        assert set(found) == {"loss", "loss_divergence", "divergence"}
+        teacher = model.regularizer.teacher
+        assert not teacher.training
+        assert all(torch.equal(v, source.state_dict()[k]) for k, v in teacher.state_dict().items())
+        sum(v for k, v in found.items() if k.startswith("loss")).backward()
+        assert all(p.grad is None for p in teacher.parameters())
+
     def test_trains(self, config: Config) -> None:
         config.model.regularizer = {"type": "BitSparsity", "coefficient": 1e-3, "schedule": "linear"}
         runner = Runner.from_cfg(without_bench(config))

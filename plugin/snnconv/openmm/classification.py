@@ -121,8 +121,8 @@ class ImageClassifier(BaseModel):
         label_smoothing: of the cross entropy (Szegedy et al., arXiv 1512.00567, section 7).
         checkpoint: weights of the network: safetensors, or a torch file read with ``weights_only=True``; may be a
             ``dataset:`` string.
-        regularizer: config of a term for the loss (``BitSparsity``, ``InferenceRate``), or the module itself; it is
-            logged by its name.
+        regularizer: config of a term for the loss (``BitSparsity``, ``Distillation``, ``InferenceRate``), or the module
+            itself; it is logged by its name.
 
     ``forward(inputs, data_samples, mode)`` gives the logits for "tensor", ``{"loss": ...}`` for "loss" and one
     `BaseDataElement` an image for "predict", with ``pred_scores`` ``[classes]``, ``pred_label`` and ``gt_label``.

@@ -23,10 +23,11 @@ from .checkpoint import load_weights
 from .convert_hook import CalibrationData, bare_model
 from .data_root import resolve
 
-__all__ = ["CalibrateHook", "RateScaleLoop", "prepared_network", "training_progress"]
+__all__ = ["CalibrateHook", "RateScaleLoop", "distillation", "prepared_network", "training_progress"]
 
 MODELS.register_module(name="BitSparsity", module=activations.BitSparsity)
 MODELS.register_module(name="InferenceRate", module=activations.InferenceRate)
+
 ACTIVATIONS = ("QCFS", "QuantReLU", "RateNorm")
 
 
@@ -58,6 +59,27 @@ def prepared_network(network: Any, activation: dict[str, Any], checkpoint: str |
     if checkpoint is not None:
         load_weights(module, resolve(checkpoint))
     return snnconv.prepare(module, getattr(activations, name)(**settings))
+
+
+@MODELS.register_module(name="Distillation")
+def distillation(teacher: Any, checkpoint: str | None = None, **settings: Any) -> activations.Distillation:
+    """:class:`snnconv.activations.Distillation` with the teacher as a config.
+
+    Args:
+        teacher: config of the network, or the network.
+        checkpoint: its weights; may be a ``dataset:`` string.
+        settings: ``coefficient``, ``temperature``, ``schedule``, ``span``.
+
+    Raises:
+        CheckpointError: weights of another network.
+
+    >>> distillation(nn.Linear(2, 2), temperature=2.0).temperature
+    2.0
+    """
+    module = MODELS.build(teacher) if isinstance(teacher, dict) else teacher
+    if checkpoint is not None:
+        load_weights(module, resolve(checkpoint))
+    return activations.Distillation(module, **settings)
 
 
 def training_progress() -> float:

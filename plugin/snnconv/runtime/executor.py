@@ -117,6 +117,10 @@ class Executor:
         self._adds = {add: conv for add, conv in adds.items() if self._slots(conv)}
         self._deferred = set(self._adds.values())
 
+    def expires(self, node: fx.Node) -> list[fx.Node]:
+        """Nodes whose values nobody reads after this one."""
+        return self._expires.get(node, [])
+
     def _kind(self, node: fx.Node) -> str:
         if node.op in ("placeholder", "get_attr", "output") or node.target is activation_site:
             return node.op if node.op != "call_function" else "site"
@@ -195,7 +199,7 @@ class Executor:
             env[node] = value
             for observer in self.observers:
                 observer(node, plain(value))
-            for done in self._expires.get(node, ()):
+            for done in self.expires(node):
                 env.pop(done, None)
         raise ConversionError("the network has no output")
 
