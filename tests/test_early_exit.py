@@ -6,6 +6,7 @@ import pytest
 import snnconv
 import torch
 from snnconv import ConversionError, methods
+from snnconv.runtime import early_exit
 from torch import nn
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -60,14 +61,14 @@ def test_what_never_settles_is_the_plain_readout(method: methods.Method) -> None
 def test_what_is_settled_costs_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     snn = network(methods.IF(16))
     fired: list[int] = []
-    fire = type(snn).fire
+    fire = type(snn)._fire_from
 
-    def count(self: snnconv.SpikingNetwork, site: str, x_seq: torch.Tensor) -> torch.Tensor:
+    def count(self: snnconv.SpikingNetwork, memory: dict, site: str, x_seq: torch.Tensor) -> torch.Tensor:
         if site == "2":
             fired.append(x_seq.shape[0] * x_seq.shape[1])
-        return fire(self, site, x_seq)
+        return fire(self, memory, site, x_seq)
 
-    monkeypatch.setattr(type(snn), "fire", count)
+    monkeypatch.setattr(type(snn), "_fire_from", count)
     half = float(snn.early_exit(X, margin=1e9).output.softmax(1).amax(1).median())
     fired.clear()
     result = snn.early_exit(X, confidence=half, every=2)
@@ -105,3 +106,35 @@ def test_networks_that_cannot_leave_early_say_why() -> None:
     images = snnconv.convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), methods.IF(4), X, progress=False)
     with pytest.raises(ConversionError, match=r"one output \[B, classes\]; this network gives \(40, 4, 8, 8\)"):
         images.early_exit(X, margin=1.0)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blocks_are_joined_and_run_side_by_side(method: methods.Method, threads: int) -> None:
+    snn = network(method)
+    confidence = float(snn(X).softmax(1).amax(1).median())
+    whole = snn.early_exit(X, confidence=confidence, every=2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        spec = snn.input_spec
+        snn.memory_budget = 6 * int(spec["constant_bytes"] + 4 * spec["step_bytes"] + 2 * spec["neurons"])
+        parts = snn.early_exit(X, confidence=confidence, every=2)
+    finally:
+        torch.set_num_threads(before)
+    assert len(whole.steps.unique()) > 2
+    assert torch.equal(whole.steps, parts.steps)
+    assert torch.allclose(whole.output, parts.output, atol=1e-5)
+
+
+def test_joined_blocks_are_as_full_as_they_may_be() -> None:
+    sizes = [2, 3, 4, 1, 5]
+    blocks = [early_exit._Block(torch.arange(n), torch.zeros(n, 1)) for n in sizes]
+    assert [len(b.here) for b in early_exit._joined(blocks, 5)] == [5, 5, 5]
+    assert [len(b.here) for b in early_exit._joined(blocks, 1)] == sizes
+
+
+def test_no_inputs() -> None:
+    result = network(methods.IF(8)).early_exit(X[:0], margin=1.0)
+    assert result.output.shape == (0, 5)
+    assert result.steps.shape == (0,)

@@ -180,11 +180,25 @@ class SpikingNetwork(nn.Module):
         if isinstance(next(iter(before.values())), (int, float)):  # set by hand
             return node.run(x_seq)
         fresh = any(not isinstance(v, Tensor) or v.shape != x_seq.shape[1:] for v in before.values())
-        state = None if fresh else kind(*before.values())
+        memory = {} if fresh else {site: kind(*before.values())}
+        out = self._fire_from(memory, site, x_seq)
+        node.set_states(dict(zip(before, memory[site], strict=True)))
+        return out
+
+    def _fire_from(self, memory: dict[str, Any], site: str, x_seq: Tensor) -> Any:
+        """`fire` with the states in ``memory``, by site; none yet: a fresh one."""
+        scan = self.method.scan_arguments(self.neurons[site])
+        assert scan is not None
         codes = self._codes(site, scan)
-        out, after = dynamics.resume(x_seq=x_seq, state=state, backend=self.backend, **scan)
-        node.set_states(dict(zip(before, after, strict=True)))
+        out, memory[site] = dynamics.resume(x_seq=x_seq, state=memory.get(site), backend=self.backend, **scan)
         return codes(out)
+
+    def _remembers_outside(self) -> bool:
+        """Whether `_fire_from` runs every neuron."""
+        nodes = [self.neurons[name] for name in self.neurons]
+        scans = [None if node.watched else self.method.scan_arguments(node) for node in nodes]
+        kernels = all(scan is not None and scan["neuron"] in STATES for scan in scans)
+        return kernels and isinstance(self.program, GraphProgram)
 
     def _codes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
         """Make a kernel's arguments ask for whole numbers where 8-bit layers read the site; what to make of them."""
@@ -253,12 +267,16 @@ class SpikingNetwork(nn.Module):
         return threads if alone else 1
 
     def _read_alone(self, x: Any) -> Any:
-        """Readout of one part, on a view of this network that shares nothing that changes."""
+        """Readout of one part."""
+        return self.readout.final(self._twin().run(x))
+
+    def _twin(self) -> SpikingNetwork:
+        """A view of this network that shares nothing that changes in a run."""
         assert isinstance(self.program, GraphProgram)
         twin, program = copy.copy(self), copy.copy(self.program)
         program.executor = copy.copy(program.executor)
         twin.program = program
-        return self.readout.final(twin.run(x))
+        return twin
 
     def rates(self, x: Any) -> dict[str, Tensor]:
         """What each site says ``[B, ...]``, in units of the source's activation: the readout of its own outputs."""
@@ -422,19 +440,20 @@ class SpikingNetwork(nn.Module):
 
     # ------------------------------------------------------------------ input
 
-    def _parts(self, x: Any, threads: int = 1) -> list[Any]:
+    def _parts(self, x: Any, threads: int = 1, most: int | None = None) -> list[Any]:
         self._check(x)
         self._int8()  # before threads look for it
-        size = self._batch_size(x)
+        size = self._batch_size(x) if most is None else most
         if not isinstance(x, Tensor):
             return [x]
         if threads > 1 and size and x.shape[0] > 1:
             size = min(size, -(-x.shape[0] // threads))
         return [x] if size == 0 or x.shape[0] <= size else list(x.split(size))
 
-    def _batch_size(self, x: Any) -> int:
-        """Images that one pass can take within the memory budget."""
-        steps = 1 if self.method.coding == "sum" else max(self.method.timesteps, self.method.pre_timesteps_)
+    def _batch_size(self, x: Any, steps: int | None = None) -> int:
+        """Images that one pass of ``steps`` (else: as many as a plain call takes) can take within the memory budget."""
+        if steps is None:
+            steps = 1 if self.method.coding == "sum" else max(self.method.timesteps, self.method.pre_timesteps_)
         held = int(self.input_spec.get("constant_bytes", 0)) + steps * int(self.input_spec.get("step_bytes", 0))
         if self.method.pre_timesteps_:  # a mask at every neuron from one phase to the next, and the one in the making
             held += int(self.input_spec.get("neurons", 0)) + int(self.input_spec.get("widest", 0))

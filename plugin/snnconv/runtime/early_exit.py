@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from snnconv.graph.source import ConversionError
 from snnconv.runtime.executor import RunState
+from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.values import Static, channels_last
 
 if TYPE_CHECKING:
@@ -48,9 +51,140 @@ def run_until_settled(
 ) -> EarlyExit:
     """:meth:`snnconv.SpikingNetwork.early_exit`."""
     _check(snn, margin, confidence, every, at_least)
-    parts = [_part(snn, part, margin, confidence, every, at_least) for part in snn._parts(x)]
-    pre = snn.method.pre_timesteps_
-    return EarlyExit(torch.cat([y for y, _ in parts]), torch.cat([t for _, t in parts]), pre)
+    method = snn.method
+    threads = snn._threads()
+    most = snn._batch_size(x, max(every, method.pre_timesteps_))
+    blocks = [_Block(here, part) for here, part in _numbered(x, snn._parts(x, threads, most))]
+    output = steps = torch.empty(0)
+    total = torch.empty(0)
+    try:
+        if method.pre_timesteps_:
+            for block in blocks:
+                _advance(snn, block, method.pre_timesteps_)
+                block.state.restart()
+        done = 0
+        while blocks and done < method.timesteps:
+            size = min(every, method.timesteps - done)
+            done += size
+            pieces = _advanced(snn, blocks, size, threads)
+            if not steps.numel():
+                output = total = pieces[0].new_zeros(len(x), pieces[0].shape[2])
+                output, steps = output.clone(), torch.full((len(x),), method.timesteps, device=output.device)
+            for block, piece in zip(blocks, pieces, strict=True):  # the mean begins behind the delay
+                total[block.here] += piece[max(0, size - (done - snn.delay)) :].sum(0)
+            if done <= snn.delay:
+                continue
+            here = torch.cat([block.here for block in blocks])
+            y = output[here] = total[here] / (done - snn.delay)
+            if done < at_least or done == method.timesteps:
+                continue
+            settled = _settled(y, margin, confidence)
+            if settled.any():
+                steps[here[settled]] = done
+                kept = settled.logical_not().split([len(block.here) for block in blocks])
+                blocks = _joined([block.only(k) for block, k in zip(blocks, kept, strict=True) if k.any()], most)
+    finally:
+        snn.reset()
+    return EarlyExit(output, steps, method.pre_timesteps_)
+
+
+@dataclass
+class _Block:
+    """Inputs that run together, and what their run remembers.
+
+    Attributes:
+        here: their places in the whole batch.
+        memory: the neurons' states, by site.
+    """
+
+    here: Tensor
+    x: Tensor
+    state: RunState = field(default_factory=RunState)
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    def only(self, kept: Tensor) -> _Block:
+        """The same without those that are settled."""
+        if kept.all():
+            return self
+        stays, batch = kept.nonzero().flatten(), len(self.here)
+
+        def chosen(value: Any) -> Any:
+            return value[stays] if _of_inputs(value, batch) else value
+
+        return _Block(self.here[stays], self.x[stays], *_remembered([self], lambda values: chosen(values[0])))
+
+
+def _of_inputs(value: Any, batch: int) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == batch
+
+
+def _joined(blocks: list[_Block], most: int) -> list[_Block]:
+    """Neighbours in one block where there is room for both: a layer is not called for a handful."""
+    groups: list[list[_Block]] = []
+    for block in blocks:
+        if groups and sum(len(b.here) for b in groups[-1]) + len(block.here) <= most:
+            groups[-1].append(block)
+        else:
+            groups.append([block])
+    return [_join(group) if len(group) > 1 else group[0] for group in groups]
+
+
+def _join(blocks: list[_Block]) -> _Block:
+    sizes = [len(block.here) for block in blocks]
+
+    def joined(values: list[Any]) -> Any:
+        ours = all(_of_inputs(v, size) for v, size in zip(values, sizes, strict=True))
+        return torch.cat(values) if ours else values[0]
+
+    here, x = torch.cat([b.here for b in blocks]), torch.cat([b.x for b in blocks])
+    return _Block(here, x, *_remembered(blocks, joined))
+
+
+def _remembered(blocks: list[_Block], function: Callable[[list[Any]], Any]) -> tuple[RunState, dict[str, Any]]:
+    """What ``function`` makes of everything that the runs of blocks remember, tensor by tensor."""
+
+    def each(trees: list[Any]) -> Any:
+        return tree_map(lambda *values: function(list(values)), *trees)
+
+    def static(*values: Any) -> Any:  # a plain tensor among them is a constant, whatever its size
+        return Static(function([v.data for v in values])) if isinstance(values[0], Static) else values[0]
+
+    states = [block.state for block in blocks]
+    constant = tree_map(static, *[s.static for s in states], is_leaf=lambda v: isinstance(v, Static))
+    state = RunState(states[0].steps, constant, each([s.accumulated for s in states]))
+    return state, each([block.memory for block in blocks])
+
+
+def _numbered(x: Tensor, parts: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    places = torch.arange(len(x), device=x.device).split([len(part) for part in parts])
+    return [(here, channels_last(part)) for here, part in zip(places, parts, strict=True)]
+
+
+def _advanced(snn: SpikingNetwork, blocks: list[_Block], size: int, threads: int) -> list[Tensor]:
+    """Outputs ``[T, B, classes]`` of the next ``size`` steps of every block."""
+    if not snn._remembers_outside():
+        return [_advance(snn, block, size) for block in blocks]
+
+    def alone(block: _Block) -> Tensor:
+        twin = snn._twin()
+        with twin._unobserved():
+            fire = partial(twin._fire_from, block.memory)
+            return _one_tensor(twin.program.steps(block.x, size, fire, block.state))
+
+    if threads > 1 and len(blocks) > 1:
+        return run_parts(alone, blocks, threads)
+    return [alone(block) for block in blocks]
+
+
+def _advance(snn: SpikingNetwork, block: _Block, size: int) -> Tensor:
+    """The same for one block, by neurons that remember by themselves."""
+    snn.reset()
+    if block.memory:
+        snn._restore(block.memory)
+    with snn._unobserved():
+        out = _one_tensor(snn.program.steps(block.x, size, snn.fire, block.state))
+    block.memory = snn._remember()
+    return out
 
 
 def _check(snn: SpikingNetwork, margin: float | None, confidence: float | None, every: int, at_least: int) -> None:
@@ -69,49 +203,6 @@ def _check(snn: SpikingNetwork, margin: float | None, confidence: float | None, 
         raise ValueError(f"every={every} and at_least={at_least} are numbers of steps, 1 or more")
 
 
-@torch.no_grad()
-def _part(
-    snn: SpikingNetwork, x: Tensor, margin: float | None, confidence: float | None, every: int, at_least: int
-) -> tuple[Tensor, Tensor]:
-    method, state = snn.method, RunState()
-    snn.reset()
-    x = channels_last(x)
-    try:
-        if method.pre_timesteps_:
-            snn.program.steps(x, method.pre_timesteps_, snn.fire, state)
-            state.restart()
-        here = torch.arange(len(x), device=x.device)  # the inputs that are still in the batch
-        total: Tensor | None = None
-        output = steps = torch.empty(0)
-        done = 0
-        while done < method.timesteps:
-            size = min(every, method.timesteps - done)
-            with snn._unobserved():
-                seq = _one_tensor(snn.program.steps(x, size, snn.fire, state))
-            done += size
-            read = seq[max(0, size - (done - snn.delay)) :]  # the mean begins behind the delay
-            total = read.sum(0) if total is None else total + read.sum(0)
-            if not steps.numel():
-                output, steps = total.new_zeros(len(x), *total.shape[1:]), here.new_full((len(x),), method.timesteps)
-            if done <= snn.delay:
-                continue
-            y = total / (done - snn.delay)
-            output[here] = y
-            if done < at_least or done == method.timesteps:
-                continue
-            settled = _settled(y, margin, confidence)
-            if settled.any():
-                steps[here[settled]] = done
-                stays = (~settled).nonzero().flatten()
-                if not len(stays):
-                    break
-                batch, here, x, total = len(x), here[stays], x[stays], total[stays]
-                _keep(snn, state, stays, batch)
-    finally:
-        snn.reset()
-    return output, steps
-
-
 def _settled(y: Tensor, margin: float | None, confidence: float | None) -> Tensor:
     if margin is not None:
         best = y.topk(2, 1).values
@@ -125,25 +216,3 @@ def _one_tensor(out: Any) -> Tensor:
         shapes = ", ".join(str(tuple(v.shape[1:])) for v in tensors) or "nothing"
         raise ConversionError(f"early exit needs one output [B, classes]; this network gives {shapes}")
     return tensors[0]
-
-
-def _keep(snn: SpikingNetwork, state: RunState, stays: Tensor, batch: int) -> None:
-    """Take the other inputs out of everything that a run remembers."""
-
-    def chosen(value: Any) -> Any:
-        if isinstance(value, Static):
-            return Static(chosen(value.data))
-        return value[stays] if isinstance(value, Tensor) and value.dim() and len(value) == batch else value
-
-    def static(value: Any) -> Any:  # a plain tensor among them is a constant, whatever its size
-        return chosen(value) if isinstance(value, Static) else value
-
-    for name, value in state.static.items():
-        state.static[name] = tree_map(static, value, is_leaf=lambda v: isinstance(v, Static))
-    state.accumulated = {
-        name: ({key: chosen(v) for key, v in totals.items()}, [chosen(v) for v in last])
-        for name, (totals, last) in state.accumulated.items()
-    }
-    for name in snn.neurons:
-        neuron = snn.neurons[name]
-        neuron.set_states({key: chosen(value) for key, value in neuron.get_states().items()})
