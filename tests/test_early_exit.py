@@ -127,11 +127,20 @@ def test_blocks_are_joined_and_run_side_by_side(method: methods.Method, threads:
     assert torch.allclose(whole.output, parts.output, atol=1e-5)
 
 
-def test_joined_blocks_are_as_full_as_they_may_be() -> None:
-    sizes = [2, 3, 4, 1, 5]
-    blocks = [early_exit._Block(torch.arange(n), torch.zeros(n, 1)) for n in sizes]
-    assert [len(b.here) for b in early_exit._joined(blocks, 5)] == [5, 5, 5]
-    assert [len(b.here) for b in early_exit._joined(blocks, 1)] == sizes
+def test_what_is_left_is_dealt_evenly() -> None:
+    def dealt(sizes: list[int], most: int, threads: int) -> list[int]:
+        places = torch.arange(sum(sizes)).split(sizes)
+        blocks = [early_exit._Block(here, here[:, None].float()) for here in places]
+        found = early_exit._dealt(blocks, most, threads)
+        assert torch.equal(torch.cat([b.here for b in found]), torch.arange(sum(sizes)))
+        assert all(torch.equal(b.x[:, 0], b.here.float()) for b in found)
+        return [len(b.here) for b in found]
+
+    assert dealt([2, 3, 4, 1, 5], 5, 1) == [5, 5, 5]
+    assert dealt([2, 3, 4, 1, 5], 100, 2) == [8, 7]
+    assert dealt([9, 9, 2], 5, 2) == [5, 5, 5, 5]
+    assert dealt([1], 5, 2) == [1]
+    assert dealt([7], 5, 1) == [7]
 
 
 def test_no_inputs() -> None:

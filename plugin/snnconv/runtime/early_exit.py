@@ -82,7 +82,9 @@ def run_until_settled(
             if settled.any():
                 steps[here[settled]] = done
                 kept = settled.logical_not().split([len(block.here) for block in blocks])
-                blocks = _joined([block.only(k) for block, k in zip(blocks, kept, strict=True) if k.any()], most)
+                blocks = _dealt(
+                    [block.only(k) for block, k in zip(blocks, kept, strict=True) if k.any()], most, threads
+                )
     finally:
         snn.reset()
     return EarlyExit(output, steps, method.pre_timesteps_)
@@ -113,23 +115,35 @@ class _Block:
 
         return _Block(self.here[stays], self.x[stays], *_remembered([self], lambda values: chosen(values[0])))
 
+    def cut(self, first: int, size: int) -> _Block:
+        """Some neighbours among them, without a copy."""
+        batch, part = len(self.here), slice(first, first + size)
+
+        def chosen(value: Any) -> Any:
+            return value[part] if _of_inputs(value, batch) else value
+
+        return _Block(self.here[part], self.x[part], *_remembered([self], lambda values: chosen(values[0])))
+
 
 def _of_inputs(value: Any, batch: int) -> bool:
     return isinstance(value, Tensor) and value.dim() > 0 and len(value) == batch
 
 
-def _joined(blocks: list[_Block], most: int) -> list[_Block]:
-    """Neighbours in one block where there is room for both: a layer is not called for a handful."""
-    groups: list[list[_Block]] = []
-    for block in blocks:
-        if groups and sum(len(b.here) for b in groups[-1]) + len(block.here) <= most:
-            groups[-1].append(block)
-        else:
-            groups.append([block])
-    return [_join(group) if len(group) > 1 else group[0] for group in groups]
+def _dealt(blocks: list[_Block], most: int, threads: int) -> list[_Block]:
+    """The same inputs in as few blocks as there is room for, as many for each thread, all of about one size."""
+    left = sum(len(block.here) for block in blocks)
+    rounds = -(-left // (most * threads)) if most else 1
+    if (len(blocks) <= 1 and threads == 1) or not left:
+        return blocks
+    whole = _join(blocks)
+    sizes = [len(places) for places in torch.arange(left).tensor_split(rounds * threads) if len(places)]
+    cuts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return [whole.cut(first, size) for first, size in zip(cuts, sizes, strict=True)]
 
 
 def _join(blocks: list[_Block]) -> _Block:
+    if len(blocks) == 1:
+        return blocks[0]
     sizes = [len(block.here) for block in blocks]
 
     def joined(values: list[Any]) -> Any:
