@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EarlyExit", "run_until_settled"]
 
+MOVE = 1.5
+"""Steps of the whole batch that take as long as moving its states: what is settled leaves when that saves more."""
+
 
 @dataclass(frozen=True)
 class EarlyExit:
@@ -57,6 +60,7 @@ def run_until_settled(
     blocks = [_Block(here, part) for here, part in _numbered(x, snn._parts(x, threads, most))]
     output = steps = torch.empty(0)
     total = torch.empty(0)
+    going = torch.arange(len(x), device=x.device)  # what is not settled yet
     try:
         if method.pre_timesteps_:
             for block in blocks:
@@ -74,17 +78,19 @@ def run_until_settled(
                 total[block.here] += piece[max(0, size - (done - snn.delay)) :].sum(0)
             if done <= snn.delay:
                 continue
-            here = torch.cat([block.here for block in blocks])
-            y = output[here] = total[here] / (done - snn.delay)
+            y = output[going] = total[going] / (done - snn.delay)
             if done < at_least or done == method.timesteps:
                 continue
             settled = _settled(y, margin, confidence)
-            if settled.any():
-                steps[here[settled]] = done
-                kept = settled.logical_not().split([len(block.here) for block in blocks])
-                blocks = _dealt(
-                    [block.only(k) for block, k in zip(blocks, kept, strict=True) if k.any()], most, threads
-                )
+            steps[going[settled]] = done
+            going = going[~settled]
+            if not len(going):
+                break
+            here = torch.cat([block.here for block in blocks])
+            if (len(here) - len(going)) * (method.timesteps - done) > MOVE * len(here):
+                kept = torch.isin(here, going).split([len(block.here) for block in blocks])
+                left = [block.only(k) for block, k in zip(blocks, kept, strict=True) if k.any()]
+                blocks = _dealt(left, most, threads)
     finally:
         snn.reset()
     return EarlyExit(output, steps, method.pre_timesteps_)
