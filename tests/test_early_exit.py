@@ -63,10 +63,10 @@ def test_what_is_settled_costs_nothing_any_more(monkeypatch: pytest.MonkeyPatch)
     fired: list[int] = []
     fire = type(snn)._fire_from
 
-    def count(self: snnconv.SpikingNetwork, memory: dict, site: str, x_seq: torch.Tensor) -> torch.Tensor:
+    def count(self: snnconv.SpikingNetwork, memory: dict, site: str, x_seq: torch.Tensor, **how: bool) -> object:
         if site == "2":
             fired.append(x_seq.shape[0] * x_seq.shape[1])
-        return fire(self, memory, site, x_seq)
+        return fire(self, memory, site, x_seq, **how)
 
     monkeypatch.setattr(type(snn), "_fire_from", count)
     half = float(snn.early_exit(X, margin=1e9).output.softmax(1).amax(1).median())

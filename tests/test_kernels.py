@@ -138,8 +138,11 @@ def test_phases_of_srp_one_after_the_other_are_the_whole(
     layouts=st.lists(st.sampled_from(LAYOUTS), min_size=4, max_size=4),
     ties=st.booleans(),
     dtype=st.sampled_from(FLOATS),
+    in_place=st.booleans(),
 )
-def test_pieces_of_a_sequence_are_the_whole(backend, neuron, seed, shape, pieces, layouts, ties, dtype) -> None:
+def test_pieces_of_a_sequence_are_the_whole(
+    backend, neuron, seed, shape, pieces, layouts, ties, dtype, in_place
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     x_seq = torch.randn(sum(pieces), *shape, generator=generator)
     theta = torch.rand(shape[1], generator=generator) + 0.1
@@ -148,7 +151,7 @@ def test_pieces_of_a_sequence_are_the_whole(backend, neuron, seed, shape, pieces
     state, found = None, []
     parts = [arrange(x.to(dtype), layout) for x, layout in zip(x_seq.split(pieces), layouts, strict=False)]
     for part in parts:
-        out, state = dyn.resume(neuron, part, theta, state, backend=backend)
+        out, state = dyn.resume(neuron, part, theta, state, backend=backend, in_place=in_place)
         found.append(out)
     multistep = dyn.if_multistep if neuron == "if" else dyn.signed_if_multistep
     fitted = dyn.per_channel(theta, len(shape), 1)
@@ -184,6 +187,16 @@ def test_the_sum_of_weighted_spikes_is_the_spikes_sum(backend, seed, timesteps, 
     for spikes in reference("shifted_threshold", x_seq, dyn.per_channel(theta, len(shape), 1), True, timesteps):
         expected += spikes
     assert torch.equal(total, expected)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_state_is_written_over_only_where_asked(in_place: bool) -> None:
+    x_seq = torch.rand(4, 2, 3)
+    _, state = dyn.resume("signed_if", x_seq, 1.0, None)
+    before = [tensor.clone() for tensor in state]
+    _, after = dyn.resume("signed_if", x_seq, 1.0, state, in_place=in_place)
+    assert (after.v.data_ptr() == state.v.data_ptr()) is in_place
+    assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True)) is not in_place
 
 
 def test_what_does_not_run_in_pieces_is_refused() -> None:

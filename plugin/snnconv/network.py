@@ -185,12 +185,14 @@ class SpikingNetwork(nn.Module):
         node.set_states(dict(zip(before, memory[site], strict=True)))
         return out
 
-    def _fire_from(self, memory: dict[str, Any], site: str, x_seq: Tensor) -> Any:
+    def _fire_from(self, memory: dict[str, Any], site: str, x_seq: Tensor, in_place: bool = False) -> Any:
         """`fire` with the states in ``memory``, by site; none yet: a fresh one."""
         scan = self.method.scan_arguments(self.neurons[site])
         assert scan is not None
         codes = self._codes(site, scan)
-        out, memory[site] = dynamics.resume(x_seq=x_seq, state=memory.get(site), backend=self.backend, **scan)
+        out, memory[site] = dynamics.resume(
+            x_seq=x_seq, state=memory.get(site), backend=self.backend, in_place=in_place, **scan
+        )
         return codes(out)
 
     def _remembers_outside(self) -> bool:

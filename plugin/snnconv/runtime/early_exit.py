@@ -188,7 +188,7 @@ def _advanced(snn: SpikingNetwork, blocks: list[_Block], size: int, threads: int
     def alone(block: _Block) -> Tensor:
         twin = snn._twin()
         with twin._unobserved():
-            fire = partial(twin._fire_from, block.memory)
+            fire = partial(twin._fire_from, block.memory, in_place=True)
             return _one_tensor(twin.program.steps(block.x, size, fire, block.state))
 
     if threads > 1 and len(blocks) > 1:

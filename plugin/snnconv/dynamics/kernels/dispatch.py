@@ -144,13 +144,16 @@ def resume(
     channel_axis: int = 1,
     eps: float = 1e-3,
     dtype: torch.dtype | None = None,
+    in_place: bool = False,
 ) -> tuple[Tensor, IFState | SignedIFState]:
     """Run some steps of a sequence, going on from a state: as `scan`, in pieces.
 
     Args:
         neuron: ``"if"`` or ``"signed_if"``.
         x_seq, v_threshold, backend, scaled, channel_axis, eps, dtype: as in `scan`.
-        state: the state before the first of these steps; ``None`` starts afresh. It is not changed.
+        state: the state before the first of these steps; ``None`` starts afresh. It is not changed, unless
+            ``in_place``.
+        in_place: write the state after the last step over ``state``, where that lies in memory as the kernel wants it.
 
     Returns:
         Spikes ``[T, B, ...]``, and the state after the last step.
@@ -174,7 +177,10 @@ def resume(
         if state is not None:
             if state[index].shape != tensor.shape:
                 raise ValueError(f"a state {tuple(state[index].shape)} for steps {tuple(tensor.shape)}")
-            tensor.copy_(state[index])
+            if in_place and state[index].stride() == tensor.stride() and state[index].dtype == tensor.dtype:
+                tensor = state[index]
+            else:
+                tensor.copy_(state[index])
         kept.append(tensor)
     result = empty_steps(x_seq, len(x_seq), dtype or x_seq.dtype)
     resumed = state is not None
