@@ -1,4 +1,4 @@
-"""RetinaNet on a narrow ResNet-18 from random weights: trains on BCCD within twenty minutes on two cores."""
+"""RetinaNet on a narrow ResNet-18 from random weights: trains on BCCD within half an hour on two cores."""
 
 _base_ = [
     "../../_base_/det_bccd.py",
