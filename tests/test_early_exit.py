@@ -149,6 +149,11 @@ def test_what_is_left_is_dealt_evenly() -> None:
     assert dealt([7], 5, 1) == [7]
 
 
+def test_several_inputs_are_refused() -> None:
+    with pytest.raises(ConversionError, match="early exit takes one tensor"):
+        network(methods.IF(8)).early_exit((X, X), margin=1.0)
+
+
 def test_no_inputs() -> None:
     result = network(methods.IF(8)).early_exit(X[:0], margin=1.0)
     assert result.output.shape == (0, 5)

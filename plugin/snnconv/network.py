@@ -403,7 +403,8 @@ class SpikingNetwork(nn.Module):
     ) -> EarlyExit:
         """Readouts of a classifier, each input running only until its class is settled.
 
-        What is settled leaves the batch, so that the time saved is real. The rest runs to T, as in a plain call.
+        What is settled leaves the batch as soon as that saves more time than moving the others' states takes. The rest
+        runs to T, as in a plain call.
 
         Args:
             x: input ``[B, ...]``.
@@ -456,9 +457,11 @@ class SpikingNetwork(nn.Module):
         """Images that one pass of ``steps`` (else: as many as a plain call takes) can take within the memory budget."""
         if steps is None:
             steps = 1 if self.method.coding == "sum" else max(self.method.timesteps, self.method.pre_timesteps_)
-        held = int(self.input_spec.get("constant_bytes", 0)) + steps * int(self.input_spec.get("step_bytes", 0))
+        widest = int(self.input_spec.get("widest", 0))
+        step = int(self.input_spec.get("step_bytes", 3 * 4 * widest))  # files of before say the widest layer only
+        held = int(self.input_spec.get("constant_bytes", 0)) + steps * step
         if self.method.pre_timesteps_:  # a mask at every neuron from one phase to the next, and the one in the making
-            held += int(self.input_spec.get("neurons", 0)) + int(self.input_spec.get("widest", 0))
+            held += int(self.input_spec.get("neurons", 0)) + widest
         return max(1, self.memory_budget // held) if held else 0
 
     def _check(self, x: Any) -> None:

@@ -54,6 +54,8 @@ def run_until_settled(
 ) -> EarlyExit:
     """:meth:`snnconv.SpikingNetwork.early_exit`."""
     _check(snn, margin, confidence, every, at_least)
+    if isinstance(x, (tuple, list)):
+        raise ConversionError("early exit takes one tensor [B, ...]; this network was given several inputs")
     method = snn.method
     threads = snn._threads()
     most = snn._batch_size(x, max(every, method.pre_timesteps_))
