@@ -78,6 +78,8 @@ def test_a_run_stays_within_the_budget(method: methods.Method, backend: str) -> 
     if method.pre_timesteps_:  # a mask: a byte a neuron
         one += snn.input_spec["neurons"] + snn.input_spec["widest"]
     whole = snn(x)
+    snn.memory_budget = 40 * one - 1
+    assert snn._batch_size(x) == 39
     snn.memory_budget = 5 * one + 1
     with Alive(x) as alive:
         parts = snn(x)
