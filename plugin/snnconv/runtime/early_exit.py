@@ -235,6 +235,6 @@ def _settled(y: Tensor, margin: float | None, confidence: float | None) -> Tenso
 def _one_tensor(out: Any) -> Tensor:
     tensors = [v for v in tree_leaves(out) if isinstance(v, Tensor)]
     if len(tensors) != 1 or tensors[0].dim() != 3 or tensors[0].shape[2] < 2:
-        shapes = ", ".join(str(tuple(v.shape[1:])) for v in tensors) or "nothing"
+        shapes = ", ".join(f"[B{''.join(f', {n}' for n in v.shape[2:])}]" for v in tensors) or "nothing"
         raise ConversionError(f"early exit needs one output [B, classes]; this network gives {shapes}")
     return tensors[0]
