@@ -40,6 +40,7 @@ class Distillation(Regularizer):
     """
 
     name = "divergence"
+    looks_inside = False
 
     def __init__(
         self,

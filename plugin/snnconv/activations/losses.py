@@ -220,6 +220,8 @@ class Regularizer(nn.Module, ABC):
     """
 
     name = ""
+    looks_inside = True
+    """Whether it reads values inside the network, not its output alone."""
 
     def __init__(self, coefficient: float, schedule: str = "constant", span: float = 1.0) -> None:
         super().__init__()

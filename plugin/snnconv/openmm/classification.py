@@ -6,6 +6,7 @@ networks and optimiser wrapper included; other configs with the scope before it 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,6 +124,9 @@ class ImageClassifier(BaseModel):
             ``dataset:`` string.
         regularizer: config of a term for the loss (``BitSparsity``, ``Distillation``, ``InferenceRate``), or the module
             itself; it is logged by its name.
+        compiled: train through ``torch.compile``, which takes 1 to 2 minutes at first and about 1.5 times less for every
+            step on a CPU afterwards. Networks are saved, tested and converted as without. A CPU needs a C++ compiler.
+            Not together with a regularizer that looks into the network (``BitSparsity``, ``InferenceRate``).
 
     ``forward(inputs, data_samples, mode)`` gives the logits for "tensor", ``{"loss": ...}`` for "loss" and one
     `BaseDataElement` an image for "predict", with ``pred_scores`` ``[classes]``, ``pred_label`` and ``gt_label``.
@@ -130,6 +134,8 @@ class ImageClassifier(BaseModel):
 
     Raises:
         CheckpointError: a checkpoint that cannot be read or does not fit.
+        ValueError: ``compiled`` with such a regularizer.
+        RuntimeError: a network that does not compile, or no compiler.
 
     >>> model = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)))
     >>> model(torch.zeros(1, 3, 2, 2)).shape
@@ -143,6 +149,7 @@ class ImageClassifier(BaseModel):
         label_smoothing: float = 0.0,
         checkpoint: str | None = None,
         regularizer: Any = None,
+        compiled: bool = False,
     ) -> None:
         preprocessor = {"type": "ImagePreprocessor"} if data_preprocessor is None else data_preprocessor
         super().__init__(_build(preprocessor))
@@ -151,6 +158,11 @@ class ImageClassifier(BaseModel):
             raise ValueError(f"label_smoothing is in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
         self.regularizer: Regularizer | None = None if regularizer is None else _build(regularizer)
+        if compiled and self.regularizer is not None and self.regularizer.looks_inside:
+            raise ValueError(f"{type(self.regularizer).__name__} looks into the network: train it with compiled=False")
+        self._compiled = torch.compile(_forward) if compiled else None
+        if compiled and not torch.cuda.is_available():
+            self.data_preprocessor.channels_last = False  # compiled code for a CPU is faster without
         self.register_load_state_dict_pre_hook(_accept_bare_network)
         if checkpoint is not None:
             self._load(resolve(checkpoint))
@@ -171,7 +183,7 @@ class ImageClassifier(BaseModel):
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
         if mode == "loss" and self.regularizer is not None:
             return self._regularised(inputs, data_samples, self.regularizer)
-        logits = _logits(self.network(inputs))
+        logits = self._run(inputs, training=mode == "loss")
         if mode == "tensor":
             return logits
         labels = None if data_samples is None else torch.as_tensor(data_samples, device=logits.device)
@@ -183,12 +195,27 @@ class ImageClassifier(BaseModel):
             raise ValueError("training needs labels: the data set gave none")
         return {"loss": self._loss(logits.float(), labels)}
 
+    def _run(self, inputs: Tensor, training: bool) -> Tensor:
+        """Logits of the network, compiled in training. Its hooks are called as ever."""
+        if self._compiled is None or not (training and self.training):
+            return _logits(self.network(inputs))
+        self.network.forward = functools.partial(self._compiled, self.network)
+        try:
+            return _logits(self.network(inputs))
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise RuntimeError(
+                f"the network does not compile ({str(error).strip().splitlines()[0]}): train it with "
+                "model.compiled=False"
+            ) from error
+        finally:
+            del self.network.forward
+
     def _regularised(self, inputs: Tensor, data_samples: Any, term: Regularizer) -> dict[str, Tensor]:
         """Both losses, and what the term counts."""
         if data_samples is None:
             raise ValueError("training needs labels: the data set gave none")
         with term.watch(self.network) as found:
-            logits = _logits(self.network(inputs))
+            logits = self._run(inputs, training=True)
         labels = torch.as_tensor(data_samples, device=logits.device)
         return {
             "loss": self._loss(logits.float(), labels),
@@ -212,6 +239,11 @@ class ImageClassifier(BaseModel):
             for field, label in zip(fields, labels, strict=True):
                 field["gt_label"] = label
         return [BaseDataElement(**field) for field in fields]
+
+
+def _forward(network: nn.Module, inputs: Tensor) -> Any:
+    """The forward of the network's class: an instance may have another one for a moment."""
+    return type(network).forward(network, inputs)
 
 
 def _logits(output: Any) -> Tensor:
