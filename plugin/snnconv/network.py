@@ -20,6 +20,7 @@ from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.int8 import Int8, supported
 from snnconv.runtime.parallel import run_parts
+from snnconv.runtime.pieces import piece_lengths, run_in_pieces
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import Readout, join_batches
 from snnconv.runtime.values import Spikes, channels_last
@@ -190,16 +191,19 @@ class SpikingNetwork(nn.Module):
         scan = self.method.scan_arguments(self.neurons[site])
         assert scan is not None
         codes = self._codes(site, scan)
+        if scan["neuron"] == "srp":  # in each phase integrate-and-fire; who calls knows the phase
+            scan |= {"neuron": "if"}
+            del scan["pre_timesteps"]
         out, memory[site] = dynamics.resume(
             x_seq=x_seq, state=memory.get(site), backend=self.backend, in_place=in_place, **scan
         )
         return codes(out)
 
-    def _remembers_outside(self) -> bool:
-        """Whether `_fire_from` runs every neuron."""
+    def _remembers_outside(self, *besides: str) -> bool:
+        """Whether `_fire_from` runs every neuron; of those in ``besides`` one phase."""
         nodes = [self.neurons[name] for name in self.neurons]
         scans = [None if node.watched else self.method.scan_arguments(node) for node in nodes]
-        kernels = all(scan is not None and scan["neuron"] in STATES for scan in scans)
+        kernels = all(scan is not None and scan["neuron"] in (*STATES, *besides) for scan in scans)
         return kernels and isinstance(self.program, GraphProgram)
 
     def _codes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
@@ -313,6 +317,7 @@ class SpikingNetwork(nn.Module):
         self.reset()
         x = channels_last(x)
         method = self.method
+        steps = timesteps or method.timesteps
         masks: dict[str, Tensor] = {}
 
         def fired(site: str, x_seq: Tensor) -> Tensor:
@@ -332,12 +337,14 @@ class SpikingNetwork(nn.Module):
 
                 out = self.program.static(x, summed)
                 result = tree_map_only(Tensor, lambda v: v.unsqueeze(0), out)
+            elif observe is None and inputs is None and len(pieces := piece_lengths(self, x, steps)) > 1:
+                result = run_in_pieces(self, x, pieces)
             else:
                 state = RunState()
                 if method.pre_timesteps_:
                     self.program.steps(x, method.pre_timesteps_, fired, state)
                     state.restart()
-                result = self.program.steps(x, timesteps or method.timesteps, fired, state)
+                result = self.program.steps(x, steps, fired, state)
         self.reset()
         return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +19,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from safetensors.torch import save_file
+from snnconv import activations
 from snnconv.openmm.checkpoint import CheckpointError, allow_checkpoint_globals
-from snnconv.openmm.classification import ImageClassifier, ImagePreprocessor, TopK
+from snnconv.openmm.classification import ImageClassifier, ImagePreprocessor, TopK, _forward
 from snnconv.openmm.data_root import DataRootError, resolve, resolve_config
 from snnconv.openmm.image_datasets import SKIPPED
 from snnconv.openmm.optim import AutocastOptimWrapper, native_bfloat16
@@ -223,6 +225,82 @@ class TestMixedPrecision:
     def test_float16_is_refused(self) -> None:
         with pytest.raises(ValueError, match="float16 needs AmpOptimWrapper"):
             AutocastOptimWrapper(dtype="float16", optimizer=torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1))
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+class TestCompiled:
+    def pair(self, **settings: Any) -> tuple[ImageClassifier, ImageClassifier]:
+        torch.manual_seed(0)
+        plain = ImageClassifier({"type": "TinyNet"}).double()
+        fast = ImageClassifier({"type": "TinyNet"}, compiled=True, **settings).double()
+        fast.load_state_dict(plain.state_dict())
+        return plain, fast
+
+    def test_same_gradients_and_no_trace_is_left(self) -> None:
+        teacher = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)).double()
+        plain, fast = self.pair(regularizer=activations.Distillation(teacher))
+        x, labels = torch.rand(4, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 1, 0])
+        calls: list[torch.Size] = []
+        fast.network.register_forward_hook(lambda *arguments: calls.append(arguments[2].shape))
+        torch._dynamo.reset()
+        losses = fast(x, labels, "loss")
+        assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+        expected = plain(x, labels, "loss")["loss"]
+        torch.testing.assert_close(losses["loss"], expected)
+        with torch.no_grad():
+            soft = [torch.log_softmax(f(x) / 4, 1) for f in (plain, teacher)]
+            divergence = 16 * nn.functional.kl_div(*soft, reduction="batchmean", log_target=True)
+        torch.testing.assert_close(losses["divergence"].double(), divergence, rtol=1e-4, atol=1e-6)
+        losses["loss"].backward()
+        expected.backward()
+        for a, b in zip(plain.parameters(), fast.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad)
+        assert calls == [(4, 2)]
+        assert "forward" not in vars(fast.network)
+
+    def test_copies_train_their_own_weights(self) -> None:
+        _, fast = self.pair()
+        x, labels = torch.rand(4, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 1, 0])
+        fast(x, labels, "loss")
+        twin = copy.deepcopy(fast)
+        twin(x, labels, "loss")["loss"].backward()
+        assert all(p.grad is None for p in fast.parameters())
+        assert all(p.grad is not None for p in twin.parameters())
+
+    def test_only_training_is_compiled(self) -> None:
+        _, fast = self.pair()
+
+        def refused(*_: Any) -> None:
+            raise AssertionError("compiled")
+
+        fast._compiled = refused
+        x, labels = torch.rand(4, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 1, 0])
+        assert fast(x).shape == (4, 2)
+        assert len(fast(x, labels, "predict")) == 4
+        assert fast.eval()(x, labels, "loss")["loss"] > 0
+        with pytest.raises(AssertionError, match="compiled"):
+            fast.train()(x, labels, "loss")
+
+    def test_a_network_that_does_not_compile_says_so(self) -> None:
+        def broken(*_: Any) -> Any:
+            raise FileNotFoundError("no compiler g++")
+
+        _, fast = self.pair()
+        fast._compiled = torch.compile(_forward, backend=broken)
+        with pytest.raises(RuntimeError, match=r"no compiler g\+\+.*model\.compiled=False"):
+            fast(torch.rand(4, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 1, 0]), "loss")
+        assert "forward" not in vars(fast.network)
+
+    def test_terms_that_look_inside_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="BitSparsity looks into the network: train it with compiled=False"):
+            ImageClassifier({"type": "TinyNet"}, compiled=True, regularizer={"type": "BitSparsity", "coefficient": 0.1})
+
+    def test_runs_in_a_config(self, tiny: Config) -> None:
+        tiny.model.compiled = True
+        resolve_config(tiny)
+        runner = Runner.from_cfg(tiny)
+        runner.train()
+        assert runner.test()["accuracy/top1"] > 80
 
 
 @pytest.fixture

@@ -1,0 +1,72 @@
+"""A run cut along time, where a single input over all of its steps takes more than the memory budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from snnconv.dynamics.threshold import threshold_like
+from snnconv.graph.source import broadcast
+from snnconv.runtime.executor import RunState
+
+if TYPE_CHECKING:
+    from snnconv.network import SpikingNetwork
+
+__all__ = ["piece_lengths", "run_in_pieces"]
+
+
+def piece_lengths(snn: SpikingNetwork, x: Any, steps: int) -> list[int]:
+    """How many steps each piece of a run has: one piece where all fit the budget, or nothing can be cut."""
+    room, step = snn.memory_budget, int(snn.input_spec.get("step_bytes", 0))
+    if not step or not isinstance(x, Tensor) or not snn._remembers_outside("srp"):
+        return [steps]
+    room = room // max(1, len(x)) - int(snn.input_spec.get("constant_bytes", 0))
+    count = min(steps, -(-steps * step // max(room, step)))  # of equal length, one step longer or shorter
+    return [steps // count + (i < steps % count) for i in range(count)]
+
+
+def run_in_pieces(snn: SpikingNetwork, x: Tensor, pieces: list[int]) -> Any:
+    """Outputs ``[T, B, ...]`` of the read-out steps, as a run in one piece gives them.
+
+    What neurons remember takes two values each, between the pieces, for all layers at once.
+    """
+    state = RunState()
+    masks: dict[str, Tensor] = {}
+    latency = snn.method.pre_timesteps_
+    if latency:
+        memory: dict[str, Any] = {}
+        for piece in piece_lengths(snn, x, latency):
+            snn.program.steps(x, piece, _firing(snn, memory, None), state)
+        masks = {site: _allowed(snn, site, memory.pop(site)[0]) for site in list(memory)}
+        state.restart()
+    fire = _firing(snn, {}, masks if latency else None)
+    return tree_map(_behind, *[snn.program.steps(x, piece, fire, state) for piece in pieces])
+
+
+def _firing(snn: SpikingNetwork, memory: dict[str, Any], masks: dict[str, Tensor] | None) -> Callable[..., Any]:
+    """Neurons that go on from ``memory``; those that ``masks`` silences put out nothing."""
+
+    def fire(site: str, x_seq: Tensor) -> Any:
+        out = snn._fire_from(memory, site, x_seq, in_place=True)
+        if masks is not None:
+            (out if isinstance(out, Tensor) else out.codes).mul_(masks[site])
+        return out
+
+    return fire
+
+
+def _allowed(snn: SpikingNetwork, site: str, v: Tensor) -> Tensor:
+    """SRP's mask: the neurons whose potential is above ε·θ at the end of phase 1."""
+    scan = snn.method.scan_arguments(snn.neurons[site])
+    assert scan is not None
+    theta = threshold_like(broadcast(scan["v_threshold"], v.dim(), scan["channel_axis"]), v)
+    return v > scan["eps"] * theta
+
+
+def _behind(*pieces: Any) -> Any:
+    """One behind the other in time; what is no tensor is the same in each."""
+    return torch.cat(pieces) if isinstance(pieces[0], Tensor) else pieces[0]
