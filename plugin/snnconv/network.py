@@ -340,7 +340,7 @@ class SpikingNetwork(nn.Module):
             elif observe is None and inputs is None and len(pieces := piece_lengths(self, x, steps)) > 1:
                 result = run_in_pieces(self, x, pieces)
             else:
-                state = RunState()
+                state = RunState(whole=True, backend=self.backend)
                 if method.pre_timesteps_:
                     self.program.steps(x, method.pre_timesteps_, fired, state)
                     state.restart()

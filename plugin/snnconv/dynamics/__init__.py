@@ -7,6 +7,7 @@ broadcasts against one step ``[B, ...]``.
 
 from .integrate_fire import IFState, if_initial, if_multistep, if_step
 from .kernels import BACKENDS, NEURONS, add_spikes_, resume, scan, shifted_threshold_total, srp_phase
+from .pooling import accumulated_max_pool, running_sum
 from .shifted import (
     ShiftedThresholdState,
     shifted_threshold_amplitudes,
@@ -29,6 +30,7 @@ __all__ = [
     "ShiftedThresholdState",
     "SignedIFState",
     "Surrogate",
+    "accumulated_max_pool",
     "add_spikes_",
     "broadcast_channels",
     "check_threshold",
@@ -38,6 +40,7 @@ __all__ = [
     "membrane_dtype",
     "per_channel",
     "resume",
+    "running_sum",
     "scan",
     "shifted_threshold_amplitudes",
     "shifted_threshold_bit",

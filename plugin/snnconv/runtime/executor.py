@@ -18,9 +18,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx
 from torch.utils._pytree import tree_any, tree_leaves, tree_map, tree_map_only
 
+from snnconv.dynamics.pooling import accumulated_max_pool, running_sum
 from snnconv.graph.ops import acts_on_batch, is_synapse, op_kind, op_name, shape_query
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site, depends_on
 from snnconv.runtime.fuse import Deferred, conv_added_to, residual_adds
@@ -33,11 +35,21 @@ __all__ = ["Executor", "RunState", "Static", "Temporal"]
 
 @dataclass
 class RunState:
-    """What a run carries from one chunk of steps to the next."""
+    """What a run carries from one chunk of steps to the next.
+
+    Attributes:
+        steps: that have run.
+        static: values that no neuron changes.
+        accumulated: what operators that act on the sum so far remember.
+        whole: no steps follow in a phase, so that nothing need be remembered.
+        backend: of the kernels.
+    """
 
     steps: int = 0
     static: dict[str, Any] = field(default_factory=dict)
     accumulated: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    whole: bool = False
+    backend: str = "auto"
 
     def restart(self) -> None:
         """Begin a new phase: forget what was accumulated, keep what is constant."""
@@ -291,7 +303,8 @@ class Executor:
             if not tree_any(lambda v: isinstance(v, Temporal), values, is_leaf=wrapped):
                 return self._static_world(function, args, kwargs)
             if kind == "nonlinear" or (kind == "homogeneous" and self.max_pool == "accumulated"):
-                return self._accumulated(node, function, args, kwargs, timesteps, state)
+                pooled = self._pooled(node, args, kwargs, timesteps, state)
+                return self._accumulated(node, function, args, kwargs, timesteps, state) if pooled is None else pooled
             return self._stepwise(node, function, args, kwargs, timesteps, state)
         except (RuntimeError, TypeError, IndexError) as error:
             raise _failed(node, error) from error
@@ -461,6 +474,17 @@ class Executor:
             return True
         return not is_synapse(node) and any(isinstance(v, Tensor) for v in tree_leaves((args, kwargs), wrapped))
 
+    @staticmethod
+    def _pooled(node: fx.Node, args: Any, kwargs: Any, timesteps: int, state: RunState) -> Temporal | None:
+        """Max-pooling of a whole phase in one pass; ``None`` where it is no such thing."""
+        if not state.whole or node.target is not F.max_pool2d or len(args) > 6 or kwargs.get("return_indices"):
+            return None
+        if not args or not isinstance(args[0], Temporal) or args[0].data.dim() != 4:
+            return None
+        seq = args[0].data.unflatten(0, (timesteps, -1))
+        window = {k: v for k, v in kwargs.items() if k != "return_indices"}
+        return Temporal(accumulated_max_pool(seq, *args[1:], **window, backend=state.backend).flatten(0, 1))
+
     def _accumulated(
         self,
         node: fx.Node,
@@ -482,9 +506,7 @@ class Executor:
             if isinstance(value, Static):
                 return Temporal(self._folded(value, timesteps, state.steps, repeat=True))
             key = next(counter)
-            seq = value.data.reshape(timesteps, -1, *value.data.shape[1:]).cumsum(0)
-            if key in before:
-                seq = seq + before[key]
+            seq = running_sum(value.data.reshape(timesteps, -1, *value.data.shape[1:]), before.get(key))
             totals[key] = seq[-1]
             if mean:
                 seq = seq / self._clock(seq, state.steps)

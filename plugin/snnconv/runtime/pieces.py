@@ -1,4 +1,4 @@
-"""A run cut along time, where a single input over all of its steps takes more than the memory budget."""
+"""A run cut along time, where a single input over all of its steps takes far more than the memory budget."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["piece_lengths", "run_in_pieces"]
 
+LARGEST = 16
+"""Memory budgets that a single input may take: cutting time costs up to half as much again, cutting a batch nothing."""
+
 
 def piece_lengths(snn: SpikingNetwork, x: Any, steps: int) -> list[int]:
-    """How many steps each piece of a run has: one piece where all fit the budget, or nothing can be cut."""
-    room, step = snn.memory_budget, int(snn.input_spec.get("step_bytes", 0))
+    """How many steps each piece of a run has: one piece where all fit, or nothing can be cut."""
+    step = int(snn.input_spec.get("step_bytes", 0))
     if not step or not isinstance(x, Tensor) or not snn._remembers_outside("srp"):
         return [steps]
-    room = room // max(1, len(x)) - int(snn.input_spec.get("constant_bytes", 0))
+    room = LARGEST * snn.memory_budget // max(1, len(x)) - int(snn.input_spec.get("constant_bytes", 0))
     count = min(steps, -(-steps * step // max(room, step)))  # of equal length, one step longer or shorter
     return [steps // count + (i < steps % count) for i in range(count)]
 

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from snnconv.activations.base import TrainedActivation
+from snnconv.dynamics.pooling import running_sum
 from snnconv.graph.ops import ACTIVATIONS, op_kind
 from snnconv.graph.sites import is_activation_module, relu_bounds
 from snnconv.graph.source import ConversionError, Site
@@ -251,9 +252,8 @@ class _Watch(TorchFunctionMode):
         def running(v: Any) -> Any:
             if not self._varies(v) or not v.is_floating_point() or v.dim() == 0 or v.shape[0] % steps:
                 return v
-            seq = v.reshape(steps, -1, *v.shape[1:]).cumsum(0)
             index = len(totals)
-            seq = seq + before[index] if index in before else seq
+            seq = running_sum(v.reshape(steps, -1, *v.shape[1:]), before.get(index))
             totals[index] = seq[-1]
             return (seq / clock(seq) if mean else seq).flatten(0, 1)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..shifted import shifted_threshold_amplitudes
@@ -269,6 +270,36 @@ def add_codes(x: Tensor, codes: Tensor, amplitude: Tensor, axis: int, backend: s
     arrays = (_numpy(flat(x.unsqueeze(0))), _numpy(flat(codes.unsqueeze(0))))
     _run_blocks(numba_cpu.add_codes, (*arrays, f.size, *tables, length, uniform), blocks, threads)
     return True
+
+
+def pool_rows(
+    x_seq: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    ceil_mode: bool,
+) -> Tensor | None:
+    """`accumulated_max_pool` in one pass by numba; ``None`` where it does not apply."""
+    if x_seq.dtype != torch.float32 or x_seq.device.type != "cpu" or x_seq.dim() != 5 or not x_seq.numel():
+        return None
+    folded = x_seq.flatten(0, 1)
+    if x_seq.numel() < NUMBA_MIN_NUMEL or not folded.is_contiguous(memory_format=torch.channels_last):
+        return None
+    if not _has("numba"):
+        return None
+    from . import numba_cpu
+
+    like = F.max_pool2d(folded[:1].to("meta"), kernel, stride, padding, dilation, ceil_mode)  # and it checks the window
+    steps, batch, channels, height, width = x_seq.shape
+    out_height, out_width = like.shape[2:]
+    out = torch.empty(steps * batch, *like.shape[1:], memory_format=torch.channels_last)
+    sizes = (steps, batch, height, width, channels, out_height, out_width, *kernel, *stride, *padding, *dilation)
+    rows = batch * out_height
+    threads = max(1, min(torch.get_num_threads(), rows, x_seq.numel() // MIN_NUMEL_PER_THREAD))
+    flat_in, flat_out = (v.permute(0, 2, 3, 1).reshape(-1).numpy() for v in (folded.detach(), out))
+    _run_blocks(numba_cpu.max_pool_scan, (flat_in, flat_out, *sizes), rows, threads)
+    return out.unflatten(0, (steps, batch))
 
 
 _NOTHING = (np.empty(0, np.float32), np.empty(0, np.float32))

@@ -418,3 +418,75 @@ def _fire_bit(out, v, theta, amplitude, decay, first, count):
         outs[i] = _store(emitted, zero)
         theta[i] *= np.float32(0.5)
         amplitude[i] *= decay
+
+
+@_jit
+def max_pool_scan(
+    x,
+    out,
+    steps,
+    batch,
+    height,
+    width,
+    channels,
+    out_height,
+    out_width,
+    kernel_height,
+    kernel_width,
+    stride_height,
+    stride_width,
+    pad_height,
+    pad_width,
+    dilation_height,
+    dilation_width,
+    first_row,
+    last_row,
+):
+    """Max-pool the sums so far of channels-last steps, as differences; a row is one of the output's, of one input.
+
+    The sums of the input's rows that a row reads stay in cache over all steps.
+    """
+    line, out_line = width * channels, out_width * channels
+    step, out_step = batch * height * line, batch * out_height * out_line
+    sums = np.empty((kernel_height, line), np.float32)
+    places = np.empty(kernel_height, np.int64)
+    before = np.empty(out_line, np.float32)
+    best = np.empty(channels, np.float32)
+    for row in range(first_row, last_row):
+        image, y = row // out_height, row % out_height
+        count = 0
+        for i in range(kernel_height):
+            at = y * stride_height - pad_height + i * dilation_height
+            if 0 <= at < height:
+                places[count] = (image * height + at) * line
+                count += 1
+        sums[:count] = np.float32(0)
+        before[:] = np.float32(0)
+        for t in range(steps):
+            for k in range(count):
+                total = sums[k]
+                start = t * step + places[k]
+                xs = x[start : start + line]
+                for i in range(line):
+                    total[i] += xs[i]
+            for x_out in range(out_width):
+                seen = False
+                for j in range(kernel_width):
+                    at = x_out * stride_width - pad_width + j * dilation_width
+                    if at < 0 or at >= width:
+                        continue
+                    for k in range(count):
+                        part = sums[k, at * channels : (at + 1) * channels]
+                        if seen:
+                            for c in range(channels):
+                                best[c] = part[c] if part[c] > best[c] else best[c]
+                        else:
+                            for c in range(channels):
+                                best[c] = part[c]
+                            seen = True
+                old = before[x_out * channels : (x_out + 1) * channels]
+                start = t * out_step + row * out_line + x_out * channels
+                outs = out[start : start + channels]
+                for c in range(channels):
+                    outs[c] = best[c] - old[c]
+                    old[c] = best[c]
