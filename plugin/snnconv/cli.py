@@ -18,6 +18,7 @@ from torch import nn
 
 from snnconv import cli_board, cli_inputs
 from snnconv.cli_inputs import Data, InputError
+from snnconv.runtime import allocation
 
 __all__ = ["app"]
 
@@ -267,6 +268,7 @@ def bench(
     launcher: Launcher = "none",
 ) -> None:
     """Run a benchmark config: train where there are no weights, convert by every method, test, write results."""
+    allocation.keep_memory()
     bench = _openmm("bench")
     written = bench.run_config(
         config,
@@ -291,6 +293,7 @@ def train(
     config: Config, *, work_dir: WorkDir = None, cfg_options: CfgOptions = None, launcher: Launcher = "none"
 ) -> None:
     """Train the source network of a config; an interrupted training goes on from its last checkpoint."""
+    allocation.keep_memory()
     bench = _openmm("bench")
     loaded = bench.load_config(config, cli_inputs.config_options(cfg_options))
     loaded.work_dir = str(work_dir or bench.default_work_dir(config))
