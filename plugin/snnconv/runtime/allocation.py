@@ -15,8 +15,8 @@ _MOST = 2**31 - 1
 def keep_memory() -> bool:
     """Tell glibc to serve large blocks from its heap and to keep what is freed; for a process of one's own.
 
-    By default glibc maps every block above 32 MiB anew, and the kernel clears each of its pages at the first touch: up to
-    a third of a training step on a CPU. A process that does this holds its peak of memory to its end.
+    By default glibc maps every block above 32 MiB anew, and the kernel clears each of its pages at the first touch: up
+    to a third of a training step on a CPU. A process that does this holds its peak of memory to its end.
 
     Returns:
         Whether it was done: not where the C library is another one, nor where ``MALLOC_*`` variables say how.
