@@ -209,12 +209,17 @@ class TestOurs:
             length = {"max_iters": 1, "val_interval": 10} if iterations else {"max_epochs": 1, "val_interval": 10}
             config.train_cfg.update(length)
         if config.bench.task == "detection":
-            config.model.test_cfg.update(score_thr=0.0)
+            test_cfg = config.model.test_cfg
+            test_cfg.get("rcnn", test_cfg).update(score_thr=0.0)
         row = dict(
             label="shifted threshold", type="ShiftedThreshold", timesteps=[2], correction="none", thresholds="max"
         )
         if name.endswith("_quant.py"):
             row["thresholds"] = "trained"
+        if name.endswith("_rate_norm.py"):
+            row = dict(label="RNL", type="RateNorm", timesteps=[2])
+        if config.train_dataloader.get("batch_sampler"):
+            config.train_dataloader.batch_sampler.drop_last = True  # a picture alone is one value a channel at the top
         config.bench.update(methods=[row], calibration=dict(images=2))
         path = tmp_path / Path(name).name
         config.dump(path)

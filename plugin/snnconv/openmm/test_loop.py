@@ -160,7 +160,18 @@ class SNNTestLoop(TestLoop):
                 metrics = evaluator.evaluate(len(self.dataloader.dataset))
             results[key] = {name.rpartition("/")[2]: float(v) for name, v in metrics.items() if _is_number(v)}
             self.notes += [n for m in evaluator.metrics for n in getattr(m, "notes", ()) if n not in self.notes]
+        self._score_nothing(results)
         return results
+
+    def _score_nothing(self, results: dict[Key, dict[str, float]]) -> None:
+        """Zero where a network detects nothing in any image: mmdet's COCO metric says nothing at all then."""
+        names = {name for metrics in results.values() for name in metrics}
+        for key in [key for key, metrics in results.items() if not metrics]:
+            coco = [m for m in self.evaluators[key].metrics if hasattr(m, "_coco_api")]
+            if coco:
+                found = names or {f"{kind}_mAP" for metric in coco for kind in metric.metrics}
+                results[key] = dict.fromkeys(sorted(found), 0.0)
+                self.notes.append(f"{key[0]}: no detection in any image")
 
     # ------------------------------------------------------------------ interruption
 
