@@ -48,7 +48,7 @@ class SpikingNetwork(nn.Module):
         thresholds: θ of each site, scalar or per channel, in units of the source network's activations.
         report: what was converted, what stayed analog, per-layer error; prints as a table.
         memory_budget: bytes that the values of a run may take, over all steps, on each thread; batches are cut to fit,
-            down to a single input.
+            down to a single input, and one that alone takes 16 times as much runs some steps at a time.
         precision: ``"float32"``, or ``"int8"``: layers that read spikes compute with 8-bit weights, on a CPU with
             VNNI; biases, currents and membranes stay float32. Set it again after weights or thresholds have changed.
         backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"`` or ``"triton"``
