@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import snnconv
 import torch
 import torch.nn.functional as F
-from snnconv import dynamics
+from snnconv import dynamics, methods
 from snnconv.dynamics.kernels import backends
+from snnconv.runtime import executor
+from torch import nn
 
 WINDOWS = [
     (2, None, 0, 1, False),
@@ -73,6 +76,41 @@ def test_what_the_kernel_does_not_take_is_computed_as_well(kind: str) -> None:
     expected = F.max_pool2d(x.double().cumsum(0).flatten(0, 1), 2).unflatten(0, x.shape[:2])
     tolerance = 0.1 if kind == "bfloat16" else 1e-5
     torch.testing.assert_close(out.double().cumsum(0), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_what_is_no_number_stays() -> None:
+    x = currents(3, 2, 16, 32, 32)
+    x[1, 0, 3, 5, 5] = x[2, 1, 0, 0, 1] = float("nan")
+    fast, plain = (dynamics.accumulated_max_pool(x, 3, 2, 1, backend=b) for b in ("auto", "eager"))
+    assert plain.isnan().any()
+    assert torch.equal(fast.isnan(), plain.isnan())
+    assert torch.equal(fast.nan_to_num(), plain.nan_to_num())
+
+
+def test_16_bit_sums_do_not_stall() -> None:
+    total = dynamics.running_sum(torch.full((600, 1), 0.5, dtype=torch.bfloat16))
+    assert total[-1].item() == 300
+    assert dynamics.running_sum(torch.ones(3, dtype=torch.bool)).tolist() == [1, 2, 3]
+
+
+def test_networks_pool_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def counted(x: torch.Tensor, *window: object, backend: str, **settings: object) -> torch.Tensor:
+        calls.append(backend)
+        return dynamics.accumulated_max_pool(x, *window, backend=backend, **settings)
+
+    monkeypatch.setattr(executor, "accumulated_max_pool", counted)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+    x = torch.randn(2, 3, 20, 20)
+    snn = snnconv.convert(model.eval(), methods.SRP(6, pre_timesteps=3), calibration=x, progress=False)
+    calls.clear()
+    fast = snn(x[:1])
+    snn.backend = "eager"
+    torch.testing.assert_close(snn(x[:1]), fast, rtol=1e-4, atol=1e-5)
+    assert calls == ["auto", "auto", "eager", "eager"]
+    *_, (_, streamed) = snn.stream(x[:1])
+    torch.testing.assert_close(streamed, fast, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_flow_where_they_are_wanted() -> None:

@@ -14,7 +14,7 @@ Size = int | tuple[int, ...] | list[int]
 
 
 def running_sum(x_seq: Tensor, before: Tensor | None = None) -> Tensor:
-    """Sum over the steps so far, ``[T, ...]``, added from the first step on in the dtype of ``x_seq``.
+    """Sum over the steps so far, ``[T, ...]``, from the first step on; of 16-bit numbers in float32, then rounded.
 
     Args:
         x_seq: ``[T, ...]``.
@@ -24,7 +24,8 @@ def running_sum(x_seq: Tensor, before: Tensor | None = None) -> Tensor:
         >>> running_sum(torch.tensor([1.0, 2.0, 3.0]))
         tensor([1., 3., 6.])
     """
-    if torch.is_grad_enabled() and x_seq.requires_grad:
+    differentiable = torch.is_grad_enabled() and x_seq.requires_grad
+    if differentiable or x_seq.dtype not in (torch.float32, torch.float64):
         return x_seq.cumsum(0) if before is None else x_seq.cumsum(0) + before
     total = x_seq.clone()
     if before is not None:

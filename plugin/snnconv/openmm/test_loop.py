@@ -171,7 +171,8 @@ class SNNTestLoop(TestLoop):
             if coco:
                 found = names or {f"{kind}_mAP" for metric in coco for kind in metric.metrics}
                 results[key] = dict.fromkeys(sorted(found), 0.0)
-                self.notes.append(f"{key[0]}: no detection in any image")
+                note = f"{key[0]}: no detection in any image"
+                self.notes += [note] if note not in self.notes else []
 
     # ------------------------------------------------------------------ interruption
 

@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["piece_lengths", "run_in_pieces"]
 
 LARGEST = 16
-"""Memory budgets that a single input may take: cutting time costs up to half as much again, cutting a batch nothing."""
+"""Memory budgets that a single input may take. Cutting a batch costs nothing, cutting time does: pieces of half the
+steps took 1.2 times as long, of single steps three times (ResNet-18 at 224, T = 16)."""
 
 
 def piece_lengths(snn: SpikingNetwork, x: Any, steps: int) -> list[int]:
     """How many steps each piece of a run has: one piece where all fit, or nothing can be cut."""
     step = int(snn.input_spec.get("step_bytes", 0))
-    if not step or not isinstance(x, Tensor) or not snn._remembers_outside("srp"):
+    if not step or not isinstance(x, Tensor):
         return [steps]
-    room = LARGEST * snn.memory_budget // max(1, len(x)) - int(snn.input_spec.get("constant_bytes", 0))
+    room = LARGEST * snn.memory_budget - int(snn.input_spec.get("constant_bytes", 0))
     count = min(steps, -(-steps * step // max(room, step)))  # of equal length, one step longer or shorter
+    if count == 1 or not snn._remembers_outside("srp"):
+        return [steps]
     return [steps // count + (i < steps % count) for i in range(count)]
 
 

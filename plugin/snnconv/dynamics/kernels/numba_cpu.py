@@ -479,7 +479,9 @@ def max_pool_scan(
                         part = sums[k, at * channels : (at + 1) * channels]
                         if seen:
                             for c in range(channels):
-                                best[c] = part[c] if part[c] > best[c] else best[c]
+                                value = part[c]
+                                larger = (value > best[c]) | (value != value)  # NaN stays, as in PyTorch
+                                best[c] = value if larger else best[c]
                         else:
                             for c in range(channels):
                                 best[c] = part[c]
