@@ -1,15 +1,21 @@
-# Fine-tuning of the trained CIFAR-10 ResNet-20 (resnet20_cifar10.safetensors): ten epochs at a small learning rate;
-# clips do not decay. Another number of epochs: --cfg-options epochs=4.
+# Networks with trained activations, from the ResNet-20 that `snnconv train` of resnet20_finetune.py leaves in its work
+# folder: eight epochs at a small learning rate, which learn from that network's answers, too; clips do not decay.
+# Another number of epochs: --cfg-options epochs=4. From other weights:
+# --cfg-options model.network.checkpoint=dataset:resnet20_cifar10.safetensors.
 _base_ = "./cifar10.py"
 
-epochs = 10
-checkpoint = "dataset:resnet20_cifar10.safetensors"
+epochs = 8
 model = dict(
-    network=dict(type="Prepared", network=dict(type="CifarResNet", depth=20), checkpoint=checkpoint),
+    network=dict(
+        type="Prepared",
+        network=dict(type="CifarResNet", depth=20),
+        checkpoint="work_dirs/classification/cifar10/resnet20_finetune/weights.safetensors",
+    ),
+    regularizer=dict(type="Distillation", coefficient=1.0, temperature=4.0),
     label_smoothing=0.0,
 )
 optim_wrapper = dict(
-    optimizer=dict(lr=0.02, weight_decay=1e-4),
+    optimizer=dict(lr=0.04, weight_decay=1e-4),
     paramwise_cfg=dict(custom_keys={"clip": dict(decay_mult=0.0)}),
 )
 param_scheduler = [

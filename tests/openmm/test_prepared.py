@@ -222,6 +222,32 @@ class TestRegularizer:
         sum(v for k, v in found.items() if k.startswith("loss")).backward()
         assert all(p.grad is None for p in teacher.parameters())
 
+    def test_the_teacher_is_the_network_that_a_prepared_one_came_from(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        source = SmallNet()
+        save_file(source.state_dict(), tmp_path / "start.safetensors")
+        term = {"type": "Distillation", "temperature": 2.0}
+        model = built(
+            {
+                "type": "ImageClassifier",
+                "network": prepared(QUANT, checkpoint=str(tmp_path / "start.safetensors")),
+                "regularizer": term,
+            }
+        )
+        teacher = model.regularizer.teacher
+        assert all(torch.equal(v, source.state_dict()[k]) for k, v in teacher.state_dict().items())
+        assert not any(isinstance(m, QuantReLU) for m in teacher.modules())
+        assert model.regularizer.temperature == 2.0
+        assert term == {"type": "Distillation", "temperature": 2.0}
+        other = dict(term, teacher=SmallNet())
+        torch.manual_seed(1)
+        model = ImageClassifier(prepared(QUANT), regularizer=other)
+        assert model.regularizer.teacher is other["teacher"]
+
+    def test_no_teacher(self) -> None:
+        with pytest.raises(ValueError, match=r"needs a teacher .* regularizer\.teacher"):
+            ImageClassifier({"type": "SmallNet"}, regularizer={"type": "Distillation"})
+
     def test_trains(self, config: Config) -> None:
         config.model.regularizer = {"type": "BitSparsity", "coefficient": 1e-3, "schedule": "linear"}
         runner = Runner.from_cfg(without_bench(config))
@@ -251,6 +277,20 @@ class TestBench:
         assert card.training["epochs"] == 2
         assert str(tmp_path) not in (tmp_path / "work/weights.md").read_text()
         assert shifted["training"]["iterations"] == card.training["iterations"]
+
+    def test_what_training_started_from_may_be_gone_afterwards(self, config: Config, tmp_path: Path) -> None:
+        start = tmp_path / "start.safetensors"
+        save_file(SmallNet().state_dict(), start)
+        config.model.network.checkpoint = str(start)
+        config.model.regularizer = {"type": "Distillation"}
+        config.bench.methods = config.bench.methods[:1]
+        first = self.run(config, tmp_path)
+        start.unlink()
+        again = self.run(config, tmp_path)
+        assert again["shifted threshold"]["points"][0]["metrics"] == first["shifted threshold"]["points"][0]["metrics"]
+        (tmp_path / "work/weights.safetensors").unlink()
+        with pytest.raises(Exception, match=r"start\.safetensors"):
+            self.run(config, tmp_path)
 
     def test_another_number_of_epochs(self, config: Config, tmp_path: Path) -> None:
         config.dump(str(tmp_path / "small.py"))

@@ -2,7 +2,7 @@
 
 _base_ = "../../_base_/cifar10_resnet20_finetune.py"
 
-model = dict(network=dict(activation=dict(type="QuantReLU", levels=15)))
+model = dict(network=dict(activation=dict(type="QuantReLU", levels=15, per_channel=True)))
 trained = dict(thresholds="trained", correction="none")
 bench = dict(
     architecture="ResNet-20, 4-bit activations (15 levels)",

@@ -2,7 +2,16 @@
 
 _base_ = "../../_base_/cifar10_resnet20_finetune.py"
 
-model = dict(network=dict(activation=dict(type="RateNorm", scaled=True)))
+epochs = 2
+model = dict(
+    network=dict(activation=dict(type="RateNorm", scaled=True), checkpoint="dataset:resnet20_cifar10.safetensors"),
+    regularizer=None,
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.05, begin=0, end=1, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", begin=1, end=epochs, T_max=epochs - 1, convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=epochs)
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={".p": dict(lr_mult=0.0, decay_mult=0.0)}))
 bench = dict(
     architecture="ResNet-20, rate norm",

@@ -5,5 +5,5 @@ Beside resnet20_quant15.py. More or less: --cfg-options model.regularizer.coeffi
 
 _base_ = "./resnet20_quant15.py"
 
-model = dict(regularizer=dict(type="BitSparsity", coefficient=1e-5, schedule="linear", span=0.3))
+model = dict(regularizer=dict(_delete_=True, type="BitSparsity", coefficient=1e-5, schedule="linear", span=0.3))
 bench = dict(architecture="ResNet-20, 4-bit activations (15 levels), bit sparsity")

@@ -326,6 +326,14 @@ def _for_processor(config: Config) -> Config:
 # --- testing -----------------------------------------------------------------------------------------------
 
 
+def _forget_start(model: Any) -> None:
+    """Drop what only training needs, which may be gone: the trained weights replace what it started from."""
+    model.pop("regularizer", None)
+    model.pop("checkpoint", None)
+    if model.network.get("type") == "Prepared":
+        model.network.checkpoint = None
+
+
 def _test_runner(config: Config, rows: list[dict[str, Any]]) -> Runner:
     testing = copy.deepcopy(config)
     bench = testing.bench
@@ -335,6 +343,8 @@ def _test_runner(config: Config, rows: list[dict[str, Any]]) -> Runner:
     testing.load_from, testing.resume = None, False
     if bench.task in _VISUALIZERS and "visualizer" not in testing:
         testing.visualizer = dict(type=_VISUALIZERS[bench.task], vis_backends=[], name="visualizer")
+    if testing.model.get("type") == "ImageClassifier" and bench.get("weights") != "model":
+        _forget_start(testing.model)
     testing.log_level = "WARNING"  # the table of results is what is read; the log file holds no more either
     calibration = dict(bench.get("calibration") or {})
     if "dataset" not in calibration:

@@ -111,6 +111,15 @@ def _build(config: Any) -> Any:
         return registry.build(config)
 
 
+def _with_teacher(regularizer: Any, network: Any) -> Any:
+    """The config of a regularizer, with the teacher that follows from the network's where it names none."""
+    if not isinstance(regularizer, dict) or regularizer.get("type") != "Distillation" or "teacher" in regularizer:
+        return regularizer
+    if not isinstance(network, dict) or network.get("type") != "Prepared":
+        raise ValueError("Distillation needs a teacher where the network is not a Prepared one: regularizer.teacher")
+    return {"checkpoint": network.get("checkpoint"), **regularizer, "teacher": network["network"]}
+
+
 @MODELS.register_module()
 class ImageClassifier(BaseModel):
     """A network that maps images to logits, as mmengine trains and tests it.
@@ -124,7 +133,8 @@ class ImageClassifier(BaseModel):
         checkpoint: weights of the network: safetensors, or a torch file read with ``weights_only=True``; may be a
             ``dataset:`` string.
         regularizer: config of a term for the loss (``BitSparsity``, ``Distillation``, ``InferenceRate``), or the module
-            itself; it is logged by its name.
+            itself; it is logged by its name. A ``Distillation`` config without a ``teacher`` learns from the network
+            that a ``Prepared`` one was made from, with the weights that it starts from.
         compiled: train through ``torch.compile``: some seconds to a minute at first, then shorter steps. Networks are
             saved, tested and converted as without. A CPU needs a C++ compiler. Not together with a regularizer that
             looks into the network (``BitSparsity``, ``InferenceRate``).
@@ -135,7 +145,7 @@ class ImageClassifier(BaseModel):
 
     Raises:
         CheckpointError: a checkpoint that cannot be read or does not fit.
-        ValueError: ``compiled`` with such a regularizer.
+        ValueError: ``compiled`` with such a regularizer; no teacher where the network is not ``Prepared``.
         RuntimeError: a network that does not compile, or no compiler.
 
     >>> model = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)))
@@ -158,7 +168,7 @@ class ImageClassifier(BaseModel):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
-        self.regularizer: Regularizer | None = None if regularizer is None else _build(regularizer)
+        self.regularizer: Regularizer | None = _build(_with_teacher(regularizer, network))
         if compiled and self.regularizer is not None and self.regularizer.looks_inside:
             raise ValueError(f"{type(self.regularizer).__name__} looks into the network: train it with compiled=False")
         self._compiled = torch.compile(_forward) if compiled else None
