@@ -1,10 +1,10 @@
 # Networks with trained activations, from the ResNet-20 that `snnconv train` of resnet20_finetune.py leaves in its work
-# folder: eight epochs at a small learning rate, which learn from that network's answers, too; clips do not decay.
+# folder: six epochs at a small learning rate, which learn from that network's answers, too; clips do not decay.
 # Another number of epochs: --cfg-options epochs=4. From other weights:
 # --cfg-options model.network.checkpoint=dataset:resnet20_cifar10.safetensors.
 _base_ = "./cifar10.py"
 
-epochs = 8
+epochs = 6
 model = dict(
     network=dict(
         type="Prepared",
