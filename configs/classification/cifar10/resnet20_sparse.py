@@ -1,9 +1,21 @@
-"""CIFAR-10, ResNet-20 fine-tuned with 4-bit activations of few one-bits (arXiv 2312.06900): fewer spikes at T = 4.
+"""CIFAR-10, ResNet-20 with 4-bit activations, trained on towards few one-bits (arXiv 2312.06900): fewer spikes at T = 4.
 
-Beside resnet20_quant15.py. More or less: --cfg-options model.regularizer.coefficient=2e-5.
+Starts from the weights that `snnconv train` of resnet20_quant15.py leaves in its work folder; results beside those of
+that config. More or less: --cfg-options model.regularizer.coefficient=2e-5.
 """
 
 _base_ = "./resnet20_quant15.py"
 
-model = dict(regularizer=dict(_delete_=True, type="BitSparsity", coefficient=1e-5, schedule="linear", span=0.3))
+epochs = 3
+model = dict(
+    network=dict(checkpoint=None),
+    checkpoint="work_dirs/classification/cifar10/resnet20_quant15/weights.safetensors",
+    regularizer=dict(_delete_=True, type="BitSparsity", coefficient=1e-5, schedule="linear", span=0.3),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.05, begin=0, end=1, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", begin=1, end=epochs, T_max=epochs - 1, convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=epochs)
+custom_hooks = [dict(type="EMAHook", momentum=0.002, update_buffers=True)]  # clips go on from the trained ones
 bench = dict(architecture="ResNet-20, 4-bit activations (15 levels), bit sparsity")
