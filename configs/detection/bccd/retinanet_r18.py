@@ -1,7 +1,12 @@
-"""RetinaNet on a narrow ResNet-18 from random weights: trains on BCCD within half an hour on two cores."""
+"""RetinaNet on a narrow ResNet-18 from random weights: trains on BCCD in a quarter of an hour on two cores.
+
+It learns from crops of 320x240 at 0.8 to 1.4 times that scale, and is run on 416x312: objects look larger in such crops
+than in whole images (Touvron et al., arXiv 1906.06423), and platelets are small.
+"""
 
 _base_ = [
     "../../_base_/det_bccd.py",
+    "../../_base_/det_adamw_1500.py",
     "../../_base_/det_methods.py",
     "../../_base_/runtime.py",
     "../../_base_/rows_two_cores.py",
@@ -65,18 +70,15 @@ model = dict(
     ),
 )
 channels_last = True
-iterations = 2000
 custom_hooks = [dict(type="EMAHook", momentum=0.002, update_buffers=True)]
-optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.02),
-    clip_grad=dict(max_norm=10.0),
-)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=100),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=100, end=iterations, eta_min=0),
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(416, 312), keep_ratio=False),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=iterations)
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 bench = dict(
     dataset="BCCD",
     architecture="RetinaNet ResNet-18, 32 channels",
