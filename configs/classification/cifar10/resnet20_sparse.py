@@ -1,4 +1,4 @@
-"""CIFAR-10, ResNet-20 with 4-bit activations, trained on towards few one-bits (arXiv 2312.06900): fewer spikes at T = 4.
+"""CIFAR-10, ResNet-20 with 4-bit activations, trained on towards few one-bits (arXiv 2312.06900): fewer spikes.
 
 Starts from the weights that `snnconv train` of resnet20_quant15.py leaves in its work folder; results beside those of
 that config. More or less: --cfg-options model.regularizer.coefficient=2e-5.

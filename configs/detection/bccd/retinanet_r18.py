@@ -1,4 +1,4 @@
-"""RetinaNet on a narrow ResNet-18 from random weights: trains on BCCD in a quarter of an hour on two cores.
+"""RetinaNet on a narrow ResNet-18 from random weights: trains on BCCD within 20 minutes on two cores.
 
 It learns from crops of 320x240 at 0.8 to 1.4 times that scale, and is run on 416x312: objects look larger in such crops
 than in whole images (Touvron et al., arXiv 1906.06423), and platelets are small.
