@@ -4,7 +4,7 @@ _base_ = "../../_base_/cifar10_resnet20_finetune.py"
 
 epochs = 2
 model = dict(
-    network=dict(activation=dict(type="RateNorm", scaled=True), checkpoint="dataset:resnet20_cifar10.safetensors"),
+    network=dict(activation=dict(type="RateNorm", scaled=True)),
     regularizer=None,
 )
 param_scheduler = [
