@@ -1,4 +1,4 @@
-# Fine-tuning of the trained CIFAR-10 ResNet-20 (resnet20_cifar10.safetensors): eight epochs at a small learning rate, in
+# Fine-tuning of the trained CIFAR-10 ResNet-20 (resnet20_cifar10.safetensors): eight epochs at a small rate, in
 # which a network with trained activations learns from the answers of the one it came from, too; clips do not decay.
 # Another number of epochs: --cfg-options epochs=4.
 _base_ = "./cifar10.py"
