@@ -402,6 +402,28 @@ class TestProvenance:
         monkeypatch.setattr(provenance.subprocess, "run", git)
         assert results.provenance(0)["commit"] == commit
 
+    def test_the_results_of_a_run_do_not_change_its_commit(self, tmp_path: Path, monkeypatch) -> None:
+        monkeypatch.chdir(tmp_path)
+
+        def git(*arguments: str) -> None:
+            who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+            subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
+
+        git("init")
+        result, code = tmp_path / "benchmarks/results/digits/if.json", tmp_path / "network.py"
+        result.parent.mkdir(parents=True)
+        for file in (result, code):
+            file.write_text("{}")
+        git("add", ".")
+        git("commit", "-m", "first")
+        commit = results.provenance(0)["commit"]
+        assert len(commit) == 12
+        result.write_text('{"row": "IF"}')
+        monkeypatch.chdir(tmp_path / "benchmarks")  # from below the top as well
+        assert results.provenance(0)["commit"] == commit
+        code.write_text("{1}")
+        assert results.provenance(0)["commit"] == commit + "+"
+
     def test_outside_a_repository_there_is_no_commit(self, tmp_path: Path, monkeypatch) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

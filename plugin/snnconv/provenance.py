@@ -239,7 +239,10 @@ def _accelerator(device: torch.device | str | None) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the working directory, with "+" where tracked files differ from it; None outside a repository."""
+    """The commit of the working directory, with "+" where tracked files differ from it; None outside a repository.
+
+    Result files (``results/**.json``) do not count: a run that writes several of them changes nothing else.
+    """
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -252,8 +255,9 @@ def _commit() -> str | None:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + (
-            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        changed = git(
+            "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude,glob)**/results/**/*.json"
         )
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
