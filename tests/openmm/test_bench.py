@@ -244,6 +244,27 @@ class TestSegmentation:
         assert all(torch.equal(found[name], value) for name, value in averaged.items())
         assert not all(torch.equal(found[name], trained[f"module.{name}"]) for name in averaged)
 
+    def test_the_seconds_of_an_interrupted_training_count(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from mmengine.hooks import CheckpointHook
+        from mmengine.runner.checkpoint import _load_checkpoint
+        from snnconv.weights import read_card
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        config = load_config(CAMVID, TINY)
+        config.work_dir = str(data / "work")
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(CheckpointHook, "after_train", interrupted)
+            bench_module.train(config)
+        (path,) = (data / "work").glob("iter_3.pth")
+        checkpoint = _load_checkpoint(str(path), map_location="cpu")
+        assert checkpoint["seconds"] > 0
+        torch.save({**checkpoint, "seconds": 7000.0}, path)  # as if it had taken that long
+        card = read_card(bench_module.train(config))
+        assert card is not None
+        assert 7000 < float(card.training["seconds"]) < 8000
+
     def test_the_source_networks_figure_is_mmsegs_own(self, data: Path) -> None:
         (record,) = run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]})
         from mmengine.runner import Runner

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size, is_main_process
-from mmengine.hooks import EMAHook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
@@ -248,6 +248,22 @@ def _weights(config: Config) -> tuple[str | None, dict[str, Any] | None]:
     return str(path), _training(path)
 
 
+class _Clock(Hook):
+    """Seconds of a training, with those of its interrupted runs: each checkpoint says how many there were."""
+
+    def __init__(self) -> None:
+        self.start, self.before = time.perf_counter(), 0.0
+
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.start
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        checkpoint["seconds"] = self.seconds()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self.before = checkpoint.get("seconds", 0.0)
+
+
 def train(config: Config) -> Path:
     """Train as the config says, going on from its last checkpoint, and store the weights with how they came about.
 
@@ -262,12 +278,14 @@ def train(config: Config) -> Path:
         training.pop(name, None)
     _start_processes(config.get("launcher", "none"))
     training.resume = True  # from the last checkpoint in the work folder, where there is one
-    start = time.perf_counter()
+    clock = _Clock()
     runner = Runner.from_cfg(_for_processor(training))
+    runner.register_hook(clock)
     model = bare_model(runner.model)
     if config.get("channels_last"):  # a quarter faster on processors; torch's backward may crash on maps of one pixel
         model.to(memory_format=torch.channels_last)
     runner.train()
+    clock.before = getattr(runner.train_loop, "seconds_before", clock.before)  # a loop with checkpoints of its own
     for hook in runner.hooks:
         if isinstance(hook, EMAHook):  # what was validated is what is kept
             hook.before_val_epoch(runner)
@@ -279,7 +297,7 @@ def train(config: Config) -> Path:
         training={
             "iterations": runner.iter,
             "epochs": runner.epoch,
-            "seconds": f"{getattr(runner.train_loop, 'seconds_before', 0.0) + time.perf_counter() - start:.1f}",
+            "seconds": f"{clock.seconds():.1f}",
             "ranks": get_world_size(),
         },
         config=portable(training.to_dict()),
