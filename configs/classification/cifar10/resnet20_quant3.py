@@ -14,10 +14,10 @@ bench = dict(
             label="signed IF, fine-tuned",
             type="SignedIF",
             timesteps=[3],
-            finetune=dict(images=5000, epochs=1),
+            finetune=dict(images=2000, epochs=1),
             **trained,
         ),
         dict(label="IF", type="IF", timesteps=[3], **trained),
-        dict(label="IF, fine-tuned", type="IF", timesteps=[3], finetune=dict(images=5000, epochs=1), **trained),
+        dict(label="IF, fine-tuned", type="IF", timesteps=[3], finetune=dict(images=2000, epochs=1), **trained),
     ],
 )
