@@ -17,6 +17,13 @@ bench = dict(
             finetune=dict(images=2000, epochs=1),
             **trained,
         ),
+        dict(
+            label="signed IF, bias corrected, fine-tuned",
+            type="SignedIF",
+            timesteps=[3],
+            thresholds="trained",
+            finetune=dict(images=2000, epochs=1),
+        ),
         dict(label="IF", type="IF", timesteps=[3], **trained),
         dict(label="IF, fine-tuned", type="IF", timesteps=[3], finetune=dict(images=2000, epochs=1), **trained),
     ],
