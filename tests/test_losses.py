@@ -31,13 +31,21 @@ def network(activation):
     return nn.Sequential(nn.Linear(6, 16), activation(), nn.Linear(16, 12), activation(), nn.Linear(12, 4))
 
 
-@given(levels=st.integers(1, 31), value=st.floats(-1, 2))
+@given(levels=st.integers(1, 31) | st.integers(200, 600), value=st.floats(-1, 2))
 def test_one_bits_are_those_of_the_level(levels, value):
     layer = QuantReLU(levels, 1.0)
     z = torch.tensor([[value]])
     with one_bits(layer) as bits:
         y = layer(z)
     assert bits.total().item() == bin(round(y.item() * levels)).count("1")
+
+
+@pytest.mark.parametrize("levels", [255, 300])
+def test_rounding_in_bfloat16_adds_no_level(levels):
+    layer = QuantReLU(levels, 1.0 / 3)
+    with one_bits(layer) as bits:
+        layer(torch.full((1, 2), 5.0, dtype=torch.bfloat16))
+    assert bits.total().item() == 2 * levels.bit_count()
 
 
 def test_one_bits_are_the_spikes_of_the_shifted_threshold_network():

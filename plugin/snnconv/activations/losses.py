@@ -108,29 +108,42 @@ def _collecting(
 # --- bit sparsity ------------------------------------------------------------------------------------------
 
 
+def _count_bits(k: Tensor, levels: int) -> Tensor:
+    """Number of ones in the binary form of each integer 0 … levels, as uint8.
+
+    >>> _count_bits(torch.tensor([0.0, 5.0, 15.0]), 15).tolist()
+    [0, 2, 4]
+    """
+    if levels > 255:
+        table = torch.tensor([i.bit_count() for i in range(levels + 1)], dtype=torch.uint8, device=k.device)
+        return table[k.int()]
+    k = k.to(torch.uint8)  # pairs, fours and eights of bits are summed in place: three times faster than a table
+    k = k - ((k >> 1) & 0x55)
+    k = (k & 0x33) + ((k >> 2) & 0x33)
+    return (k + (k >> 4)) & 0x0F
+
+
 class _OneBits(torch.autograd.Function):
     """Number of one-bits of y·L/α; backward, each bit's L1 gradient goes straight through to z, averaged over bits."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, out: Tensor, clip: Tensor, levels: int) -> Tensor:
-        table = torch.tensor([k.bit_count() for k in range(levels + 1)], dtype=torch.uint8, device=z.device)
-        bits = torch.empty(z.shape, dtype=torch.uint8, device=z.device)
-        lsb = clip.float() / levels
-        for out_, target in chunks(out, bits):
-            target.copy_(table[(out_ / lsb).round_().int()])
-        ctx.save_for_backward(z, clip, bits)
-        ctx.width = levels.bit_length()
-        return bits.sum(dtype=torch.int64).to(torch.float32)
+        clip = clip.float().reshape(clip.shape or [1] * z.dim())
+        lsb = clip / levels
+        inside = torch.empty(z.shape, dtype=torch.uint8, device=z.device)  # bits below the clip: a bit means z > 0
+        total = torch.zeros((), dtype=torch.int64, device=z.device)
+        for z_, out_, target in chunks(z, out, inside):
+            bits = _count_bits((out_ / lsb).round_().clamp_(max=levels), levels)
+            total += bits.sum(dtype=torch.int64)
+            torch.mul(bits, z_ < clip, out=target)
+        ctx.save_for_backward(clip, inside)
+        ctx.width, ctx.dtype = levels.bit_length(), z.dtype
+        return total.to(torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        z, clip, bits = ctx.saved_tensors
-        grad_z = torch.empty_like(z)
-        clip = clip.float().reshape(clip.shape or [1] * z.dim())
-        scale = grads[0] / (ctx.width * clip)
-        for z_, bits_, target in chunks(z, bits, grad_z):
-            target.copy_(bits_ * scale * ((z_ > 0) & (z_ < clip)))
-        return grad_z, None, None, None
+        clip, inside = ctx.saved_tensors
+        return (inside * (grads[0] / (ctx.width * clip))).to(ctx.dtype), None, None, None
 
 
 def one_bits(model: nn.Module) -> AbstractContextManager[Collected]:
