@@ -216,7 +216,7 @@ class TestRegularizer:
         x, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 1, 0])
         found = model.train()(x, labels, mode="loss")
         assert set(found) == {"loss", "loss_divergence", "divergence"}
-        teacher = model.regularizer.teacher
+        teacher = model.regularizers[0].teacher
         assert not teacher.training
         assert all(torch.equal(v, source.state_dict()[k]) for k, v in teacher.state_dict().items())
         sum(v for k, v in found.items() if k.startswith("loss")).backward()
@@ -234,19 +234,38 @@ class TestRegularizer:
                 "regularizer": term,
             }
         )
-        teacher = model.regularizer.teacher
+        teacher = model.regularizers[0].teacher
         assert all(torch.equal(v, source.state_dict()[k]) for k, v in teacher.state_dict().items())
         assert not any(isinstance(m, QuantReLU) for m in teacher.modules())
-        assert model.regularizer.temperature == 2.0
+        assert model.regularizers[0].temperature == 2.0
         assert term == {"type": "Distillation", "temperature": 2.0}
         other = dict(term, teacher=SmallNet())
         torch.manual_seed(1)
         model = ImageClassifier(prepared(QUANT), regularizer=other)
-        assert model.regularizer.teacher is other["teacher"]
+        assert model.regularizers[0].teacher is other["teacher"]
 
     def test_no_teacher(self) -> None:
         with pytest.raises(ValueError, match=r"needs a teacher .* regularizer\.teacher"):
             ImageClassifier({"type": "SmallNet"}, regularizer={"type": "Distillation"})
+        with pytest.raises(ValueError, match=r"needs a teacher: student\.safetensors starts the student alone"):
+            ImageClassifier(prepared(QUANT), checkpoint="student.safetensors", regularizer={"type": "Distillation"})
+
+    def test_several_terms_are_summed(self) -> None:
+        torch.manual_seed(0)
+        network = prepared_network(SmallNet(), QUANT)
+        terms = [{"type": "BitSparsity", "coefficient": 0.5}, {"type": "Distillation", "teacher": SmallNet()}]
+        both = ImageClassifier(network, regularizer=terms).eval()
+        x, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 1, 0])
+        expected: dict[str, torch.Tensor] = {}
+        for term in both.regularizers:
+            expected |= ImageClassifier(network, regularizer=term).eval()(x, labels, mode="loss")
+        found = both(x, labels, mode="loss")
+        assert set(found) == {"loss", "loss_one_bits", "one_bits", "loss_divergence", "divergence"}
+        assert all(torch.equal(value, expected[name]) for name, value in found.items())
+        with pytest.raises(ValueError, match="two regularizers of one kind: BitSparsity, BitSparsity"):
+            ImageClassifier(network, regularizer=[terms[0], terms[0]])
+        with pytest.raises(ValueError, match="BitSparsity looks into the network"):
+            ImageClassifier(network, regularizer=both.regularizers, compiled=True)
 
     def test_trains(self, config: Config) -> None:
         config.model.regularizer = {"type": "BitSparsity", "coefficient": 1e-3, "schedule": "linear"}

@@ -1,7 +1,7 @@
 """CIFAR-10, ResNet-20 with 4-bit activations, trained on towards few one-bits (arXiv 2312.06900): fewer spikes.
 
 Starts from the weights that `snnconv train` of resnet20_quant15.py leaves in its work folder; results beside those of
-that config. More or less: --cfg-options model.regularizer.coefficient=2e-5.
+that config. More or less: --cfg-options model.regularizer.0.coefficient=3e-5.
 """
 
 _base_ = "./resnet20_quant15.py"
@@ -10,7 +10,14 @@ epochs = 3
 model = dict(
     network=dict(checkpoint=None),
     checkpoint="work_dirs/classification/cifar10/resnet20_quant15/weights.safetensors",
-    regularizer=dict(_delete_=True, type="BitSparsity", coefficient=1e-5, schedule="linear", span=0.3),
+    regularizer=[
+        dict(type="BitSparsity", coefficient=6e-5, schedule="linear", span=0.3),
+        dict(
+            type="Distillation",
+            teacher=dict(type="CifarResNet", depth=20),
+            checkpoint="dataset:resnet20_cifar10.safetensors",
+        ),
+    ],
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, begin=0, end=1, convert_to_iter_based=True),

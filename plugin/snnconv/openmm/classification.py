@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -111,13 +112,24 @@ def _build(config: Any) -> Any:
         return registry.build(config)
 
 
-def _with_teacher(regularizer: Any, network: Any) -> Any:
+def _with_teacher(regularizer: Any, network: Any, checkpoint: str | None) -> Any:
     """The config of a regularizer, with the teacher that follows from the network's where it names none."""
     if not isinstance(regularizer, dict) or regularizer.get("type") != "Distillation" or "teacher" in regularizer:
         return regularizer
     if not isinstance(network, dict) or network.get("type") != "Prepared":
         raise ValueError("Distillation needs a teacher where the network is not a Prepared one: regularizer.teacher")
+    if checkpoint is not None and network.get("checkpoint") is None:
+        raise ValueError(f"Distillation needs a teacher: {checkpoint} starts the student alone: regularizer.teacher")
     return {"checkpoint": network.get("checkpoint"), **regularizer, "teacher": network["network"]}
+
+
+def _terms(regularizer: Any, network: Any, checkpoint: str | None) -> list[Regularizer]:
+    """The terms for the loss: none, one, or one of each kind."""
+    given = regularizer if isinstance(regularizer, (list, tuple)) else [] if regularizer is None else [regularizer]
+    terms = [_build(_with_teacher(term, network, checkpoint)) for term in given]
+    if len({term.name for term in terms}) < len(terms):
+        raise ValueError(f"two regularizers of one kind: {', '.join(type(term).__name__ for term in terms)}")
+    return terms
 
 
 @MODELS.register_module()
@@ -133,8 +145,8 @@ class ImageClassifier(BaseModel):
         checkpoint: weights of the network: safetensors, or a torch file read with ``weights_only=True``; may be a
             ``dataset:`` string.
         regularizer: config of a term for the loss (``BitSparsity``, ``Distillation``, ``InferenceRate``), or the module
-            itself; it is logged by its name. A ``Distillation`` config without a ``teacher`` learns from the network
-            that a ``Prepared`` one was made from, with the weights that it starts from.
+            itself, or a list of them; each is logged by its name. A ``Distillation`` config without a ``teacher``
+            learns from the network that a ``Prepared`` one was made from, with the weights that it starts from.
         compiled: train through ``torch.compile``: some seconds to a minute at first, then shorter steps. Networks are
             saved, tested and converted as without. A CPU needs a C++ compiler. Not together with a regularizer that
             looks into the network (``BitSparsity``, ``InferenceRate``).
@@ -145,7 +157,8 @@ class ImageClassifier(BaseModel):
 
     Raises:
         CheckpointError: a checkpoint that cannot be read or does not fit.
-        ValueError: ``compiled`` with such a regularizer; no teacher where the network is not ``Prepared``.
+        ValueError: ``compiled`` with such a regularizer; no teacher where the network is not ``Prepared``; two
+            regularizers of one kind.
         RuntimeError: a network that does not compile, or no compiler.
 
     >>> model = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)))
@@ -168,12 +181,14 @@ class ImageClassifier(BaseModel):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
-        self.regularizer: Regularizer | None = _build(_with_teacher(regularizer, network))
-        if compiled and self.regularizer is not None and self.regularizer.looks_inside:
-            raise ValueError(f"{type(self.regularizer).__name__} looks into the network: train it with compiled=False")
+        self.regularizers = _terms(regularizer, network, checkpoint)
+        inside = [type(term).__name__ for term in self.regularizers if term.looks_inside]
+        if compiled and inside:
+            raise ValueError(f"{inside[0]} looks into the network: train it with compiled=False")
         self._compiled = torch.compile(_forward) if compiled else None
-        if compiled and isinstance(self.regularizer, Distillation):
-            self.regularizer.teacher.compile()
+        for term in self.regularizers:
+            if compiled and isinstance(term, Distillation):
+                term.teacher.compile()
         if compiled and not torch.cuda.is_available():
             self.data_preprocessor.channels_last = False  # compiled code for a CPU is faster without
         self.register_load_state_dict_pre_hook(_accept_bare_network)
@@ -194,8 +209,8 @@ class ImageClassifier(BaseModel):
         """Nothing: networks come initialised, and mmengine would overwrite the weights of pretrained ones."""
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
-        if mode == "loss" and self.regularizer is not None:
-            return self._regularised(inputs, data_samples, self.regularizer)
+        if mode == "loss" and self.regularizers:
+            return self._regularised(inputs, data_samples)
         logits = self._run(inputs, training=mode == "loss")
         if mode == "tensor":
             return logits
@@ -221,18 +236,19 @@ class ImageClassifier(BaseModel):
         finally:
             del self.network.forward
 
-    def _regularised(self, inputs: Tensor, data_samples: Any, term: Regularizer) -> dict[str, Tensor]:
-        """Both losses, and what the term counts."""
+    def _regularised(self, inputs: Tensor, data_samples: Any) -> dict[str, Tensor]:
+        """All losses, and what the terms count."""
         if data_samples is None:
             raise ValueError("training needs labels: the data set gave none")
-        with term.watch(self.network) as found:
+        with ExitStack() as stack:
+            found = [stack.enter_context(term.watch(self.network)) for term in self.regularizers]
             logits = self._run(inputs, training=True)
         labels = torch.as_tensor(data_samples, device=logits.device)
-        return {
-            "loss": self._loss(logits.float(), labels),
-            f"loss_{term.name}": term(found, prepared.training_progress()),
-            term.name: term.amount(found).detach(),
-        }
+        losses = {"loss": self._loss(logits.float(), labels)}
+        for term, values in zip(self.regularizers, found, strict=True):
+            losses[f"loss_{term.name}"] = term(values, prepared.training_progress())
+            losses[term.name] = term.amount(values).detach()
+        return losses
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         if labels.dim() == 2:
