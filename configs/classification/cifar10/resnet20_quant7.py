@@ -1,8 +1,16 @@
-"""CIFAR-10, ResNet-20 fine-tuned with 3-bit activations (7 levels)."""
+"""CIFAR-10, ResNet-20 fine-tuned with 3-bit activations (7 levels).
+
+Starts from, and learns from, the weights that `snnconv train` of resnet20_finetune.py leaves in its work folder.
+"""
 
 _base_ = "../../_base_/cifar10_resnet20_finetune.py"
 
-model = dict(network=dict(activation=dict(type="QuantReLU", levels=7, per_channel=True)))
+model = dict(
+    network=dict(
+        checkpoint="work_dirs/classification/cifar10/resnet20_finetune/weights.safetensors",
+        activation=dict(type="QuantReLU", levels=7, per_channel=True),
+    )
+)
 trained = dict(thresholds="trained", correction="none")
 bench = dict(
     architecture="ResNet-20, 3-bit activations (7 levels)",

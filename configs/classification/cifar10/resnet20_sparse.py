@@ -15,7 +15,7 @@ model = dict(
         dict(
             type="Distillation",
             teacher=dict(type="CifarResNet", depth=20),
-            checkpoint="dataset:resnet20_cifar10.safetensors",
+            checkpoint="work_dirs/classification/cifar10/resnet20_finetune/weights.safetensors",
         ),
     ],
 )
