@@ -143,6 +143,18 @@ def test_a_file_without_weights_is_told(tmp_path: Path, content: Any) -> None:
         load_weights(network(), tmp_path / "net.pth")
 
 
+def test_missing_weights_of_another_config_are_told_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs/task").mkdir(parents=True)
+    (tmp_path / "configs/task/net.py").touch()
+    with pytest.raises(FileNotFoundError, match=r"does not exist: `snnconv train configs/task/net\.py` makes it$"):
+        load_weights(network(), "work_dirs/task/net/weights.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"does not exist$"):
+        load_weights(network(), "work_dirs/task/other/weights.safetensors")
+
+
 def test_missing_files_and_folders_are_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.pth does not exist"):
         load_weights(network(), tmp_path / "none.pth")

@@ -49,6 +49,15 @@ def allow_checkpoint_globals() -> None:
     torch.serialization.add_safe_globals(safe_globals(owner))
 
 
+def _how_to_make(path: Path) -> str:
+    """The command that leaves weights at ``work_dirs/<task>/<data set>/<config>/weights.safetensors``."""
+    parts = path.parts
+    if "work_dirs" not in parts:
+        return ""
+    config = Path("/".join(("configs", *parts[parts.index("work_dirs") + 1 : -1])) + ".py")
+    return f": `snnconv train {config.as_posix()}` makes it" if config.is_file() else ""
+
+
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Load a file's weights into ``model``, all of them, onto the devices that its tensors are on.
 
@@ -74,7 +83,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
+        raise FileNotFoundError(f"{path} does not exist{_how_to_make(path)}")
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; give the checkpoint file in it")
     weights = _state_dict(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path), path)
