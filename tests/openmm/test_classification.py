@@ -387,6 +387,9 @@ def built(config: Config) -> nn.Module:
     model.network.pop("checkpoint", None)
     if model.network.get("network", {}).get("weights"):
         model.network.network.weights = None
+    terms = model.get("regularizer") or []
+    for term in terms if isinstance(terms, list) else [terms]:
+        term.pop("checkpoint", None)
     return MODELS.build(model)
 
 
