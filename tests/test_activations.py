@@ -29,8 +29,25 @@ def test_quant_relu_clip_gradient_is_lsqs():
     z = torch.tensor([[-1.0, 0.3, 0.9, 1.5]])
     layer(z).sum().backward()
     closed_form = 0 + (0.5 - 0.3) + (1.0 - 0.9) + 1
-    scale = (1 / 4 / 2) ** 0.5
+    scale = 2**2 / (4 * 2) ** 0.5
     assert layer.clip.grad.item() == pytest.approx(closed_form * scale, rel=1e-5)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 15])
+@pytest.mark.parametrize("batch", [1, 64])
+def test_step_size_learns_as_lsqs(levels, batch):
+    """LSQ as published: the step size is the parameter, its gradient scaled by 1/√(N·L), N without the batch."""
+    z = torch.rand(batch, 3, 5, 5, dtype=torch.float64) * 2 - 0.3
+    weight = torch.randn_like(z) / batch  # the loss is a mean over inputs
+    layer = QuantReLU(levels, 1.3, channels=3).double()
+    (layer(z) * weight).sum().backward()
+    with torch.no_grad():
+        layer.clip -= 0.01 * layer.clip.grad
+    step = torch.full((3, 1, 1), 1.3 / levels, dtype=torch.float32).double()
+    ratio = z / step
+    slope = torch.where(ratio <= 0, 0.0, torch.where(ratio >= levels, levels, (ratio + 0.5).floor() - ratio))
+    gradient = (slope * weight).sum((0, 2, 3)) / (25 * levels) ** 0.5
+    torch.testing.assert_close(layer.clip.detach() / levels, step.flatten() - 0.01 * gradient, rtol=1e-6, atol=1e-9)
 
 
 def test_quant_relu_per_channel_clips():
@@ -61,7 +78,7 @@ def test_gradients_are_the_closed_form(dtype, layout, per_channel, lsq_scale):
     inside, slope = lsq(z.detach().to(wide), out.detach().to(wide), alpha)
     expected = (slope * weight).double().sum((0, 2, 3) if per_channel else None)
     if lsq_scale:
-        expected = expected * (clip.numel() / z.numel() / 5) ** 0.5
+        expected = expected * 5**2 / (z[0].numel() / clip.numel() * 5) ** 0.5
     assert out.dtype == dtype
     assert out.stride() == z.stride()
     assert torch.equal(z.grad, (inside * weight).to(dtype))
@@ -100,7 +117,7 @@ def test_qcfs_takes_the_plain_gradient():
     layer(z).sum().backward()
     lsq_layer(z).sum().backward()
     assert layer.clip.grad.item() == pytest.approx(1.3, rel=1e-5)
-    assert lsq_layer.clip.grad.item() == pytest.approx(1.3 / 8**0.5, rel=1e-5)
+    assert lsq_layer.clip.grad.item() == pytest.approx(1.3 * 4 / 8**0.5, rel=1e-5)
 
 
 @pytest.mark.parametrize("scaled", [False, True])

@@ -6,7 +6,7 @@ that config. More or less: --cfg-options model.regularizer.0.coefficient=3e-5.
 
 _base_ = "./resnet20_quant15.py"
 
-epochs = 3
+epochs = 4
 model = dict(
     network=dict(checkpoint=None),
     checkpoint="work_dirs/classification/cifar10/resnet20_quant15/weights.safetensors",

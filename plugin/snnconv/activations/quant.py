@@ -97,7 +97,8 @@ class QuantReLU(TrainedActivation):
 
     (arXiv 2305.19868 eq. 6; arXiv 2302.02091 with λ = α; arXiv 2312.06900.) Rounding is half up, which is what an
     integrate-and-fire neuron started at θ/2 does. Gradients are straight-through: for z, 1 where 0 < z < α; for α,
-    (y − z)/α there and 1 above (LSQ, arXiv 1902.08153, eq. 3), times 1/√(N·L) over N values a clip with ``lsq_scale``.
+    (y − z)/α there and 1 above (LSQ, arXiv 1902.08153, eq. 3), with ``lsq_scale`` times L²/√(N·L) for N values a clip
+    in one input: the step size α/L then learns as LSQ's does, whose gradient is scaled by 1/√(N·L).
 
     Args:
         levels: L, number of levels above zero; T steps of (signed) IF carry T levels, of shifted-threshold IF 2^T − 1.
@@ -105,7 +106,8 @@ class QuantReLU(TrainedActivation):
         channels: number of channels, to learn one clip per channel from a scalar ``clip``.
         axis: channel axis of ``[B, C, ...]``.
         per_channel: :func:`snnconv.prepare` gives each site one clip per channel.
-        lsq_scale: scale the clip's gradient as LSQ does (its section 2.2), so that it learns as fast as the weights.
+        lsq_scale: scale the clip's gradient as LSQ does the step size's (its section 2.2), so that it learns as fast
+            as the weights.
 
     Shapes: input and output ``[B, ...]``.
 
@@ -146,7 +148,8 @@ class QuantReLU(TrainedActivation):
         return self.clip.abs().clamp(min=LEAST)
 
     def forward(self, z: Tensor) -> Tensor:
-        scale = (self.clip.numel() / max(z.numel(), 1) / self.levels) ** 0.5 if self.lsq_scale else 1.0
+        values = max(z.shape[1:].numel() // self.clip.numel(), 1)  # a clip and an input
+        scale = (self.levels**3 / values) ** 0.5 if self.lsq_scale else 1.0
         return straight_through(z, broadcast(self.alpha, z.dim(), self.axis), self.levels, scale)
 
     def site(self, name: str) -> Site:
