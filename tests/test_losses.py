@@ -57,6 +57,94 @@ def test_one_bits_are_the_spikes_of_the_shifted_threshold_network():
     assert list(bits.values) == ["1", "3"]
 
 
+class Branches(nn.Module):
+    """One activation read by two layers, and a last one read by none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.wide, self.narrow = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 6, 1), nn.Conv2d(2, 1, 1)
+        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        x = self.relu1(self.first(x))
+        return self.relu2(self.wide(x) + self.narrow(x))
+
+
+class TestBitsBySynapses:
+    def test_the_sum_is_the_sops_of_the_shifted_threshold_network(self):
+        torch.manual_seed(0)
+        x = torch.rand(3, 1, 4, 5)
+        qann = snnconv.prepare(Branches(), QuantReLU(15), x, progress=False)
+        term = BitSparsity(0.5, weighting="synapses")
+        with term.watch(qann) as found:
+            qann(x)
+        snn = snnconv.convert(qann, methods.ShiftedThreshold(4, thresholds="trained"))
+        mean = 7 * 2 / (2 + 6)  # connections by neuron: 7 of the first two channels, none of the other six
+        assert found.weights == pytest.approx({"relu1": 7 / mean, "relu2": 0})
+        assert term.amount(found).item() * mean == pytest.approx(snnconv.profile(qann, snn, x).sops)
+        assert term(found).item() == pytest.approx(0.5 * term.amount(found).item())
+        assert not qann._forward_pre_hooks
+
+    def test_the_gradient_is_weighted_too(self):
+        first, second, x = QuantReLU(1, 1.0), QuantReLU(1, 1.0), torch.full((1, 1), 0.75, requires_grad=True)
+        model = nn.Sequential(first, nn.Linear(1, 3, bias=False), second, nn.Linear(3, 1))
+        nn.init.zeros_(model[1].weight)
+        term = BitSparsity(1.0, weighting="synapses")
+        with term.watch(model) as found:
+            model(x)
+        term(found).backward()
+        torch.testing.assert_close(x.grad, torch.tensor([[2.0]]))  # 3 connections, 6 / 4 on the average
+
+    def test_it_traces_once_a_network_and_shape(self, monkeypatch):
+        from snnconv.metrics import synapses
+
+        seen = []
+        reach = synapses.synapses_per_spike
+        monkeypatch.setattr(synapses, "synapses_per_spike", lambda m, x: seen.append((m, x.shape)) or reach(m, x))
+        a, b = (snnconv.prepare(Branches(), QuantReLU(3), torch.rand(2, 1, 4, 4), progress=False) for _ in range(2))
+        term = BitSparsity(1.0, weighting="synapses")
+        for model, size in ((a, 4), (a, 4), (a, 6), (b, 6)):
+            with term.watch(model):
+                model(torch.rand(2, 1, size, size))
+        assert seen == [(a, (1, 1, 4, 4)), (a, (1, 1, 6, 6)), (b, (1, 1, 6, 6))]
+
+    def test_training_goes_on_as_before(self):
+        model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), QuantReLU(3), nn.Dropout(0.5), nn.Linear(2, 2))
+        with BitSparsity(1.0, weighting="synapses").watch(model), torch.autocast("cpu", torch.bfloat16):
+            model(torch.rand(4, 2))
+        assert all(m.training for m in model.modules())
+        assert model[1].num_batches_tracked == 1
+
+    def test_errors_say_what_to_do(self):
+        with pytest.raises(ValueError, match=r"weighting must be one of \('neurons', 'synapses'\), got 'spikes'"):
+            BitSparsity(1.0, weighting="spikes")
+        model = network(lambda: QuantReLU(3))
+        term = BitSparsity(1.0, weighting="synapses")
+        with term.watch(model) as found:
+            model(X)
+            with pytest.raises(RuntimeError, match="leave the watch"):
+                term(found)
+        last = nn.Sequential(nn.Linear(2, 2), QuantReLU(3))
+        with pytest.raises(ValueError, match="no spike of 1 reaches a layer"), term.watch(last):
+            last(torch.rand(1, 2))
+
+    def test_what_runs_in_training_only_counts_nothing(self):
+        class Auxiliary(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.relu, self.last = nn.Linear(2, 2), QuantReLU(3), nn.Linear(2, 2)
+                self.aux = nn.Sequential(QuantReLU(3), nn.Linear(2, 2))
+
+            def forward(self, x):
+                x = self.first(x)
+                return self.last(self.relu(x)) + (self.aux(x) if self.training else 0)
+
+        model = Auxiliary()
+        with BitSparsity(1.0, weighting="synapses").watch(model) as found:
+            model(torch.rand(1, 2))
+        assert found.weights == {"relu": 1, "aux.0": 0}
+
+
 def test_surrogate_gradient_is_the_mean_over_bits_inside_the_clip():
     layer = QuantReLU(7, 3.5)
     z = torch.tensor([[-1.0, 0.1, 1.0, 1.5, 3.4, 5.0]], requires_grad=True)  # levels 0, 0, 2, 3, 7, 7

@@ -10,6 +10,7 @@ Both kinds are computed from what the activations gave in a forward pass, collec
 from __future__ import annotations
 
 import math
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -31,6 +32,7 @@ __all__ = [
 
 EPS = 1e-5
 SCHEDULES = ("constant", "linear", "cosine")
+WEIGHTINGS = ("neurons", "synapses")
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,20 @@ class Coefficient:
 
 @dataclass
 class Collected:
-    """One number a layer of the last forward pass, by the layer's path (``relu:2`` for its second call)."""
+    """One number a layer of the last forward pass, by the layer's path (``relu:2`` for its second call).
+
+    Attributes:
+        weights: what a layer's number counts in the sum, by the same names; None: 1 everywhere.
+    """
 
     values: dict[str, Tensor] = field(default_factory=dict)
+    weights: dict[str, float] | None = None
 
     def total(self) -> Tensor:
         """Sum over the layers."""
-        return torch.stack(list(self.values.values())).sum()
+        weights = self.weights
+        terms = [value if weights is None else value * weights[name] for name, value in self.values.items()]
+        return torch.stack(terms).sum()
 
     def mean(self) -> Tensor:
         """Mean over the layers."""
@@ -256,6 +265,17 @@ class Regularizer(nn.Module, ABC):
 class BitSparsity(Regularizer):
     """coefficient × number of one-bits an input, over all layers: spikes of a shifted-threshold network; `one_bits`.
 
+    Args:
+        coefficient, schedule, span: see :class:`Regularizer`.
+        weighting: ``"neurons"``, a one-bit counts 1 everywhere (Datta et al., arXiv 2312.06900); ``"synapses"``, it
+            counts the connections that its spike reaches, divided by their mean over all neurons: the sum is the
+            network's synaptic operations (SOPs), and falls in deep layers, too, where neurons are few and reach many.
+            What runs in training only counts 0.
+
+    Raises:
+        ValueError: another weighting; a network without ``QuantReLU``.
+        ConversionError: ``"synapses"`` with a network that cannot be traced.
+
     >>> layer, sparsity = QuantReLU(levels=7, clip=7.0), BitSparsity(0.5, "linear")
     >>> with sparsity.watch(layer) as found:
     ...     _ = layer(torch.tensor([[3.0, 4.0]]))
@@ -265,10 +285,49 @@ class BitSparsity(Regularizer):
 
     name = "one_bits"
 
+    def __init__(
+        self, coefficient: float, schedule: str = "constant", span: float = 1.0, weighting: str = "neurons"
+    ) -> None:
+        super().__init__(coefficient, schedule, span)
+        if weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
+        self.weighting = weighting
+        self._synapses: tuple[weakref.ref[nn.Module], torch.Size, dict[str, float]] | None = None
+
     def watch(self, model: nn.Module) -> AbstractContextManager[Collected]:
-        return one_bits(model)
+        return one_bits(model) if self.weighting == "neurons" else self._watch_synapses(model)
+
+    @contextmanager
+    def _watch_synapses(self, model: nn.Module) -> Iterator[Collected]:
+        inputs: list[Tensor] = []
+        handle = model.register_forward_pre_hook(lambda module, args: inputs.append(args[0].detach()[:1]))
+        try:
+            with one_bits(model) as found:
+                yield found
+        finally:
+            handle.remove()
+        if inputs:
+            found.weights = self._weights(model, inputs[-1], list(found.values))
+
+    def _weights(self, model: nn.Module, example: Tensor, layers: list[str]) -> dict[str, float]:
+        """Connections that a spike of each layer reaches, relative to their mean; traced once a shape of the input."""
+        if self._synapses is not None and self._synapses[0]() is model and self._synapses[1] == example.shape:
+            return self._synapses[2]
+        from snnconv.metrics.synapses import synapses_per_spike  # it imports the executor, which imports this package
+
+        reached = synapses_per_spike(model, example)
+        reached = {name: reached.get(name, (0.0, 0)) for name in layers}
+        synapses = sum(each * neurons for each, neurons in reached.values())
+        if not synapses:
+            raise ValueError(f"no spike of {', '.join(layers)} reaches a layer: count with weighting='neurons'")
+        mean = synapses / sum(neurons for _, neurons in reached.values())
+        weights = {name: each / mean for name, (each, _) in reached.items()}
+        self._synapses = weakref.ref(model), example.shape, weights
+        return weights
 
     def amount(self, found: Collected) -> Tensor:
+        if self.weighting == "synapses" and found.weights is None:
+            raise RuntimeError("one-bits are weighted when the forward pass is over: leave the watch(...) block first")
         return found.total()
 
 

@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_any, tree_map_only
 
 from snnconv.graph.ops import SYNAPSES, is_synapse
 from snnconv.graph.provenance import provenance
 from snnconv.graph.source import SourceGraph
+from snnconv.graph.trace import source_graph
 from snnconv.metrics.flow import ADAPTIVE_POOLS, AVERAGE_POOLS, RESIZES, layers, role
 from snnconv.runtime.executor import Executor
 
-__all__ = ["SpikeFlow", "WatchedMacs", "connections", "fan_out"]
+__all__ = ["SpikeFlow", "WatchedMacs", "connections", "fan_out", "synapses_per_spike"]
 
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _CONV_TRANSPOSE = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
@@ -167,6 +168,42 @@ class SpikeFlow(Executor):
             if isinstance(given, fx.Node) and given in self.varies and isinstance(value, Tensor)
         )
         return counts.expand(torch.broadcast_shapes(*(t.shape for t in tensors)))
+
+
+def synapses_per_spike(model: nn.Module, example: Tensor) -> dict[str, tuple[float, int]]:
+    """Mean number of connections that a spike of each activation reaches, and its number of neurons, by site.
+
+    Args:
+        model: the network, with ReLU or a trained activation.
+        example: any input ``[B, ...]``; only its shape counts.
+
+    Raises:
+        ConversionError: a network that cannot be traced, or with weights that are NaN or infinite.
+
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 5))
+    >>> synapses_per_spike(net, torch.zeros(1, 2))
+    {'1': (5.0, 3)}
+    """
+    source = source_graph(model)
+    source.tensors = {name: value.to(example.device) for name, value in source.tensors.items()}
+    reached: dict[str, tuple[float, int]] = {}
+    flow = SpikeFlow(source, {}, {})
+    with torch.autocast(example.device.type, enabled=False):
+        for name in source.sites:
+            size = 0
+
+            def ones(site: str, z: Tensor, name: str = name) -> Tensor:
+                nonlocal size
+                if site == name:
+                    size = z.numel()
+                return torch.full_like(z, float(site == name), dtype=torch.float32)
+
+            flow.neuron = ones
+            arrived = flow.send(torch.zeros_like(example[:1], dtype=torch.float32))
+            synapses = sum(float((spikes.double() * fan).sum()) for spikes, fan in arrived.values())
+            reached[name] = synapses / max(size, 1), size
+    return reached
 
 
 def _has_tensors(*trees: Any) -> bool:
