@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 
+from snnconv import results
 from snnconv.results import Record, slug
 
 from . import report
@@ -61,8 +63,7 @@ def chosen(entries: Sequence[Entry], words: str | None, timesteps: str | None = 
         entries = shorter + [entry for entry in entries if entry.recipe is not None]
     if not words:
         return list(entries)
-    wanted = [slug(word) for word in words.split(",") if slug(word)]
-    kept = [entry for entry in entries if any(word in slug(entry.label) for word in wanted)]
+    kept = list(compress(entries, results.chosen([entry.label for entry in entries], words.split(","))))
     if not kept:
         raise DataError(f"--methods {words} matches none of: {', '.join(entry.label for entry in entries)}")
     return kept

@@ -420,6 +420,7 @@ class TestReport:
         entries = [Entry("signed IF", (Doubling(),)), Entry("SpikingJelly LTB", (Doubling(),))]
         assert [e.label for e in main.chosen(entries, "Signed")] == ["signed IF"]
         assert main.chosen(entries, None) == entries
+        assert main.chosen([*entries, Entry("IF", (Doubling(),))], "if")[0].label == "IF"
         with pytest.raises(data.DataError, match="matches none of: signed IF"):
             main.chosen(entries, "nonsense")
 

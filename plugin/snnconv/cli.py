@@ -259,7 +259,10 @@ def bench(
     limit: Annotated[int | None, typer.Option(min=1, help="Test on the first N samples only.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from an interrupted test.")] = False,
     methods: Annotated[
-        str | None, typer.Option(help="Only rows whose label contains one of these words: signed,shifted.")
+        str | None,
+        typer.Option(
+            help="Only rows whose label contains one of these words: signed,shifted; a whole label: that row."
+        ),
     ] = None,
     draw: Annotated[
         int, typer.Option(min=0, help="Draw the predictions on the first N samples as PNG; videos of N episodes.")

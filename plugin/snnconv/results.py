@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from snnconv.report import ConversionReport
 
 __all__ = [
-    "SCHEMA", "Point", "Record", "ResultError", "begin", "command", "config_hash", "counted", "describe", "digest",
-    "finished", "located", "path_of", "peak_memory", "plain", "point", "provenance", "read", "read_all", "read_json",
+    "SCHEMA", "Point", "Record", "ResultError", "begin", "chosen", "command", "config_hash", "counted", "describe",
+    "digest", "finished", "located", "path_of", "peak_memory", "plain", "point", "provenance", "read", "read_all", "read_json",
     "schema", "sites", "slug", "thresholds", "validate", "with_point", "write", "write_whole",
 ]  # fmt: skip
 
@@ -43,6 +43,18 @@ def slug(label: str) -> str:
     'srp-t-2'
     """
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+
+
+def chosen(labels: Sequence[str], words: Iterable[str]) -> list[bool]:
+    """Which rows words name: a whole label its row alone, other words the rows whose label contains them.
+
+    >>> chosen(["IF", "signed IF", "SRP"], ["if"]), chosen(["IF", "signed IF", "SRP"], ["sign", "rp"])
+    ([True, False, False], [False, True, True])
+    """
+    slugs = [slug(label) for label in labels]
+    wanted = {slug(word) for word in words} - {""}
+    parts = wanted - set(slugs)
+    return [label in wanted or any(part in label for part in parts) for label in slugs]
 
 
 def path_of(folder: str | os.PathLike[str], label: str) -> Path:

@@ -22,7 +22,7 @@ import snnconv
 from fixtures import write_bccd, write_camvid
 from snnconv import methods, results
 from snnconv.openmm import bench as bench_module
-from snnconv.openmm.bench import BenchError, load_config, run_config
+from snnconv.openmm.bench import BenchError, _chosen, load_config, run_config
 from snnconv.openmm.convert_hook import CalibrationData, ConvertHook
 from snnconv.openmm.partial import PartialState
 from snnconv.openmm.parts import Part, find_parts, replaced
@@ -489,6 +489,13 @@ class TestErrors:
             pytest.skip("with an accelerator, mmengine itself reads the launcher's variables")
         with pytest.raises(BenchError, match=f"start the command with {how}"):
             run_config(CAMVID, out=data / "out", work_dir=data / "work", launcher=launcher)
+
+    def test_a_whole_label_is_that_row_alone(self) -> None:
+        rows = [{"label": "signed IF", "type": "SignedIF"}, {"type": "IF"}, {"label": "IF, fine-tuned", "type": "IF"}]
+        assert _chosen(rows, ["if"]) == rows[1:2]
+        assert _chosen(rows, ["sign", "IF fine-tuned"]) == [rows[0], rows[2]]
+        assert _chosen(rows, ["tuned", ""]) == rows[2:]
+        assert _chosen(rows, [""]) == rows
 
     def test_methods_that_match_no_row(self, data: Path) -> None:
         with pytest.raises(BenchError, match="--methods quantum matches none of: shifted threshold"):

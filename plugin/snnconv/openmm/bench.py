@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def run_config(
         work_dir: logs, checkpoints and the partial state; by default as :func:`default_work_dir` says.
         limit: test on the first ``limit`` samples only.
         resume: go on from an interrupted test pass, and keep result files that hold all their points.
-        methods: only rows whose label contains one of these words.
+        methods: only rows whose label contains one of these words; a whole label means that row alone.
         options: changes of the config, ``{"train_cfg.max_iters": 100}``.
         launcher: ``"none"``, or ``"pytorch"``, ``"slurm"``, ``"mpi"`` where that started the process.
         draw: pictures of the first ``draw`` test samples, source and converted network side by side; of episodes, a
@@ -217,13 +218,12 @@ def _start_processes(launcher: str) -> None:
 
 def _chosen(rows: Sequence[dict[str, Any]], words: Sequence[str]) -> list[dict[str, Any]]:
     rows = [dict(row) for row in rows]
-    wanted = [results.slug(word) for word in words if results.slug(word)]
-    if not wanted:
+    if not any(map(results.slug, words)):
         return rows
-    kept = [row for row in rows if any(w in results.slug(str(row.get("label", row["type"]))) for w in wanted)]
+    labels = [str(row.get("label", row["type"])) for row in rows]
+    kept = list(compress(rows, results.chosen(labels, words)))
     if not kept:
-        labels = ", ".join(str(row.get("label", row["type"])) for row in rows)
-        raise BenchError(f"--methods {','.join(words)} matches none of: {labels}")
+        raise BenchError(f"--methods {','.join(words)} matches none of: {', '.join(labels)}")
     return kept
 
 
