@@ -155,6 +155,27 @@ def test_surrogate_gradient_is_the_mean_over_bits_inside_the_clip():
     torch.testing.assert_close(z.grad, expected)
 
 
+@pytest.mark.parametrize("clip", [3.5, torch.tensor([3.5, 2.0])])
+@pytest.mark.parametrize("lsq_scale", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_surrogate_gradient_of_the_clip_is_that_of_z_over_clip(clip, lsq_scale, dtype):
+    layer = QuantReLU(7, clip, lsq_scale=lsq_scale)
+    z = 4 * torch.rand(5, 2, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with one_bits(layer) as bits:
+        level = (layer(z).detach() / layer.clip.detach().reshape(-1, 1) * 7).round()
+    alpha = layer.clip.detach().clone().requires_grad_()
+    width = alpha.reshape(-1, 1) if alpha.dim() else alpha
+    ones = level.to(torch.int64).apply_(int.bit_count)
+    wanted = (ones * (z < width) * (z / width) / 3).sum() / len(z)
+    wanted.backward()
+    bits.total().backward()
+    scale = layer.gradient_scale(z)
+    assert scale == (pytest.approx((7**3 / (6 / alpha.numel())) ** 0.5) if lsq_scale else 1)
+    torch.testing.assert_close(
+        layer.clip.grad, alpha.grad * scale, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=0
+    )
+
+
 def test_sparsity_leaves_fewer_spikes():
     def trained(coefficient):
         qann = snnconv.prepare(network(nn.ReLU), QuantReLU(15), X, progress=False)

@@ -133,10 +133,11 @@ def _count_bits(k: Tensor, levels: int) -> Tensor:
 
 
 class _OneBits(torch.autograd.Function):
-    """Number of one-bits of y·L/α; backward, each bit's L1 gradient goes straight through to z, averaged over bits."""
+    """Number of one-bits of y·L/α; backward, their mean L1 gradient goes straight through to z/α."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, out: Tensor, clip: Tensor, levels: int) -> Tensor:
+    def forward(ctx: Any, z: Tensor, out: Tensor, clip: Tensor, levels: int, grad_scale: float) -> Tensor:
+        ctx.shape = clip.shape
         clip = clip.float().reshape(clip.shape or [1] * z.dim())
         lsb = clip / levels
         inside = torch.empty(z.shape, dtype=torch.uint8, device=z.device)  # bits below the clip: a bit means z > 0
@@ -145,14 +146,20 @@ class _OneBits(torch.autograd.Function):
             bits = _count_bits((out_ / lsb).round_().clamp_(max=levels), levels)
             total += bits.sum(dtype=torch.int64)
             torch.mul(bits, z_ < clip, out=target)
-        ctx.save_for_backward(clip, inside)
-        ctx.width, ctx.dtype = levels.bit_length(), z.dtype
+        ctx.save_for_backward(z, clip, inside)
+        ctx.width, ctx.grad_scale = levels.bit_length(), grad_scale
         return total.to(torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        clip, inside = ctx.saved_tensors
-        return (inside * (grads[0] / (ctx.width * clip))).to(ctx.dtype), None, None, None
+        z, clip, inside = ctx.saved_tensors
+        slope = grads[0] / (ctx.width * clip)  # of z/α by z, a bit
+        grad_z, sizes = torch.empty_like(z), torch.zeros_like(clip)
+        for z_, inside_, target in chunks(z, inside, grad_z):
+            target.copy_(inside_ * slope)
+            sizes += (inside_ * z_.to(clip.dtype)).sum_to_size(clip.shape)
+        grad_clip = (-sizes * slope / clip * ctx.grad_scale).reshape(ctx.shape)
+        return grad_z, None, grad_clip if ctx.needs_input_grad[2] else None, None, None
 
 
 def one_bits(model: nn.Module) -> AbstractContextManager[Collected]:
@@ -160,7 +167,7 @@ def one_bits(model: nn.Module) -> AbstractContextManager[Collected]:
 
     It is the number of spikes that the layer emits as shifted-threshold IF neurons (Datta et al., arXiv 2312.06900).
     Its gradient is a surrogate: the L1 gradient of every bit (1 where it is set) goes straight through to z/α inside
-    the clip, averaged over the ⌈log₂(L + 1)⌉ bits.
+    the clip, averaged over the ⌈log₂(L + 1)⌉ bits; for α it is scaled as the activation's own.
 
     Raises:
         ValueError: a network without ``QuantReLU``.
@@ -173,8 +180,8 @@ def one_bits(model: nn.Module) -> AbstractContextManager[Collected]:
     """
 
     def count(layer: QuantReLU, z: Tensor, out: Tensor) -> Tensor:
-        clip = broadcast(layer.alpha.detach(), z.dim(), layer.axis)
-        total: Tensor = _OneBits.apply(z, out.detach(), clip, layer.levels)
+        clip = broadcast(layer.alpha, z.dim(), layer.axis)
+        total: Tensor = _OneBits.apply(z, out.detach(), clip, layer.levels, layer.gradient_scale(z))
         return total / max(len(z), 1)
 
     return _collecting(model, QuantReLU, count, "QuantReLU")

@@ -147,10 +147,14 @@ class QuantReLU(TrainedActivation):
         """The clip α as the forward takes it: positive, whatever a step of the optimiser made of it."""
         return self.clip.abs().clamp(min=LEAST)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def gradient_scale(self, z: Tensor) -> float:
+        """What the clip's gradient is multiplied by, for inputs of the shape of ``z``."""
         values = max(z.shape[1:].numel() // self.clip.numel(), 1)  # a clip and an input
-        scale = (self.levels**3 / values) ** 0.5 if self.lsq_scale else 1.0
-        return straight_through(z, broadcast(self.alpha, z.dim(), self.axis), self.levels, scale)
+        return (self.levels**3 / values) ** 0.5 if self.lsq_scale else 1.0
+
+    def forward(self, z: Tensor) -> Tensor:
+        alpha = broadcast(self.alpha, z.dim(), self.axis)
+        return straight_through(z, alpha, self.levels, self.gradient_scale(z))
 
     def site(self, name: str) -> Site:
         return Site(name, kind="quant", axis=self.axis, threshold=self.alpha.detach().clone(), levels=self.levels)
