@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCHEMA", "Point", "Record", "ResultError", "begin", "chosen", "command", "config_hash", "counted", "describe",
-    "digest", "finished", "located", "path_of", "peak_memory", "plain", "point", "provenance", "read", "read_all", "read_json",
-    "schema", "sites", "slug", "thresholds", "validate", "with_point", "write", "write_whole",
+    "digest", "finished", "located", "path_of", "peak_memory", "plain", "point", "provenance", "read", "read_all",
+    "read_json", "schema", "sites", "slug", "thresholds", "validate", "with_point", "write", "write_whole",
 ]  # fmt: skip
 
 _RUN = ("versions", "machine", "commit", "command")
