@@ -3,7 +3,7 @@
 Starts from, and learns from, the weights that `snnconv train` of resnet20_finetune.py leaves in its work folder.
 """
 
-_base_ = "../../_base_/cifar10_resnet20_finetune.py"
+_base_ = "../../_base_/cifar10_resnet20_long.py"
 
 model = dict(
     network=dict(

@@ -11,7 +11,7 @@ model = dict(
     network=dict(checkpoint=None),
     checkpoint="work_dirs/classification/cifar10/resnet20_quant15/weights.safetensors",
     regularizer=[
-        dict(type="BitSparsity", coefficient=6e-5, schedule="linear", span=0.3),
+        dict(type="BitSparsity", coefficient=1.8e-4, schedule="linear", span=0.3, weighting="synapses"),
         dict(
             type="Distillation",
             teacher=dict(type="CifarResNet", depth=20),
