@@ -35,16 +35,20 @@ class Residual(nn.Module):
         return self.linear(x.flatten(1))
 
 
-@pytest.fixture(scope="module")
-def qann():
-    torch.manual_seed(0)
-    model = snnconv.prepare(Residual(), QuantReLU(3), X, progress=False)
+def trained(images, labels):
+    model = snnconv.prepare(Residual(), QuantReLU(3), images, progress=False)
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(40):
         optimiser.zero_grad()
-        nn.functional.cross_entropy(model(X), Y).backward()
+        nn.functional.cross_entropy(model(images), labels).backward()
         optimiser.step()
     return model.eval()
+
+
+@pytest.fixture(scope="module")
+def qann():
+    torch.manual_seed(0)
+    return trained(X, Y)
 
 
 def spiking(model, method=methods.IF):
@@ -70,24 +74,52 @@ def test_layers_are_what_lies_between_sites():
     }
 
 
-@pytest.mark.parametrize("method", [methods.IF, methods.SignedIF, lambda t, **o: methods.SRP(t, 4, **o)])
+METHODS = [methods.IF, methods.SignedIF, lambda t, **o: methods.SRP(t, 4, **o)]
+
+
+@pytest.fixture(scope="module")
+def separable():
+    """A network and data that it tells apart without a mistake, so that what fine-tuning mends hangs on no rounding."""
+    torch.manual_seed(1)
+    labels = torch.randint(5, (96,))
+    images = torch.rand(5, 3, 8, 8)[labels] + 0.5 * torch.rand(96, 3, 8, 8)
+    return trained(images, labels), images, labels
+
+
+def damaged(model, method=methods.IF):
+    snn = spiking(model, method)
+    snn.program.source.tensors["conv1.weight"].mul_(-0.5)
+    return snn
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_damaged_layer_is_mended(separable, method):
+    model, images, labels = separable
+    snn = damaged(model, method)
+    tuned, report = finetune(model, snn, [(images, labels)], epochs=5, learning_rate=0.03)
+    scores = [100 * float((net(images).argmax(1) == labels).float().mean()) for net in (model, snn, tuned)]
+    assert scores[0] > 95
+    assert scores[2] > scores[1] + 15
+    assert any(layer.kept for layer in report.layers)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_layers_come_closer_and_accuracy_does_not_fall(qann, method):
     snn = spiking(qann, method)
     tuned, report = finetune(qann, snn)
     assert report.measure == "accuracy"
-    # signed neurons make up for so much on this small network that a machine may find no layer to change
-    assert any(layer.kept for layer in report.layers) or method is methods.SignedIF
     assert all(not layer.kept or layer.score[1] >= layer.score[0] for layer in report.layers)
     assert accuracy(tuned) >= accuracy(snn)
     assert report.layers[0].score[0] == pytest.approx(accuracy(snn))
 
 
-def test_the_given_networks_are_unchanged(qann):
-    snn = spiking(qann)
-    before, source = copy.deepcopy(snn.state_dict()), copy.deepcopy(qann.state_dict())
-    tuned, _ = finetune(qann, snn)
+def test_the_given_networks_are_unchanged(separable):
+    model, images, labels = separable
+    snn = damaged(model)
+    before, source = copy.deepcopy(snn.state_dict()), copy.deepcopy(model.state_dict())
+    tuned, _ = finetune(model, snn, [(images, labels)], epochs=5, learning_rate=0.03)
     assert all(torch.equal(v, before[k]) for k, v in snn.state_dict().items())
-    assert all(torch.equal(v, source[k]) for k, v in qann.state_dict().items())
+    assert all(torch.equal(v, source[k]) for k, v in model.state_dict().items())
     assert any(not torch.equal(v, before[k]) for k, v in tuned.state_dict().items())
     assert not any(v.requires_grad for v in tuned.state_dict(keep_vars=True).values())
 
