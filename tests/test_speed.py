@@ -116,6 +116,9 @@ def test_a_profile_shares_out_the_time() -> None:
     assert shares["layers"] > 0
     assert shares["neurons"] > 0
     assert backends._run_blocks is before
+    with pytest.raises(RuntimeError, match="no convolution or linear layer"):
+        profile.where(lambda x: x + 1, x, repeats=1)
+    assert backends._run_blocks is before
 
 
 @pytest.mark.slow

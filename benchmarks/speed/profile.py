@@ -23,6 +23,8 @@ from .networks import NETWORKS
 SCAN = "snnconv::scan"
 LAYERS = ("conv", "addmm", "linear", "mm")
 COPIES = ("copy_", "clone", "contiguous", "cat", "repeat", "_to_copy", "pad", "reorder", "stack")
+# a profiler session that returns no operators happens, though seldom
+ATTEMPTS = 3
 """Parts of operators' names."""
 
 
@@ -67,12 +69,17 @@ def where(run: Run, x: torch.Tensor, repeats: int) -> dict[str, float]:
         run(x)
         seconds.append(time.perf_counter() - start)
     total = statistics.median(seconds)
-    with _scans_recorded(), profile(activities=[ProfilerActivity.CPU]) as record:
-        for _ in range(repeats):
-            run(x)
-    shares = {"layers": 0.0, "neurons": 0.0, "copies": 0.0}
-    for event in record.key_averages():
-        shares[_kind(event.key)] += event.self_cpu_time_total / 1e6 / repeats / total
+    for _ in range(ATTEMPTS):
+        with _scans_recorded(), profile(activities=[ProfilerActivity.CPU]) as record:
+            for _ in range(repeats):
+                run(x)
+        shares = {"layers": 0.0, "neurons": 0.0, "copies": 0.0}
+        for event in record.key_averages():
+            shares[_kind(event.key)] += event.self_cpu_time_total / 1e6 / repeats / total
+        if shares["layers"]:
+            break
+    else:
+        raise RuntimeError(f"torch's profiler saw no convolution or linear layer in {ATTEMPTS} attempts")
     return {"total": total, **shares, "python": max(0.0, 1 - sum(shares.values()))}
 
 
