@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import snnconv
@@ -101,6 +102,20 @@ def test_a_missing_package_is_a_reason(monkeypatch: pytest.MonkeyPatch, network:
 )
 def test_operators_have_their_kind(operator: str, kind: str) -> None:
     assert profile._kind(operator) == kind
+
+
+def test_a_profiler_that_saw_nothing_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = []
+
+    class Blind(profile.profile):
+        def key_averages(self, *args: Any, **options: Any) -> Any:
+            sessions.append(self)
+            return super().key_averages(*args, **options) if len(sessions) > 1 else []
+
+    monkeypatch.setattr(profile, "profile", Blind)
+    layer = nn.Linear(64, 64)
+    assert profile.where(layer, torch.randn(8, 64), repeats=1)["layers"] > 0
+    assert len(sessions) == 2
 
 
 def test_a_profile_shares_out_the_time() -> None:

@@ -23,9 +23,9 @@ from .networks import NETWORKS
 SCAN = "snnconv::scan"
 LAYERS = ("conv", "addmm", "linear", "mm")
 COPIES = ("copy_", "clone", "contiguous", "cat", "repeat", "_to_copy", "pad", "reorder", "stack")
-# a profiler session that returns no operators happens, though seldom
-ATTEMPTS = 3
 """Parts of operators' names."""
+ATTEMPTS = 3
+"""Profiler sessions: one that returns no operators happens, though seldom."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

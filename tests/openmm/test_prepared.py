@@ -319,6 +319,10 @@ class TestBench:
             5,
             5,
         )
+        config.train_cfg = {"type": "RateScaleLoop", "epochs": 2}
+        config.dump(str(tmp_path / "stage2.py"))
+        with pytest.raises(bench.BenchError, match="epochs=5: this config's training has no max_epochs"):
+            bench.load_config(tmp_path / "stage2.py", {"epochs": 5})
 
     def test_second_stage_of_rate_norm_training(self, config: Config, tmp_path: Path) -> None:
         config.model.network = prepared({"type": "RateNorm", "scaled": True})

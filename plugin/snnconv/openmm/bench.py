@@ -88,6 +88,8 @@ def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = N
 
 def _set_epochs(config: Config, epochs: int) -> None:
     """A schedule of another length: the last part of the learning rate's course becomes longer or shorter."""
+    if "max_epochs" not in (config.get("train_cfg") or {}):
+        raise BenchError(f"epochs={epochs}: this config's training has no max_epochs; set what its train_cfg names")
     config.train_cfg.max_epochs = epochs
     course = config.param_scheduler[-1] if config.get("param_scheduler") else None
     if course is not None and "end" in course:
