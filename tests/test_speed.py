@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import snnconv
@@ -104,36 +103,28 @@ def test_operators_have_their_kind(operator: str, kind: str) -> None:
     assert profile._kind(operator) == kind
 
 
-def test_a_profiler_that_saw_nothing_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    sessions = []
-
-    class Blind(profile.profile):
-        def key_averages(self, *args: Any, **options: Any) -> Any:
-            sessions.append(self)
-            return super().key_averages(*args, **options) if len(sessions) > 1 else []
-
-    monkeypatch.setattr(profile, "profile", Blind)
-    layer = nn.Linear(64, 64)
-    assert profile.where(layer, torch.randn(8, 64), repeats=1)["layers"] > 0
-    assert len(sessions) == 2
-
-
-def test_a_profile_shares_out_the_time() -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_profile_shares_out_the_time_of_one_thread(threads: int) -> None:
     from snnconv.dynamics.kernels import backends
 
-    before = backends._run_blocks
+    before = backends._run_blocks, torch.get_num_threads()
     layers = [nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6400, 4)]
     model = nn.Sequential(*layers)
     x = torch.randn(4, 3, 24, 24)
     snn = snnconv.convert(model.eval(), methods.IF(8), calibration=x, progress=False)
-    shares = profile.where(snn, x, repeats=2)
-    assert list(shares) == ["total", "layers", "neurons", "copies", "python"]
-    assert shares["layers"] > 0
-    assert shares["neurons"] > 0
-    assert backends._run_blocks is before
-    with pytest.raises(RuntimeError, match="no convolution or linear layer"):
-        profile.where(lambda x: x + 1, x, repeats=1)
-    assert backends._run_blocks is before
+    torch.set_num_threads(threads)
+    try:
+        shares = profile.where(snn, x, repeats=2)
+        assert torch.get_num_threads() == threads
+        assert list(shares) == ["total", "layers", "neurons", "copies", "python"]
+        assert shares["layers"] > 0
+        assert shares["neurons"] > 0
+        with pytest.raises(RuntimeError, match="no convolution or linear layer"):
+            profile.where(lambda x: x + 1, x, repeats=1)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before[1])
+    assert backends._run_blocks is before[0]
 
 
 @pytest.mark.slow

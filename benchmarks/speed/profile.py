@@ -24,8 +24,6 @@ SCAN = "snnconv::scan"
 LAYERS = ("conv", "addmm", "linear", "mm")
 COPIES = ("copy_", "clone", "contiguous", "cat", "repeat", "_to_copy", "pad", "reorder", "stack")
 """Parts of operators' names."""
-ATTEMPTS = 3
-"""Profiler sessions: one that returns no operators happens, though seldom."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engines", nargs="*", default=[], help="only rows whose name contains one of these words")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
     model, calibration = NETWORKS[options.network].build()
     x = torch.randn(options.batch, *NETWORKS[options.network].shape)
     print("| engine | ms | layers % | neurons % | copies % | Python % |\n|---|---:|---:|---:|---:|---:|")
@@ -58,29 +55,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def where(run: Run, x: torch.Tensor, repeats: int) -> dict[str, float]:
-    """Median seconds of a run, and the shares of them.
+    """Median seconds of a run on one thread, and the shares of them.
 
-    The shares are of a run under the profiler, whose own time between operators is taken out.
+    The shares are of a run under the profiler, whose own time between operators is taken out. The profiler sees the
+    thread that started it; parts of a batch would run on others.
     """
-    run(x)
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
+    with _one_thread():
         run(x)
-        seconds.append(time.perf_counter() - start)
-    total = statistics.median(seconds)
-    for _ in range(ATTEMPTS):
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            run(x)
+            seconds.append(time.perf_counter() - start)
+        total = statistics.median(seconds)
         with _scans_recorded(), profile(activities=[ProfilerActivity.CPU]) as record:
             for _ in range(repeats):
                 run(x)
-        shares = {"layers": 0.0, "neurons": 0.0, "copies": 0.0}
-        for event in record.key_averages():
-            shares[_kind(event.key)] += event.self_cpu_time_total / 1e6 / repeats / total
-        if shares["layers"]:
-            break
-    else:
-        raise RuntimeError(f"torch's profiler saw no convolution or linear layer in {ATTEMPTS} attempts")
+    shares = {"layers": 0.0, "neurons": 0.0, "copies": 0.0}
+    for event in record.key_averages():
+        shares[_kind(event.key)] += event.self_cpu_time_total / 1e6 / repeats / total
+    if not shares["layers"]:
+        raise RuntimeError("torch's profiler saw no convolution or linear layer")
     return {"total": total, **shares, "python": max(0.0, 1 - sum(shares.values()))}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _kind(name: str) -> str:
