@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from snnconv import methods
 from snnconv.activations import RateNorm
+from snnconv.graph.trace import source_graph
 from snnconv.neurons import recipes, register
 from spikingjelly.activation_based import ann2snn
+from spikingjelly.activation_based.ann2snn import converter
 from torch import Tensor, nn
 
 X = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(2))
@@ -123,6 +125,59 @@ def test_one_recipe_in_two_threads() -> None:
     for index, net in enumerate(nets):
         direct = snnconv.convert(net, methods.IF(4), X, progress=False)
         assert torch.equal(found[index](X), direct(X))
+
+
+def test_tracing_waits_for_spikingjellys() -> None:
+    call = nn.Module.__call__
+    theirs_in, theirs_out, ours_in = threading.Event(), threading.Event(), threading.Event()
+
+    class Theirs(nn.Module):
+        def forward(self, x):
+            theirs_in.set()
+            theirs_out.wait(60)
+            return x
+
+    class Ours(nn.Module):
+        def forward(self, x):
+            ours_in.set()
+            return torch.relu(x)
+
+    threads = [threading.Thread(target=converter._symbolic_trace, args=(Theirs(),))]
+    threads.append(threading.Thread(target=source_graph, args=(Ours(),)))
+    try:
+        threads[0].start()
+        assert theirs_in.wait(60)
+        threads[1].start()
+        assert not ours_in.wait(0.5)
+    finally:
+        theirs_out.set()
+        for thread in threads:
+            thread.join()
+    assert ours_in.is_set()
+    assert nn.Module.__call__ is call
+
+
+def test_spikingjellys_tracing_waits_for_a_recipes_calibration() -> None:
+    traced, waited = threading.Event(), []
+
+    def other() -> None:
+        converter._symbolic_trace(nn.Identity())
+        traced.set()
+
+    class Loader:
+        def __iter__(self):
+            if not waited:
+                threads.append(threading.Thread(target=other))
+                threads[0].start()
+            waited.append(not traced.wait(0.5))
+            yield X
+
+    threads: list[threading.Thread] = []
+    snn = ann2snn.Converter(recipes.IFRecipe(Loader(), timesteps=4, progress=False)).convert(network())
+    threads[0].join()
+    assert all(waited)
+    assert traced.is_set()
+    assert snn(X).isfinite().all()
 
 
 def test_choices_are_checked_when_the_recipe_is_made() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from snnconv.graph.source import ConversionError, SourceGraph
 
 __all__ = [
     "ThreadTracer", "TraceFailure", "drop_no_ops", "make_out_of_place", "run_tracer", "source_graph", "trace_graph",
+    "tracing_alone",
 ]  # fmt: skip
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -131,7 +133,7 @@ def run_tracer(tracer: fx.Tracer, model: nn.Module) -> fx.Graph:
         TraceFailure: the forward cannot be traced.
     """
     try:
-        with _TRACING, _traced_factories():
+        with tracing_alone(), _traced_factories():
             graph = tracer.trace(model, concrete_args=_defaults(model))
     except ConversionError:
         raise
@@ -144,6 +146,18 @@ def run_tracer(tracer: fx.Tracer, model: nn.Module) -> fx.Graph:
         # the keys tell calls of a shared module apart ("relu@1"), the values hold its path
         node.meta["path"], node.meta["module_type"] = list(stack.values())[-1] if stack else ("", None)
     return graph
+
+
+@contextmanager
+def tracing_alone() -> Iterator[None]:
+    """No other thread traces meanwhile, with SpikingJelly's converter neither.
+
+    ``torch.fx`` changes ``nn.Module`` while it traces, and puts back what it found: of two at once, the second may
+    leave the first one's change there for good. SpikingJelly's tracer also takes calls of other threads for its own.
+    """
+    module = sys.modules.get("spikingjelly.activation_based.ann2snn.converter")
+    with _TRACING, getattr(module, "_FX_TRACE_LOCK", None) or nullcontext():
+        yield
 
 
 @contextmanager

@@ -72,11 +72,13 @@ class MethodRecipe(FXConversionRecipe):
     def before_trace(self, converter: FXConverter, ann: nn.Module) -> nn.Module:
         """Convert ``ann`` on the converter's device; hand the tracer a stand-in."""
         from snnconv.convert import convert
+        from snnconv.graph.trace import tracing_alone
 
         device = torch.device(converter.device)
         if any(t.device != device for t in (*ann.parameters(), *ann.buffers())):
             ann = copy.deepcopy(ann).to(device)
-        network = convert(ann, self.method, self.dataloader, strict=self.strict, progress=self.progress)
+        with tracing_alone():  # calibration, too: SpikingJelly's tracer would stop it
+            network = convert(ann, self.method, self.dataloader, strict=self.strict, progress=self.progress)
         self._converted[id(converter)] = network
         return nn.Identity()
 
