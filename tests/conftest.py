@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,6 +14,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-configs", action="store_true", help="run every segmentation and detection config from end to end"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # before xdist's workers: two at once read a cache that is being written
+        with contextlib.suppress(ImportError):
+            import yapf  # noqa: F401  (mmengine's; its first import writes the grammar)
 
 
 @pytest.fixture(scope="session")
