@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map, tree_map_only
 
 from snnconv import dynamics
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 from snnconv.methods.base import Method
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.int8 import Int8, supported
 from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.pieces import piece_lengths, run_in_pieces
 from snnconv.runtime.program import GraphProgram
-from snnconv.runtime.readout import Readout, join_batches
+from snnconv.runtime.readout import Readout, StepReadout, join_batches, step_of
+from snnconv.runtime.run import RunState
 from snnconv.runtime.values import Spikes, channels_last
 
 if TYPE_CHECKING:
@@ -257,7 +255,7 @@ class SpikingNetwork(nn.Module):
         parts = self._parts(x, threads)
         if len(parts) > 1 and threads > 1:
             return join_batches(run_parts(self._read_alone, parts, threads))
-        return join_batches([self.readout.final(self.run(part)) for part in parts])
+        return join_batches([self.readout.part(self.run(part)) for part in parts])
 
     def _threads(self) -> int:
         """How many parts of a batch may run side by side: on the CPU, where no neuron keeps a state of its own."""
@@ -274,7 +272,7 @@ class SpikingNetwork(nn.Module):
 
     def _read_alone(self, x: Any) -> Any:
         """Readout of one part."""
-        return self.readout.final(self._twin().run(x))
+        return self.readout.part(self._twin().run(x))
 
     def _twin(self) -> SpikingNetwork:
         """A view of this network that shares nothing that changes in a run."""
@@ -304,6 +302,9 @@ class SpikingNetwork(nn.Module):
         timesteps: int | None = None,
     ) -> Any:
         """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]`` where steps need not run one by one).
+
+        An output that is not the mean (the sum) of its steps, such as a constant, a class, or a softmax of the mean so
+        far, is a :class:`~snnconv.runtime.readout.Held`.
 
         Args:
             x: input ``[B, ...]``.
@@ -335,8 +336,7 @@ class SpikingNetwork(nn.Module):
                 def summed(site: str, z: Tensor) -> Tensor:
                     return fired(site, z.unsqueeze(0)).sum(0) if watched else self._fire_total(site, z)
 
-                out = self.program.static(x, summed)
-                result = tree_map_only(Tensor, lambda v: v.unsqueeze(0), out)
+                result = self.program.totals(x, summed)
             elif observe is None and inputs is None and len(pieces := piece_lengths(self, x, steps)) > 1:
                 result = run_in_pieces(self, x, pieces)
             else:
@@ -373,13 +373,11 @@ class SpikingNetwork(nn.Module):
         self._int8()
         x = channels_last(x)
         method = self.method
-        total: Any = None
+        readout = StepReadout(method.coding, self.delay)
         if method.coding == "sum":
             out = self.run(x, "steps")
             for t in range(1, method.timesteps + 1):
-                step = tree_map_only(Tensor, operator.itemgetter(t - 1), out)
-                total = step if total is None else _add(total, step)
-                yield t, total
+                yield t, readout.after(step_of(out, t - 1))
             return
         states = self._fresh_states()
         state = RunState()
@@ -390,14 +388,8 @@ class SpikingNetwork(nn.Module):
                 self._restore(states)
                 step = self.program.steps(x, 1, self.fire, state)
                 states = self._remember()
-            if t < 1:
-                continue
-            step = tree_map_only(Tensor, lambda v: v[0], step)
-            if t <= self.delay + 1:  # the mean begins behind the delay; before that, the step alone
-                total, first = step, t
-            else:
-                total = _add(total, step)
-            yield t, _divide(total, t - first + 1)
+            if t >= 1:
+                yield t, readout.after(step)
 
     def early_exit(
         self,
@@ -522,11 +514,3 @@ def _over_time(out: Any) -> Tensor:
         return Spikes(out.codes, out.amplitude, out.axis if out.axis < 0 else out.axis + 1).floats()
     result: Tensor = out
     return result
-
-
-def _divide(tree: Any, steps: int) -> Any:
-    return tree_map_only(Tensor, lambda v: v / steps, tree)
-
-
-def _add(a: Any, b: Any) -> Any:
-    return tree_map(lambda p, q: p + q if isinstance(p, Tensor) else p, a, b)

@@ -20,8 +20,8 @@ from snnconv.graph.source import ConversionError, broadcast
 from snnconv.metrics.layers import reference_program
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.run import RunState
 
 __all__ = ["FinishedLayers", "LayerResult", "Tuning"]
 

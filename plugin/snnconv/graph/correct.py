@@ -16,8 +16,8 @@ from snnconv.graph.calibrate import channels_first
 from snnconv.graph.ranks import Ranks
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.program import Program
+from snnconv.runtime.run import RunState
 
 __all__ = ["BiasCorrection"]
 

@@ -9,8 +9,8 @@ import torch
 
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.readout import window_mean
+from snnconv.runtime.run import RunState
 
 __all__ = ["Continued"]
 

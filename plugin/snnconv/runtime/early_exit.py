@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from snnconv.graph.source import ConversionError
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.parallel import run_parts
+from snnconv.runtime.readout import Held
+from snnconv.runtime.run import RunState
 from snnconv.runtime.values import Static, channels_last
 
 if TYPE_CHECKING:
@@ -233,7 +234,8 @@ def _settled(y: Tensor, margin: float | None, confidence: float | None) -> Tenso
 
 
 def _one_tensor(out: Any) -> Tensor:
-    tensors = [v for v in tree_leaves(out) if isinstance(v, Tensor)]
+    shares = [v.shares if isinstance(v, Held) else v for v in tree_leaves(out)]
+    tensors = [v for v in shares if isinstance(v, Tensor)]
     if len(tensors) != 1 or tensors[0].dim() != 3 or tensors[0].shape[2] < 2:
         shapes = ", ".join(f"[B{''.join(f', {n}' for n in v.shape[2:])}]" for v in tensors) or "nothing"
         raise ConversionError(f"early exit needs one output [B, classes]; this network gives {shapes}")
