@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnconv.activations import RateInferenceLoss, RateNorm, rate_ks
-from snnconv.calibration import input_of, label_of
 from snnconv.graph.source import ConversionError
+from snnconv.inputs import input_of, label_of
 from snnconv.progress import ProgressFn, bars
 
 __all__ = ["RateScaleReport", "Stage", "train_rate_scale"]
