@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from snnconv.activations import RateInferenceLoss, RateNorm, rate_ks
-from snnconv.calibration import input_of, label_of
 from snnconv.graph.source import ConversionError
+from snnconv.inputs import input_of, label_of
 from snnconv.progress import ProgressFn, bars
 
 __all__ = ["RateScaleReport", "Stage", "train_rate_scale"]

@@ -20,8 +20,10 @@ from snnconv.graph.source import ConversionError, broadcast
 from snnconv.metrics.layers import reference_program
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
+from snnconv.runtime.batch import entries
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.values import channels_last
 
 __all__ = ["FinishedLayers", "LayerResult", "Tuning"]
 
@@ -63,7 +65,7 @@ class Tuning:
     """
 
     def __init__(
-        self, ann: nn.Module, snn: SpikingNetwork, inputs: Tensor, labels: Tensor | None, batch_size: int
+        self, ann: nn.Module, snn: SpikingNetwork, inputs: Any, labels: Tensor | None, batch_size: int
     ) -> None:
         self.snn = copy.deepcopy(snn)
         assert isinstance(self.snn.program, GraphProgram)
@@ -81,7 +83,7 @@ class Tuning:
         if self.labels is None and classes:
             self.labels = self.outputs.argmax(1)
 
-    def _answer(self, x: Tensor) -> Any:
+    def _answer(self, x: Any) -> Any:
         return self.reference.static(x, lambda site, z: self.reference.sites[site].activation(z))
 
     def score(self) -> float:
@@ -133,10 +135,9 @@ class Tuning:
                 weight.requires_grad_(False)
                 weight.grad = None
 
-    def _terms(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _terms(self, layer: Layer, x: Any) -> tuple[Tensor, Tensor]:
         """‖φ − a‖² on inputs ``[B, ...]``, with the quantised activation's gradient; and ‖a‖²."""
-        if x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         with torch.no_grad():
             wanted = self._activation(layer, x)
             spikes = self._spikes(layer, x)
@@ -155,7 +156,7 @@ class Tuning:
         rate: Tensor = self.snn.readout.final(seq[self.snn.method.pre_timesteps_ :])
         return rate
 
-    def _activation(self, layer: Layer, x: Tensor) -> Tensor:
+    def _activation(self, layer: Layer, x: Any) -> Tensor:
         """The source network's activation."""
         found: list[Tensor] = []
 
@@ -170,7 +171,7 @@ class Tuning:
             self.reference.static(x, look)
         return found[0]
 
-    def _spikes(self, layer: Layer, x: Tensor) -> dict[str, Tensor]:
+    def _spikes(self, layer: Layer, x: Any) -> dict[str, Tensor]:
         """Outputs ``[T, B, ...]`` of the sites that the layer reads."""
         found: dict[str, Tensor] = {}
 
@@ -188,7 +189,7 @@ class Tuning:
         self.snn.reset()
         return found
 
-    def _fire(self, layer: Layer, x: Tensor, spikes: dict[str, Tensor]) -> Tensor:
+    def _fire(self, layer: Layer, x: Any, spikes: dict[str, Tensor]) -> Tensor:
         """The layer's own outputs ``[T, B, ...]`` for these spikes."""
 
         def fire(name: str, x_seq: Tensor) -> Tensor:
@@ -209,7 +210,7 @@ class FinishedLayers:
         self.tensors = work.program.source.tensors
         decides = {
             **settings, "ann": results.digest(ann), "snn": results.digest(snn), "method": snn.method.to_dict(),
-            "data": [list(work.inputs.shape), float(work.inputs.double().sum())], "measure": work.measure,
+            "data": _described(work.inputs), "measure": work.measure,
         }  # fmt: skip
         self.key = results.config_hash(decides)
 
@@ -244,3 +245,8 @@ class FinishedLayers:
         tensors = {name: self.tensors[name].detach().cpu().contiguous().clone() for name in names}
         layers_ = json.dumps([asdict(layer) for layer in layers])
         results.write_whole(self.path, save(tensors, {"key": self.key, "layers": layers_}))
+
+
+def _described(inputs: Any) -> list[Any]:
+    """Shapes and sums of the data, by which a checkpoint knows it."""
+    return [v for x in entries(inputs).values() for v in (list(x.shape), float(x.double().sum()))]

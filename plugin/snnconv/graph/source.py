@@ -142,6 +142,14 @@ class SourceGraph:
         """The ``activation_site`` nodes in execution order."""
         return [n for n in self.graph.nodes if n.op == "call_function" and n.target is activation_site]
 
+    def placeholders(self) -> tuple[str, ...]:
+        """Names of the inputs in order.
+
+        >>> SourceGraph(fx.symbolic_trace(nn.Bilinear(1, 1, 1)).graph, {}).placeholders()
+        ('input1', 'input2')
+        """
+        return tuple(str(n.target) for n in self.graph.nodes if n.op == "placeholder")
+
     def prune(self) -> None:
         """Remove operators nobody reads, and weights and modules no operator reads."""
         for node in reversed(list(self.graph.nodes)):

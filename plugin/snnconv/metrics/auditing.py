@@ -87,7 +87,7 @@ class Audit:
         return "\n".join(lines)
 
 
-def audit(snn: SpikingNetwork, x: Tensor) -> Audit:
+def audit(snn: SpikingNetwork, x: Any) -> Audit:
     """Run ``snn`` on ``x`` step by step and check what arrives at every layer with weights after the first.
 
     - ``spikes``: each value of each step is 0 or ±θ_c of the neuron it comes from (unit spikes for rate norm
@@ -101,7 +101,8 @@ def audit(snn: SpikingNetwork, x: Tensor) -> Audit:
 
     Args:
         snn: the converted network.
-        x: inputs ``[B, ...]``; a few are enough, but silent neurons show no spikes to check.
+        x: inputs ``[B, ...]``, of several a tuple or a dictionary by name; a few are enough, but silent neurons show
+            no spikes to check.
 
     Raises:
         ConversionError: an input that the network does not take.
@@ -112,7 +113,7 @@ def audit(snn: SpikingNetwork, x: Tensor) -> Audit:
     >>> bool(audit(snn, torch.randn(8, 4)))
     True
     """
-    snn._check(x)
+    x = snn.given(x)
     program = snn.program
     auditor = _GraphAuditor(snn, x) if isinstance(program, GraphProgram) else _Auditor(snn)
     parts = snn._parts(x)
@@ -133,7 +134,7 @@ class _Auditor:
         self.result = Audit(list(self.neurons.values()))
         self.steps = snn.timesteps
 
-    def run(self, parts: list[Tensor]) -> Audit:
+    def run(self, parts: list[Any]) -> Audit:
         runs = not [name for name in self.neurons if not self._right_class(name)]
         self._before()
         self._compare_thresholds()
@@ -234,7 +235,7 @@ class _GraphAuditor(_Auditor):
 
     synapses = "steps"
 
-    def __init__(self, snn: SpikingNetwork, x: Tensor) -> None:
+    def __init__(self, snn: SpikingNetwork, x: Any) -> None:
         super().__init__(snn)
         assert isinstance(snn.program, GraphProgram)
         self.program = snn.program

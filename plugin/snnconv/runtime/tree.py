@@ -22,6 +22,7 @@ from snnconv.graph.sites import is_activation_module, relu_bounds
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.graph.trace import check_finite
+from snnconv.runtime.batch import call
 from snnconv.runtime.executor import NeuronFn, RunState
 from snnconv.runtime.program import Program
 
@@ -69,7 +70,7 @@ class TreeProgram(Program):
 
     def static(self, x: Any, neuron: NeuronFn) -> Any:
         with _Watch(self, neuron, 0, RunState()):
-            return self.model(*x) if isinstance(x, tuple) else self.model(x)
+            return call(self.model, x)
 
     def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
         if self.coding == "sum":
@@ -84,7 +85,7 @@ class TreeProgram(Program):
 
         folded = tree_map_only(Tensor, fold, x)
         with _Watch(self, neuron, timesteps, state):
-            out = self.model(*folded) if isinstance(folded, tuple) else self.model(folded)
+            out = call(self.model, folded)
         state.steps += timesteps
         return tree_map_only(Tensor, lambda v: v.reshape(timesteps, -1, *v.shape[1:]), out)
 

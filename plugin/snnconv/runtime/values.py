@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_any, tree_map
+from torch.utils._pytree import tree_any, tree_map, tree_map_only
 
 from snnconv.graph.source import broadcast
 
@@ -122,4 +122,8 @@ def _version(tensor: Tensor) -> int:
 
 def channels_last(x: Any) -> Any:
     """Images as the layers want them; a part of a batch at a time, so that no batch lies in memory twice."""
-    return x.contiguous(memory_format=torch.channels_last) if isinstance(x, Tensor) and x.dim() == 4 else x
+
+    def laid_out(v: Tensor) -> Tensor:
+        return v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v
+
+    return laid_out(x) if isinstance(x, Tensor) else tree_map_only(Tensor, laid_out, x)
