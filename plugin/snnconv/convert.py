@@ -67,8 +67,8 @@ def convert(
         method: one of :mod:`snnconv.methods`.
         calibration: a tensor ``[N, ...]``, a list of batches, or a loader giving tensors, (input, target) pairs or
             dictionaries; the first 1,024 samples are used (``calibration_samples`` of a method that has it). Not needed
-            for ``thresholds="trained"``. For a network of several inputs a tuple of tensors or a dictionary by the names
-            of forward's arguments, or batches of these, with targets behind them or without.
+            for ``thresholds="trained"``. For a network of several inputs a tuple of tensors or a dictionary by the
+            names of forward's arguments, or batches of these, with targets behind them or without.
         calibration_inputs: which of a batch's entries are inputs, where forward's arguments do not tell: how many of
             the first (``2``), the arguments they go to (``("x", "mask")``), or a function from a batch to its inputs.
         framework: whose neuron classes the network is built from: ``"spikingjelly"`` or ``"snntorch"``.
