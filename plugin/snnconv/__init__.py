@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from snnconv import activations, methods
+from snnconv.conversion.checks import ConversionWarning
 from snnconv.convert import convert
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConversionError",
     "ConversionReport",
+    "ConversionWarning",
     "SpikingNetwork",
     "activations",
     "audit",

@@ -480,7 +480,7 @@ class SpikingNetwork(nn.Module):
         x = self.given(x)
         self._int8()  # before threads look for it
         size = self._batch_size(x) if most is None else most
-        if not isinstance(x, (Tensor, Batch)):
+        if not isinstance(x, (Tensor, Batch)) or self.input_spec.get("whole_batch"):
             return [x]
         if threads > 1 and size and len(x) > 1:
             size = min(size, -(-len(x) // threads))

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from snnconv.activations import QuantReLU, RateNorm, TrainedActivation
-from snnconv.convert import CALIBRATION_LIMIT, differs_from
+from snnconv.conversion.checks import differs_from
+from snnconv.convert import CALIBRATION_LIMIT
 from snnconv.graph import calibrate as statistics
 from snnconv.graph.fold import synapse_arguments
 from snnconv.graph.ops import SYNAPSES, op_name
@@ -19,7 +20,7 @@ from snnconv.graph.ranks import Ranks
 from snnconv.graph.rebuild import rebuilt, replaceable, with_modules
 from snnconv.graph.sites import is_activation_module
 from snnconv.graph.source import ConversionError, Site, SourceGraph, broadcast
-from snnconv.graph.trace import TraceFailure, check_finite, source_graph
+from snnconv.graph.trace import TraceFailure, check_weights, source_graph
 from snnconv.inputs import Reader, Take, input_batches
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
@@ -72,8 +73,7 @@ def prepare(
     """
     _check_arguments(model, activation)
     batches = [] if calibration is None else _batches(model, calibration, calibration_inputs)
-    for name, tensor in model.state_dict().items():
-        check_finite(name, tensor)
+    check_weights(model)
     make = _Maker(activation)
     source = _traced(model, batches)
     if source is None:

@@ -214,6 +214,10 @@ def _check(snn: SpikingNetwork, margin: float | None, confidence: float | None, 
             f"{snn.method.name}: every bit but the first needs those before it, in each layer, so that nothing is "
             "known before the last step; early exit is for rate coding"
         )
+    if snn.input_spec.get("whole_batch"):
+        raise ConversionError(
+            "the inputs of a batch have to do with one another in this network, so that none can leave the batch early"
+        )
     if (margin is None) == (confidence is None):
         raise ValueError("give margin or confidence, one of the two")
     if margin is not None and not margin >= 0:

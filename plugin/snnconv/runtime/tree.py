@@ -21,7 +21,7 @@ from snnconv.graph.ops import ACTIVATIONS, op_kind
 from snnconv.graph.sites import is_activation_module, relu_bounds
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
-from snnconv.graph.trace import check_finite
+from snnconv.graph.trace import check_weights
 from snnconv.runtime.batch import call
 from snnconv.runtime.executor import NeuronFn, RunState
 from snnconv.runtime.program import Program
@@ -48,8 +48,7 @@ class TreeProgram(Program):
         sites: dict[str, Site] | None = None,
     ) -> None:
         self.model = copy.deepcopy(model).eval()
-        for name, tensor in self.model.state_dict().items():
-            check_finite(name, tensor)
+        check_weights(self.model)
         for path, module in list(self.model.named_modules()):
             if isinstance(module, TrainedActivation):
                 parent, _, leaf = path.rpartition(".")
