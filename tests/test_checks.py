@@ -45,7 +45,8 @@ def test_a_healthy_network_does_not_warn_however_few_its_steps(method: methods.M
         warnings.simplefilter("error", snnconv.ConversionWarning)
         snn = snnconv.convert(network(), method, X, progress=False)
     agreement = snn.report.agreement
-    assert agreement is not None and agreement.error < 2
+    assert agreement is not None
+    assert agreement.error < 2
     if method.coding == "sum":
         assert agreement.error == pytest.approx(agreement.quantised, rel=1e-2, abs=1e-4)
 
@@ -181,7 +182,8 @@ def test_the_report_begins_with_the_layers_that_read_currents_and_their_share() 
 
 def test_a_network_without_such_layers_has_no_such_line() -> None:
     report = snnconv.convert(network(), methods.SignedIF(timesteps=4), X, progress=False).report
-    assert "currents" not in str(report) and "nothing stays analog" in str(report)
+    assert "currents" not in str(report)
+    assert "nothing stays analog" in str(report)
     assert report.macs == {}
 
 

@@ -150,7 +150,8 @@ def test_constants_are_returned_as_they_are(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_lists_and_dictionaries_can_be_changed(method: str) -> None:
     y = converted("nested lists", method)[1](X)
-    assert type(y) is list and type(y[1][1]) is list
+    assert type(y) is list
+    assert type(y[1][1]) is list
     y[0] = y[0].sigmoid()
     y.append(None)
     y[1][1].append(None)
