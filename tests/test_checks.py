@@ -79,7 +79,7 @@ def test_the_warning_can_be_made_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 def test_sums_that_are_not_the_quantised_networks_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     fire_total = SpikingNetwork._fire_total
     monkeypatch.setattr(SpikingNetwork, "_fire_total", lambda self, site, z: fire_total(self, site, z) * 1.01)
-    with pytest.raises(snnconv.ConversionError, match="its own quantised network"):
+    with pytest.raises(snnconv.ConversionError, match="2: its neurons' sums differ from the quantised"):
         snnconv.convert(network(), methods.ShiftedThreshold(timesteps=6, correction="none"), X, progress=False)
 
 

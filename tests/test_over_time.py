@@ -394,3 +394,31 @@ def test_what_is_undefined_without_spikes_is_right_from_the_first_spikes_on(func
     out = Executor(source, late, coding).steps(x, steps)
     assert bool(torch.isfinite(out).all())
     torch.testing.assert_close(out.mean(0) if coding == "rate" else out.sum(0), want)
+
+
+class Excited(nn.Module):
+    """A residual block with a squeeze and excitation in front of its last convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.down, self.up, self.last = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.a(x))
+        y = F.hardswish(self.b(h))
+        y = y * torch.sigmoid(self.up(F.relu(self.down(F.adaptive_avg_pool2d(y, 1)))))
+        return self.last((self.c(y) + h).mean((2, 3)))
+
+
+@pytest.mark.filterwarnings("error::snnconv.ConversionWarning")
+@pytest.mark.parametrize("coding", CODINGS)
+def test_a_sum_with_a_convolution_of_analog_values_is_right_however_it_runs(coding: str) -> None:
+    torch.manual_seed(0)
+    model, x = Excited().eval(), torch.randn(16, 3, 6, 6)
+    snn = snnconv.convert(model, CODINGS[coding][0], x, progress=False)
+    with torch.no_grad():
+        want = model(x)
+    assert float((snn(x) - want).norm() / want.norm()) < 0.1
+    seen = snn.readout.final(snn.run(x, observe=lambda site, out: None))
+    torch.testing.assert_close(seen, snn(x), rtol=1e-3, atol=1e-4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -238,7 +238,8 @@ def _list_analog(
         if seen and any(origin in ("currents", "analog") for origin in report.reads.values()):
             from snnconv.metrics.synapses import multiplications
 
-            report.macs = multiplications(snn.source, seen[0][:1])
+            with suppress(ConversionError):  # operators that cannot run on counts: the share stays unknown
+                report.macs = multiplications(snn.source, seen[0][:1])
     elif isinstance(snn, TreeProgram):
         reason = "no spiking equivalent: acts on the running mean of its input"
         report.analog = [AnalogSite(path, name, reason) for path, name in snn.analog.items()]

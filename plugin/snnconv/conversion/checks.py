@@ -20,13 +20,14 @@ from snnconv.report import Agreement
 from snnconv.runtime.batch import call
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.readout import join_batches, output_leaves
+from snnconv.runtime.values import channels_last
 
 __all__ = ["ConversionWarning", "check_result", "differs_from", "mixes_batch", "source_outputs"]
 
 INPUTS = 2
 TIMES_QUANTISED = 3.0
 SAME = 1e-4
-"""Relative difference of sum coding from the quantised network: rounding of 32-bit sums, of any depth in use."""
+"""Relative difference of a site's sums from its quantised activation: rounding of 32-bit sums."""
 BORDER = 1e-3
 """Levels from the border of two within which rounding decides which one a value falls to."""
 
@@ -128,9 +129,9 @@ def mixes_batch(program: Program, x: Any) -> bool:
 def check_result(network: SpikingNetwork, expected: Any, x: Any, stacklevel: int = 2) -> Agreement:
     """Compare a converted network's outputs with those of its source on a few inputs.
 
-    Structure, shapes and dtypes are the source's, and what is finite there is finite. In sum coding the network says
-    what the quantised network says (each activation replaced by the quantiser that its neuron is). In rate coding its
-    error may be three times as large as the quantised network's, or what neurons that are one spike off amount to.
+    Structure, shapes and dtypes are the source's, and what is finite there is finite. In sum coding every site says
+    what the quantiser says that its neuron is. In rate coding the outputs' error may be three times as large as that
+    of the quantised network, or what neurons that are one spike off amount to.
 
     Args:
         network: the converted network.
@@ -151,13 +152,12 @@ def check_result(network: SpikingNetwork, expected: Any, x: Any, stacklevel: int
     _same_form(expected, got)
     quantise = _Quantiser(network)
     with torch.no_grad():
-        quantised = network.program.static(x, quantise)
-    if network.method.neuron == "shifted_threshold":
-        off = _distance(got, quantised)
-        if off > SAME and not _half(x):
+        quantised = network.program.static(channels_last(x), quantise)
+    for site, off in quantise.differences.items():
+        if off > SAME:
             raise ConversionError(
-                f"the converted network's outputs differ from those of its own quantised network by {off:.2g} of "
-                "their norm, which is a fault of the conversion, not of the network: please report it with the model"
+                f"{site}: its neurons' sums differ from the quantised activation by {off:.2g} of its norm, which is a "
+                "fault of the conversion, not of the network: please report it with the model"
             )
     agreement = Agreement(_distance(got, expected), _distance(quantised, expected), quantise.one_spike())
     bound = max(TIMES_QUANTISED * agreement.quantised, agreement.one_spike)
@@ -171,12 +171,6 @@ def check_result(network: SpikingNetwork, expected: Any, x: Any, stacklevel: int
             stacklevel=stacklevel,
         )
     return agreement
-
-
-def _half(x: Any) -> bool:
-    """Whether numbers have 16 bits, so that rounding alone makes more of a difference."""
-    found = [v.dtype for _, v in output_leaves(getattr(x, "values", x)) if isinstance(v, Tensor)]
-    return any(d in (torch.float16, torch.bfloat16) for d in found)
 
 
 def _same_form(expected: Any, got: Any) -> None:
@@ -218,11 +212,17 @@ def _distance(got: Any, expected: Any) -> float:
 
 
 class _Quantiser:
-    """clip(⌊zL/θ + 1/2⌋, 0, L)·θ/L at every site; remembers what one spike more or less amounts to."""
+    """clip(⌊zL/θ + 1/2⌋, 0, L)·θ/L at every site; in sum coding what the neurons say, compared with it.
+
+    Attributes:
+        differences: of sums from the quantised activation, relative to its norm, by site.
+        spikes: mean square of what a spike more or less amounts to, relative to the activation's.
+    """
 
     def __init__(self, network: SpikingNetwork) -> None:
         self.network = network
         self.thresholds = dict(network.thresholds)
+        self.differences: dict[str, float] = {}
         self.spikes: dict[str, float] = {}
 
     def __call__(self, site: str, z: Tensor) -> Tensor:
@@ -237,11 +237,13 @@ class _Quantiser:
             self.spikes[site] = step / 3 / power
         if place.kind == "rate_norm":
             return out / theta
-        if method.neuron == "shifted_threshold":
-            places = z * levels / theta + 0.5
-            near = (places - places.round()).abs() < max(BORDER, 4 * torch.finfo(z.dtype).eps * levels)
-            out = torch.where(near, self.network._fire_total(site, z), out)
-        return out
+        if method.neuron != "shifted_threshold":
+            return out
+        said = self.network._fire_total(site, z)
+        places = z * levels / theta + 0.5
+        near = (places - places.round()).abs() < max(BORDER, 4 * torch.finfo(z.dtype).eps * levels)
+        self.differences[site] = _distance(torch.where(near, said, out), said) if power else 0.0
+        return said
 
     def one_spike(self) -> float:
         """Relative error where the rate of each neuron is off by up to a spike, evenly: their squares add up."""

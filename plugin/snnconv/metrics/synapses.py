@@ -121,7 +121,7 @@ class SpikeFlow(Executor):
             return partial(self._carried, node, function)
         return partial(self._filled, 0.0, function)
 
-    def _synapse(self, node: fx.Node, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+    def _synapse(self, node: fx.Node, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Tensor:
         x = args[0] if args else kwargs["input"]
         weight = kwargs["weight"] if "weight" in kwargs else args[1]
 
@@ -133,7 +133,7 @@ class SpikeFlow(Executor):
         fill = self.constant if node not in self.temporal else 0.0
         return torch.full(shape, fill, device=x.device)
 
-    def _filled(self, value: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _filled(self, value: float, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if not _has_tensors(args, kwargs):
             return function(*args, **kwargs)
         dtype = next((t.dtype for _, t in self.source.tensors.items() if t.is_floating_point()), torch.float32)
@@ -144,7 +144,7 @@ class SpikeFlow(Executor):
         out = function(*tree_map_only(Tensor, cast, args), **tree_map_only(Tensor, cast, kwargs))
         return tree_map_only(Tensor, lambda t: torch.full(t.shape, value, device=t.device), out)
 
-    def _carried(self, node: fx.Node, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _carried(self, node: fx.Node, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if not _has_tensors(args, kwargs):
             return function(*args, **kwargs)
         kind = role(node, self.kinds[node])

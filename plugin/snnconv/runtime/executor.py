@@ -363,7 +363,7 @@ class Executor:
             if total is not None:
                 return (kind(total),)
         if timesteps:
-            value = self._stepwise(conv, torch.conv2d, waiting.args, waiting.kwargs, timesteps, state)
+            value = self._over_time(conv, torch.conv2d, waiting.args, waiting.kwargs, timesteps, state)
         else:
             value = self._static_world(torch.conv2d, waiting.args, waiting.kwargs)
         return tuple(value if isinstance(v, Deferred) else v for v in args)
