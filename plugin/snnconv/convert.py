@@ -24,6 +24,7 @@ from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.progress import ProgressFn, bars
+from snnconv.provenance import digest
 from snnconv.report import AnalogSite, ConversionReport, SpikingSite
 from snnconv.runtime.batch import call, entries, same_shapes
 from snnconv.runtime.footprint import Footprint, footprint
@@ -121,6 +122,7 @@ def convert(
                 _correct(ann, snn, method, thresholds, batches, framework, spec, tell, ranks)
         report.delay = delay_steps(method.delay_, _delay_estimate(thresholds, means), method.timesteps)
         network = SpikingNetwork(snn, method, thresholds, framework, report, report.delay, spec)
+        network.source_digest = digest(model)
         with _timed(report, "layer errors"):
             _describe(network, ann, batches)
     return network
