@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from snnconv import results
-from snnconv.results import Point, Record
 from torch import nn
+
+from snnbench import results
+from snnbench.results import Point, Record
 
 from .spikingjelly_recipes import SpikingJellyRecipe
 from .spikingjelly_recipes import evaluate as evaluate_recipe

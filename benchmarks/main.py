@@ -10,8 +10,8 @@ from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 
-from snnconv import results
-from snnconv.results import Record, slug
+from snnbench import results
+from snnbench.results import Record, slug
 
 from . import report
 from .classification import RESULTS, Entry, Task

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from snnconv.openmm.variants import CONVERSIONS, Window
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from .models import PadShortcut, with_conv_shortcuts
+from snnbench.networks.models import PadShortcut, with_conv_shortcuts
+from snnbench.testing.readouts import CONVERSIONS, Window
+
 from .spikingjelly_recipes import SpikingJellyRecipe, _no_log, convert
 
 

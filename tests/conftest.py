@@ -37,7 +37,7 @@ def data_folder() -> Path:
 @pytest.fixture(scope="session")
 def resnet20(data_folder: Path) -> torch.nn.Module:
     """The trained CIFAR-10 ResNet-20; tests must not change it."""
-    from benchmarks.models import resnet20_cifar10
+    from snnbench.networks.models import resnet20_cifar10
 
     path = data_folder / "resnet20_cifar10.safetensors"
     if not path.exists():

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import snnconv
-from snnconv import results
+from snnbench import results
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

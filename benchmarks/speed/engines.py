@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import snnconv
 import torch
-from snnconv import methods
 from torch import Tensor, nn
 
-from ..models import PadShortcut, with_conv_shortcuts
+import snnconv
+from snnbench.networks.models import PadShortcut, with_conv_shortcuts
+from snnconv import methods
+
 from ..spikingjelly_recipes import SpikingJellyRecipe, _no_log
 from ..spikingjelly_recipes import convert as recipe
 from .networks import folded

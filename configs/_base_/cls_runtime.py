@@ -1,8 +1,8 @@
 # What every classification run shares: registries, log, checkpoints, seed.
-default_scope = "snnconv"
+default_scope = "snnbench"
 custom_imports = dict(
     imports=[
-        "benchmarks.networks.classifiers",
+        "snnbench.networks.classifiers",
         "benchmarks.spikingjelly_networks",
     ],
     allow_failed_imports=False,

@@ -2,8 +2,8 @@
 custom_imports = dict(
     imports=[
         "benchmarks.spikingjelly_networks",
-        "benchmarks.networks.resnet",
-        "benchmarks.networks.yolov2",
+        "snnbench.networks.resnet",
+        "snnbench.networks.yolov2",
     ],
     allow_failed_imports=False,
 )

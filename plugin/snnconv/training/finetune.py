@@ -1,0 +1,165 @@
+"""Layer-wise fine-tuning of a spiking network on its own rates (Fast-SNN)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnconv.calibration import input_batches, input_of, label_of
+from snnconv.graph.source import ConversionError
+from snnconv.metrics.spikes import placement
+from snnconv.network import SpikingNetwork
+from snnconv.progress import ProgressFn, bars
+from snnconv.report import table
+from snnconv.runtime.program import GraphProgram
+from snnconv.training.layers import layers
+from snnconv.training.tuning import FinishedLayers, LayerResult, Tuning
+
+__all__ = ["FinetuneReport", "LayerResult", "finetune_layerwise"]
+
+
+@dataclass(frozen=True)
+class FinetuneReport:
+    """Every layer in order; prints as a table.
+
+    Attributes:
+        measure: what decides: ``accuracy`` on the data's labels (percent), ``agreement`` with the source network's
+            predictions (percent), or ``output error`` (relative, with a minus sign).
+        layers: one :class:`LayerResult` a layer with weights.
+    """
+
+    measure: str
+    layers: tuple[LayerResult, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        def change(values: tuple[float, float], digits: int) -> str:
+            return f"{values[0]:.{digits}f} → {values[1]:.{digits}f}"
+
+        rows = [(r.name, change(r.error, 4), change(r.score, 2), "yes" if r.kept else "no") for r in self.layers]
+        return table(("layer", "relative error", self.measure, "kept"), rows)
+
+
+def finetune_layerwise(
+    ann: nn.Module,
+    snn: SpikingNetwork,
+    loader: Any,
+    *,
+    epochs: int = 1,
+    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    samples: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    progress: bool | ProgressFn | None = None,
+) -> tuple[SpikingNetwork, FinetuneReport]:
+    """Fine-tune a converted network layer after layer on its own rates (Hu et al., arXiv 2305.19868, Fast-SNN).
+
+    For each hidden layer in order: its input are the rates that the spiking network itself has there; its forward value
+    is the rate φ that its neurons really fire at; its gradient is that of the quantised activation (straight-through);
+    it minimises ‖φ − a‖², a the source network's activation. Thresholds stay. New weights are kept only where the
+    accuracy on ``loader`` did not fall, and where it stayed the same, ‖φ − a‖ fell. Without labels, the agreement with
+    the source network's predictions decides, or for outputs that are no class scores, the output error.
+
+    Args:
+        ann: the network that ``snn`` was converted from.
+        snn: a converted network of a rate method; it is not changed.
+        loader: training data: ``(input, label)`` pairs or dictionaries for labels, tensors without. It is held in
+            memory.
+        epochs: passes over the data a layer.
+        learning_rate: of Adam, relative to the root mean square of each tensor; falls to 0 as half a cosine wave.
+        batch_size: samples a step.
+        samples: use the first so many only.
+        checkpoint: a folder; finished layers are stored there, and a run with the same arguments goes on behind them.
+        seed: of the order of the samples.
+        progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
+
+    Returns:
+        The new network, and what became of each layer.
+
+    Raises:
+        ConversionError: shifted-threshold IF (lossless already), a network that does not trace, two networks that do
+            not belong together, unusable data, a checkpoint of another run.
+
+    >>> import snnconv
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> x = torch.randn(64, 4)
+    >>> snn = snnconv.convert(model, snnconv.methods.SignedIF(timesteps=3), calibration=x)
+    >>> tuned, report = finetune_layerwise(model, snn, [(x, model(x).argmax(1))], progress=False)
+    >>> [layer.name for layer in report.layers]
+    ['1']
+    """
+    _check(ann, snn)
+    if epochs < 1 or batch_size < 1 or not learning_rate > 0:
+        raise ValueError("epochs and batch_size must be at least 1, learning_rate above 0")
+    inputs, labels = _data(loader, samples, *placement(snn))
+    work = Tuning(ann, snn, inputs, labels, batch_size)
+    settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
+    store = None if checkpoint is None else FinishedLayers(Path(checkpoint), work, ann, snn, settings)
+    done = [] if store is None else store.restore()
+    cut = layers(work.program.source)
+    score = work.score() if len(done) < len(cut) else 0.0
+    with bars(progress) as tell:
+        for number, layer in enumerate(cut):
+            if number < len(done):
+                continue
+            before = [work.program.source.tensors[name].clone() for name in layer.tensors]
+            error = work.error(layer)
+            work.tune(layer, number, settings, tell)
+            errors = error, work.error(layer)
+            new = work.score()
+            kept = new > score or (new == score and errors[1] < errors[0])
+            if not kept:
+                for name, value in zip(layer.tensors, before, strict=True):
+                    work.program.source.tensors[name].copy_(value)
+            done.append(LayerResult(layer.name, layer.tensors, errors, (score, new), kept))
+            score = new if kept else score
+            if store is not None:
+                store.write(done)
+            tell("layer-wise fine-tuning", number + 1, len(cut))
+    return work.snn, FinetuneReport(work.measure, tuple(done))
+
+
+def _check(ann: Any, snn: Any) -> None:
+    if not isinstance(snn, SpikingNetwork):
+        raise TypeError(f"snn must be a network that snnconv.convert made, got {type(snn).__name__}")
+    if not isinstance(ann, nn.Module):
+        raise TypeError(f"ann must be the nn.Module that snn was converted from, got {type(ann).__name__}")
+    if snn.method.coding == "sum":
+        raise ConversionError(
+            "shifted-threshold IF says exactly what its quantised source network says: there is nothing to fine-tune"
+        )
+    if not isinstance(snn.program, GraphProgram):
+        raise ConversionError("layer-wise fine-tuning needs a network that traces; this one was converted call by call")
+
+
+def _data(
+    loader: Any, limit: int | None, device: torch.device | None, dtype: torch.dtype | None
+) -> tuple[Tensor, Tensor | None]:
+    """Inputs ``[N, ...]`` and, where every batch has them, class labels ``[N]``."""
+    if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
+        batches, labels = input_batches(loader, limit, device, dtype, name="the data"), []
+    else:
+        kept = []
+        for batch in loader:
+            kept.append(batch)
+            if limit is not None and sum(len(input_of(b)) for b in kept) >= limit:
+                break
+        batches, labels = input_batches(kept, limit, device, dtype, name="the data"), [label_of(b) for b in kept]
+    if len({b.shape[1:] for b in batches}) > 1:
+        raise ConversionError("the data has inputs of several sizes; give inputs of one size")
+    inputs = torch.cat(batches)
+    known = [v for v in labels if v is not None]
+    if not known or len(known) < len(labels):
+        return inputs, None
+    joined = torch.cat(known)[: len(inputs)].to(inputs.device)
+    return inputs, joined if len(joined) == len(inputs) else None
