@@ -14,10 +14,9 @@ import torch
 from torch import nn
 
 from snnbench import results
+from snnbench.baselines.spikingjelly import SpikingJellyRecipe
+from snnbench.baselines.spikingjelly import evaluate as evaluate_recipe
 from snnbench.results import Point, Record
-
-from .spikingjelly_recipes import SpikingJellyRecipe
-from .spikingjelly_recipes import evaluate as evaluate_recipe
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -11,7 +11,6 @@ import pytest
 import snnconv
 from snnconv import _moved
 
-
 CHECK = """
 import importlib, warnings, snnconv
 for old, new in snnconv._moved.MODULES.items():

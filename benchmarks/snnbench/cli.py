@@ -10,12 +10,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from snnbench.catalogue import find, names
 from snnconv.cli.inputs import InputError
 from snnconv.runtime import allocation
 
 __all__ = ["bench", "config_options", "leaderboard", "train"]
 
-Config = Annotated[Path, typer.Argument(help="A file of configs/, or your own in the same form.")]
+Config = Annotated[
+    str,
+    typer.Argument(
+        help="A config by its short name, such as bccd/retinanet_r18 (bench --list), or a file; its code runs."
+    ),
+]
 WorkDir = Annotated[
     Path | None, typer.Option(help="Logs and checkpoints; default work_dirs/<task>/<data set>/<config>.")
 ]
@@ -29,8 +35,12 @@ Launcher = Annotated[
 
 
 def bench(
-    config: Config,
+    config: Annotated[
+        str | None,
+        typer.Argument(help="A config by its short name, such as bccd/retinanet_r18, or a file; its code runs."),
+    ] = None,
     *,
+    list_: Annotated[bool, typer.Option("--list", help="List the configs by their short names.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("benchmarks/results"),
     work_dir: WorkDir = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Test on the first N samples only.")] = None,
@@ -48,9 +58,12 @@ def bench(
     launcher: Launcher = "none",
 ) -> None:
     """Run a benchmark config: train where there are no weights, convert by every method, test, write results."""
+    if list_ or config is None:
+        _list_configs(asked=list_)
+        return
     allocation.keep_memory()
     written = _runner().run_config(
-        config,
+        find(config),
         out=out,
         work_dir=work_dir,
         limit=limit,
@@ -73,8 +86,9 @@ def train(
     """Train the source network of a config; an interrupted training goes on from its last checkpoint."""
     allocation.keep_memory()
     runner = _runner()
-    loaded = runner.load_config(config, config_options(cfg_options))
-    loaded.work_dir = str(work_dir or runner.default_work_dir(config))
+    path = find(config)
+    loaded = runner.load_config(path, config_options(cfg_options))
+    loaded.work_dir = str(work_dir or runner.default_work_dir(path))
     loaded.launcher = launcher
     typer.echo(f"wrote {runner.train(loaded)}")
 
@@ -86,6 +100,18 @@ def _runner() -> Any:
     except ImportError as error:
         raise InputError(f'{error.name or error} is not installed: pip install "snnconv-plugin[bench]"') from error
     return bench
+
+
+def _list_configs(asked: bool) -> None:
+    """Every config by its short name, a block a task."""
+    if not asked:
+        raise InputError("bench takes a config: a short name of `snnconv bench --list`, or a file")
+    task = None
+    for name, path in sorted(names().items(), key=lambda item: (item[1].parts[-3], item[0])):
+        if path.parts[-3] != task:
+            task = path.parts[-3]
+            typer.echo(f"{task}:")
+        typer.echo(f"  {name}")
 
 
 def _result_table(rows: list[dict[str, Any]]) -> Table:

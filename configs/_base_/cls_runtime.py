@@ -3,7 +3,7 @@ default_scope = "snnbench"
 custom_imports = dict(
     imports=[
         "snnbench.networks.classifiers",
-        "benchmarks.spikingjelly_networks",
+        "snnbench.baselines.spikingjelly",
     ],
     allow_failed_imports=False,
 )

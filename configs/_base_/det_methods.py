@@ -1,7 +1,7 @@
 # The rows of every detection table, and the networks that configs name. VOC's metric is a fraction: scale.
 custom_imports = dict(
     imports=[
-        "benchmarks.spikingjelly_networks",
+        "snnbench.baselines.spikingjelly",
         "snnbench.networks.resnet",
         "snnbench.networks.yolov2",
     ],

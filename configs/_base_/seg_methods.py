@@ -1,7 +1,7 @@
 # The rows of every segmentation table, and the networks that configs name.
 custom_imports = dict(
     imports=[
-        "benchmarks.spikingjelly_networks",
+        "snnbench.baselines.spikingjelly",
         "snnbench.networks.vgg9",
         "snnbench.networks.aspp",
         "snnbench.networks.resnet",

@@ -17,10 +17,10 @@ from torch import nn
 
 from benchmarks import cifar10, classification, data, main, report
 from benchmarks.classification import Entry, Task
-from benchmarks.spikingjelly_recipes import SpikingJellyRecipe, count_spikes
-from benchmarks.spikingjelly_recipes import convert as convert_recipe
-from benchmarks.spikingjelly_recipes import evaluate as evaluate_recipe
 from snnbench import results
+from snnbench.baselines.spikingjelly import SpikingJellyRecipe, count_spikes
+from snnbench.baselines.spikingjelly import convert as convert_recipe
+from snnbench.baselines.spikingjelly import evaluate as evaluate_recipe
 from snnbench.data import images as image_data
 from snnbench.networks.models import DigitsCNN, ResNet20, with_conv_shortcuts
 from snnconv.report import ConversionReport, SpikingSite

@@ -1,4 +1,6 @@
-"""SpikingJelly 2's own conversion recipes, as baselines.
+"""SpikingJelly 2's own conversion recipes, as baselines and as rows of a config.
+
+A row is ``dict(type="SpikingJelly", recipe="ltb", timesteps=[...])``.
 
 They run as in SpikingJelly's examples (``ann2snn/examples``): step by step on a constant input, the outputs
 summed from the first step on, or, with a delayed readout, from the step that ``estimate_delay_start`` gives.
@@ -10,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import operator
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +21,21 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
+
+from snnbench.networks.models import PadShortcut, with_conv_shortcuts
+from snnbench.testing.readouts import CONVERSIONS, Window
+
+__all__ = [
+    "RecipeNetwork",
+    "RecipeResult",
+    "SpikingJellyRecipe",
+    "build",
+    "convert",
+    "count_spikes",
+    "evaluate",
+    "quiet",
+]
 
 
 @dataclass(frozen=True)
@@ -105,7 +123,7 @@ def evaluate(
     correct = dict.fromkeys(timesteps, 0)
     images = 0
     start = time.perf_counter()
-    with torch.no_grad(), _no_log():
+    with torch.no_grad(), quiet():
         for x, y in test:
             functional.reset_net(snn)
             outputs = torch.stack([snn(x) for _ in range(max(timesteps))])
@@ -150,7 +168,7 @@ def count_spikes(snn: nn.Module, x: torch.Tensor, timesteps: Sequence[int]) -> t
 
     handles = [node.register_forward_hook(hook(name)) for name, node in nodes.items()]
     try:
-        with torch.no_grad(), _no_log():
+        with torch.no_grad(), quiet():
             functional.reset_net(snn)
             for _ in range(max(timesteps)):
                 spikes.append(0)
@@ -162,7 +180,7 @@ def count_spikes(snn: nn.Module, x: torch.Tensor, timesteps: Sequence[int]) -> t
 
 
 @contextlib.contextmanager
-def _no_log() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """SpikingJelly logs every conversion and every operator it binds."""
     from loguru import logger
 
@@ -176,5 +194,58 @@ def _no_log() -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """No log and none of its bars, which count a handful of calibration batches."""
-    with _no_log(), contextlib.redirect_stderr(io.StringIO()):
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
         yield
+
+
+class RecipeNetwork:
+    """A network converted by SpikingJelly, run step by step as in its examples; outputs may be nested tuples."""
+
+    def __init__(self, snn: nn.Module, timesteps: int) -> None:
+        self.snn = snn
+        self.timesteps = timesteps
+
+    def readouts(self, x: torch.Tensor, windows: Sequence[Window]) -> list[Any]:
+        """The output averaged over each window ``(first, last)``, counted from 1."""
+        from spikingjelly.activation_based import functional
+
+        totals: list[Any] = [None] * len(windows)
+        with torch.no_grad(), quiet():
+            functional.reset_net(self.snn)
+            for step in range(1, max(last for _, last in windows) + 1):
+                out = self.snn(x)
+                for index, (first, last) in enumerate(windows):
+                    if first <= step <= last:
+                        total = totals[index]
+                        totals[index] = out if total is None else tree_map(operator.add, total, out)
+            functional.reset_net(self.snn)
+        return [
+            tree_map(lambda v, steps=last - first + 1: v / steps, total)
+            for total, (first, last) in zip(totals, windows, strict=True)
+        ]
+
+
+def build(
+    module: nn.Module,
+    calibration: Sequence[torch.Tensor],
+    timesteps: int,
+    recipe: str,
+    mode: str = "99.9%",
+) -> RecipeNetwork:
+    """Convert ``module`` by one of SpikingJelly's recipes; it refuses what it cannot convert.
+
+    Zero-padding shortcuts, which it refuses, are written as the convolutions that compute the same.
+
+    Raises:
+        RuntimeError: SpikingJelly's reason.
+    """
+    if any(isinstance(child, PadShortcut) for child in module.modules()):
+        module = with_conv_shortcuts(module)
+    try:
+        snn = convert(module, SpikingJellyRecipe(recipe, mode), calibration)  # type: ignore[arg-type]
+    except Exception as error:  # its converter raises whatever its tracer meets
+        raise RuntimeError(f"SpikingJelly refuses this network: {error}") from error
+    return RecipeNetwork(snn, timesteps)
+
+
+CONVERSIONS["SpikingJelly"] = build
