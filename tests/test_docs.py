@@ -9,20 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import snnconv
 from snnbench import results
+from snnconv import methods
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 
-def run_page(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run a page's Python blocks one after the other, as a reader would; returns what they defined."""
+def run_page(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, only: str = "", **given: Any) -> dict[str, Any]:
+    """Run a page's Python blocks one after the other, as a reader would; returns what they defined.
+
+    With ``only``, those that contain it, where ``given`` is known already.
+    """
     monkeypatch.chdir(folder)
-    space: dict[str, Any] = {"__name__": name}
+    space: dict[str, Any] = {"__name__": name, **given}
     text = (DOCS / name).read_text()
     for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        if only not in block[1]:
+            continue
         line = text[: block.start(1)].count("\n")
         exec(compile("\n" * line + block[1], str(DOCS / name), "exec"), space)
     return space
@@ -56,6 +63,15 @@ def test_the_speed_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert result.average_steps < 32
 
 
+def test_several_inputs_run_as_the_page_on_conversion_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"torch": torch, "snnconv": snnconv, "methods": methods}
+    space = run_page("conversion.md", tmp_path, monkeypatch, "class Two", **given)
+    x, y, mask = (space[name] for name in ("x", "y", "mask"))
+    assert torch.equal(space["two"](x, y), space["two"](y=y, x=x))
+    assert [entry["batch"] for entry in space["masked"].input_spec["inputs"]] == [True, True, False]
+    assert space["masked"](x[:3], y[:3], mask).shape == (3, 3)
+
+
 def test_the_training_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     space = run_page("training.md", tmp_path, monkeypatch)
@@ -79,7 +95,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 def test_every_public_name_has_its_place_in_the_api_pages() -> None:
     pages = "\n".join(path.read_text() for path in (DOCS / "api").glob("*.md"))
-    modules = {"activations", "methods", "ConversionError"}
+    modules = {"activations", "methods", "training", "ConversionError", "__version__"}
     missing = [
         n for n in snnconv.__all__ if n not in modules and not re.search(rf"::: snnconv\.\S*\b{n}$", pages, re.M)
     ]

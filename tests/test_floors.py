@@ -20,7 +20,7 @@ FLOORS = (
     ("neurons", "activations"),
     ("methods",),
     ("runtime",),
-    ("network", "inputs", "calibration"),
+    ("network", "inputs"),
     ("metrics", "storage"),
     ("conversion",),
     ("training",),

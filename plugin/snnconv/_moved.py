@@ -20,6 +20,7 @@ __all__ = ["MODULES", "NAMES", "SUITE", "install"]
 MODULES = {
     "snnconv.activations.distill": "snnconv.training.distill",
     "snnconv.activations.losses": "snnconv.training.losses",
+    "snnconv.calibration": "snnconv.inputs",
     "snnconv.cli_inputs": "snnconv.cli.inputs",
     "snnconv.convert": "snnconv.conversion.convert",
     "snnconv.doctor": "snnconv.cli.doctor",
@@ -31,6 +32,7 @@ MODULES = {
     "snnconv.graph.reconstruct": "snnconv.conversion.reconstruct",
     "snnconv.io": "snnconv.storage.network_file",
     "snnconv.metrics.layers": "snnconv.metrics.comparing",
+    "snnconv.metrics.spikes": "snnconv.inputs",
     "snnconv.neurons.recipes": "snnconv.integrations.recipes",
     "snnconv.neurons.registration": "snnconv.integrations.register",
     "snnconv.nir": "snnconv.export.nir",

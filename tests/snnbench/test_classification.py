@@ -24,8 +24,9 @@ from snnbench.data.image_datasets import SKIPPED
 from snnbench.data.roots import DataRootError, resolve, resolve_config
 from snnbench.registry import MODELS, TRANSFORMS
 from snnbench.tasks.classification import ImageClassifier, ImagePreprocessor, TopK, _forward
-from snnbench.training.optim import AutocastOptimWrapper, native_bfloat16
+from snnbench.training.optim import AutocastOptimWrapper
 from snnconv import training
+from snnconv.dynamics.kernels import processor
 from snnconv.files.untrusted import CheckpointError, allow_checkpoint_globals
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs/classification").glob("*/*.py"))
@@ -211,7 +212,11 @@ class TestTopK:
 
 
 class TestMixedPrecision:
-    def test_forward_runs_in_the_chosen_type_and_weights_stay_float32(self) -> None:
+    @pytest.mark.parametrize("native", [True, False])
+    def test_forward_runs_in_the_chosen_type_and_weights_stay_float32(
+        self, native: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(processor, "native_bfloat16", lambda device: native)
         model = ImageClassifier({"type": "TinyNet"})
         seen: list[torch.dtype] = []
         model.network[0].register_forward_hook(lambda *arguments: seen.append(arguments[2].dtype))
@@ -219,7 +224,7 @@ class TestMixedPrecision:
         data = {"inputs": images(), "data_samples": torch.tensor([0, 1, 1])}
         for dtype in ("bfloat16", "float32", "auto"):
             model.train_step(dict(data), AutocastOptimWrapper(dtype=dtype, optimizer=optimizer))
-        auto = torch.bfloat16 if native_bfloat16("cpu") else torch.float32
+        auto = torch.bfloat16 if native else torch.float32
         assert seen == [torch.bfloat16, torch.float32, auto]
         assert {p.dtype for p in model.parameters()} == {torch.float32}
 

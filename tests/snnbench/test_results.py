@@ -491,7 +491,7 @@ class TestSchema:
         assert done.stdout.split() == ["True", "False"]
 
     def test_without_jsonschema_it_says_what_to_install(self, monkeypatch) -> None:
-        from snnbench.results import schema as result_schema
+        from snnbench.results import validation as result_schema
 
         monkeypatch.setitem(sys.modules, "jsonschema", None)
         result_schema._validator.cache_clear()

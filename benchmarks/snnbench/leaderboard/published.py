@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from snnbench.results import ResultError, located, read_json
-from snnbench.results.schema import sentences
+from snnbench.results.validation import sentences
 
 __all__ = ["Published", "read_published"]
 

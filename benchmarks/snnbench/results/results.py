@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from snnbench.results.json_lines import line_of
 from snnbench.results.provenance import command, describe, peak_memory, provenance
-from snnbench.results.schema import SCHEMA, Point, Record, ResultError, key_of, leaf, schema, validate, wrong
+from snnbench.results.validation import SCHEMA, Point, Record, ResultError, key_of, leaf, schema, validate, wrong
 from snnconv.files import atomic
 from snnconv.files.fingerprint import canonical, config_hash, digest, plain
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.graph.source import ConversionError, Site, broadcast
+from snnconv.inputs import Progress, network_batches
 from snnconv.metrics.comparing import reference_program
-from snnconv.metrics.spikes import Progress, network_batches
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
 

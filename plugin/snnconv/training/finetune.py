@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnconv.calibration import input_batches, input_of, label_of
 from snnconv.graph.source import ConversionError
-from snnconv.metrics.spikes import placement
+from snnconv.inputs import Reader, input_batches, placement
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import table
+from snnconv.runtime.batch import same_shapes
 from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.readout import join_batches
 from snnconv.training.layers import layers
 from snnconv.training.tuning import FinishedLayers, LayerResult, Tuning
 
@@ -101,7 +102,7 @@ def finetune_layerwise(
     _check(ann, snn)
     if epochs < 1 or batch_size < 1 or not learning_rate > 0:
         raise ValueError("epochs and batch_size must be at least 1, learning_rate above 0")
-    inputs, labels = _data(loader, samples, *placement(snn))
+    inputs, labels = _data(loader, samples, Reader(snn.signature), *placement(snn))
     work = Tuning(ann, snn, inputs, labels, batch_size)
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
     store = None if checkpoint is None else FinishedLayers(Path(checkpoint), work, ann, snn, settings)
@@ -143,21 +144,24 @@ def _check(ann: Any, snn: Any) -> None:
 
 
 def _data(
-    loader: Any, limit: int | None, device: torch.device | None, dtype: torch.dtype | None
-) -> tuple[Tensor, Tensor | None]:
+    loader: Any, limit: int | None, reader: Reader, device: torch.device | None, dtype: torch.dtype | None
+) -> tuple[Any, Tensor | None]:
     """Inputs ``[N, ...]`` and, where every batch has them, class labels ``[N]``."""
-    if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
-        batches, labels = input_batches(loader, limit, device, dtype, name="the data"), []
-    else:
-        kept = []
+    labels: list[Tensor | None] = []
+
+    def inputs_alone() -> Iterator[Any]:
         for batch in loader:
-            kept.append(batch)
-            if limit is not None and sum(len(input_of(b)) for b in kept) >= limit:
-                break
-        batches, labels = input_batches(kept, limit, device, dtype, name="the data"), [label_of(b) for b in kept]
-    if len({b.shape[1:] for b in batches}) > 1:
+            given, rest = reader.divide(batch)
+            labels.append(reader.labels(rest))
+            yield given
+
+    whole = isinstance(loader, (Tensor, Mapping)) or not isinstance(loader, Iterable)
+    batches = input_batches(
+        loader if whole else inputs_alone(), limit, device, dtype, name="the data", reader=Reader(reader.signature)
+    )
+    if not same_shapes(batches):
         raise ConversionError("the data has inputs of several sizes; give inputs of one size")
-    inputs = torch.cat(batches)
+    inputs = join_batches(batches)
     known = [v for v in labels if v is not None]
     if not known or len(known) < len(labels):
         return inputs, None

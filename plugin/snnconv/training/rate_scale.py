@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from snnconv.activations import RateNorm
-from snnconv.calibration import input_of, label_of
 from snnconv.graph.source import ConversionError
+from snnconv.inputs import input_of, label_of
 from snnconv.progress import ProgressFn, bars
 from snnconv.training.losses import RateInferenceLoss, rate_ks
 

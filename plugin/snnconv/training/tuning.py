@@ -20,8 +20,10 @@ from snnconv.graph.source import ConversionError, broadcast
 from snnconv.metrics.comparing import reference_program
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
+from snnconv.runtime.batch import entries
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.values import channels_last
 from snnconv.training.layers import Layer
 
 __all__ = ["FinishedLayers", "LayerResult", "Tuning"]
@@ -64,7 +66,7 @@ class Tuning:
     """
 
     def __init__(
-        self, ann: nn.Module, snn: SpikingNetwork, inputs: Tensor, labels: Tensor | None, batch_size: int
+        self, ann: nn.Module, snn: SpikingNetwork, inputs: Any, labels: Tensor | None, batch_size: int
     ) -> None:
         self.snn = copy.deepcopy(snn)
         assert isinstance(self.snn.program, GraphProgram)
@@ -82,7 +84,7 @@ class Tuning:
         if self.labels is None and classes:
             self.labels = self.outputs.argmax(1)
 
-    def _answer(self, x: Tensor) -> Any:
+    def _answer(self, x: Any) -> Any:
         return self.reference.static(x, lambda site, z: self.reference.sites[site].activation(z))
 
     def score(self) -> float:
@@ -134,10 +136,9 @@ class Tuning:
                 weight.requires_grad_(False)
                 weight.grad = None
 
-    def _terms(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _terms(self, layer: Layer, x: Any) -> tuple[Tensor, Tensor]:
         """‖φ − a‖² on inputs ``[B, ...]``, with the quantised activation's gradient; and ‖a‖²."""
-        if x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         with torch.no_grad():
             wanted = self._activation(layer, x)
             spikes = self._spikes(layer, x)
@@ -156,7 +157,7 @@ class Tuning:
         rate: Tensor = self.snn.readout.final(seq[self.snn.method.pre_timesteps_ :])
         return rate
 
-    def _activation(self, layer: Layer, x: Tensor) -> Tensor:
+    def _activation(self, layer: Layer, x: Any) -> Tensor:
         """The source network's activation."""
         found: list[Tensor] = []
 
@@ -171,7 +172,7 @@ class Tuning:
             self.reference.static(x, look)
         return found[0]
 
-    def _spikes(self, layer: Layer, x: Tensor) -> dict[str, Tensor]:
+    def _spikes(self, layer: Layer, x: Any) -> dict[str, Tensor]:
         """Outputs ``[T, B, ...]`` of the sites that the layer reads."""
         found: dict[str, Tensor] = {}
 
@@ -189,7 +190,7 @@ class Tuning:
         self.snn.reset()
         return found
 
-    def _fire(self, layer: Layer, x: Tensor, spikes: dict[str, Tensor]) -> Tensor:
+    def _fire(self, layer: Layer, x: Any, spikes: dict[str, Tensor]) -> Tensor:
         """The layer's own outputs ``[T, B, ...]`` for these spikes."""
 
         def fire(name: str, x_seq: Tensor) -> Tensor:
@@ -210,7 +211,7 @@ class FinishedLayers:
         self.tensors = work.program.source.tensors
         decides = {
             **settings, "ann": digest(ann), "snn": digest(snn), "method": snn.method.to_dict(),
-            "data": [list(work.inputs.shape), float(work.inputs.double().sum())], "measure": work.measure,
+            "data": _described(work.inputs), "measure": work.measure,
         }  # fmt: skip
         self.key = config_hash(decides)
 
@@ -245,3 +246,8 @@ class FinishedLayers:
         tensors = {name: self.tensors[name].detach().cpu().contiguous().clone() for name in names}
         layers_ = json.dumps([asdict(layer) for layer in layers])
         write_whole(self.path, save(tensors, {"key": self.key, "layers": layers_}))
+
+
+def _described(inputs: Any) -> list[Any]:
+    """Shapes and sums of the data, by which a checkpoint knows it."""
+    return [v for x in entries(inputs).values() for v in (list(x.shape), float(x.double().sum()))]

@@ -49,7 +49,7 @@ def validate(record: Any, source: str | os.PathLike[str] | None = None) -> None:
 
     >>> validate({"schema": "snnconv-benchmark/1"}, "if.json")
     Traceback (most recent call last):
-    snnbench.results.schema.ResultError: if.json: schema is 'snnconv-benchmark/1', this release reads 'snnconv-result/2'
+    snnbench.results.validation.ResultError: if.json: schema is 'snnconv-benchmark/1', this release reads ...
     """
     for sentence in wrong(record):
         raise ResultError(f"{os.fspath(source)}: {sentence}" if source is not None else sentence)
