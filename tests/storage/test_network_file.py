@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from fuzz.samples import SAMPLES
 from torch import Tensor, nn
 
 import snnconv
 from snnconv import ConversionError, methods
 from snnconv.activations import QuantReLU, RateNorm
 from snnconv.storage import network_file as io
+from tests.fuzz.samples import SAMPLES
 
 METHODS = [
     methods.IF(4, delay=1),
@@ -476,7 +476,7 @@ def test_trained_activations_of_a_module_tree(tmp_path: Path) -> None:
 
 # --- files of earlier releases -----------------------------------------------------------------------------
 
-FORMER = Path(__file__).parent / "fixtures" / "networks"
+FORMER = Path(__file__).parents[1] / "fixtures" / "networks"
 SUFFIX = ".snn.safetensors"
 
 

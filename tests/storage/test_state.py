@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from fuzz.samples import SAMPLES, inputs
 from torch import Tensor, nn
 
 import snnconv
 from snnconv import methods
 from snnconv.runtime import int8
+from tests.fuzz.samples import SAMPLES, inputs
 
 SMALL = [name for name in SAMPLES if not name.startswith(("ltb", "rate_norm"))]
 
