@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnconv.graph.layers import Layer, layers
 from snnconv.graph.source import ConversionError
 from snnconv.inputs import Reader, input_batches, placement
 from snnconv.network import SpikingNetwork
@@ -20,7 +19,7 @@ from snnconv.report import table
 from snnconv.runtime.batch import same_shapes
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import join_batches
-from snnconv.training.layers import layers
+from snnconv.training.layers import Layer, layers
 from snnconv.training.tuning import FinishedLayers, LayerResult, Tuning
 
 __all__ = ["FinetuneReport", "LayerResult", "finetune_layerwise"]
