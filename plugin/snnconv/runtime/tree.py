@@ -1,42 +1,54 @@
 """Networks that do not trace: every call of their forward is watched, activations are replaced.
 
-The forward runs as it is, on time folded into the batch, ``[T·B, ...]``. A call that the operator table knows
-as a ReLU becomes a site, named by the module it happens in and its number there; a max-pooling or an
-activation without spiking equivalent acts on what was accumulated, as in the graph executor.
+The forward runs as it is. A call that the operator table knows as a ReLU becomes a site, named by the module it
+happens in and its number there; what is not linear acts on the mean of all steps so far, as in the graph executor
+(:mod:`snnconv.runtime.tree_run`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import functools
+from collections import OrderedDict
+from collections.abc import Mapping
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
 
 from snnconv.activations.base import TrainedActivation
-from snnconv.dynamics.pooling import running_sum
-from snnconv.graph.ops import ACTIVATIONS, op_kind
-from snnconv.graph.sites import is_activation_module, relu_bounds
+from snnconv.graph.ops import ACTIVATIONS
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.graph.trace import check_finite
+from snnconv.report import AnalogSite
 from snnconv.runtime.executor import NeuronFn, RunState
 from snnconv.runtime.program import Program
+from snnconv.runtime.tree_run import Found, Place, TreeRun
 
 __all__ = ["TreeProgram"]
+
+_LONG = 1000  # of a module's lists: what is longer holds data, not modules
+_PLAIN = frozenset({bool, int, float, str, type(None), Tensor, nn.Parameter, set, frozenset, torch.dtype})
 
 
 class TreeProgram(Program):
     """Program of a network that cannot be traced.
+
+    Each run has modules of its own, which share the weights: what a forward keeps in ``self`` is gone when the run is
+    over, and several threads may run one program.
 
     Args:
         model: the network (copied; evaluation mode).
         example: an input, to find the sites; not read where ``sites`` are given.
         coding, max_pool: as for the graph executor.
         sites: the sites, where they are known (a saved network).
+
+    Attributes:
+        analog: what has no spiking equivalent, name → operator.
+        synapses: paths of the modules in which layers with weights are.
+        biases: constant currents by site.
     """
 
     def __init__(
@@ -55,22 +67,59 @@ class TreeProgram(Program):
                 parent, _, leaf = path.rpartition(".")
                 site = module.site(path) if sites is None else sites.get(path)
                 if site is not None:
-                    setattr(self.model.get_submodule(parent), leaf, _Place(site))
+                    setattr(self.model.get_submodule(parent), leaf, Place(site))
         self.coding = coding
         self.max_pool = max_pool
         self.sites: dict[str, Site] = dict(sites or {})
         self.notes: list[str] = []
         self.analog: dict[str, str] = {}
+        self.analog_sites: list[AnalogSite] = []
         self.synapses: list[str] = []
-        self.biases: dict[str, Tensor] = {}
-        self._complete = sites is not None
+        self._biases = Store()
         if sites is None:
-            self.static(example, lambda site, z: self.sites[site].activation(z))
-            self._complete = True
+            self._find(example)
+
+    def _find(self, example: Any) -> None:
+        found = Found(self.sites)
+        with torch.no_grad():
+            self._run(example, lambda site, z: self.sites[site].activation(z), 0, RunState(), found)
+        self.synapses = found.synapses
+        for number, (path, name, on_neurons) in enumerate(found.operators):
+            activation = name in ACTIVATIONS
+            if number in found.inside:
+                reason = "no spiking equivalent: acts on the running mean of its input"
+                if not on_neurons:
+                    reason = "before the first neuron: computed once, on the analog input"
+                activation |= on_neurons
+            elif number in found.at_output and activation:
+                reason, activation = "at the output: acts on the readout", False
+            else:
+                continue
+            where = path or name
+            if self.analog.get(where, name) != name:
+                where = f"{where}.{name}"
+            if where not in self.analog:
+                self.analog[where] = name
+                self.analog_sites.append(AnalogSite(where, name, reason, activation))
+
+    def check_steps(self, example: Any) -> None:
+        """Run two steps, the first without a spike.
+
+        Raises:
+            ConversionError: the forward does what cannot be done over time; the message says what, and where.
+        """
+        if self.coding == "sum":
+            return
+
+        def neuron(site: str, x_seq: Tensor) -> Tensor:
+            out = self.sites[site].activation(x_seq)
+            return torch.cat([torch.zeros_like(out[:1]), 2 * out[1:]])
+
+        with torch.no_grad():
+            self.steps(example, 2, neuron, RunState())
 
     def static(self, x: Any, neuron: NeuronFn) -> Any:
-        with _Watch(self, neuron, 0, RunState()):
-            return self.model(*x) if isinstance(x, tuple) else self.model(x)
+        return self._run(x, neuron, 0, RunState())
 
     def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
         if self.coding == "sum":
@@ -79,30 +128,37 @@ class TreeProgram(Program):
                 "layers one step at a time; call snn(x), which sends each neuron's weighted sum (by "
                 "linearity, the same values)"
             )
-
-        def fold(v: Tensor) -> Tensor:
-            return v.unsqueeze(0).expand(timesteps, *v.shape).flatten(0, 1)
-
-        folded = tree_map_only(Tensor, fold, x)
-        with _Watch(self, neuron, timesteps, state):
-            out = self.model(*folded) if isinstance(folded, tuple) else self.model(folded)
+        out = self._run(x, neuron, timesteps, state)
         state.steps += timesteps
-        return tree_map_only(Tensor, lambda v: v.reshape(timesteps, -1, *v.shape[1:]), out)
+        return out
+
+    def _run(self, x: Any, neuron: NeuronFn, timesteps: int, state: RunState, found: Found | None = None) -> Any:
+        run = TreeRun(neuron, timesteps, state, self.sites, self._biases, self.max_pool, found)
+        return run(_twin(self.model, run), x)
 
     def store(self) -> nn.Module:
         holder = nn.Module()
         holder.model = self.model
-        holder.biases = self._biases = Store(self.biases)
+        holder.biases = self._biases
         return holder
 
     def trainable(self) -> list[Tensor]:
         return [p.requires_grad_(True) for p in self.model.parameters()]
 
-    def shift(self, site: str, current: Tensor) -> None:
-        self.biases[site] = self.biases[site] + current if site in self.biases else current
+    @property
+    def biases(self) -> Store:
+        """Constant currents by site; they move and save with the network."""
+        return self._biases
 
-    def moved(self, fn: Callable[[Tensor], Tensor]) -> None:
-        self.biases = {name: fn(value) for name, value in self.biases.items()}
+    @biases.setter
+    def biases(self, values: Mapping[str, Tensor]) -> None:
+        unknown = [name for name in values if name not in self.sites]
+        if unknown:
+            raise ConversionError(f"there is no site {unknown[0]!r} to take a bias")
+        self._biases = Store(dict(values))
+
+    def shift(self, site: str, current: Tensor) -> None:
+        self._biases[site] = self._biases[site] + current if site in self._biases else current
 
     def misplaced(self) -> list[str]:
         """Sites that the module tree has no place for, as sentences."""
@@ -113,7 +169,7 @@ class TreeProgram(Program):
             owner = modules.get(path)
             if owner is None and site.kind == "relu":
                 owner = modules.get(path.rpartition(".")[0])
-            if owner is None or (site.kind != "relu" and not isinstance(owner, _Place)):
+            if owner is None or (site.kind != "relu" and not isinstance(owner, Place)):
                 found.append(f"there is no place for site {name!r}")
         return found
 
@@ -122,151 +178,63 @@ class TreeProgram(Program):
         self.model.load_state_dict(weights, assign=True)
 
 
-class _Place(nn.Module):
-    """Stands for a trained activation: one call that the watch recognises."""
+def _twin(model: nn.Module, run: TreeRun) -> nn.Module:
+    """Modules of their own for one run, with the same weights, that say when they are entered and left."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    known: dict[int, Any] = {}
 
-    def __init__(self, site: Site) -> None:
-        super().__init__()
-        self.site = site
+    def copied(value: Any) -> Any:
+        kind = type(value)
+        if isinstance(value, nn.Module):
+            return module_of(value)
+        if kind in (list, tuple, dict, OrderedDict) and 0 < len(value) < _LONG:
+            if id(value) in known:
+                return known[id(value)]
+            if kind is tuple:
+                return tuple(map(copied, value))
+            new = known[id(value)] = copy.copy(value)
+            for key in value if isinstance(value, dict) else range(len(value)):
+                new[key] = copied(value[key])
+            return new
+        if kind is MethodType and isinstance(value.__self__, nn.Module):
+            return MethodType(value.__func__, module_of(value.__self__))
+        if kind is functools.partial:
+            return functools.partial(copied(value.func), *map(copied, value.args), **copied(value.keywords))
+        return value
 
-    def forward(self, z: Tensor) -> Tensor:
-        return torch.relu(z)
+    def module_of(module: nn.Module) -> nn.Module:
+        if id(module) in known:
+            return known[id(module)]  # type: ignore[no-any-return]
+        new = known[id(module)] = object.__new__(type(module))
+        contents = new.__dict__
+        for key, value in module.__dict__.items():
+            plain = type(value) in _PLAIN or key.endswith("_hooks")
+            contents[key] = value if plain else dict(value) if key in ("_parameters", "_buffers") else copied(value)
+        if not type(module).__module__.startswith("torch."):  # a forward may write into its own buffers
+            contents["_buffers"] = {k: b if b is None else buffer_of(b) for k, b in module._buffers.items()}
+        if id(module) in paths:
+            _watch(new, paths[id(module)], run)
+        return new
+
+    def buffer_of(buffer: Tensor) -> Tensor:
+        if id(buffer) not in known:
+            known[id(buffer)] = run.value(buffer)
+        return known[id(buffer)]  # type: ignore[no-any-return]
+
+    return module_of(model)
 
 
-class _Watch(TorchFunctionMode):
-    """Intercepts the calls of one forward pass."""
+def _watch(module: nn.Module, path: str, run: TreeRun) -> None:
+    """Hooks of one run on a module of its own."""
 
-    def __init__(self, program: TreeProgram, neuron: NeuronFn, timesteps: int, state: RunState) -> None:
-        super().__init__()
-        self.program = program
-        self.neuron = neuron
-        self.timesteps = timesteps
-        self.state = state
-        self.stack: list[tuple[str, nn.Module]] = []
-        self.counts: dict[str, int] = {}
-        self.handles: list[Any] = []
+    def enter(module: nn.Module, args: Any) -> None:
+        run.places.append((path, module))
 
-    def __enter__(self) -> _Watch:
-        for path, module in self.program.model.named_modules():
-            self.handles.append(module.register_forward_pre_hook(lambda m, a, p=path: self.stack.append((p, m))))
-            self.handles.append(module.register_forward_hook(lambda m, a, o: self._leave(m, o), always_call=True))
-        super().__enter__()
-        return self
+    def leave(module: nn.Module, args: Any, out: Any) -> None:
+        if run.places and run.places[-1][1] is module:
+            run.places.pop()
 
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        for handle in self.handles:
-            handle.remove()
-
-    def _leave(self, module: nn.Module, out: Any) -> None:
-        if self.stack and self.stack[-1][1] is module:
-            self.stack.pop()
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        name = getattr(func, "__name__", "")
-        method = getattr(torch.Tensor, name, None) is func
-        if name in ("__get__", "__set__") or not args:
-            return func(*args, **kwargs)
-        target = name if method else func
-        path, module = self.stack[-1] if self.stack else ("", self.program.model)
-        found, cap = relu_bounds(target, method, args, kwargs)
-        if found and isinstance(args[0], Tensor):
-            if isinstance(module, _Place):
-                site = module.site.with_(name=path)
-            else:
-                base = path if is_activation_module(type(module)) else f"{path}.{name.strip('_')}".lstrip(".")
-                site = Site(base, cap=cap, axis=self._axis(args[0]))
-            out = self._fire(site, args[0])
-            in_place = name.endswith("_") or kwargs.get("inplace") is True
-            return args[0].copy_(out) if in_place else out
-        kind = op_kind(target, method, args, kwargs, self._varies)
-        self._note(path, name, target, kind)
-        accumulate = kind == "homogeneous" and self.program.max_pool == "accumulated"
-        accumulate |= kind == "nonlinear" and (name.strip("_") in ACTIVATIONS or name.strip("_") in ("mul", "matmul"))
-        if self.timesteps and accumulate and isinstance(args[0], Tensor) and self._varies(args[0]):
-            return self._accumulated(kind, path, name, func, args, kwargs)
-        return func(*args, **kwargs)
-
-    def _varies(self, value: Any) -> bool:
-        return isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and not self._is_weight(value)
-
-    def _is_weight(self, value: Tensor) -> bool:
-        if not hasattr(self, "_weights"):
-            self._weights = {t.data_ptr() for t in self.program.model.state_dict().values()}
-        return value.data_ptr() in self._weights and value.data_ptr() != 0
-
-    def _note(self, path: str, name: str, target: Any, kind: str) -> None:
-        if self.timesteps:
-            return
-        bare = name.strip("_")
-        if kind == "nonlinear" and bare in ACTIVATIONS:
-            self.program.analog.setdefault(path or bare, bare)
-        elif bare in ("conv1d", "conv2d", "conv3d", "linear") and path not in self.program.synapses:
-            self.program.synapses.append(path)
-
-    @staticmethod
-    def _axis(x: Tensor) -> int:
-        return 1 if x.dim() in (2, 4, 5) else -1 if x.dim() == 3 else 1
-
-    def _fire(self, site: Site, x: Tensor) -> Tensor:
-        number = self.counts.get(site.name, 0)
-        self.counts[site.name] = number + 1
-        name = site.name if number == 0 else f"{site.name}:{number + 1}"
-        if name not in self.program.sites:
-            if self.program._complete:
-                raise ConversionError(
-                    f"{name}: the network came to an activation that it did not come to on the calibration "
-                    "data, so it has no threshold; convert with calibration data (the first batch) that "
-                    "takes this path too"
-                )
-            self.program.sites[name] = site.with_(name=name)
-        bias = self.program.biases.get(name)
-        if bias is not None:
-            shape = [1] * x.dim()
-            shape[self.program.sites[name].axis] = -1
-            x = x + bias.to(x).reshape(shape)
-        if not self.timesteps:
-            return self.neuron(name, x)
-        if x.shape[0] % self.timesteps:
-            raise ConversionError(
-                f"{name}: its input's first dimension ({x.shape[0]}) is no multiple of the time steps "
-                f"({self.timesteps}); the network mixes the batch dimension with others"
-            )
-        return self.neuron(name, x.reshape(self.timesteps, -1, *x.shape[1:])).flatten(0, 1)
-
-    def _accumulated(self, kind: str, path: str, name: str, func: Any, args: Any, kwargs: Any) -> Any:
-        number = self.counts.get(f"{path}/{name}", 0)
-        self.counts[f"{path}/{name}"] = number + 1
-        key = f"{path}/{name}/{number}"
-        mean = kind == "nonlinear"
-        start, steps = self.state.steps, self.timesteps
-        before, previous = self.state.accumulated.get(key, ({}, None))
-        totals: dict[int, Tensor] = {}
-
-        def clock(seq: Tensor) -> Tensor:
-            return torch.arange(start + 1, start + 1 + steps, dtype=seq.dtype, device=seq.device).reshape(
-                -1, *[1] * (seq.dim() - 1)
-            )
-
-        def running(v: Any) -> Any:
-            if not self._varies(v) or not v.is_floating_point() or v.dim() == 0 or v.shape[0] % steps:
-                return v
-            index = len(totals)
-            seq = running_sum(v.reshape(steps, -1, *v.shape[1:]), before.get(index))
-            totals[index] = seq[-1]
-            return (seq / clock(seq) if mean else seq).flatten(0, 1)
-
-        out = func(*tree_map_only(Tensor, running, tuple(args)), **tree_map_only(Tensor, running, kwargs))
-        last: list[Tensor] = []
-
-        def difference(v: Tensor) -> Tensor:
-            seq = v.reshape(steps, -1, *v.shape[1:])
-            seq = seq * clock(seq) if mean else seq
-            first = seq[:1] if previous is None else seq[:1] - previous[len(last)]
-            last.append(seq[-1])
-            return torch.cat([first, seq[1:] - seq[:-1]]).flatten(0, 1)
-
-        result = tree_map_only(Tensor, difference, out)
-        self.state.accumulated[key] = (totals, last)
-        return result
+    hooks = module.__dict__
+    hooks["_forward_pre_hooks"] = OrderedDict({-1: enter, **hooks["_forward_pre_hooks"]})
+    hooks["_forward_hooks"] = OrderedDict({**hooks["_forward_hooks"], -1: leave})
+    hooks["_forward_hooks_always_called"] = OrderedDict({**hooks["_forward_hooks_always_called"], -1: True})
