@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections import OrderedDict
-from collections.abc import Mapping
-from types import MethodType
 from typing import Any
 
 import torch
@@ -26,11 +23,9 @@ from snnconv.report import AnalogSite
 from snnconv.runtime.executor import NeuronFn, RunState
 from snnconv.runtime.program import Program
 from snnconv.runtime.tree_run import Found, Place, TreeRun
+from snnconv.runtime.tree_twin import twin
 
 __all__ = ["TreeProgram"]
-
-_LONG = 1000  # of a module's lists: what is longer holds data, not modules
-_PLAIN = frozenset({bool, int, float, str, type(None), Tensor, nn.Parameter, set, frozenset, torch.dtype})
 
 
 class TreeProgram(Program):
@@ -75,7 +70,8 @@ class TreeProgram(Program):
         self.analog: dict[str, str] = {}
         self.analog_sites: list[AnalogSite] = []
         self.synapses: list[str] = []
-        self._biases = Store()
+        self.biases = Store()
+        self._asks: bool | None = None  # for numbers that depend on neurons; the first run tells
         if sites is None:
             self._find(example)
 
@@ -133,32 +129,24 @@ class TreeProgram(Program):
         return out
 
     def _run(self, x: Any, neuron: NeuronFn, timesteps: int, state: RunState, found: Found | None = None) -> Any:
-        run = TreeRun(neuron, timesteps, state, self.sites, self._biases, self.max_pool, found)
-        return run(_twin(self.model, run), x)
+        keeps = timesteps > 0 and self._asks is not False
+        run = TreeRun(neuron, timesteps, state, self.sites, self.biases, self.max_pool, found, keeps)
+        out = run(functools.partial(twin, self.model), x)
+        if self._asks is None:
+            self._asks = run.asks
+        return out
 
     def store(self) -> nn.Module:
         holder = nn.Module()
         holder.model = self.model
-        holder.biases = self._biases
+        holder.biases = self.biases
         return holder
 
     def trainable(self) -> list[Tensor]:
         return [p.requires_grad_(True) for p in self.model.parameters()]
 
-    @property
-    def biases(self) -> Store:
-        """Constant currents by site; they move and save with the network."""
-        return self._biases
-
-    @biases.setter
-    def biases(self, values: Mapping[str, Tensor]) -> None:
-        unknown = [name for name in values if name not in self.sites]
-        if unknown:
-            raise ConversionError(f"there is no site {unknown[0]!r} to take a bias")
-        self._biases = Store(dict(values))
-
     def shift(self, site: str, current: Tensor) -> None:
-        self._biases[site] = self._biases[site] + current if site in self._biases else current
+        self.biases[site] = self.biases[site] + current if site in self.biases else current
 
     def misplaced(self) -> list[str]:
         """Sites that the module tree has no place for, as sentences."""
@@ -176,65 +164,3 @@ class TreeProgram(Program):
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Take over a state dictionary of the same architecture, dtypes included."""
         self.model.load_state_dict(weights, assign=True)
-
-
-def _twin(model: nn.Module, run: TreeRun) -> nn.Module:
-    """Modules of their own for one run, with the same weights, that say when they are entered and left."""
-    paths = {id(module): path for path, module in model.named_modules()}
-    known: dict[int, Any] = {}
-
-    def copied(value: Any) -> Any:
-        kind = type(value)
-        if isinstance(value, nn.Module):
-            return module_of(value)
-        if kind in (list, tuple, dict, OrderedDict) and 0 < len(value) < _LONG:
-            if id(value) in known:
-                return known[id(value)]
-            if kind is tuple:
-                return tuple(map(copied, value))
-            new = known[id(value)] = copy.copy(value)
-            for key in value if isinstance(value, dict) else range(len(value)):
-                new[key] = copied(value[key])
-            return new
-        if kind is MethodType and isinstance(value.__self__, nn.Module):
-            return MethodType(value.__func__, module_of(value.__self__))
-        if kind is functools.partial:
-            return functools.partial(copied(value.func), *map(copied, value.args), **copied(value.keywords))
-        return value
-
-    def module_of(module: nn.Module) -> nn.Module:
-        if id(module) in known:
-            return known[id(module)]  # type: ignore[no-any-return]
-        new = known[id(module)] = object.__new__(type(module))
-        contents = new.__dict__
-        for key, value in module.__dict__.items():
-            plain = type(value) in _PLAIN or key.endswith("_hooks")
-            contents[key] = value if plain else dict(value) if key in ("_parameters", "_buffers") else copied(value)
-        if not type(module).__module__.startswith("torch."):  # a forward may write into its own buffers
-            contents["_buffers"] = {k: b if b is None else buffer_of(b) for k, b in module._buffers.items()}
-        if id(module) in paths:
-            _watch(new, paths[id(module)], run)
-        return new
-
-    def buffer_of(buffer: Tensor) -> Tensor:
-        if id(buffer) not in known:
-            known[id(buffer)] = run.value(buffer)
-        return known[id(buffer)]  # type: ignore[no-any-return]
-
-    return module_of(model)
-
-
-def _watch(module: nn.Module, path: str, run: TreeRun) -> None:
-    """Hooks of one run on a module of its own."""
-
-    def enter(module: nn.Module, args: Any) -> None:
-        run.places.append((path, module))
-
-    def leave(module: nn.Module, args: Any, out: Any) -> None:
-        if run.places and run.places[-1][1] is module:
-            run.places.pop()
-
-    hooks = module.__dict__
-    hooks["_forward_pre_hooks"] = OrderedDict({-1: enter, **hooks["_forward_pre_hooks"]})
-    hooks["_forward_hooks"] = OrderedDict({**hooks["_forward_hooks"], -1: leave})
-    hooks["_forward_hooks_always_called"] = OrderedDict({**hooks["_forward_hooks_always_called"], -1: True})

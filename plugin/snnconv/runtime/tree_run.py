@@ -13,18 +13,21 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-from snnconv.dynamics.pooling import running_sum
 from snnconv.graph.ops import SYNAPSES, op_kind
 from snnconv.graph.sites import is_activation_module, relu_bounds
 from snnconv.graph.source import ConversionError, Site
+from snnconv.runtime.batch import Whole, call
 from snnconv.runtime.executor import NeuronFn, RunState
 from snnconv.runtime.readout import Output
 from snnconv.runtime.tree_calls import VIEW_ATTRIBUTES, Arguments, Function, function
 from snnconv.runtime.tree_steps import over_steps, step_by_step
+from snnconv.runtime.tree_time import Time
 from snnconv.runtime.tree_values import CONSTANT, INPUT, MEANS, NEURONS, STEPS, Memory, Value, storage_of
+from snnconv.runtime.tree_writes import computed_beside, write
 
 __all__ = ["Found", "Place", "TreeRun"]
 
+_TRUTHS = frozenset({"__bool__", "equal", "allclose", "is_nonzero", "__contains__"})
 _KEEPS_CHANNELS = frozenset({"add", "iadd", "sub", "mul", "batch_norm", "contiguous", "to", "dropout"})
 
 
@@ -73,9 +76,14 @@ class TreeRun(TorchFunctionMode):
         sites, biases: of the network; constant currents by site.
         max_pool: as for the graph executor.
         found: where to write down what is found; without it, a site that is not in ``sites`` is an error.
+        keeps: whether to keep what the neurons put out, for a forward that asks for numbers.
 
     Attributes:
         places: the modules that the forward is in, from the outermost, with their paths.
+        asks: whether the forward has asked for numbers that depend on what neurons put out.
+        asked: where the forward first asked for a number that changes over time, and how; ``pick`` chose which it saw.
+        calls: what it called from then on, with what besides tensors.
+        sent: what the neurons put out.
     """
 
     def __init__(
@@ -87,6 +95,7 @@ class TreeRun(TorchFunctionMode):
         biases: Mapping[str, Tensor],
         max_pool: str = "accumulated",
         found: Found | None = None,
+        keeps: bool = False,
     ) -> None:
         super().__init__()
         self.neuron = neuron
@@ -96,32 +105,72 @@ class TreeRun(TorchFunctionMode):
         self.biases = biases
         self.max_pool = max_pool
         self.found = found
+        self.keeps = keeps
         self.places: list[tuple[str, nn.Module]] = []
         self.fired: Counter[str] = Counter()
-        self.counts: Counter[str] = Counter()
+        self.time = Time(timesteps, state)
         self.failed: tuple[str, str, Exception] | None = None
         self.over = False
+        self.pick: Callable[[Any], Any] = max
+        self.asks = False
+        self.asked: tuple[str, str] | None = None
+        self.calls: list[Any] = []
+        self.sent: dict[str, list[Tensor]] = {}
 
     # ------------------------------------------------------------------ beginning and end
 
-    def __call__(self, model: nn.Module, x: Any) -> Any:
+    def __call__(self, modules: Callable[[TreeRun], nn.Module], x: Any) -> Any:
         """Outputs of the forward, ``[T, B, ...]`` over time.
 
+        Args:
+            modules: makes the modules of a run.
+            x: the input.
+
         Raises:
-            ConversionError: an operator failed; the message names it and its module.
+            ConversionError: an operator failed, or the forward does what no converted network can; the message names
+                the module.
         """
-        inputs = tree_map_only(Tensor, lambda v: self.value(v, INPUT), x)
+        before = dict(self.state.accumulated)
+        out = self._forward(modules, x)
+        if self.asked is not None:
+            self._check_ways(modules, x, before, out)
+        return out
+
+    def _forward(self, modules: Callable[[TreeRun], nn.Module], x: Any) -> Any:
+        def given(value: Any) -> Any:
+            if isinstance(value, Whole):
+                return Whole(self.value(value.data, INPUT))
+            return self.value(value, INPUT) if isinstance(value, Tensor) else value
+
+        model, inputs = modules(self), tree_map(given, x)
         try:
             with self:
-                out = model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+                out = call(model, inputs)
         except Exception as error:
             if self.failed is None or error is not self.failed[2] or isinstance(error, ConversionError):
                 raise
             path, name, _ = self.failed
-            raise ConversionError(f"{path or 'the network'}: operator {name} failed: {error}") from error
+            raise ConversionError(f"{self._at(path)}: operator {name} failed: {error}") from error
         finally:
             self.over = True
         return self._given(out)
+
+    def _check_ways(self, modules: Callable[[TreeRun], nn.Module], x: Any, before: dict[str, Any], out: Any) -> None:
+        """The forward has seen the largest of numbers that change over time: the smallest leads it the same way."""
+        assert self.asked is not None
+        sent = {name: iter(outs) for name, outs in self.sent.items()}
+        state = RunState(self.state.steps, self.state.static, before, self.state.whole, self.state.backend)
+        again = TreeRun(
+            lambda site, _: next(sent[site]), self.timesteps, state, self.sites, self.biases, self.max_pool, None, True
+        )
+        again.pick = min
+        try:
+            other = again._forward(modules, x)
+            same = again.calls == self.calls and _without_tensors(other) == _without_tensors(out)
+        except Exception:  # another way may end anywhere
+            same = False
+        if not same:
+            raise ConversionError(self._changing(*self.asked))
 
     def _given(self, out: Any) -> Any:
         def plain(value: Any) -> Any:
@@ -136,8 +185,8 @@ class TreeRun(TorchFunctionMode):
             if not self.timesteps:
                 return value.raw
             if value.changes and not value.is_floating_point():
-                return self._means(value, "output")
-            return self._steps(value, "output", last=self.state.whole)
+                return self.time.means(value, "output")
+            return self.time.steps(value, "output", last=self.state.whole)
 
         return tree_map(plain, out)
 
@@ -197,6 +246,8 @@ class TreeRun(TorchFunctionMode):
         if any(a is not b for a, b in zip(given.leaves, own, strict=True)):
             given.leaves = own
             args, kwargs = given.filled(own)
+        if self.asked is not None:
+            self.calls.append((path, what.name, [v for v in given.leaves if not isinstance(v, Tensor)]))
         if what.leaves_tensors:
             return self._decided(what, func, given, path)
         if what.reshapes_in_place and isinstance(args[0], Value):
@@ -253,12 +304,16 @@ class TreeRun(TorchFunctionMode):
             raw = [v.raw[0] if i in changing else v for i, v in enumerate(raw)]
             changing = {}
         if not changing:
-            return self._wrapped(self._plainly(func, given, raw), leaves, origin, None, analog, (what, func, given, raw))
-        key = self._key(path, what)
+            return self._wrapped(
+                self._plainly(func, given, raw), leaves, origin, None, analog, (what, func, given, raw)
+            )
+        key = self.time.key(path, what.name)
         alone = kind in ("linear", "affine") or (kind == "homogeneous" and self.max_pool != "accumulated")
         stepwise = all(v.memory.time == STEPS for v in changing.values())
         if stepwise and kind == "homogeneous" and not alone:
-            out = self._on_sums(what, func, given, raw, changing, key)
+            out = self.time.on_sums(
+                key, {i: v.raw for i, v in changing.items()}, lambda s: over_steps(what, func, given, raw, s, kind)
+            )
             return self._wrapped(out, leaves, origin, STEPS, analog, None)
         time = STEPS if alone and stepwise else MEANS
         out = self._at_each_step(what, func, given, raw, changing, kind, time, key)
@@ -271,7 +326,7 @@ class TreeRun(TorchFunctionMode):
         self, what: Function, func: Any, given: Arguments, raw: list[Any], changing: dict[int, Value], kind: str,
         time: str, key: str,
     ) -> Any:  # fmt: skip
-        sequences = {i: v.raw if time == STEPS else self._means(v, f"{key}/{i}") for i, v in changing.items()}
+        sequences = {i: v.raw if time == STEPS else self.time.means(v, f"{key}/{i}") for i, v in changing.items()}
         try:
             return over_steps(what, func, given, raw, sequences, kind)
         except RuntimeError:
@@ -358,165 +413,80 @@ class TreeRun(TorchFunctionMode):
 
         return view
 
+    # ------------------------------------------------------------------ changes in place
+
     def _in_place(self, what: Function, func: Any, args: Any, kwargs: dict[str, Any], path: str) -> Any:
         """A call that changes its first argument: the result is computed beside it, then put in its place."""
         target = args[0] if args else kwargs["input"]
-        changed, direct = func, None
-        if what.flagged(args, kwargs):
-            args = tuple(False if i == what.flag else v for i, v in enumerate(args))
-            kwargs = {k: False if k == "inplace" else v for k, v in kwargs.items()}
-        else:
-
-            def changed(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-                x = x.clone()
-                func(x, *args, **kwargs)
-                return x
-
-            direct = getattr(Tensor, what.bare) if what.bare in ("add", "sub", "mul", "div") else None
-        given = Arguments(args, kwargs)
+        beside, faster, given = computed_beside(what, func, args, kwargs)
         leaves = given.leaves
         if not isinstance(target, Value):
             if any(isinstance(v, Value) and v.memory.origin for v in leaves):
-                raise ConversionError(self._foreign(what, path))
+                raise ConversionError(self._foreign(what.name, path))
             return self._plainly(func, given, [v.raw if isinstance(v, Value) else v for v in leaves])
         if any(isinstance(v, Value) and v.changes for v in leaves) and not target.changes:
             steps = target.raw.expand(self.timesteps, *target.shape)
             at = next(i for i, v in enumerate(leaves) if v is target)
             leaves[at] = self.value(steps, NEURONS, STEPS, target.memory.analog, target.memory.channels)
-        out = self._evaluate(what, direct or changed, given, path)
+        out = self._evaluate(what, faster or beside, given, path)
         if out.shape != target.shape or out.dtype != target.dtype:
-            out = self._evaluate(what, changed, given, path)
+            out = self._evaluate(what, beside, given, path)
         return self._write(target, out, path)
 
     def _write(self, target: Any, value: Value, path: str) -> Any:
-        """Put a value in place of another one, for all who see it."""
         if not isinstance(target, Value):
-            raise ConversionError(self._foreign(function(Tensor.copy_), path))
-        old, new = target.memory, value.memory
-        others = [v for v in old.alive() if v is not target]
-        if not others:
-            origin, analog = max(old.origin, new.origin), old.analog | new.analog
-            target.becomes(value.raw, Memory(value.raw, origin, new.time, analog, new.channels))
-            return target
-        key = self._key(path, function(Tensor.copy_))
-        root, raw = old.root, value.raw
-        if new.time is not None and old.time is None:
-            root, old.time = root.expand(self.timesteps, *root.shape), new.time
-        elif new.time == MEANS and old.time == STEPS:
-            root, old.time = self._running(root, key), MEANS
-        elif new.time == STEPS and old.time == MEANS:
-            raw = self._running(raw, key)
-        elif new.time is None and old.time is not None:
-            raw = raw.expand(self.timesteps, *raw.shape)
-        root = root.clone()
-        for one in (target, *others):
-            one.raw, one.means = one.derived(root, old.time is not None), None
-        if storage_of(target.raw) != storage_of(root):
+            raise ConversionError(self._foreign("out=", path))
+        if not write(target, value, self.time, self.time.key(path, "write")):
             raise ConversionError(
                 f"{self._at(path)}: changes part of a tensor in place through a view that cannot be followed; "
                 "write into the tensor itself"
             )
-        target.raw.copy_(raw)
-        old.root, old.origin, old.analog = root, max(old.origin, new.origin), old.analog | new.analog
         return target
 
-    def _foreign(self, what: Function, path: str) -> str:
+    def _foreign(self, name: str, path: str) -> str:
         return (
-            f"{self._at(path)}: {what.name} writes what the network computes into a tensor that was there before the "
-            "call; write it into a copy of that tensor (.clone())"
+            f"{self._at(path)}: {name} writes what the network computes into a tensor that was there before the call; "
+            "write it into a copy of that tensor (.clone())"
         )
 
-    # ------------------------------------------------------------------ time
-
-    def _key(self, path: str, what: Function) -> str:
-        key = f"{path}/{what.name}"
-        self.counts[key] += 1
-        return f"{key}/{self.counts[key]}"
-
-    def _clock(self, seq: Tensor) -> Tensor:
-        start = self.state.steps + 1
-        real = seq.real.dtype if seq.is_complex() else seq.dtype
-        steps = torch.arange(start, start + len(seq), dtype=torch.float32, device=seq.device).to(real)
-        return steps.reshape(-1, *[1] * (seq.dim() - 1))
-
-    def _running(self, steps: Tensor, key: str) -> Tensor:
-        """Means of all steps so far, of the steps themselves."""
-        before, _ = self.state.accumulated.get(key, (None, None))
-        total = running_sum(steps, before)
-        self.state.accumulated[key] = (total[-1], None)
-        return total / self._clock(total)
-
-    def _means(self, value: Value, key: str) -> Tensor:
-        """The value of the mean of all steps so far, at each step."""
-        if value.memory.time == MEANS:
-            return value.raw
-        if value.means is None:
-            value.means = self._running(value.raw, key)
-        return value.means
-
-    def _steps(self, value: Value, key: str, last: bool = False) -> Tensor:
-        """What each step brings. A value that is not finite yet brings nothing, unless it is the last one."""
-        if value.memory.time is None:
-            return value.raw.expand(self.timesteps, *value.raw.shape)
-        if value.memory.time == STEPS:
-            return value.raw
-        key = self._key(key, function(Tensor.diff))
-        total = value.raw * self._clock(value.raw)
-        before, _ = self.state.accumulated.get(key, (None, None))
-        previous = torch.zeros_like(total[0]) if before is None else before
-        finite = torch.isfinite(total)
-        if not bool(finite.all()):
-            rows = []
-            for t, row in enumerate(total):
-                at_last = last and t == len(total) - 1
-                previous = row if at_last else torch.where(finite[t], row, previous)
-                rows.append(previous)
-            total = torch.stack(rows)
-            previous = torch.zeros_like(total[0]) if before is None else before
-        self.state.accumulated[key] = (total[-1], None)
-        return torch.cat([total[:1] - previous, total[1:] - total[:-1]])
-
-    def _on_sums(
-        self, what: Function, func: Any, given: Arguments, raw: list[Any], changing: dict[int, Value], key: str
-    ) -> Any:
-        """Max-pooling: of the sums so far, as differences from step to step."""
-        before, previous = self.state.accumulated.get(key, ({}, []))
-        sums = {i: running_sum(v.raw, before.get(i)) for i, v in changing.items()}
-        out = over_steps(what, func, given, raw, sums, "homogeneous")
-        last: list[Tensor] = []
-
-        def difference(seq: Tensor) -> Tensor:
-            first = seq[:1] - previous[len(last)] if previous else seq[:1]
-            last.append(seq[-1])
-            return torch.cat([first, seq[1:] - seq[:-1]])
-
-        result = tree_map_only(Tensor, difference, out)
-        self.state.accumulated[key] = ({i: s[-1] for i, s in sums.items()}, last)
-        return result
+    # ------------------------------------------------------------------ what Python sees
 
     def _decided(self, what: Function, func: Any, given: Arguments, path: str) -> Any:
-        """What Python sees of a tensor: over time it has to be the same at every step."""
+        """What Python sees of a tensor: over time it has to be the same at every step, or lead the same way."""
+        if what.name not in _TRUTHS and any(isinstance(v, Value) and v.memory.origin == NEURONS for v in given.leaves):
+            self.asks = True
         raw = [v.raw if isinstance(v, Value) else v for v in given.leaves]
         changing = {i: v for i, v in enumerate(given.leaves) if isinstance(v, Value) and v.changes}
         if not changing:
             return self._plainly(func, given, raw)
-        key = self._key(path, what)
-        sequences = {i: self._means(v, f"{key}/{i}") for i, v in changing.items()}
+        key = self.time.key(path, what.name)
+        sequences = {i: self.time.means(v, f"{key}/{i}") for i, v in changing.items()}
         found = step_by_step(func, given, raw, sequences)
-        first, _ = self.state.accumulated.setdefault(key, (found[0], None))
-        if what.name in ("numpy", "__array__", "data_ptr", "__dlpack__") or not all(v == first for v in found):
-            raise ConversionError(
-                f"{self._at(path)}: its forward asks for the value of a tensor ({what.name}, as `if`, float() and "
-                ".item() do) that changes from step to step, so that no one way through the network is right for all "
-                "steps; choose by torch.where, or convert with methods.ShiftedThreshold, which sends sums"
-            )
-        return first
+        before, _ = self.state.accumulated.get(key, ([], None))
+        if what.name in ("numpy", "__array__", "data_ptr", "__dlpack__"):
+            raise ConversionError(self._changing(path, what.name))
+        if all(v == found[0] for v in (*before, *found)):
+            self.state.accumulated[key] = (found[:1], None)
+            return found[0]
+        numbers = self.keeps and all(type(v) in (int, float) and v == v for v in (*before, *found))
+        if not numbers:
+            raise ConversionError(self._changing(path, what.name))
+        self.asked = self.asked or (path, what.name)
+        ends = [min(*before, *found), max(*before, *found)]
+        self.state.accumulated[key] = (ends, None)
+        return self.pick(ends)
+
+    def _changing(self, path: str, name: str) -> str:
+        return (
+            f"{self._at(path)}: its forward asks for the value of a tensor ({name}, as `if`, float() and .item() do) that "
+            "changes from step to step, so that no one way through the network is right for all steps; choose by "
+            "torch.where, or convert with methods.ShiftedThreshold, which sends sums"
+        )
 
     # ------------------------------------------------------------------ neurons
 
-    def _site(
-        self, what: Function, args: Any, kwargs: dict[str, Any], path: str, module: nn.Module | None
-    ) -> Site | None:
+    @staticmethod
+    def _site(what: Function, args: Any, kwargs: dict[str, Any], path: str, module: nn.Module | None) -> Site | None:
         """The site that a call is, if it is one. What depends on weights alone is computed, not sent as spikes."""
         operand = args[0] if args else kwargs.get("input")
         if not isinstance(operand, Value) or operand.memory.origin == CONSTANT:
@@ -544,12 +514,15 @@ class TreeRun(TorchFunctionMode):
                 f"{name}: the network came to an activation that it did not come to on the calibration data, so it has "
                 "no threshold; convert with calibration data (the first batch) that takes this path too"
             )
-        x = self._steps(operand, name) if self.timesteps else operand.raw
+        x = self.time.steps(operand, name) if self.timesteps else operand.raw
         if name in self.biases:
             shape = [1] * operand.dim()
             shape[self.sites[name].axis] = -1
             x = x + self.biases[name].to(x).reshape(shape)
-        return self.value(self.neuron(name, x), NEURONS, STEPS if self.timesteps else None)
+        out = self.neuron(name, x)
+        if self.keeps:
+            self.sent.setdefault(name, []).append(out)
+        return self.value(out, NEURONS, STEPS if self.timesteps else None)
 
     # ------------------------------------------------------------------ the report
 
@@ -574,3 +547,7 @@ class TreeRun(TorchFunctionMode):
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [v for v in tree_leaves(tree) if isinstance(v, Tensor)]
+
+
+def _without_tensors(tree: Any) -> list[Any]:
+    return [v for v in tree_leaves(tree) if not isinstance(v, Tensor)]

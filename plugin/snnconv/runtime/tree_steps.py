@@ -45,6 +45,8 @@ def over_steps(
         return _mapped(lambda v: v.unflatten(0, steps), out)
     elif function.bare == "linear" and list(sequences) == [0]:
         return _called(run, given, [sequences[0], *leaves[1:]])
+    elif function.bare == "scaled_dot_product_attention":
+        return _called(run, given, [sequences.get(i, leaf) for i, leaf in enumerate(leaves)])
     try:
         return _vmapped(run, given, leaves, sequences)
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
