@@ -131,9 +131,7 @@ OPERATORS: dict[str, tuple[Body, Tensor]] = {
     "max-pooling of an average": (lambda s, x: F.max_pool2d(F.avg_pool2d(hidden(s, x), 2, 1).softmax(1), 2), IMAGES),
     "patches": (lambda s, x: F.unfold(hidden(s, x), 3).amax(1), IMAGES),
     "sampling of a grid": (
-        lambda s, x: F.grid_sample(
-            hidden(s, x), F.affine_grid(torch.eye(2, 3).expand(3, 2, 3), [3, 8, 4, 4], align_corners=False)
-        ),
+        lambda s, x: F.grid_sample(hidden(s, x), torch.linspace(-1, 1, 96).reshape(3, 4, 4, 2), align_corners=False),
         IMAGES,
     ),
     "view of what is channels-last": (
@@ -288,12 +286,12 @@ KEPT = torch.zeros(6, 8)
         (lambda s, x: s.c(hidden(s, x).unsqueeze_(1)), r"the network: unsqueeze_ changes the shape.*x = x\.unsqueeze"),
         (
             lambda s, x: hidden(s, x)[hidden(s, x) > 0],
-            r"__getitem__ gives tensors of shapes \(0,\) and .* at different steps.*torch\.where",
+            r"the network: operator __getitem__ failed: it gives tensors of shapes \(0,\) and .*torch\.where",
         ),
         (lambda s, x: s.c(hidden(s, x)).numpy(), r"the network: .*numpy"),
         (lambda s, x: s.c(hidden(s, x)[:, :5]), r"c: operator linear failed: .*shapes"),
     ],
-    ids=["a number computed with", "a number to cut by", "a tensor from outside", "a shape in place", "as many as are positive", "numpy", "an error of its own"],
+    ids=["number", "cut", "outside", "shape", "mask", "numpy", "error"],
 )  # fmt: skip
 def test_what_cannot_be_right_is_refused_by_name(body: Body, message: str) -> None:
     with pytest.raises(ConversionError, match=message), torch.no_grad():

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from snnconv.graph.source import ConversionError
-from snnconv.runtime.tree_calls import ELEMENTWISE, PER_SAMPLE, Arguments, Function
+from snnconv.runtime.tree.functions import ELEMENTWISE, PER_SAMPLE, Arguments, Function
 
 __all__ = ["over_steps", "step_by_step"]
 
@@ -33,7 +32,7 @@ def over_steps(
         kind: of the call, as :func:`snnconv.graph.ops.op_kind` has it.
 
     Raises:
-        ConversionError: what it gives has another shape at each step.
+        ValueError: what it gives has another shape at each step.
     """
     if function.bare in ELEMENTWISE and not (function.bare == "where" and len(leaves) < 3):
         aligned = _aligned(leaves, sequences)
@@ -45,13 +44,13 @@ def over_steps(
         return _mapped(lambda v: v.unflatten(0, steps), out)
     elif function.bare == "linear" and list(sequences) == [0]:
         return _called(run, given, [sequences[0], *leaves[1:]])
-    elif function.bare == "scaled_dot_product_attention":
+    elif function.bare == "scaled_dot_product_attention" and sorted(sequences) == [0, 1, 2]:
         return _called(run, given, [sequences.get(i, leaf) for i, leaf in enumerate(leaves)])
     try:
         return _vmapped(run, given, leaves, sequences)
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
         # no batching rule, or an error of the call itself, which comes again here
-        return _stacked(function, step_by_step(run, given, leaves, sequences))
+        return _stacked(step_by_step(run, given, leaves, sequences))
 
 
 def step_by_step(
@@ -121,7 +120,7 @@ def _vmapped(run: Callable[..., Any], given: Arguments, leaves: list[Any], seque
     )
 
 
-def _stacked(function: Function, steps: list[Any]) -> Any:
+def _stacked(steps: list[Any]) -> Any:
     flat = [tree_flatten(step) for step in steps]
     columns = []
     for column in zip(*(leaves for leaves, _ in flat), strict=True):
@@ -129,9 +128,9 @@ def _stacked(function: Function, steps: list[Any]) -> Any:
         shapes = sorted({tuple(v.shape) for v in column}) if tensors else []
         if len(shapes) > 1 or not (tensors or all(v == column[0] for v in column)):
             what = f"tensors of shapes {shapes[0]} and {shapes[-1]}" if tensors else f"{column[0]} and {column[-1]}"
-            raise ConversionError(
-                f"{function.name} gives {what} at different steps: what it picks depends on what the neurons have sent "
-                "so far; pick by a mask (torch.where) instead"
+            raise ValueError(
+                f"it gives {what} at different steps: what it picks depends on what the neurons have sent so far; pick "
+                "by a mask (torch.where) instead"
             )
         columns.append(torch.stack(column) if tensors else column[0])
     return tree_unflatten(columns, flat[0][1])

@@ -2,7 +2,7 @@
 
 The forward runs as it is. A call that the operator table knows as a ReLU becomes a site, named by the module it
 happens in and its number there; what is not linear acts on the mean of all steps so far, as in the graph executor
-(:mod:`snnconv.runtime.tree_run`).
+(:mod:`snnconv.runtime.tree.run`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from snnconv.graph.trace import check_finite
 from snnconv.report import AnalogSite
 from snnconv.runtime.executor import NeuronFn, RunState
 from snnconv.runtime.program import Program
-from snnconv.runtime.tree_run import Found, Place, TreeRun
-from snnconv.runtime.tree_twin import twin
+from snnconv.runtime.tree.found import Found, Place
+from snnconv.runtime.tree.run import TreeRun
+from snnconv.runtime.tree.twin import twin
 
 __all__ = ["TreeProgram"]
 
@@ -133,7 +134,7 @@ class TreeProgram(Program):
         run = TreeRun(neuron, timesteps, state, self.sites, self.biases, self.max_pool, found, keeps)
         out = run(functools.partial(twin, self.model), x)
         if self._asks is None:
-            self._asks = run.asks
+            self._asks = run.asked.asks
         return out
 
     def store(self) -> nn.Module:

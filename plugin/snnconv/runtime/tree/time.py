@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from snnconv.dynamics.pooling import running_sum
 from snnconv.runtime.executor import RunState
-from snnconv.runtime.tree_values import MEANS, STEPS, Value
+from snnconv.runtime.tree.values import MEANS, STEPS, Value
 
 __all__ = ["Time"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from snnconv.runtime.tree_run import TreeRun
+    from snnconv.runtime.tree.run import TreeRun
 
 __all__ = ["twin"]
 
@@ -46,7 +46,7 @@ def twin(model: nn.Module, run: TreeRun) -> nn.Module:
 
     def module_of(module: nn.Module) -> nn.Module:
         if id(module) in known:
-            return known[id(module)]  # type: ignore[no-any-return]
+            return known[id(module)]
         new = known[id(module)] = object.__new__(type(module))
         contents = new.__dict__
         for key, value in module.__dict__.items():
@@ -61,7 +61,7 @@ def twin(model: nn.Module, run: TreeRun) -> nn.Module:
     def buffer_of(buffer: Tensor) -> Tensor:
         if id(buffer) not in known:
             known[id(buffer)] = run.value(buffer)
-        return known[id(buffer)]  # type: ignore[no-any-return]
+        return known[id(buffer)]
 
     return module_of(model)
 

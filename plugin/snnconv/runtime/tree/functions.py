@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 __all__ = ["ELEMENTWISE", "PER_SAMPLE", "VIEW_ATTRIBUTES", "Arguments", "Function", "function"]
 
 ELEMENTWISE = frozenset({
     "add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "true_divide", "neg", "negative", "radd",
-    "rmul", "iadd", "isub", "imul", "itruediv", "truediv", "rdiv", "rtruediv", "pow", "rpow", "square", "abs", "absolute",
+    "rmul", "iadd", "isub", "imul", "itruediv", "truediv", "rdiv", "rtruediv", "pow", "rpow", "square", "abs",
+    "absolute",
     "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "erf", "reciprocal", "sign",
     "sigmoid", "tanh", "silu", "gelu", "mish", "elu", "selu", "celu", "hardswish", "hardsigmoid", "hardtanh",
     "leaky_relu", "softplus", "softsign", "tanhshrink", "logsigmoid", "relu6", "gt", "lt", "ge", "le", "eq", "ne",
@@ -127,17 +128,19 @@ class Arguments:
     """
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._spec: TreeSpec | None = None
         flat = [*args, *kwargs.values()]
         if any(isinstance(v, (tuple, list, dict)) and not _numbers(v) for v in flat):
             self.leaves, self._spec = tree_flatten((args, kwargs))
         else:  # no need to look inside
-            self.leaves, self._spec = flat, None
+            self.leaves = flat
             self._count, self._names = len(args), tuple(kwargs)
 
     def filled(self, leaves: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and named arguments with other leaves."""
         if self._spec is not None:
-            return tree_unflatten(leaves, self._spec)  # type: ignore[no-any-return]
+            args, kwargs = tree_unflatten(leaves, self._spec)
+            return args, kwargs
         return tuple(leaves[: self._count]), dict(zip(self._names, leaves[self._count :], strict=True))
 
 

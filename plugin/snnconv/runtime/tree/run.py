@@ -5,60 +5,27 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-from snnconv.graph.ops import SYNAPSES, op_kind
-from snnconv.graph.sites import is_activation_module, relu_bounds
 from snnconv.graph.source import ConversionError, Site
+from snnconv.graph.store import Store
 from snnconv.runtime.batch import Whole, call
 from snnconv.runtime.executor import NeuronFn, RunState
 from snnconv.runtime.readout import Output
-from snnconv.runtime.tree_calls import VIEW_ATTRIBUTES, Arguments, Function, function
-from snnconv.runtime.tree_steps import over_steps, step_by_step
-from snnconv.runtime.tree_time import Time
-from snnconv.runtime.tree_values import CONSTANT, INPUT, MEANS, NEURONS, STEPS, Memory, Value, storage_of
-from snnconv.runtime.tree_writes import computed_beside, write
+from snnconv.runtime.tree.call import Call, kind_of, tensors
+from snnconv.runtime.tree.decisions import Asked
+from snnconv.runtime.tree.found import Found, site_of
+from snnconv.runtime.tree.functions import VIEW_ATTRIBUTES, Arguments, Function, function
+from snnconv.runtime.tree.steps import step_by_step
+from snnconv.runtime.tree.time import Time
+from snnconv.runtime.tree.values import CONSTANT, INPUT, MEANS, NEURONS, STEPS, Memory, Value, storage_of
+from snnconv.runtime.tree.writes import computed_beside, write
 
-__all__ = ["Found", "Place", "TreeRun"]
-
-_TRUTHS = frozenset({"__bool__", "equal", "allclose", "is_nonzero", "__contains__"})
-_KEEPS_CHANNELS = frozenset({"add", "iadd", "sub", "mul", "batch_norm", "contiguous", "to", "dropout"})
-
-
-class Place(nn.Module):
-    """Stands for a trained activation: one call that the run recognises."""
-
-    def __init__(self, site: Site) -> None:
-        super().__init__()
-        self.site = site
-
-    def forward(self, z: Tensor) -> Tensor:
-        return torch.relu(z)
-
-
-@dataclass
-class Found:
-    """What a first run finds out about a network.
-
-    Attributes:
-        sites: the activations, by name, in execution order.
-        synapses: paths of the modules in which layers with weights are.
-        operators: calls without spiking equivalent: path, name, and whether they act on what neurons put out.
-        inside: those of them that a layer with weights or a neuron reads, by number.
-        at_output: those that the output reads.
-    """
-
-    sites: dict[str, Site] = field(default_factory=dict)
-    synapses: list[str] = field(default_factory=list)
-    operators: list[tuple[str, str, bool]] = field(default_factory=list)
-    inside: set[int] = field(default_factory=set)
-    at_output: set[int] = field(default_factory=set)
+__all__ = ["TreeRun"]
 
 
 class TreeRun(TorchFunctionMode):
@@ -80,9 +47,7 @@ class TreeRun(TorchFunctionMode):
 
     Attributes:
         places: the modules that the forward is in, from the outermost, with their paths.
-        asks: whether the forward has asked for numbers that depend on what neurons put out.
-        asked: where the forward first asked for a number that changes over time, and how; ``pick`` chose which it saw.
-        calls: what it called from then on, with what besides tensors.
+        asked: which numbers it asked for.
         sent: what the neurons put out.
     """
 
@@ -92,7 +57,7 @@ class TreeRun(TorchFunctionMode):
         timesteps: int,
         state: RunState,
         sites: Mapping[str, Site],
-        biases: Mapping[str, Tensor],
+        biases: Store,
         max_pool: str = "accumulated",
         found: Found | None = None,
         keeps: bool = False,
@@ -111,10 +76,7 @@ class TreeRun(TorchFunctionMode):
         self.time = Time(timesteps, state)
         self.failed: tuple[str, str, Exception] | None = None
         self.over = False
-        self.pick: Callable[[Any], Any] = max
-        self.asks = False
-        self.asked: tuple[str, str] | None = None
-        self.calls: list[Any] = []
+        self.asked = Asked(keeps)
         self.sent: dict[str, list[Tensor]] = {}
 
     # ------------------------------------------------------------------ beginning and end
@@ -132,7 +94,7 @@ class TreeRun(TorchFunctionMode):
         """
         before = dict(self.state.accumulated)
         out = self._forward(modules, x)
-        if self.asked is not None:
+        if self.asked.first is not None:
             self._check_ways(modules, x, before, out)
         return out
 
@@ -157,20 +119,19 @@ class TreeRun(TorchFunctionMode):
 
     def _check_ways(self, modules: Callable[[TreeRun], nn.Module], x: Any, before: dict[str, Any], out: Any) -> None:
         """The forward has seen the largest of numbers that change over time: the smallest leads it the same way."""
-        assert self.asked is not None
         sent = {name: iter(outs) for name, outs in self.sent.items()}
         state = RunState(self.state.steps, self.state.static, before, self.state.whole, self.state.backend)
         again = TreeRun(
             lambda site, _: next(sent[site]), self.timesteps, state, self.sites, self.biases, self.max_pool, None, True
         )
-        again.pick = min
+        again.asked.pick = min
         try:
             other = again._forward(modules, x)
-            same = again.calls == self.calls and _without_tensors(other) == _without_tensors(out)
+            same = again.asked.calls == self.asked.calls and _without_tensors(other) == _without_tensors(out)
         except Exception:  # another way may end anywhere
             same = False
         if not same:
-            raise ConversionError(self._changing(*self.asked))
+            raise self.asked.refusal()
 
     def _given(self, out: Any) -> Any:
         def plain(value: Any) -> Any:
@@ -246,8 +207,8 @@ class TreeRun(TorchFunctionMode):
         if any(a is not b for a, b in zip(given.leaves, own, strict=True)):
             given.leaves = own
             args, kwargs = given.filled(own)
-        if self.asked is not None:
-            self.calls.append((path, what.name, [v for v in given.leaves if not isinstance(v, Tensor)]))
+        if self.asked.first is not None:
+            self.asked.calls.append((path, what.name, [v for v in given.leaves if not isinstance(v, Tensor)]))
         if what.leaves_tensors:
             return self._decided(what, func, given, path)
         if what.reshapes_in_place and isinstance(args[0], Value):
@@ -255,9 +216,9 @@ class TreeRun(TorchFunctionMode):
                 f"{self._at(path)}: {what.name} changes the shape of a tensor in place, and a network that runs call "
                 f"by call cannot; write x = x.{what.name.strip('_')}(...)"
             )
-        site = self._site(what, args, kwargs, path, module)
-        operand = args[0] if args else kwargs.get("input")
+        site = site_of(what, args, kwargs, path, module)
         if site is not None:
+            operand: Any = args[0] if args else kwargs["input"]
             out = self._fire(site, operand, path)
             return self._write(operand, out, path) if what.in_place(args, kwargs) else out
         if what.in_place(args, kwargs):
@@ -291,70 +252,32 @@ class TreeRun(TorchFunctionMode):
     def _evaluate(self, what: Function, func: Any, given: Arguments, path: str) -> Any:
         """A call that changes none of its arguments."""
         leaves = given.leaves
-        args, kwargs = given.filled(leaves)
         values = [v for v in leaves if isinstance(v, Value)]
-        origin = max((v.memory.origin for v in values), default=CONSTANT)
-        if what.makes_like:
-            origin = CONSTANT
-        kind = self._kind(what, args, kwargs, origin)
-        analog = self._analog(what, kind, values, origin, path)
-        raw = [v.raw if isinstance(v, Value) else v for v in leaves]
+        like = what.makes_like and not any(v.memory.origin for v in values if v is not leaves[0])
+        origin = CONSTANT if like else max((v.memory.origin for v in values), default=CONSTANT)
+        kind = kind_of(what, given, origin)
+        analog = frozenset() if self.found is None else self.found.analog(what, kind, values, origin, path)
         changing = {i: v for i, v in enumerate(leaves) if isinstance(v, Value) and v.changes}
-        if what.makes_like:
-            raw = [v.raw[0] if i in changing else v for i, v in enumerate(raw)]
-            changing = {}
+        raw = [v.raw if isinstance(v, Value) else v for v in leaves]
+        if like and changing:
+            raw[0], changing = raw[0][0], {}
+        call = Call(what, func, given, raw)
         if not changing:
-            return self._wrapped(
-                self._plainly(func, given, raw), leaves, origin, None, analog, (what, func, given, raw)
-            )
+            return self._wrapped(call.plainly(), call, leaves, origin, None, analog)
         key = self.time.key(path, what.name)
         alone = kind in ("linear", "affine") or (kind == "homogeneous" and self.max_pool != "accumulated")
         stepwise = all(v.memory.time == STEPS for v in changing.values())
+        steps = {i: v.raw for i, v in changing.items()}
         if stepwise and kind == "homogeneous" and not alone:
-            out = self.time.on_sums(
-                key, {i: v.raw for i, v in changing.items()}, lambda s: over_steps(what, func, given, raw, s, kind)
-            )
-            return self._wrapped(out, leaves, origin, STEPS, analog, None)
-        time = STEPS if alone and stepwise else MEANS
-        out = self._at_each_step(what, func, given, raw, changing, kind, time, key)
-        if time == STEPS and not all(v.is_floating_point() or v.is_complex() for v in _tensors(out)):
-            time = MEANS  # whole numbers and truth values are no sum of steps
-            out = self._at_each_step(what, func, given, raw, changing, kind, time, key)
-        return self._wrapped(out, leaves, origin, time, analog, (what, func, given, raw))
-
-    def _at_each_step(
-        self, what: Function, func: Any, given: Arguments, raw: list[Any], changing: dict[int, Value], kind: str,
-        time: str, key: str,
-    ) -> Any:  # fmt: skip
-        sequences = {i: v.raw if time == STEPS else self.time.means(v, f"{key}/{i}") for i, v in changing.items()}
-        try:
-            return over_steps(what, func, given, raw, sequences, kind)
-        except RuntimeError:
-            if what.name != "view":
-                raise
-            # a view of what the source network lays out contiguously may be channels-last here
-            return over_steps(what, Tensor.reshape, given, raw, sequences, kind)
-
-    def _plainly(self, func: Any, given: Arguments, raw: list[Any]) -> Any:
-        args, kwargs = given.filled(raw)
-        try:
-            return func(*args, **kwargs)
-        except RuntimeError:
-            if func is not Tensor.view:
-                raise
-            return args[0].reshape(*args[1:], **kwargs)
-
-    def _kind(self, what: Function, args: Any, kwargs: dict[str, Any], origin: int) -> str:
-        if what.view or what.overwrites:
-            indices = args[1:2] if what.name == "__setitem__" else [] if what.overwrites else (args[1:], kwargs)
-            return "nonlinear" if self._depends(indices, origin) else "linear"
-        return op_kind(what.target, what.method, args, kwargs, lambda v: self._depends(v, origin))
-
-    @staticmethod
-    def _depends(value: Any, origin: int) -> bool:
-        if isinstance(value, (tuple, list, dict)):
-            return any(isinstance(v, Value) and v.memory.origin >= max(origin, INPUT) for v in tree_leaves(value))
-        return isinstance(value, Value) and value.memory.origin >= max(origin, INPUT)
+            out = self.time.on_sums(key, steps, lambda sums: call.over_steps(sums, kind))
+            return self._wrapped(out, call, leaves, origin, STEPS, analog)
+        if alone and stepwise:
+            out = call.over_steps(steps, kind)
+            if all(v.is_floating_point() or v.is_complex() for v in tensors(out)):
+                return self._wrapped(out, call, leaves, origin, STEPS, analog)
+        # whole numbers and truth values are no sum of steps either
+        out = call.over_steps({i: self.time.means(v, f"{key}/{i}") for i, v in changing.items()}, kind)
+        return self._wrapped(out, call, leaves, origin, MEANS, analog)
 
     # ------------------------------------------------------------------ values
 
@@ -370,11 +293,11 @@ class TreeRun(TorchFunctionMode):
         return Value(raw, Memory(raw, origin, time, analog, channels), (), self)
 
     def _wrapped(
-        self, out: Any, leaves: list[Any], origin: int, time: str | None, analog: frozenset[int], call: Any
+        self, out: Any, call: Call, leaves: list[Any], origin: int, time: str | None, analog: frozenset[int]
     ) -> Any:
         """Results as values; one that lies in an argument's memory is a view of it."""
-        operands = {storage_of(v.raw): (i, v) for i, v in enumerate(leaves) if isinstance(v, Value) and call}
-        channels = self._channels(call, leaves) if call else None
+        operands = {storage_of(v.raw): (i, v) for i, v in enumerate(leaves) if isinstance(v, Value)}
+        channels = call.channels(leaves)
         number = -1
 
         def wrap(raw: Any) -> Any:
@@ -385,33 +308,9 @@ class TreeRun(TorchFunctionMode):
             position, operand = operands.get(storage_of(raw), (0, None))
             if operand is None or operand.memory.time != time or not storage_of(raw):
                 return self.value(raw, origin, time, analog, channels)
-            return Value(raw, operand.memory, (*operand.views, self._view(call, position, number)), self)
+            return Value(raw, operand.memory, (*operand.views, call.view(position, number)), self)
 
         return wrap(out) if isinstance(out, Tensor) else tree_map(wrap, out)
-
-    @staticmethod
-    def _channels(call: Any, leaves: list[Any]) -> int | None:
-        """The axis of a result's channels: last behind a linear layer, second behind a convolution."""
-        what = call[0]
-        if not what.method and what.target in SYNAPSES:
-            return -1 if SYNAPSES[what.target] == "linear" else 1
-        if what.bare not in _KEEPS_CHANNELS:
-            return None
-        return next((v.memory.channels for v in leaves if isinstance(v, Value) and v.memory.channels is not None), None)
-
-    def _view(self, call: Any, position: int, number: int) -> Callable[[Tensor, bool], Tensor]:
-        what, func, given, raw = call
-        raw = [None if i == position else leaf for i, leaf in enumerate(raw)]
-
-        def view(root: Tensor, over_time: bool) -> Tensor:
-            leaves = [root if i == position else leaf for i, leaf in enumerate(raw)]
-            if over_time:
-                out = over_steps(what, func, given, leaves, {position: root}, "linear")
-            else:
-                out = self._plainly(func, given, leaves)
-            return _tensors(out)[number]
-
-        return view
 
     # ------------------------------------------------------------------ changes in place
 
@@ -423,7 +322,7 @@ class TreeRun(TorchFunctionMode):
         if not isinstance(target, Value):
             if any(isinstance(v, Value) and v.memory.origin for v in leaves):
                 raise ConversionError(self._foreign(what.name, path))
-            return self._plainly(func, given, [v.raw if isinstance(v, Value) else v for v in leaves])
+            return Call(what, func, given, [v.raw if isinstance(v, Value) else v for v in leaves]).plainly()
         if any(isinstance(v, Value) and v.changes for v in leaves) and not target.changes:
             steps = target.raw.expand(self.timesteps, *target.shape)
             at = next(i for i, v in enumerate(leaves) if v is target)
@@ -453,54 +352,21 @@ class TreeRun(TorchFunctionMode):
 
     def _decided(self, what: Function, func: Any, given: Arguments, path: str) -> Any:
         """What Python sees of a tensor: over time it has to be the same at every step, or lead the same way."""
-        if what.name not in _TRUTHS and any(isinstance(v, Value) and v.memory.origin == NEURONS for v in given.leaves):
-            self.asks = True
+        if any(isinstance(v, Value) and v.memory.origin == NEURONS for v in given.leaves):
+            self.asked.note(what.name)
         raw = [v.raw if isinstance(v, Value) else v for v in given.leaves]
         changing = {i: v for i, v in enumerate(given.leaves) if isinstance(v, Value) and v.changes}
         if not changing:
-            return self._plainly(func, given, raw)
+            return Call(what, func, given, raw).plainly()
         key = self.time.key(path, what.name)
         sequences = {i: self.time.means(v, f"{key}/{i}") for i, v in changing.items()}
         found = step_by_step(func, given, raw, sequences)
         before, _ = self.state.accumulated.get(key, ([], None))
-        if what.name in ("numpy", "__array__", "data_ptr", "__dlpack__"):
-            raise ConversionError(self._changing(path, what.name))
-        if all(v == found[0] for v in (*before, *found)):
-            self.state.accumulated[key] = (found[:1], None)
-            return found[0]
-        numbers = self.keeps and all(type(v) in (int, float) and v == v for v in (*before, *found))
-        if not numbers:
-            raise ConversionError(self._changing(path, what.name))
-        self.asked = self.asked or (path, what.name)
-        ends = [min(*before, *found), max(*before, *found)]
+        answer, ends = self.asked.answered(self._at(path), what.name, [*before, *found])
         self.state.accumulated[key] = (ends, None)
-        return self.pick(ends)
-
-    def _changing(self, path: str, name: str) -> str:
-        return (
-            f"{self._at(path)}: its forward asks for the value of a tensor ({name}, as `if`, float() and .item() do) that "
-            "changes from step to step, so that no one way through the network is right for all steps; choose by "
-            "torch.where, or convert with methods.ShiftedThreshold, which sends sums"
-        )
+        return answer
 
     # ------------------------------------------------------------------ neurons
-
-    @staticmethod
-    def _site(what: Function, args: Any, kwargs: dict[str, Any], path: str, module: nn.Module | None) -> Site | None:
-        """The site that a call is, if it is one. What depends on weights alone is computed, not sent as spikes."""
-        operand = args[0] if args else kwargs.get("input")
-        if not isinstance(operand, Value) or operand.memory.origin == CONSTANT:
-            return None
-        found, cap = relu_bounds(what.target, what.method, args, kwargs)
-        if not found:
-            return None
-        if isinstance(module, Place):
-            return module.site.with_(name=path)
-        base = path if is_activation_module(type(module)) else f"{path}.{what.bare}".lstrip(".")
-        channels = operand.memory.channels
-        if channels is None:
-            channels = -1 if operand.dim() == 3 else 1
-        return Site(base, cap=cap, axis=channels)
 
     def _fire(self, site: Site, operand: Value, path: str) -> Value:
         self.fired[site.name] += 1
@@ -524,29 +390,8 @@ class TreeRun(TorchFunctionMode):
             self.sent.setdefault(name, []).append(out)
         return self.value(out, NEURONS, STEPS if self.timesteps else None)
 
-    # ------------------------------------------------------------------ the report
-
     def _at(self, path: str) -> str:
         return path or "the network"
-
-    def _analog(self, what: Function, kind: str, values: list[Value], origin: int, path: str) -> frozenset[int]:
-        """Operators without spiking equivalent that a result went through, this one among them, by their numbers."""
-        if self.found is None:
-            return frozenset()
-        before: frozenset[int] = frozenset().union(*(v.memory.analog for v in values))
-        if not what.method and what.target in SYNAPSES and origin and kind != "nonlinear":
-            self.found.inside |= before
-            if path not in self.found.synapses:
-                self.found.synapses.append(path)
-            return frozenset()
-        if kind != "nonlinear" or not origin:
-            return before
-        self.found.operators.append((path, what.bare, origin == NEURONS))
-        return before | {len(self.found.operators) - 1}
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    return [v for v in tree_leaves(tree) if isinstance(v, Tensor)]
 
 
 def _without_tensors(tree: Any) -> list[Any]:

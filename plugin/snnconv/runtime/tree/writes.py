@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from snnconv.runtime.tree_calls import Arguments, Function
-from snnconv.runtime.tree_time import Time
-from snnconv.runtime.tree_values import MEANS, STEPS, Memory, Value, storage_of
+from snnconv.runtime.tree.functions import Arguments, Function
+from snnconv.runtime.tree.time import Time
+from snnconv.runtime.tree.values import MEANS, STEPS, Memory, Value, storage_of
 
 __all__ = ["computed_beside", "write"]
 
@@ -20,7 +20,7 @@ def computed_beside(
     """The same function without a change in place, a faster one where there is one, and the arguments of both.
 
     >>> import torch
-    >>> from snnconv.runtime.tree_calls import function
+    >>> from snnconv.runtime.tree.functions import function
     >>> x = torch.zeros(2)
     >>> beside, _, given = computed_beside(function(Tensor.fill_), Tensor.fill_, (x, 3), {})
     >>> beside(*given.leaves), x

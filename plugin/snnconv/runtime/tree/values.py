@@ -67,7 +67,7 @@ class Value(Tensor):
     run: Any
     means: Tensor | None
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, raw: Tensor, memory: Memory, views: tuple[View, ...], run: Any) -> Value:
@@ -75,8 +75,8 @@ class Value(Tensor):
         try:
             strides = raw.stride()[over_time:]
         except RuntimeError:  # sparse tensors have none
-            strides = None  # type: ignore[assignment]
-        value: Value = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            strides = None
+        value: Value = Tensor._make_wrapper_subclass(
             cls, raw.shape[over_time:], strides=strides, dtype=raw.dtype, device=raw.device
         )
         value.raw, value.memory, value.views, value.run, value.means = raw, memory, views, run, None
@@ -87,13 +87,13 @@ class Value(Tensor):
         super().__init__()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Operators that do not come by Python's way, from compiled code: the run takes them like all others."""
         run = next(v.run for v in tree_leaves((args, kwargs)) if isinstance(v, Value))
         with torch._C.DisableTorchFunction():
             return run.call(func, args, kwargs or {})
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         time = f", {self.raw.shape[0]} steps" if self.memory.time else ""
         return f"Value({list(self.shape)}, {self.dtype}{time})"
 
