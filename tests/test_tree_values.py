@@ -11,14 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import snnconv
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+import snnconv
 from snnconv import ConversionError, methods
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.tree import TreeProgram
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 Body = Callable[["Net", Tensor], Any]
 ROWS = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
