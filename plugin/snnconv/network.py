@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_map_only
 
 from snnconv import dynamics
+from snnconv.files.fingerprint import digest
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 from snnconv.methods.base import Method
-from snnconv.provenance import digest
 from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.executor import RunState
@@ -57,7 +57,7 @@ class SpikingNetwork(nn.Module):
         precision: ``"float32"``, or ``"int8"``: layers that read spikes compute with 8-bit weights, on a CPU with
             VNNI; biases, currents and membranes stay float32. It follows weights and thresholds that change by
             assignment, in place or by ``load_state_dict``; after a change through ``.data``, set it again.
-        source_digest: :func:`~snnconv.provenance.digest` of the network it was made from, if that is known.
+        source_digest: :func:`~snnconv.files.fingerprint.digest` of the network it was made from, if that is known.
         backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"`` or ``"triton"``
             (:func:`snnconv.dynamics.scan`); their spikes are the same.
 

@@ -12,19 +12,23 @@ import resource
 import sys
 import tempfile
 import time
+import types
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "plugin")]
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT / "plugin")]
+sys.modules["tests"] = types.ModuleType("tests")  # a package of that name may be installed
+sys.modules["tests"].__path__ = [str(HERE.parent)]
+
+import torch  # noqa: E402
 
 import snnconv  # noqa: E402
-import torch  # noqa: E402
-from snnconv.files import write_whole  # noqa: E402
-
-from fuzz.mutate import mutated  # noqa: E402
-from fuzz.outcomes import GOOD, read, watch_code  # noqa: E402
-from fuzz.samples import SAMPLES, inputs  # noqa: E402
+from snnconv.files.atomic import write_whole  # noqa: E402
+from tests.fuzz.mutate import mutated  # noqa: E402
+from tests.fuzz.outcomes import GOOD, read, watch_code  # noqa: E402
+from tests.fuzz.samples import SAMPLES, inputs  # noqa: E402
 
 MEMORY = 2**30
 """Bytes that reading one file may add to the process."""

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import snnconv
 import torch
 from torch import Tensor
 
-from fuzz.samples import Sample, inputs
+import snnconv
+from tests.fuzz.samples import Sample, inputs
 
 __all__ = ["GOOD", "SECONDS", "Outcome", "read"]
 

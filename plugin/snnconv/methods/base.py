@@ -85,6 +85,11 @@ class Method:
         return None
 
     @property
+    def calibration_samples_(self) -> int | None:
+        """Calibration inputs to use at most; ``None``: what :func:`snnconv.convert` takes."""
+        return None
+
+    @property
     def percent(self) -> float | None:
         """Percentile of ``thresholds="99.9%"``, else ``None``."""
         if self.thresholds in ("mse", "max", "ltb", "trained"):

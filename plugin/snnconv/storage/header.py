@@ -77,7 +77,7 @@ class Header:
         sites: the populations of neurons, in order.
         tensors: names of all tensors, in order.
         precision, report, notes: as in the network.
-        source_digest: :func:`~snnconv.provenance.digest` of the network that was converted.
+        source_digest: :func:`~snnconv.files.fingerprint.digest` of the network that was converted.
         nodes: of a graph.
         architecture, analog, synapses: of a module tree: the class of the model, and what was noted of its calls.
     """
