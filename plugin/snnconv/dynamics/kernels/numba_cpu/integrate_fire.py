@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..job import Job
+from ..layout import flat
 from .compiled import fill, jit, load
 from .launch import array, launch
-from ..layout import flat
 
 __all__ = ["if_steps", "resume", "scan"]
 
