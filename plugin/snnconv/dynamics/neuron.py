@@ -100,8 +100,8 @@ class Neuron:
         options: its settings.
         membrane: field of the state that holds the membrane potential.
         signed: whether spikes may be negative.
-        amplitudes: ``amplitudes(**options)``, the sizes that a spike may have, in units of what the step is worth; None:
-            one size, 1.
+        amplitudes: ``amplitudes(**options)``, the sizes that a spike may have, in units of what its step is worth;
+            None: one size, 1.
         gather: for sum coding: ``gather(x_seq, v_threshold, **options)``, the state in which the whole input has come
             in and the first of ``timesteps`` spikes (an option) is due. `step` is then pipelined: it sums the
             inputs of one window of ``timesteps`` while it fires those of the window before. None: rate coding.
