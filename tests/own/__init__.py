@@ -1,0 +1,1 @@
+"""What a user writes beside the package: modules that register a neuron, a method and a backend of his own."""
