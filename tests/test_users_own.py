@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import snnconv
 import torch
+from torch import Tensor, nn
+
+import snnconv
 from snnconv import dynamics, methods
 from snnconv.dynamics import neuron
 from snnconv.dynamics.kernels import BACKENDS, backends
-from torch import Tensor, nn
-
 from tests.own import leaky_threshold, side_by_side
 
 ROOT = Path(__file__).parent.parent
@@ -45,7 +45,14 @@ del methods.METHODS["leaky_threshold"]
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU()]
+    layers = [
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3),
+        nn.ReLU(),
+    ]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128, 5)).eval()
 
 
@@ -174,7 +181,14 @@ def test_a_method_whose_neuron_is_missing_names_the_neuron(tmp_path: Path) -> No
 def test_the_command_line_takes_it_by_name_with_its_settings(tmp_path: Path) -> None:
     torch.save({"x": X, "y": torch.zeros(len(X), dtype=torch.long)}, tmp_path / "data.pt")
     (tmp_path / "model.py").write_text("from tests.test_users_own import network\n")
-    words = ["convert", f"{tmp_path}/model.py:network", "--data", tmp_path / "data.pt", "--out", tmp_path / "net.safetensors"]
+    words = [
+        "convert",
+        f"{tmp_path}/model.py:network",
+        "--data",
+        tmp_path / "data.pt",
+        "--out",
+        tmp_path / "net.safetensors",
+    ]
     settings = ["--method", "leaky-threshold", "--timesteps", 8, "--leak", 0.3]
     code = "from tests.own import leaky_threshold; from snnconv.cli import app; app()"
     done = in_a_fresh_process(code, *words, *settings)
@@ -263,4 +277,3 @@ def test_a_record_says_what_does_not_fit() -> None:
             neuron.Neuron(**{**fields, **wrong})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a kernel does not answer 'sum'"):
         dynamics.kernels.register_kernel("if", "eager", leaky_threshold.in_place, ("sum",))  # type: ignore[arg-type]
-

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+
 from snnconv import methods
 from snnconv.dynamics.kernels import Job, register_kernel
 from snnconv.dynamics.neuron import Neuron, Option, register
-from torch import Tensor
 
 RISE = 0.25
 

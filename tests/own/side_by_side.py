@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from snnconv.dynamics.kernels import Backend, Job, register_backend, register_kernel
 
 RUNS: list[int] = []
@@ -13,9 +14,7 @@ def why_not(job: Job) -> str:
     return "" if job.thresholds.channels is not None else "it takes one threshold a channel"
 
 
-register_backend(
-    Backend("side_by_side", devices=("cpu",), dtypes=(torch.float32,), smallest=64, why_not=why_not)
-)
+register_backend(Backend("side_by_side", devices=("cpu",), dtypes=(torch.float32,), smallest=64, why_not=why_not))
 
 
 def integrate_fire(job: Job) -> None:
