@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import os
 import subprocess
@@ -18,9 +19,13 @@ import snnconv
 from snnconv import dynamics, methods
 from snnconv.dynamics import neuron
 from snnconv.dynamics.kernels import BACKENDS, backends
-from tests.own import leaky_threshold, side_by_side
 
-ROOT = Path(__file__).parent.parent
+OWN = Path(__file__).parent / "own"
+sys.path.insert(0, str(OWN))  # where a user has his modules
+
+import leaky_threshold  # noqa: E402
+import side_by_side  # noqa: E402
+
 X = torch.randn(64, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
@@ -69,7 +74,7 @@ def snn(request: pytest.FixtureRequest) -> snnconv.SpikingNetwork:
 
 
 def in_a_fresh_process(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(ROOT), str(Path(snnconv.__file__).parent.parent)])
+    path = os.pathsep.join([str(OWN), str(Path(snnconv.__file__).parent.parent)])
     words = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
 
@@ -128,8 +133,8 @@ def test_it_is_profiled_audited_and_compared(snn: snnconv.SpikingNetwork) -> Non
     from snnconv.metrics.tracing import trace
 
     found = trace(snn, x, "2")
-    assert found.membrane.shape == found.spikes.shape == (16, 4, 8, 12, 12)
-    assert torch.equal(found.spikes.mean(0) * found.threshold, snn.rates(x)["2"])
+    assert found.membrane.shape == found.spikes.shape == (16, 4, 8, 6, 6)  # the pooling moved before the neurons
+    torch.testing.assert_close(found.spikes.mean(0) * found.threshold, snn.rates(x)["2"])
 
 
 def test_it_trains_with_a_surrogate_gradient(snn: snnconv.SpikingNetwork) -> None:
@@ -147,7 +152,7 @@ def test_it_is_saved_and_loaded_by_a_process_that_registers_it(snn: snnconv.Spik
     torch.save((X, snn(X)), given)
     code = """
 import sys, torch, snnconv
-from tests.own import leaky_threshold
+import leaky_threshold
 x, expected = torch.load(sys.argv[3])
 for snn in (snnconv.load(sys.argv[1]), torch.load(sys.argv[2], weights_only=False)):
     print(snn.method, torch.equal(snn(x), expected), bool(snnconv.audit(snn, x[:2])))
@@ -178,22 +183,25 @@ def test_a_method_whose_neuron_is_missing_names_the_neuron(tmp_path: Path) -> No
         converted()
 
 
-def test_the_command_line_takes_it_by_name_with_its_settings(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["imported", "installed"])
+def test_the_command_line_takes_it_by_name_with_its_settings(how: str, tmp_path: Path) -> None:
     torch.save({"x": X, "y": torch.zeros(len(X), dtype=torch.long)}, tmp_path / "data.pt")
-    (tmp_path / "model.py").write_text("from tests.test_users_own import network\n")
-    words = [
-        "convert",
-        f"{tmp_path}/model.py:network",
-        "--data",
-        tmp_path / "data.pt",
-        "--out",
-        tmp_path / "net.safetensors",
-    ]
+    (tmp_path / "model.py").write_text(f"import torch\nfrom torch import nn\n\n{inspect.getsource(network)}")
+    if how == "installed":  # a package that names its method
+        about = tmp_path / "own-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text("[snnconv.methods]\nleaky_threshold = leaky_threshold\n")
+    file = tmp_path / "net.safetensors"
+    words = ["convert", f"{tmp_path}/model.py:network", "--data", tmp_path / "data.pt", "--out", file]
     settings = ["--method", "leaky-threshold", "--timesteps", 8, "--leak", 0.3]
-    code = "from tests.own import leaky_threshold; from snnconv.cli import app; app()"
-    done = in_a_fresh_process(code, *words, *settings)
+    code = "import leaky_threshold\n" if how == "imported" else f"import sys; sys.path.append({str(tmp_path)!r})\n"
+    done = in_a_fresh_process(f"{code}from snnconv.cli.app import app; app()", *words, *settings)
     assert done.returncode == 0, done.stderr
-    assert snnconv.load(tmp_path / "net.safetensors").method == leaky_threshold.LeakyThreshold(8, leak=0.3)
+    assert snnconv.load(file).method == leaky_threshold.LeakyThreshold(8, leak=0.3)
+    if how == "installed":
+        load = f"{code}import snnconv; print(snnconv.load({str(file)!r}).method)"
+        assert "leak=0.3" in in_a_fresh_process(load).stdout
 
 
 def test_its_settings_are_checked_wherever_they_are_given() -> None:
@@ -201,7 +209,7 @@ def test_its_settings_are_checked_wherever_they_are_given() -> None:
         lambda: dynamics.scan("leaky_threshold", X, 1.0, leak=1.5),
         lambda: methods.get("leaky_threshold")(4, leak=1.5).node(torch.ones(3), 1, "relu", "spikingjelly"),
     ):
-        with pytest.raises(ValueError, match="leak is 1.5: it is a factor a step"):
+        with pytest.raises(ValueError, match=r"leak is 1\.5: it is a factor a step"):
             call()
     with pytest.raises(ValueError, match="leak is for neuron 'leaky_threshold' only, not 'if'"):
         dynamics.scan("if", X, 1.0, leak=0.5)
@@ -240,7 +248,7 @@ def test_it_says_what_it_does_not_run() -> None:
         call("if", X, torch.rand(X.shape[1:]) + 0.1, backend="side_by_side")
     with pytest.raises(ValueError, match="no kernel for the neuron 'signed_if'"):
         call("signed_if", X, 1.0, backend="side_by_side")
-    with pytest.raises(ValueError, match="unknown backend 'sideways': choose one of auto, eager, .*, side_by_side"):
+    with pytest.raises(ValueError, match=r"unknown backend 'sideways': choose one of auto, eager, .*, side_by_side"):
         call("if", X, 1.0, backend="sideways")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import torch
@@ -236,8 +237,18 @@ def register(cls: Kind, *, replace: bool = False) -> Kind:
     return cls
 
 
+def load_installed(name: str | None = None) -> None:
+    """Import the modules that installed packages name under the entry point group ``snnconv.methods``.
+
+    Args:
+        name: only those of this method, which is the entry point's name.
+    """
+    for entry in entry_points(group="snnconv.methods", **({} if name is None else {"name": name})):
+        entry.load()
+
+
 def get(name: str) -> type[Method]:
-    """The method of this name.
+    """The method of this name: registered, or of an installed package that names it (`load_installed`).
 
     Raises:
         ValueError: no such method; the message lists the known ones.
@@ -245,6 +256,8 @@ def get(name: str) -> type[Method]:
     >>> get("signed_if").__name__
     'SignedIF'
     """
+    if name not in METHODS:
+        load_installed(str(name))
     if name not in METHODS:
         raise ValueError(
             f"unknown method {name!r}; known: {', '.join(METHODS)}; one of your own is known once the module that "

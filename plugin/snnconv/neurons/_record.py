@@ -60,13 +60,14 @@ class ModuleClasses(Generic[Module]):
     """A framework's classes by their neuron: those that are written out, and those made from a record when wanted.
 
     Args:
-        base: what the made ones derive from; it stands in the module in which pickle will look for them.
+        base: what the made ones derive from.
+        module: the module that gives them by their name, which is where pickle looks.
         suffix: what follows the neuron's name in theirs.
         written: the classes that are written out.
     """
 
-    def __init__(self, base: type[Module], suffix: str, *written: type[Module]) -> None:
-        self.base, self.suffix = base, suffix
+    def __init__(self, base: type[Module], module: str, suffix: str, *written: type[Module]) -> None:
+        self.base, self.module, self.suffix = base, module, suffix
         self._found: dict[str, type[Module]] = {cls.neuron.name: cls for cls in written}  # type: ignore[attr-defined]
         self._written = frozenset(self._found)
 
@@ -80,7 +81,7 @@ class ModuleClasses(Generic[Module]):
         found = self._found.get(name)
         if found is None or found.neuron is not record:  # type: ignore[attr-defined]
             about = f"The neuron {name!r}; arguments as in `{self.base.__name__}`, and the neuron's own settings."
-            namespace = {"neuron": record, "__module__": self.base.__module__, "__doc__": about}
+            namespace = {"neuron": record, "__module__": self.module, "__doc__": about}
             found = self._found[name] = type(self._name(record), (self.base,), namespace)
         return found
 
@@ -93,7 +94,7 @@ class ModuleClasses(Generic[Module]):
         for record in NEURONS.values():
             if record.name not in self._written and name == self._name(record):
                 return self.of(record.name)
-        raise AttributeError(f"module {self.base.__module__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {self.module!r} has no attribute {name!r}")
 
     def _name(self, neuron: Neuron) -> str:
         """``"leaky_threshold"`` → ``LeakyThreshold``, and the suffix."""

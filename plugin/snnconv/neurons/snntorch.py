@@ -368,7 +368,7 @@ class ShiftedThresholdIF(SoftResetNeuron):
     neuron = shifted.SHIFTED_THRESHOLD
 
 
-_CLASSES = ModuleClasses(SoftResetNeuron, "", IF, SignedIF, SRPIF, ShiftedThresholdIF)
+_CLASSES = ModuleClasses(SoftResetNeuron, __name__, "", IF, SignedIF, SRPIF, ShiftedThresholdIF)
 
 
 def node_class(name: str) -> type[SoftResetNeuron]:

@@ -122,7 +122,9 @@ class ShiftedThresholdIFNode(SoftResetNode):
     neuron = SHIFTED_THRESHOLD
 
 
-_CLASSES = ModuleClasses(SoftResetNode, "Node", ChannelIFNode, SignedIFNode, SRPIFNode, ShiftedThresholdIFNode)
+_CLASSES = ModuleClasses(
+    SoftResetNode, __name__, "Node", ChannelIFNode, SignedIFNode, SRPIFNode, ShiftedThresholdIFNode
+)
 
 
 def node_class(name: str) -> type[SoftResetNode]:

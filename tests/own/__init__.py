@@ -1,1 +1,0 @@
-"""What a user writes beside the package: modules that register a neuron, a method and a backend of his own."""
