@@ -243,8 +243,9 @@ def load_installed(name: str | None = None) -> None:
     Args:
         name: only those of this method, which is the entry point's name.
     """
-    for entry in entry_points(group="snnconv.methods", **({} if name is None else {"name": name})):
-        entry.load()
+    for entry in entry_points(group="snnconv.methods"):
+        if name in (None, entry.name):
+            entry.load()
 
 
 def get(name: str) -> type[Method]:
