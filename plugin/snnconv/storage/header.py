@@ -12,6 +12,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from snnconv import limits
+from snnconv.dynamics import neuron
 from snnconv.dynamics.threshold import check_threshold
 from snnconv.graph.source import ConversionError, Site
 from snnconv.methods.base import Method
@@ -140,7 +141,9 @@ class Header:
             ConversionError: an unknown one, or choices that it refuses.
         """
         try:
-            return Method.from_dict(self.method)
+            method = Method.from_dict(self.method)
+            neuron.get(method.neuron)
+            return method
         except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
             raise ConversionError(f"method: {error}") from error
 
