@@ -18,6 +18,7 @@ import snnconv
 from snnconv import activations
 from snnconv.prepare import calibrate
 from snnconv.registry import MODELS
+from snnconv.weight_quant import quantise_weights
 
 from .checkpoint import load_weights
 from .convert_hook import CalibrationData, bare_model
@@ -32,7 +33,9 @@ ACTIVATIONS = ("QCFS", "QuantReLU", "RateNorm")
 
 
 @MODELS.register_module(name="Prepared")
-def prepared_network(network: Any, activation: dict[str, Any], checkpoint: str | None = None) -> nn.Module:
+def prepared_network(
+    network: Any, activation: dict[str, Any], checkpoint: str | None = None, weights: dict[str, Any] | None = None
+) -> nn.Module:
     """A network with a trained activation at every ReLU, by :func:`snnconv.prepare`; `CalibrateHook` sets thresholds.
 
     Args:
@@ -40,6 +43,7 @@ def prepared_network(network: Any, activation: dict[str, Any], checkpoint: str |
         activation: ``dict(type="QuantReLU", levels=7)``, also ``QCFS`` or ``RateNorm``, with their arguments;
             ``shared=True`` gives a ``RateNorm`` network one scale.
         checkpoint: weights of the network with ReLUs, from which training starts; may be a ``dataset:`` string.
+        weights: ``dict(bits=4, ends=8)``: quantised weights, see :func:`snnconv.weight_quant.quantise_weights`.
 
     Raises:
         ValueError: an unknown activation.
@@ -58,6 +62,8 @@ def prepared_network(network: Any, activation: dict[str, Any], checkpoint: str |
     module = MODELS.build(network) if isinstance(network, dict) else network
     if checkpoint is not None:
         load_weights(module, resolve(checkpoint))
+    if weights is not None:
+        module = quantise_weights(module, **weights)
     return snnconv.prepare(module, getattr(activations, name)(**settings))
 
 
