@@ -164,8 +164,8 @@ class CifarPreActResNet18(nn.Module):
             raise ValueError(f"{type(self).__name__}: shortcut must be one of {SHORTCUTS}, got {shortcut!r}")
         expansion = self.block.expansion
 
-        def block(*arguments: Any) -> nn.Module:
-            return self.block(*arguments, shortcut=shortcut)
+        def block(in_channels: int, channels: int, stride: int, act_cfg: Any) -> nn.Module:
+            return self.block(in_channels, channels, stride, act_cfg, shortcut)
 
         self.stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         self.blocks = _stages(block, expansion, BLOCKS[self.depth], act_cfg)

@@ -1,4 +1,4 @@
-"""Training towards a spiking network: losses, distillation, quantised weights; the loops are functions of ``snnconv``."""
+"""Training towards a spiking network: losses, distillation, quantised weights; the loops are ``snnconv``'s own."""
 
 from snnconv.training.distill import Distillation
 from snnconv.training.losses import BitSparsity, Coefficient, InferenceRate, RateInferenceLoss, one_bits, rate_ks
