@@ -155,7 +155,7 @@ def test_the_page_on_the_papers_names_configs_that_exist() -> None:
 
 
 def test_results_on_the_page_on_the_papers_are_committed_ones() -> None:
-    records = results.read_all(ROOT / "benchmarks/results")
+    records = results.read_all(ROOT / "benchmarks/results").values()
     values = {round(v, 2) for r in records for v in r["ann"]["metrics"].values() if v is not None}
     values |= {round(v, 2) for r in records for p in r["points"] for v in p["metrics"].values() if v is not None}
     rows = _rows("papers.md")

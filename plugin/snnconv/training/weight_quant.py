@@ -87,7 +87,7 @@ class APoT(nn.Module):
         fixed, clip = weight.detach(), self.clip.abs() + LEAST
         normal = (weight - fixed.mean()) / (fixed.std() + LEAST)
         ratio = (normal / clip).detach()
-        level = self.levels[torch.bucketize(ratio.abs(), self.between)] * ratio.sign()
+        level = self.levels[torch.bucketize(ratio.abs().contiguous(), self.between)] * ratio.sign()
         slope = torch.where(ratio.abs() > 1, ratio.sign(), level - ratio)  # of the clip
         through = normal + clip * slope  # has the gradients, and not the value
         return through - through.detach() + (clip * level).detach()
