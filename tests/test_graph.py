@@ -290,7 +290,7 @@ def test_a_current_goes_into_the_bias(bias: bool) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=bias), nn.ReLU(), nn.MaxPool2d(2))
     x, current = torch.randn(2, 3, 6, 6), torch.randn(4)
     source = source_graph(net)
-    shift_bias(source, source.site_nodes()[0], current, 1)
+    shift_bias(source, source.site_nodes()[0], current[None, :, None, None])
     expected = F.max_pool2d(F.relu(net[0](x) + current[:, None, None]), 2)
     torch.testing.assert_close(run_static(source, x), expected)
     assert "add" not in operators(source)
@@ -300,7 +300,7 @@ def test_a_current_without_a_bias_to_go_into_is_added() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(2), nn.ReLU())
     x, current = torch.randn(2, 3, 6, 6), torch.randn(4)
     source = source_graph(net)
-    shift_bias(source, source.site_nodes()[0], current, 1)
+    shift_bias(source, source.site_nodes()[0], current[None, :, None, None])
     torch.testing.assert_close(run_static(source, x), F.relu(net[1](net[0](x)) + current[:, None, None]))
 
 

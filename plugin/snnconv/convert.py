@@ -253,10 +253,6 @@ def _input_spec(ann: Program, batches: Sequence[Tensor]) -> dict[str, Any]:
         nonlocal widest, neurons
         widest = max(widest, z[:1].numel())
         neurons += z[:1].numel()
-        if isinstance(ann, GraphProgram):
-            for node in ann.source.site_nodes():
-                if node.kwargs["site"] == site:
-                    node.meta["ndim"] = z.dim()
         return ann.sites[site].activation(z)
 
     if isinstance(ann, GraphProgram):

@@ -35,7 +35,7 @@ _FORMATS = {
     str(v).removeprefix("torch."): v
     for v in (torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d)
 }
-_META = ("path", "pre_neuron", "ndim")
+_META = ("path", "pre_neuron")
 
 
 # --- public ------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from snnconv.graph.calibrate import channels_first
 from snnconv.graph.ranks import Ranks
-from snnconv.graph.source import broadcast
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
 from snnconv.runtime.executor import RunState
@@ -35,7 +34,8 @@ class BiasCorrection:
         ranks: the processes that share the batches.
 
     Attributes:
-        current: constant current per channel ``[C]`` by site, in units of the site's input.
+        current: constant current per channel by site, in units of the site's input, shaped to broadcast against it
+            (``[1, C, 1, 1]`` for images).
     """
 
     def __init__(self, ann: Program, network: SpikingNetwork, ranks: Ranks | None = None) -> None:
@@ -70,8 +70,11 @@ class BiasCorrection:
         """Correct one site for currents ``[T, B, ...]`` and return its outputs."""
         axis = self.network.program.sites[site].axis
         wanted = channels_first(target, axis, True)
-        zero = torch.zeros(wanted.shape[0], dtype=wanted.dtype, device=wanted.device)
-        before = self.current.get(site, zero)
+        before = self.current.get(site)
+        if before is None:
+            shape = [1] * target.dim()
+            shape[axis] = -1
+            before = torch.zeros(wanted.shape[0], dtype=wanted.dtype, device=wanted.device).reshape(shape)
         self.current[site] = before + (self._settle(site, x_seq, wanted, before) - before) / number
         return self._fire(site, x_seq, self.current[site])
 
@@ -80,14 +83,12 @@ class BiasCorrection:
         for _ in range(ITERATIONS):
             got = self._rates(site, x_seq, current)
             active = self.ranks.mean(((wanted > 0) | (got > 0)).to(wanted).mean(1)).clamp(min=0.1)
-            current = current + STEP * self.ranks.mean((wanted - got).mean(1)) / active
+            current = current + (STEP * self.ranks.mean((wanted - got).mean(1)) / active).reshape(current.shape)
         return current
 
     def _fire(self, site: str, x_seq: Tensor, current: Tensor) -> Tensor:
-        axis = self.network.program.sites[site].axis
         self.network.neurons[site].reset()
-        inner = axis if axis >= 0 else x_seq.dim() - 1 + axis
-        return self.network.fire_all(site, x_seq + broadcast(current, x_seq.dim() - 1, inner))
+        return self.network.fire_all(site, x_seq + current)
 
     def _rates(self, site: str, x_seq: Tensor, current: Tensor) -> Tensor:
         out = self._fire(site, x_seq, current)

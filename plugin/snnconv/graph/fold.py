@@ -141,30 +141,28 @@ def fold_batch_norm(source: SourceGraph) -> None:
     source.prune()
 
 
-def shift_bias(source: SourceGraph, site_node: fx.Node, delta: Tensor, axis: int) -> None:
-    """Add a constant current ``delta`` (one value per channel) to the input of a site.
+def shift_bias(source: SourceGraph, site_node: fx.Node, current: Tensor) -> None:
+    """Add a constant current to the input of a site.
 
     It goes into the bias of the layer that feeds the site (through a residual add or a max-pooling), or,
     where there is none, into an ``add`` in front of the site.
+
+    Args:
+        source: the network.
+        site_node: the site.
+        current: one value per channel, shaped so that it broadcasts against the site's input, ``[1, C, 1, 1]``; or one
+            number.
     """
     node = site_node.args[0]
-    user = site_node
     while isinstance(node, fx.Node) and len(node.users) == 1:
         if node.target in SYNAPSES and synapse_arguments(node)[0] is not None:
-            weight_node, bias_node = synapse_arguments(node)
-            assert weight_node is not None
-            if ((len(node.args) > 2 and node.args[2] is not None) or node.kwargs.get("bias")) and bias_node is None:
+            if not _into_layer(source, node, current):
                 break
-            old = source.tensors[str(bias_node.target)] if bias_node is not None else torch.zeros_like(delta)
-            if old.shape != delta.shape:
-                break
-            base = str(weight_node.target).rpartition(".")[0]
-            _set_argument(source, node, 2, f"{base}.bias".lstrip("."), old + delta.to(old))
             return
         name = getattr(node.target, "__name__", "")
         candidates = [a for a in node.all_input_nodes if a.op != "get_attr"]
-        if name in ("add", "iadd"):
-            layers = [a for a in candidates if a.target in SYNAPSES and len(a.users) == 1]
+        if name in ("add", "iadd") and not node.kwargs:
+            layers = [a for a in candidates if a.target in SYNAPSES and len(a.users) == 1 and node.args.count(a) == 1]
             if not layers:
                 break
             node = layers[0]
@@ -172,10 +170,28 @@ def shift_bias(source: SourceGraph, site_node: fx.Node, delta: Tensor, axis: int
             node = candidates[0]
         else:
             break
-    shape = [1] * int(site_node.meta.get("ndim", 4))
-    shape[axis] = -1
-    constant = source.new_tensor(f"{site_node.kwargs['site']}.current", delta.reshape(shape), user)
-    with source.graph.inserting_before(user):
-        added = source.graph.call_function(torch.add, (user.args[0], constant))
-    added.meta = dict(user.meta)
-    user.args = (added,)
+    constant = source.new_tensor(f"{site_node.kwargs['site']}.current", current, site_node)
+    with source.graph.inserting_before(site_node):
+        added = source.graph.call_function(torch.add, (site_node.args[0], constant))
+    added.meta = dict(site_node.meta)
+    site_node.args = (added,)
+
+
+def _into_layer(source: SourceGraph, node: fx.Node, current: Tensor) -> bool:
+    """Add a current to a layer's bias; False where the layer's channels are not those of the current."""
+    weight_node, bias_node = synapse_arguments(node)
+    assert weight_node is not None
+    if bias_node is None and ((len(node.args) > 2 and node.args[2] is not None) or node.kwargs.get("bias")):
+        return False  # a bias that is computed
+    weight = source.tensors[str(weight_node.target)]
+    kind = SYNAPSES[node.target]
+    channels = weight.shape[1] * _groups(node) if kind == "conv_transpose" else weight.shape[0]
+    if current.numel() > 1:  # channels are last behind a linear layer, second behind a convolution of a batch
+        axis = -1 if kind == "linear" else 1 if current.dim() == weight.dim() else None
+        if axis is None or current.shape[axis] != current.numel() or current.numel() != channels:
+            return False
+    delta = current.flatten().expand(channels)
+    old = source.tensors[str(bias_node.target)] if bias_node is not None else torch.zeros_like(delta)
+    base = str(weight_node.target).rpartition(".")[0]
+    _set_argument(source, node, 2, f"{base}.bias".lstrip("."), old + delta.to(old))
+    return True

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from snnconv.files import replacing
 from snnconv.graph.fold import shift_bias, synapse_arguments
 from snnconv.graph.ops import SYNAPSES, op_name
-from snnconv.graph.source import ConversionError
+from snnconv.graph.source import ConversionError, broadcast
 from snnconv.network import SpikingNetwork
 from snnconv.nir.shapes import array, per_channel, per_element, pool_window, spread, step_shapes, ungrouped
 from snnconv.runtime.program import GraphProgram
@@ -112,10 +112,11 @@ class _Writer:
         self.snn, self.start, self.pooling = snn, start, pooling
         self.source = program.source.copy()
         if start == "current":
+            shapes = step_shapes(self.source, snn)
             for node in self.source.site_nodes():
                 site = self.source.sites[str(node.kwargs["site"])]
-                theta = snn.thresholds[site.name].reshape(-1)
-                shift_bias(self.source, node, theta / 2 / snn.timesteps, site.axis)
+                theta = broadcast(snn.thresholds[site.name], 1 + len(shapes[node]), site.axis)
+                shift_bias(self.source, node, theta / 2 / snn.timesteps)
         self.shapes = step_shapes(self.source, snn)
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []

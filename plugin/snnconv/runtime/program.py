@@ -44,7 +44,7 @@ class Program(ABC):
 
     @abstractmethod
     def shift(self, site: str, current: Tensor) -> None:
-        """Add a constant current (one value per channel) to a site's input for good."""
+        """Add a constant current to a site's input for good: one value per channel, shaped to broadcast against it."""
 
     @abstractmethod
     def trainable(self) -> list[Tensor]:
@@ -86,7 +86,7 @@ class GraphProgram(Program):
 
     def shift(self, site: str, current: Tensor) -> None:
         node = next(n for n in self.source.site_nodes() if n.kwargs["site"] == site)
-        shift_bias(self.source, node, current, self.sites[site].axis)
+        shift_bias(self.source, node, current)
         self.executor = Executor(self.source, _unset, self.coding, self.max_pool)
 
     def trainable(self) -> list[Tensor]:
