@@ -7,7 +7,7 @@ import pytest
 import snnconv
 import torch
 from snnconv import methods
-from snnconv.graph.trace import source_graph
+from snnconv.graph.capture.fx import source_graph
 from snnconv.runtime.program import GraphProgram
 
 from benchmarks.data import cifar10

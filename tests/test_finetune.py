@@ -8,8 +8,8 @@ import snnconv
 import torch
 from snnconv import ConversionError, methods
 from snnconv.activations import QuantReLU
+from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.layers import layers
-from snnconv.graph.trace import source_graph
 from torch import nn
 
 GENERATOR = torch.Generator().manual_seed(0)

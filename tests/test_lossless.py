@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from snnconv import methods
 from snnconv.activations import QuantReLU
-from snnconv.graph.trace import source_graph
+from snnconv.graph.capture.fx import source_graph
 from snnconv.runtime.program import GraphProgram
 from torch import nn
 

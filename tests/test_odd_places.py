@@ -9,8 +9,8 @@ import snnconv
 import torch
 import torch.nn.functional as F
 from snnconv import methods
+from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.fold import shift_bias
-from snnconv.graph.trace import source_graph
 from snnconv.runtime.program import GraphProgram
 from torch import Tensor, nn
 

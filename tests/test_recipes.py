@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from snnconv import methods
 from snnconv.activations import RateNorm
-from snnconv.graph.trace import source_graph
+from snnconv.graph.capture.fx import source_graph
 from snnconv.neurons import recipes, register
 from spikingjelly.activation_based import ann2snn
 from spikingjelly.activation_based.ann2snn import converter

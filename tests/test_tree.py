@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from snnconv import ConversionError, methods
 from snnconv.activations import QuantReLU
-from snnconv.graph.trace import TraceFailure, source_graph
+from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.tree import TreeProgram

@@ -14,12 +14,14 @@ from torch.utils._pytree import tree_leaves
 
 from snnconv.calibration import input_batches
 from snnconv.graph import calibrate
+from snnconv.graph.activation import Clip, RateNorm
+from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.correct import BiasCorrection
-from snnconv.graph.provenance import analog_sites, reads
+from snnconv.graph.flow import Flow
+from snnconv.graph.origin import analog, reads, scaled
 from snnconv.graph.ranks import Ranks
 from snnconv.graph.reconstruct import reconstruct
 from snnconv.graph.source import ConversionError, Site, SourceGraph
-from snnconv.graph.trace import TraceFailure, source_graph
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
@@ -65,7 +67,8 @@ def convert(
         calibration: a tensor ``[N, ...]``, a list of batches, or a loader giving tensors, (input, target) pairs or
             dictionaries; the first 1,024 samples are used. Not needed for ``thresholds="trained"``.
         framework: whose neuron classes the network is built from: ``"spikingjelly"`` or ``"snntorch"``.
-        strict: refuse a network in which an activation would stay analog, instead of reporting it.
+        strict: refuse a network in which an activation, or anything nonlinear between a neuron and the layer that
+            reads it (a comparison, a floor), would stay analog, instead of reporting it.
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
         distributed: every rank of the process group calls this with its own share of the calibration data (shares
             of one size, as a ``DistributedSampler`` gives them); statistics are reduced, so that all get one network.
@@ -179,7 +182,7 @@ def differs_from(model: nn.Module, source: SourceGraph, batches: Sequence[Tensor
             module.training = was
     if _agree(expected, _static(source, x)):
         return None
-    if any(site.kind == "quant" for site in source.sites.values()) and x.is_floating_point():
+    if any(site.levels is not None for site in source.sites.values()) and x.is_floating_point():
         # a value on the border of two levels may fall to either side when BatchNorm is folded: more digits tell
         exact = copy.deepcopy(model).double().eval()
         if _agree(exact(x.double()), _static(source_graph(exact), x.double())):
@@ -219,9 +222,9 @@ def _check_sites(model: nn.Module, method: Method, sites: dict[str, Site]) -> No
                 f"{name}: thresholds='trained' needs an activations.RateNorm or QuantReLU layer here, found a ReLU; "
                 "use thresholds='mse' with calibration data"
             )
-        if method.name == "rate_norm" and site.kind not in ("rate_norm", "clip"):
+        if method.name == "rate_norm" and not isinstance(site.function, RateNorm | Clip):
             raise ConversionError(f"{name}: methods.RateNorm converts rate norm layers, found {site.kind}")
-        if site.kind == "rate_norm" and (not trained or method.coding == "sum"):
+        if site.function.unit and (not trained or method.coding == "sum"):
             raise ConversionError(
                 f"{name}: a rate norm layer's output is normalised by its own threshold; convert it with "
                 "methods.RateNorm, or IF, SignedIF or SRP with thresholds='trained'"
@@ -230,16 +233,20 @@ def _check_sites(model: nn.Module, method: Method, sites: dict[str, Site]) -> No
 
 def _list_analog(source: SourceGraph | None, snn: Program, report: ConversionReport, strict: bool) -> None:
     report.notes += [n for n in snn.notes if n not in report.notes]
+    refused: list[str] = []
     if isinstance(snn, GraphProgram) and source is not None:
-        report.analog = analog_sites(snn.source, snn.executor)
-        report.reads = reads(snn.source, snn.executor)
+        flow = Flow(snn.source.graph)
+        found = analog(snn.source, flow)
+        report.analog = [AnalogSite(a.name, a.operator, a.reason, a.activation) for a in found]
+        report.reads, report.scaled = reads(flow), scaled(flow)
+        refused = [f"{a.name} ({a.operator})" for a in found if a.activation or a.between]
     elif isinstance(snn, TreeProgram):
         reason = "no spiking equivalent: acts on the running mean of its input"
         report.analog = [AnalogSite(path, name, reason) for path, name in snn.analog.items()]
-    inside = [a for a in report.analog if a.activation]
-    if strict and inside:
-        names = ", ".join(f"{a.name} ({a.operator})" for a in inside[:8]) + (" ..." if len(inside) > 8 else "")
-        raise ConversionError(f"strict=True, and these activations have no spiking equivalent: {names}")
+        refused = [f"{a.name} ({a.operator})" for a in report.analog]
+    if strict and refused:
+        names = ", ".join(refused[:8]) + (" ..." if len(refused) > 8 else "")
+        raise ConversionError(f"strict=True, and these have no spiking equivalent: {names}")
 
 
 def _input_spec(ann: Program, batches: Sequence[Tensor]) -> dict[str, Any]:

@@ -65,7 +65,9 @@ def set_argument(node: fx.Node, name: str, value: Any) -> None:
     names = [p.lstrip("*") for p in record.parameters]
     given = next((k for k in node.kwargs if record.spelled(k) == name), None)
     at = names.index(name) if name in names else len(node.args) + 1
-    if given is not None or at > len(node.args):
+    if at < len(record.parameters) and record.parameters[at].startswith("*") and given is None:
+        node.args = (*node.args[:at], *value)
+    elif given is not None or at > len(node.args):
         node.kwargs = {**node.kwargs, given or name: value}
     else:
         node.args = (*node.args[:at], value, *node.args[at + 1 :])

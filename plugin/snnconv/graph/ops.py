@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import fx
 
 from snnconv.graph.activation import activated
+from snnconv.graph.error import ConversionError
 
 __all__ = [
     "ACTIVATIONS", "METHODS", "SHAPE_ATTRIBUTES", "SYNAPSES", "VIEW_ATTRIBUTES", "Operator", "acts_on_batch", "find",
@@ -67,7 +68,8 @@ class Operator:
             if known; ``None`` where it is lost.
         synapse: ``conv``, ``conv_transpose`` or ``linear`` of a layer with weights.
         activation: whether a reader of a report would call it an activation or a normalisation.
-        twins: those of ``functions`` that write their result over the first argument (a method ``name_`` does).
+        twins: those of ``functions`` that write their result over the first argument (a method ``name_`` does), each
+            with the one that does not.
     """
 
     functions: tuple[Callable[..., Any], ...] = ()
@@ -79,7 +81,7 @@ class Operator:
     channels: Callable[[int, Arguments, int | None], int | None] | None = None
     synapse: str = ""
     activation: bool = False
-    twins: tuple[Callable[..., Any], ...] = ()
+    twins: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = ()
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -245,7 +247,7 @@ def in_place(node: fx.Node) -> bool:
     """
     if node.op == "call_method":
         return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    return node.op == "call_function" and node.target in operator_of(node.target).twins
+    return node.op == "call_function" and any(node.target is twin for twin, _ in operator_of(node.target).twins)
 
 
 def op_name(node: fx.Node) -> str:
@@ -275,12 +277,12 @@ def resolve(name: str) -> Callable[..., Any]:
     True
     >>> resolve("torch.load")
     Traceback (most recent call last):
-    ValueError: operator 'torch.load' is not one that a saved network may use ...
+    snnconv.graph.error.ConversionError: operator 'torch.load' is not one that a saved network may use ...
     """
     function = _BY_NAME.get(name)
     if function is None:
         near = difflib.get_close_matches(name, _BY_NAME, 3)
-        raise ValueError(
+        raise ConversionError(
             f"operator {name!r} is not one that a saved network may use (register_operator adds one of your own)"
             + (f"; known are, among others, {', '.join(near)}" if near else "")
         )

@@ -11,10 +11,11 @@ from typing import Any
 
 from torch import fx, nn
 
-from snnconv.activations.base import TrainedActivation
+from snnconv.graph.activation import ReLU, TrainedActivation
+from snnconv.graph.capture.fx import ThreadTracer, run_tracer
+from snnconv.graph.capture.passes import drop_no_ops, make_out_of_place
 from snnconv.graph.sites import find_sites, is_activation_module
 from snnconv.graph.source import ConversionError, Site, SourceGraph
-from snnconv.graph.trace import ThreadTracer, drop_no_ops, make_out_of_place, run_tracer
 
 __all__ = ["rebuilt", "replaceable", "with_modules"]
 
@@ -27,7 +28,7 @@ def replaceable(source: SourceGraph) -> bool:
     names = list(source.sites)
     for node in source.site_nodes():
         name = str(node.kwargs["site"])
-        if source.sites[name].kind != "relu":
+        if not isinstance(source.sites[name].function, ReLU):
             continue
         alone = node.meta.get("path") == name and f"{name}:2" not in names
         if not (alone and is_activation_module(node.meta.get("module_type")) and not node.meta.get("overwrites")):

@@ -24,6 +24,9 @@ def activation_site(x: Tensor, site: str) -> Tensor:
     return torch.relu(x)
 
 
+_RELU = ReLU()
+
+
 @dataclass(frozen=True)
 class Site:
     """One activation of the source network, i.e. one future population of neurons.
@@ -38,7 +41,7 @@ class Site:
     """
 
     name: str
-    function: Activation = ReLU()
+    function: Activation = _RELU
     axis: int = 1
 
     def activation(self, z: Tensor) -> Tensor:

@@ -78,7 +78,8 @@ def _permuted_axis(axis: int, given: Arguments, ndim: int | None) -> int | None:
     dims = given.get("dims", ())
     if not dims or not all(isinstance(d, int) for d in dims):
         return None
-    return [d % len(dims) for d in dims].index(axis % len(dims))
+    place = [d % len(dims) for d in dims].index(axis % len(dims))
+    return -1 if place == len(dims) - 1 else place
 
 
 def _transposed_axis(axis: int, given: Arguments, ndim: int | None) -> int | None:
@@ -89,7 +90,8 @@ def _transposed_axis(axis: int, given: Arguments, ndim: int | None) -> int | Non
         axis, pair = axis % ndim, [d % ndim for d in pair]
     elif any((d < 0) != (axis < 0) for d in pair):
         return None
-    return pair[1 - pair.index(axis)] if axis in pair else axis
+    place = pair[1 - pair.index(axis)] if axis in pair else axis
+    return -1 if ndim is not None and place == ndim - 1 else place
 
 
 def _flat_axis(axis: int, given: Arguments, ndim: int | None) -> int | None:
@@ -166,6 +168,7 @@ def _add(
     register_operator(Operator(functions, tuple(methods.split()), tuple(parameters.split()), kind, role, **more))
 
 
+_f: Any  # overloaded functions have types of their own
 _conv = "input weight bias stride padding dilation groups"
 for _f in (torch.conv1d, torch.conv2d, torch.conv3d):
     _add((_f,), "", _conv, _layer, synapse="conv")
@@ -228,17 +231,17 @@ for _f in (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d):
     _add((_f,), "", _pool, **_total)
 for _f in (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d):
     _add((_f,), "", "input output_size", **_total)
-_two = {"parameters": "input other", "channels": same}
+_two: dict[str, Any] = {"parameters": "input other", "channels": same}
 _add((torch.add, operator.add, operator.iadd), "add __add__ __radd__ __iadd__", **_two, kind=_sum, role="sum",
-     twins=(operator.iadd,))  # fmt: skip
+     twins=((operator.iadd, operator.add),))  # fmt: skip
 _add((torch.sub, operator.sub, operator.isub), "sub __sub__ __rsub__ __isub__", **_two, kind=_sum, role="sum",
-     twins=(operator.isub,))  # fmt: skip
+     twins=((operator.isub, operator.sub),))  # fmt: skip
 
 # products
 _add((torch.mul, torch.multiply, operator.mul, operator.imul), "mul __mul__ __rmul__ __imul__", **_two, kind=_product,
-     role="scale", twins=(operator.imul,))  # fmt: skip
+     role="scale", twins=((operator.imul, operator.mul),))  # fmt: skip
 _add((torch.div, torch.true_divide, operator.truediv, operator.itruediv), "div __truediv__ __itruediv__", **_two,
-     kind=_quotient, role="scale", twins=(operator.itruediv,))  # fmt: skip
+     kind=_quotient, role="scale", twins=((operator.itruediv, operator.truediv),))  # fmt: skip
 _add((torch.matmul, operator.matmul, torch.bmm), "matmul bmm __matmul__ __rmatmul__", "input other", _product)
 
 # normalisation and the largest of several
@@ -256,7 +259,7 @@ for _f, _m in ((torch.amax, "amax"), (torch.amin, "amin")):
 
 # activations and normalisations, element by element or along a dimension
 _act: dict[str, Any] = {"activation": True, "channels": same}
-_add((F.relu, torch.relu, torch.relu_), "relu", "input inplace", twins=(torch.relu_,), **_act)
+_add((F.relu, torch.relu, torch.relu_), "relu", "input inplace", twins=((torch.relu_, torch.relu),), **_act)
 for _f in (F.relu6, F.silu, F.hardswish, F.hardsigmoid, F.selu, F.mish):
     _add((_f,), "", "input inplace", **_act)
 for _f in (F.elu, F.celu):
@@ -295,7 +298,8 @@ _add((F.scaled_dot_product_attention,), "", "query key value attn_mask dropout_p
 # nonlinear, element by element
 _same: dict[str, Any] = {"channels": same}
 for _f, _m in ((torch.log, "log"), (torch.sqrt, "sqrt"), (torch.rsqrt, "rsqrt"), (torch.floor, "floor"),
-               (torch.ceil, "ceil"), (torch.trunc, "trunc"), (torch.sign, "sign"), (torch.logical_not, "logical_not")):  # fmt: skip
+               (torch.ceil, "ceil"), (torch.trunc, "trunc"), (torch.sign, "sign"),
+               (torch.logical_not, "logical_not")):  # fmt: skip
     _add((_f,), _m, **_same)
 _add((torch.round,), "round", "input decimals", **_same)
 for _g, _m in (((torch.maximum,), "maximum"), ((torch.minimum,), "minimum"), ((operator.floordiv,), ""),

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
+from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.source import ConversionError, activation_site
-from snnconv.graph.trace import source_graph
 from snnconv.metrics.spikes import Progress, network_batches, placement
 from snnconv.network import SpikingNetwork
 from snnconv.report import table

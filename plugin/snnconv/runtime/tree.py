@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from snnconv.activations.base import TrainedActivation
 from snnconv.dynamics.pooling import running_sum
+from snnconv.graph.activation import ReLU, TrainedActivation
+from snnconv.graph.capture.fx import check_finite
 from snnconv.graph.ops import ACTIVATIONS, op_kind
 from snnconv.graph.sites import is_activation_module, relu_bounds
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
-from snnconv.graph.trace import check_finite
 from snnconv.runtime.executor import NeuronFn, RunState
 from snnconv.runtime.program import Program
 
@@ -111,9 +111,9 @@ class TreeProgram(Program):
         for name, site in self.sites.items():
             path = name.partition(":")[0]
             owner = modules.get(path)
-            if owner is None and site.kind == "relu":
+            if owner is None and isinstance(site.function, ReLU):
                 owner = modules.get(path.rpartition(".")[0])
-            if owner is None or (site.kind != "relu" and not isinstance(owner, _Place)):
+            if owner is None or (not isinstance(site.function, ReLU) and not isinstance(owner, _Place)):
                 found.append(f"there is no place for site {name!r}")
         return found
 
@@ -176,7 +176,7 @@ class _Watch(TorchFunctionMode):
                 site = module.site.with_(name=path)
             else:
                 base = path if is_activation_module(type(module)) else f"{path}.{name.strip('_')}".lstrip(".")
-                site = Site(base, cap=cap, axis=self._axis(args[0]))
+                site = Site(base, ReLU(cap), self._axis(args[0]))
             out = self._fire(site, args[0])
             in_place = name.endswith("_") or kwargs.get("inplace") is True
             return args[0].copy_(out) if in_place else out
