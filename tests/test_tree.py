@@ -210,7 +210,7 @@ def test_an_alias_that_tracing_loses_is_noticed() -> None:
         def forward(self, x: Tensor) -> Tensor:
             out = self.a(x)
             kept = out
-            out += 1.0  # changes `kept` too, which a tracer does not see
+            out.view(-1).add_(1.0)  # changes `kept` too, through a view, which a tracer does not see
             return self.b(F.relu(kept))
 
     model = Net()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -191,7 +191,7 @@ def reference_program(model: nn.Module, snn: SpikingNetwork, example: Tensor) ->
                 )
     for site in program.sites.values():
         if site.threshold is not None and device is not None:
-            program.sites[site.name] = site.with_(threshold=site.threshold.to(device))
+            program.sites[site.name] = site.with_(function=replace(site.function, threshold=site.threshold.to(device)))
     return program
 
 
