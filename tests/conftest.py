@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from snnconv.dynamics.kernels import processor
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-configs", action="store_true", help="run every segmentation and detection config from end to end"
+    )
+    parser.addoption(
+        "--without",
+        default="",
+        metavar="FEATURES",
+        help=f"pretend a processor without these, with commas: {', '.join(processor.FEATURES)}",
     )
 
 
@@ -20,6 +29,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # before xdist's workers: two at once read a cache that is being written
         with contextlib.suppress(ImportError):
             import yapf  # noqa: F401  (mmengine's; its first import writes the grammar)
+    for feature in filter(None, config.getoption("--without").split(",")):
+        if feature not in processor.FEATURES:
+            raise pytest.UsageError(f"--without {feature}: one of {', '.join(processor.FEATURES)}")
+        vars(processor)[processor.FEATURES[feature]] = lambda *device: False
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """What of the machine decides which tests run, and how."""
+    found = {name: getattr(processor, function)() for name, function in processor.FEATURES.items()}
+    found |= {name: importlib.util.find_spec(name) is not None for name in ("numba", "triton")}
+    found |= {"GPU": torch.cuda.is_available(), "chromium": shutil.which("chromium") is not None}
+    features = ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in found.items())
+    return f"machine: {os.cpu_count()} cores, {torch.get_num_threads()} threads of torch, {features}"
 
 
 @pytest.fixture(scope="session")

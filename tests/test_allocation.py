@@ -11,8 +11,9 @@ import pytest
 from snnconv.runtime.allocation import keep_memory
 
 FAULTS = """
-import resource, sys, torch
+import ctypes, resource, sys, torch
 from snnconv.runtime.allocation import keep_memory
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: small pages, whatever the machine is set to
 kept = keep_memory()
 faults = []
 for _ in range(20):

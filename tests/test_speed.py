@@ -10,6 +10,8 @@ import pytest
 import snnconv
 import torch
 from snnconv import methods
+from snnconv.dynamics.kernels import processor
+from snnconv.runtime import int8 as int8_layers
 from torch import nn
 
 from benchmarks.speed import __main__ as speed
@@ -32,7 +34,14 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
 
 
 @pytest.mark.slow
-def test_every_engine_is_measured_or_says_why_not(network: Network, tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize(("vnni", "bfloat16"), [(True, True), (True, False), (False, True)])
+def test_every_engine_is_measured_or_says_why_not(
+    network: Network, vnni: bool, bfloat16: bool, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "has_vnni", lambda: vnni)
+    monkeypatch.setattr(processor, "native_bfloat16", lambda device: bfloat16)
+    reasons = {"int8": int8_layers.supported(), "bfloat16": "" if bfloat16 else "cpu does not compute in bfloat16 here"}
+    assert bool(reasons["int8"]) != vnni or not torch.backends.mkldnn.is_available()
     out = tmp_path / "speed.json"
     arguments = ["--networks", "small", "--batches", "2", "--timesteps", "2,16", "--repeats", "1", "--out", str(out)]
     arguments += ["--device", "cpu", "--threads", str(torch.get_num_threads())]
@@ -42,8 +51,9 @@ def test_every_engine_is_measured_or_says_why_not(network: Network, tmp_path: Pa
     assert {name for t, name in cells if t == 2} == set(ENGINES)
     assert not any(ENGINES[name].sums for t, name in cells if t > MOST_BITS)
     for (t, name), cell in cells.items():
-        if "left_out" in cell:
-            assert "bfloat16" in name
+        why_not = next((reason for label, reason in reasons.items() if label in name), "")
+        if why_not:
+            assert why_not in cell["left_out"]
             continue
         steps = 1 if ENGINES[name].sums else ENGINES[name].steps(t)
         assert cell["ratio"] == pytest.approx(cell["seconds"] / cell["ann_seconds"] / steps)
@@ -142,12 +152,10 @@ def test_memory_beside_the_budget(tmp_path: Path, capsys) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [early_exit, int8])
 def test_accuracy_beside_time_on_cifar10(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    from snnconv.runtime.int8 import supported
-
     if not os.environ.get("SNNCONV_DATA"):
         pytest.skip("SNNCONV_DATA is not set")
-    if command is int8 and supported():
-        pytest.skip(supported())
+    if command is int8 and int8_layers.supported():
+        pytest.skip(int8_layers.supported())
     monkeypatch.setattr(command, "METHODS", {"signed IF": methods.SignedIF(4)})
     out = tmp_path / "out.json"
     assert command.main(["--images", "40", "--batch", "20", "--repeats", "1", "--out", str(out)]) == 0

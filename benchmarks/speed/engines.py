@@ -11,6 +11,7 @@ from typing import Any
 import snnconv
 import torch
 from snnconv import methods
+from snnconv.dynamics.kernels import processor
 from torch import Tensor, nn
 
 from ..models import PadShortcut, with_conv_shortcuts
@@ -49,8 +50,8 @@ def _ann(dtype: torch.dtype) -> Callable[[nn.Module, Tensor, int], Run]:
 
 
 def _check_dtype(dtype: torch.dtype, device: torch.device) -> None:
-    if dtype == torch.bfloat16 and device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
-        raise Unavailable("this processor does not compute in bfloat16")
+    if dtype == torch.bfloat16 and not processor.native_bfloat16(device.type):
+        raise Unavailable(f"{device.type} does not compute in bfloat16 here")
 
 
 def _channels_last(network: nn.Module) -> Run:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -391,6 +389,26 @@ dist.destroy_process_group()
 """
 
 
+_KILLED = """
+import os, signal, time
+from snnconv import cli
+from snnconv.openmm.partial import PartialState
+
+save = PartialState.save
+
+def save_and_die(self, *arguments):
+    save(self, *arguments)
+    states = [self.path.with_name(f"partial-{rank}of2.pt") for rank in (0, 1)]
+    while not all(state.exists() for state in states):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+PartialState.save = save_and_die
+cli.app()
+"""
+"""The command line in a process that ends by itself, unasked, as soon as both ranks have stored their state."""
+
+
 def torchrun(ranks: int, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -439,15 +457,10 @@ class TestRanks:
         arguments += ["--work-dir", str(data / "work"), "--out", str(data / "two")]
         for key, value in options.items():
             arguments += ["--cfg-options", f"{key}={value!r}"]
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(launch, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
         states = [data / "work" / f"partial-{rank}of2.pt" for rank in (0, 1)]
-        deadline = time.monotonic() + 240
-        while not all(state.exists() for state in states) and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        killed = data / "killed.py"
+        killed.write_text(_KILLED)
+        assert torchrun(2, str(killed), *arguments[2:]).returncode != 0
         assert all(state.exists() for state in states)
         assert not list((data / "two").rglob("*.json"))
         done = torchrun(2, *arguments, "--resume")

@@ -20,11 +20,12 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from safetensors.torch import save_file
 from snnconv import activations
+from snnconv.dynamics.kernels import processor
 from snnconv.openmm.checkpoint import CheckpointError, allow_checkpoint_globals
 from snnconv.openmm.classification import ImageClassifier, ImagePreprocessor, TopK, _forward
 from snnconv.openmm.data_root import DataRootError, resolve, resolve_config
 from snnconv.openmm.image_datasets import SKIPPED
-from snnconv.openmm.optim import AutocastOptimWrapper, native_bfloat16
+from snnconv.openmm.optim import AutocastOptimWrapper
 from snnconv.registry import MODELS, TRANSFORMS
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs/classification").glob("*/*.py"))
@@ -210,7 +211,11 @@ class TestTopK:
 
 
 class TestMixedPrecision:
-    def test_forward_runs_in_the_chosen_type_and_weights_stay_float32(self) -> None:
+    @pytest.mark.parametrize("native", [True, False])
+    def test_forward_runs_in_the_chosen_type_and_weights_stay_float32(
+        self, native: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(processor, "native_bfloat16", lambda device: native)
         model = ImageClassifier({"type": "TinyNet"})
         seen: list[torch.dtype] = []
         model.network[0].register_forward_hook(lambda *arguments: seen.append(arguments[2].dtype))
@@ -218,7 +223,7 @@ class TestMixedPrecision:
         data = {"inputs": images(), "data_samples": torch.tensor([0, 1, 1])}
         for dtype in ("bfloat16", "float32", "auto"):
             model.train_step(dict(data), AutocastOptimWrapper(dtype=dtype, optimizer=optimizer))
-        auto = torch.bfloat16 if native_bfloat16("cpu") else torch.float32
+        auto = torch.bfloat16 if native else torch.float32
         assert seen == [torch.bfloat16, torch.float32, auto]
         assert {p.dtype for p in model.parameters()} == {torch.float32}
 

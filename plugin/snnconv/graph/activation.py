@@ -87,6 +87,10 @@ class Activation(ABC):
         """Parameters that are tensors, by name."""
         return {k: v for k, v in self._parameters() if isinstance(v, Tensor)}
 
+    def to(self, device: torch.device | str) -> Self:
+        """Copy with its tensors on a device."""
+        return replace(self, **{name: value.to(device) for name, value in self.tensors().items()})
+
     def to_dict(self) -> dict[str, Any]:
         """Name and plain parameters; with :meth:`tensors` all that :meth:`from_dict` needs.
 

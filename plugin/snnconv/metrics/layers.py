@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.source import ConversionError, activation_site
-from snnconv.metrics.spikes import Progress, network_batches, placement
+from snnconv.inputs import Progress, network_batches, placement
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
 from snnconv.runtime.program import GraphProgram, Program
@@ -111,7 +111,7 @@ def compare(
 
 
 def compare_programs(
-    reference: Program, snn: SpikingNetwork, parts: list[Tensor], progress: Progress | None = None
+    reference: Program, snn: SpikingNetwork, parts: list[Any], progress: Progress | None = None
 ) -> Comparison:
     """:func:`compare` for a source network that is a program already, on batches that fit."""
     errors: dict[str, float] = defaultdict(float)
@@ -172,7 +172,7 @@ def _ratio(error: float, power: float) -> float:
     return float("inf") if error else 0.0
 
 
-def reference_program(model: nn.Module, snn: SpikingNetwork, example: Tensor) -> Program:
+def reference_program(model: nn.Module, snn: SpikingNetwork, example: Any) -> Program:
     """The source network with its sites open, where the converted network is."""
     device, dtype = placement(snn)
     program: Program
@@ -180,7 +180,7 @@ def reference_program(model: nn.Module, snn: SpikingNetwork, example: Tensor) ->
         own, _ = placement(model)
         program = TreeProgram(model, example.to(own) if own is not None else example)
     else:
-        program = GraphProgram(source_graph(model))
+        program = GraphProgram(source_graph(model, *snn.signature.traced))
     program.store().to(device=device, dtype=dtype)
     for one, other, owner in ((snn.program, program, "model"), (program, snn.program, "converted network")):
         for name in one.sites:
@@ -191,7 +191,7 @@ def reference_program(model: nn.Module, snn: SpikingNetwork, example: Tensor) ->
                 )
     for site in program.sites.values():
         if site.threshold is not None and device is not None:
-            program.sites[site.name] = site.with_(function=replace(site.function, threshold=site.threshold.to(device)))
+            program.sites[site.name] = site.with_(function=site.function.to(device))
     return program
 
 

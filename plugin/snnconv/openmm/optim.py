@@ -11,21 +11,12 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from snnconv.dynamics.kernels import processor
 from snnconv.registry import OPTIM_WRAPPERS
 
-__all__ = ["AutocastOptimWrapper", "native_bfloat16"]
-
+__all__ = ["AutocastOptimWrapper"]
 
 DTYPES = ("auto", "bfloat16", "float32")
-
-
-def native_bfloat16(device: str) -> bool:
-    """Whether ``device`` (its type, such as ``"cpu"``) computes in bfloat16; where it does not, emulation is slower."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device == "cpu":
-        return any(on and "bf16" in name for name, on in torch.cpu.get_capabilities().items())
-    return False
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -54,7 +45,7 @@ class AutocastOptimWrapper(OptimWrapper):
     def dtype_on(self, device: str) -> torch.dtype:
         """What forward passes on a device of this type compute in."""
         if device not in self._seen:
-            wide = self.dtype == "float32" or (self.dtype == "auto" and not native_bfloat16(device))
+            wide = self.dtype == "float32" or (self.dtype == "auto" and not processor.native_bfloat16(device))
             self._seen[device] = torch.float32 if wide else torch.bfloat16
             print_log(f"training on {device} in {self._seen[device]}", logger="current")
         return self._seen[device]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from snnconv.dynamics.kernels import add_spikes_
+from snnconv.dynamics.kernels import add_spikes_, processor
 from snnconv.graph.arguments import arguments
 from snnconv.graph.ops import is_synapse, op_name
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
@@ -33,7 +33,7 @@ def supported() -> str:
     """Why this machine does not run 8-bit layers; empty where it does."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.onednn, "qconv2d_pointwise"):
         return "this PyTorch has no oneDNN"
-    if not torch.cpu._is_vnni_supported():
+    if not processor.has_vnni():
         return "this processor has no VNNI instructions, without which 8-bit sums overflow"
     return ""
 

@@ -54,8 +54,9 @@ def drop_no_ops(source: SourceGraph) -> None:
         ):
             _bypass(graph, node)
     placeholders = [n for n in graph.nodes if n.op == "placeholder"]
-    for node in placeholders[1:]:
-        if not node.users:
+    used = [n for n in placeholders if n.users] or placeholders[:1]
+    for node in placeholders:
+        if node not in used:
             graph.erase_node(node)
 
 
