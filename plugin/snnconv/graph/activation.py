@@ -239,6 +239,10 @@ class Quantised(Activation):
     threshold: Tensor
     levels: int
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.threshold, Tensor):  # as a graph's argument holds it
+            object.__setattr__(self, "threshold", torch.tensor(float(self.threshold)))
+
     def f(self, z: Tensor) -> Tensor:
         return (torch.floor(z * self.levels / self.threshold + 0.5) / self.levels).clamp(0, 1) * self.threshold
 

@@ -48,7 +48,7 @@ Arguments = Mapping[str, Any]
 Varies = Callable[[Any], bool]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operator:
     """All that the project knows of one operator, in each of its spellings.
 

@@ -217,7 +217,8 @@ _add((F.interpolate, F.upsample), "", _resizes, "linear", _resize, channels=same
 _add((torch.clone,), "clone", **_join)
 _add((torch.neg, operator.neg), "neg __neg__", **_join)
 _add((operator.pos,), "", **_join)
-_add((), "contiguous float half bfloat16 detach cpu cuda", "input", **_join)
+_add((), "contiguous float detach cpu cuda", "input", **_join)
+_add((), "half bfloat16", "input", **_join)
 _add((), "to type", "input dtype", **_join)
 _add((), "type_as view_as reshape_as expand_as", "input other", **_move)
 
@@ -299,8 +300,9 @@ _add((F.scaled_dot_product_attention,), "", "query key value attn_mask dropout_p
 _same: dict[str, Any] = {"channels": same}
 for _f, _m in ((torch.log, "log"), (torch.sqrt, "sqrt"), (torch.rsqrt, "rsqrt"), (torch.floor, "floor"),
                (torch.ceil, "ceil"), (torch.trunc, "trunc"), (torch.sign, "sign"),
-               (torch.logical_not, "logical_not")):  # fmt: skip
+               ):  # fmt: skip
     _add((_f,), _m, **_same)
+_add((torch.logical_not, operator.invert, torch.bitwise_not), "logical_not __invert__", **_same)
 _add((torch.round,), "round", "input decimals", **_same)
 for _g, _m in (((torch.maximum,), "maximum"), ((torch.minimum,), "minimum"), ((operator.floordiv,), ""),
                ((operator.mod,), ""), ((operator.and_, torch.logical_and), "logical_and"),

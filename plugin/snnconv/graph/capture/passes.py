@@ -11,6 +11,7 @@ from torch import fx
 from snnconv.graph import activation
 from snnconv.graph.activation import activated
 from snnconv.graph.arguments import argument, operand, set_argument
+from snnconv.graph.capture.patterns import see_activations
 from snnconv.graph.flow import Flow
 from snnconv.graph.fold import fold_batch_norm, lower_batch_norm
 from snnconv.graph.ops import in_place, operator_of
@@ -33,6 +34,7 @@ class Pass:
 PASSES = (
     Pass("BatchNorm becomes an operator", lower_batch_norm),
     Pass("BatchNorm is folded", fold_batch_norm),
+    Pass("ReLUs written as arithmetic are seen", see_activations),
     Pass("activations become sites", find_sites),
     Pass("max-pooling moves in front of its neurons", pool_before_neurons),
 )
