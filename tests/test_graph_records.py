@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import snnconv
 import torch
 import torch.nn.functional as F
 import users_own
+from torch import Tensor, fx, nn
+from users_own import Squareplus, SquareplusLayer, scale_shift, squareplus
+
+import snnconv
 from snnconv import ConversionError, methods
 from snnconv.graph import activation, ops
 from snnconv.graph.activation import Activation, Clip, Quantised, RateNorm, ReLU
@@ -19,8 +22,6 @@ from snnconv.graph.arguments import argument, arguments, operand, set_argument
 from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.ops import Operator, find, op_kind, register_operator
 from snnconv.graph.source import Site
-from torch import Tensor, fx, nn
-from users_own import Squareplus, SquareplusLayer, scale_shift, squareplus
 
 X = torch.randn(32, 6)
 

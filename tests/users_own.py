@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
+
 from snnconv.graph.activation import Activation, register_activation
 from snnconv.graph.ops import Operator, register_operator
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

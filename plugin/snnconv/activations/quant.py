@@ -8,8 +8,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from snnconv.graph.activation import Quantised, TrainedActivation
+from snnconv.graph.activation import Quantised
 from snnconv.graph.source import Site, broadcast
+from snnconv.graph.trained import TrainedActivation
 
 __all__ = ["QCFS", "QuantReLU"]
 

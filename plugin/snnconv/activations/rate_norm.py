@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.graph import activation
-from snnconv.graph.activation import Clip, TrainedActivation
+from snnconv.graph.activation import Clip
 from snnconv.graph.source import Site
+from snnconv.graph.trained import TrainedActivation
 
 __all__ = ["RateNorm"]
 

@@ -6,23 +6,19 @@ registered is found when a network is captured, named in its report, written to 
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from snnconv.graph.error import ConversionError
 
-if TYPE_CHECKING:
-    from snnconv.graph.source import Site
-
 __all__ = [
-    "Activation", "Clip", "Quantised", "RateNorm", "ReLU", "TrainedActivation", "activated", "broadcast", "called",
-    "get", "leaf_functions", "leaf_module", "register_activation",
+    "Activation", "Clip", "Quantised", "RateNorm", "ReLU", "activated", "broadcast", "called", "get", "leaf_functions",
+    "leaf_module", "register_activation",
 ]  # fmt: skip
 
 
@@ -276,38 +272,3 @@ class Clip(Activation):
 
 for _kind in (ReLU, Quantised, RateNorm, Clip):
     register_activation(_kind)
-
-
-# --- trained activations -----------------------------------------------------------------------------------
-
-
-class TrainedActivation(nn.Module):
-    """Base of activations that carry their own threshold; capture keeps them whole.
-
-    Attributes:
-        cap: upper clip of the activation that this one stands for (6 for ReLU6), or ``None``.
-        per_channel: whether :func:`snnconv.prepare` gives it one threshold per channel.
-    """
-
-    cap: float | None = None
-    per_channel: bool = False
-
-    @abstractmethod
-    def site(self, name: str) -> Site:
-        """The activation site that stands for this module in a source graph."""
-
-    @abstractmethod
-    def start_at(self, theta: Tensor) -> None:
-        """Begin training from the threshold ``theta``, a scalar or one value per channel."""
-
-    def placed(self, site: Site, channels: int | None, first: Self | None) -> Self:
-        """A copy for one site of a network.
-
-        Args:
-            site: where it will stand.
-            channels: number of channels there, for thresholds per channel.
-            first: the copy at the network's first site, with which a parameter may be shared.
-        """
-        twin = copy.deepcopy(self)
-        twin.cap = site.cap
-        return twin

@@ -11,11 +11,12 @@ from typing import Any
 
 from torch import fx, nn
 
-from snnconv.graph.activation import ReLU, TrainedActivation
+from snnconv.graph.activation import ReLU
 from snnconv.graph.capture.fx import ThreadTracer, run_tracer
 from snnconv.graph.capture.passes import drop_no_ops, make_out_of_place
 from snnconv.graph.sites import find_sites, is_activation_module
 from snnconv.graph.source import ConversionError, Site, SourceGraph
+from snnconv.graph.trained import TrainedActivation
 
 __all__ = ["rebuilt", "replaceable", "with_modules"]
 

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from snnconv.graph.activation import Activation, ReLU, TrainedActivation, activated
+from snnconv.graph.activation import Activation, ReLU, activated
 from snnconv.graph.arguments import argument, arguments, operand, set_argument
 from snnconv.graph.ops import find, op_name, operator_of
 from snnconv.graph.source import Site, SourceGraph, activation_site, unique_name
+from snnconv.graph.trained import TrainedActivation
 
 __all__ = ["channel_axes", "find_sites", "is_activation_module", "pool_before_neurons", "relu_bounds"]
 

@@ -16,12 +16,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from snnconv.dynamics.pooling import running_sum
-from snnconv.graph.activation import ReLU, TrainedActivation
+from snnconv.graph.activation import ReLU
 from snnconv.graph.capture.fx import check_finite
 from snnconv.graph.ops import ACTIVATIONS, op_kind
 from snnconv.graph.sites import is_activation_module, relu_bounds
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
+from snnconv.graph.trained import TrainedActivation
 from snnconv.runtime.batch import call
 from snnconv.runtime.executor import NeuronFn, RunState
 from snnconv.runtime.program import Program

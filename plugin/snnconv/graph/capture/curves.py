@@ -109,13 +109,11 @@ class Lines:
                 if low < x < high:
                     crossings.append(x)
         gap = gap.cut(tuple(crossings))
-        gap = replace(
-            gap, values=tuple(0.0 if x in crossings else v for x, v in zip(gap.points, gap.values, strict=True))
-        )
+        values = [0.0 if x in crossings else v for x, v in zip(gap.points, gap.values, strict=True)]
         above = [gap.pieces[i][0] * x + gap.pieces[i][1] for i, x in enumerate(_middles(gap.points))]
         equal = sign == ">="
         pieces = tuple((0.0, float(y > 0 or (equal and y == 0))) for y in above)
-        return Lines(gap.points, tuple(float(v > 0 or (equal and v == 0)) for v in gap.values), pieces)
+        return Lines(gap.points, tuple(float(v > 0 or (equal and v == 0)) for v in values), pieces)
 
     def where(self, condition: Lines, other: Lines) -> Lines:
         """``self`` where the condition is 1, ``other`` where it is 0."""
@@ -229,7 +227,7 @@ class Curve:
         lines = None if self.stairs is not None else self.lines.plain()
         if lines is None or not 1 <= len(lines[0]) <= 2 or not same_number(lines[0][0], 0.0):
             return None
-        (low, *rest), pieces = lines
+        rest, pieces = lines[0][1:], lines[1]
         wanted = [(0.0, 0.0), (1.0, 0.0), *[(0.0, cap) for cap in rest]]
         if not all(map(_same_line, pieces, wanted)):
             return None

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from snnconv.graph import activation, ops
-from snnconv.graph.activation import TrainedActivation
 from snnconv.graph.arguments import argument
 from snnconv.graph.capture.passes import PASSES, drop_no_ops, make_out_of_place, name_activations
 from snnconv.graph.ops import operator_of
 from snnconv.graph.source import ConversionError, SourceGraph
+from snnconv.graph.trained import TrainedActivation
 
 __all__ = [
     "ThreadTracer", "TraceFailure", "check_finite", "run_tracer", "source_graph", "trace_graph", "tracing_alone",

@@ -85,7 +85,7 @@ def _call(source: SourceGraph, seen: _Followed, kind: ReLU | Quantiser) -> fx.No
         path = root.meta.get("path", "")
         root = graph.call_function(torch.add, (root, kind.shift))
         root.meta["path"] = path
-    parameters = {"kind": "quant", "threshold": kind.threshold, "levels": kind.levels}
+    parameters: dict[str, Any] = {"kind": "quant", "threshold": kind.threshold, "levels": kind.levels}
     return graph.call_function(activated, (root,), parameters)
 
 
