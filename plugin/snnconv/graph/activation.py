@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from snnconv.graph.error import ConversionError
 
 __all__ = [
-    "Activation", "Clip", "Quantised", "RateNorm", "ReLU", "activated", "broadcast", "called", "get", "leaf_functions",
-    "leaf_module", "register_activation",
+    "Activation", "Clip", "Quantised", "RateNorm", "ReLU", "activated", "activation_site", "broadcast", "called",
+    "get", "leaf_functions", "leaf_module", "register_activation",
 ]  # fmt: skip
 
 
@@ -210,6 +210,15 @@ def activated(x: Tensor, kind: str, **parameters: Any) -> Tensor:
     tensor([0., 6.])
     """
     return Activation.from_dict({"kind": kind, **parameters})(x)
+
+
+def activation_site(x: Tensor, site: str) -> Tensor:
+    """Marks the place of an activation in a source graph; executors decide what stands there.
+
+    >>> activation_site(torch.tensor([-1.0, 2.0]), "relu")
+    tensor([0., 2.])
+    """
+    return torch.relu(x)
 
 
 @dataclass(frozen=True)

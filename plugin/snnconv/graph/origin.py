@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import fx
+from torch import fx, nn
 
 from snnconv.graph.arguments import arguments
 from snnconv.graph.flow import Flow, layers, path_to, shape_values
@@ -116,10 +116,15 @@ def analog(source: SourceGraph, flow: Flow) -> list[Analog]:
                 found.append(Analog(where, bare, "at the output: acts on the readout", False, False))
             continue
         between = node in flow.temporal
-        reason = (
-            "no spiking equivalent: acts on the running mean of its input"
-            if between
-            else "before the first neuron: computed once, on the analog input"
-        )
-        found.append(Analog(where, bare, reason, activation, between))
+        module = source.modules.get(str(node.target)) if node.op == "call_module" else None
+        found.append(Analog(where, bare, _reason(module, between), activation, between))
     return found
+
+
+def _reason(module: nn.Module | None, between: bool) -> str:
+    mode = getattr(module, "mode", getattr(module, "nonlinearity", ""))
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase) and mode in ("RNN_RELU", "relu"):
+        return "its ReLUs act inside the recurrence, from one position to the next, and stay analog with it"
+    if between:
+        return "no spiking equivalent: acts on the running mean of its input"
+    return "before the first neuron: computed once, on the analog input"

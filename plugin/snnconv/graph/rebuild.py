@@ -12,8 +12,9 @@ from typing import Any
 from torch import fx, nn
 
 from snnconv.graph.activation import ReLU
-from snnconv.graph.capture.fx import ThreadTracer, run_tracer
+from snnconv.graph.capture.fx import ThreadTracer, attribute, run_tracer
 from snnconv.graph.capture.passes import drop_no_ops, make_out_of_place
+from snnconv.graph.capture.patterns import see_activations
 from snnconv.graph.sites import find_sites, is_activation_module
 from snnconv.graph.source import ConversionError, Site, SourceGraph
 from snnconv.graph.trained import TrainedActivation
@@ -65,9 +66,11 @@ def rebuilt(
     training = run_tracer(_Tracer(opened), copy.deepcopy(twin).train(), *given)
     graph = run_tracer(_Tracer(opened), twin.eval(), *given)
     _follow_mode(graph, training, twin)
-    traced = SourceGraph(graph, {})
+    numbers = {n.target: attribute(twin, n.target) for n in graph.nodes if n.op == "get_attr"}
+    traced = SourceGraph(graph, numbers)
     drop_no_ops(traced)
     make_out_of_place(traced)
+    see_activations(traced, quantisers=False)
     find_sites(traced)
     for node in traced.site_nodes():
         site = source.sites[str(node.kwargs["site"])]

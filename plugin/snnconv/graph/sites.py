@@ -86,7 +86,7 @@ def _site(source: SourceGraph, node: fx.Node) -> Site | None:
     if node.op == "call_module":
         module = source.modules.get(str(node.target))
         return module.site(str(node.target)) if isinstance(module, TrainedActivation) else None
-    if node.op not in ("call_function", "call_method"):
+    if node.op not in ("call_function", "call_method") or node.meta.get("inside"):
         return None
     kind: Activation
     if node.target is activated:

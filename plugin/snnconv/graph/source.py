@@ -6,22 +6,13 @@ import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
-from snnconv.graph.activation import Activation, ReLU, broadcast
+from snnconv.graph.activation import Activation, ReLU, activation_site, broadcast
 from snnconv.graph.error import ConversionError
+from snnconv.graph.records import graph_of, records
 
 __all__ = ["ConversionError", "Site", "SourceGraph", "activation_site", "broadcast", "depends_on", "unique_name"]
-
-
-def activation_site(x: Tensor, site: str) -> Tensor:
-    """Marks the place of an activation in a source graph; executors decide what stands there.
-
-    >>> activation_site(torch.tensor([-1.0, 2.0]), "relu")
-    tensor([0., 2.])
-    """
-    return torch.relu(x)
 
 
 _RELU = ReLU()
@@ -121,13 +112,9 @@ class SourceGraph:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        from snnconv.graph.records import records
-
         return {**self.__dict__, "graph": records(self.graph)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        from snnconv.graph.records import graph_of
-
         self.__dict__.update(state, graph=graph_of(state["graph"]))
 
     def site_nodes(self) -> list[fx.Node]:

@@ -327,10 +327,15 @@ _add((torch.sort,), "", "input dim descending", batch=along())
 _add((torch.cumsum,), "cumsum", "input dim", batch=along())
 _add((torch.gather,), "gather", "input dim index", batch=along())
 # nonlinear, otherwise
-for _f in (F.embedding, F.one_hot, F.grid_sample, F.unfold, F.fold, torch.einsum, torch.zeros, torch.ones,
-           torch.arange, torch.full, torch.zeros_like, torch.ones_like, torch.full_like, torch.tensor, torch.addmm,
-           torch.baddbmm, torch.meshgrid, torch.linspace):  # fmt: skip
+for _f in (F.embedding, F.one_hot, F.grid_sample, F.unfold, F.fold, torch.einsum, torch.arange, torch.tensor,
+           torch.addmm, torch.baddbmm, torch.meshgrid, torch.linspace):  # fmt: skip
     _add((_f,))
+for _f in (torch.zeros, torch.ones):
+    _add((_f,), "", "*size")
+_add((torch.full,), "", "size fill_value")
+for _f in (torch.zeros_like, torch.ones_like):
+    _add((_f,))
+_add((torch.full_like,), "", "input fill_value")
 _add((), "new_zeros new_ones", "input *size")
 _add((), "new_full", "input size fill_value")
 # shapes

@@ -293,12 +293,12 @@ def _with_relus(model: nn.Module, batches: Sequence[Any]) -> tuple[Program, dict
     source = _traced(twin, batches)
     program: Program = TreeProgram(twin, batches[0][:2]) if source is None else GraphProgram(source)
     places: dict[str, TrainedActivation] = {}
+    modules = dict(model.named_modules())
     for name, site in list(program.sites.items()):
-        if not isinstance(site.function, ReLU):
-            module = model.get_submodule(name.partition(":")[0])
-            assert isinstance(module, TrainedActivation)
-            places[name] = module
-            program.sites[name] = Site(name, ReLU(module.cap), site.axis)
+        owner = modules.get(name.partition(":")[0])
+        if isinstance(owner, TrainedActivation):
+            places[name] = owner
+            program.sites[name] = Site(name, ReLU(owner.cap), site.axis)
     return program, places
 
 

@@ -18,20 +18,22 @@ from torch import Tensor, fx, nn
 from snnconv.graph import activation, ops
 from snnconv.graph.arguments import argument
 from snnconv.graph.capture.passes import PASSES, drop_no_ops, make_out_of_place, name_activations
+from snnconv.graph.capture.transformers import plain_forward
 from snnconv.graph.ops import operator_of
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.graph.trained import TrainedActivation
 
 __all__ = [
-    "ThreadTracer", "TraceFailure", "check_finite", "run_tracer", "source_graph", "trace_graph", "tracing_alone",
+    "ThreadTracer", "TraceFailure", "attribute", "check_finite", "run_tracer", "source_graph", "trace_graph",
+    "tracing_alone",
 ]  # fmt: skip
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # modules of torch.nn whose forward branches on values or shapes, so that they can only be kept whole
 _WHOLE = (
-    nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Transformer, nn.TransformerEncoderLayer,
-    nn.TransformerDecoderLayer, nn.LocalResponseNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
-    nn.SyncBatchNorm, nn.LazyLinear,
+    nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Transformer, nn.TransformerEncoder,
+    nn.TransformerEncoderLayer, nn.TransformerDecoder, nn.TransformerDecoderLayer, nn.LocalResponseNorm,
+    nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.SyncBatchNorm, nn.LazyLinear,
 )  # fmt: skip
 
 
@@ -82,7 +84,7 @@ class ThreadTracer(fx.Tracer):
     ) -> Any:
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
+        return super().call_module(m, plain_forward(m) or forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if threading.get_ident() != self._thread:
@@ -103,6 +105,8 @@ class ThreadTracer(fx.Tracer):
         return obj.node.target is operator.eq
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        if plain_forward(module) is not None:
+            return False
         if isinstance(module, (TrainedActivation, *_WHOLE)) or activation.leaf_module(module) is not None:
             return True
         return isinstance(module, _BATCH_NORMS) and type(module).__module__.startswith("torch.nn")
@@ -144,7 +148,7 @@ def trace_graph(
     source = SourceGraph(graph, {})
     for node in list(graph.nodes):
         if node.op == "get_attr":
-            value = _attribute(twin, node.target)
+            value = attribute(twin, node.target)
             if not isinstance(value, Tensor):
                 raise TraceFailure(f"attribute {node.target} is not a tensor")
             source.tensors[node.target] = value.detach().clone()
@@ -260,12 +264,17 @@ def _check_channels(graph: fx.Graph, model: nn.Module, numbers: set[int]) -> Non
             elif operator_of(node.target).synapse == "conv":
                 weight = argument(node, "weight")
                 if isinstance(weight, fx.Node) and weight.op == "get_attr":
-                    found.add(_attribute(model, str(weight.target)).shape[1] * argument(node, "groups", 1))
+                    found.add(attribute(model, str(weight.target)).shape[1] * argument(node, "groups", 1))
     if numbers - found:
         raise TraceFailure(f"its code compares the channels of the input with {min(numbers - found)}")
 
 
-def _attribute(root: nn.Module, path: str) -> Any:
+def attribute(root: nn.Module, path: str) -> Any:
+    """What stands at a dotted path.
+
+    >>> attribute(nn.Sequential(nn.Linear(2, 3)), "0.bias").shape
+    torch.Size([3])
+    """
     value: Any = root
     for part in path.split("."):
         value = getattr(value, part)

@@ -55,7 +55,7 @@ def see_activations(source: SourceGraph, quantisers: bool = True) -> None:
 
     Args:
         source: the network.
-        quantisers: whether quantised ReLUs are looked for, too.
+        quantisers: whether quantised ReLUs are replaced, too; else they stay, and what is inside them is no ReLU.
     """
     found = _followed(source)
     covered: set[fx.Node] = set()
@@ -64,15 +64,30 @@ def see_activations(source: SourceGraph, quantisers: bool = True) -> None:
         if node in covered or seen is None or not seen.unseen:
             continue
         kind = seen.kind
-        if kind is None or not (quantisers or isinstance(kind, ReLU)):
+        if kind is None:
             continue
         inside = _between(seen.root, node)
-        covered |= {n for n in inside if all(user in inside or user is node for user in n.users)}
+        own = {n for n in inside if all(user in inside or user is node for user in n.users)}
+        covered |= own
+        if not quantisers and isinstance(kind, Quantiser):
+            for part in own:
+                part.meta["inside"] = "quantiser"
+            continue
+        if isinstance(kind, Quantiser):
+            source.notes.append(_words(node, kind))
         with source.graph.inserting_before(node):
             new = _call(source, seen, kind)
         new.meta = dict(node.meta)
         node.replace_all_uses_with(new)
     source.prune()
+
+
+def _words(node: fx.Node, kind: Quantiser) -> str:
+    shift = f", its input shifted by {kind.shift:.6g}" if kind.shift else ""
+    return (
+        f"{node.meta.get('path') or node.name}: read as a quantised activation of {kind.levels} levels up to "
+        f"{kind.threshold:.6g}{shift}; where a value lies in the middle between two levels it goes up"
+    )
 
 
 def _call(source: SourceGraph, seen: _Followed, kind: ReLU | Quantiser) -> fx.Node:
@@ -151,7 +166,9 @@ def _apply(
 
     parts = [found[n] for n in varying if n not in ends and n not in roots]
     try:
-        made = rule({name: curve(value) for name, value in arguments(node).items()})
+        made = rule(
+            {k: v if k == "dim" and not isinstance(v, fx.Node) else curve(v) for k, v in arguments(node).items()}
+        )
     except Unknown:
         return None
     unseen = any(part.unseen for part in parts) or not (direct or rule in _LINEAR)
@@ -162,7 +179,7 @@ def _constant(source: SourceGraph, node: fx.Node, constants: dict[fx.Node, float
     """The one number that a value is, whatever the input: a scalar weight, what follows from such, zeros, ones."""
     if node.op == "get_attr":
         tensor = source.tensors.get(str(node.target))
-        return float(tensor) if tensor is not None and tensor.numel() == 1 and tensor.dim() < 2 else None
+        return float(tensor.detach()) if tensor is not None and tensor.numel() == 1 and tensor.dim() < 2 else None
     if node.op not in ("call_function", "call_method"):
         return None
     given = arguments(node)
@@ -277,8 +294,6 @@ def _bound(
     """max or min of two; of the values along a dimension it is none."""
     second = "other" if "other" in given else "dim"
     one, two = _curve(given), _curve(given, second)
-    if second == "dim" and two.number() is not None:
-        raise Unknown("the largest along a dimension")
     number = two.number()
     if number is None and one.number() is not None:
         one, two, number = two, one, one.number()
