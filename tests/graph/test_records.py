@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-import users_own
 from torch import Tensor, fx, nn
-from users_own import Squareplus, SquareplusLayer, scale_shift, squareplus
 
 import snnconv
 from snnconv import ConversionError, methods
@@ -22,6 +21,8 @@ from snnconv.graph.arguments import argument, arguments, operand, set_argument
 from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.ops import Operator, find, op_kind, register_operator
 from snnconv.graph.source import Site
+from tests.graph import users_own
+from tests.graph.users_own import Squareplus, SquareplusLayer, scale_shift, squareplus
 
 X = torch.randn(32, 6)
 
@@ -231,7 +232,7 @@ def test_a_users_activation_is_found_and_named(spelling: str) -> None:
     assert [(a.operator, a.activation) for a in snn.report.analog] == [("squareplus", True)]
     assert snn.report.reads["c"] == "analog"
     error = (snn(X) - model(X)).norm() / model(X).norm()
-    assert float(error) < 0.02
+    assert error.item() < 0.02
     with pytest.raises(ConversionError, match=r"strict.*squareplus"):
         snnconv.convert(model, methods.ShiftedThreshold(10), X, strict=True, progress=False)
 
@@ -247,7 +248,7 @@ def test_a_file_with_a_users_kinds_loads_where_they_are_registered(tmp_path: Pat
             capture_output=True,
             text=True,
             check=False,
-            cwd=Path(__file__).parent,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
         )
         assert (done.returncode == 0) is (not wanted), done.stderr
         assert wanted in done.stderr

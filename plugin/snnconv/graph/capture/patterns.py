@@ -166,9 +166,9 @@ def _apply(
 
     parts = [found[n] for n in varying if n not in ends and n not in roots]
     try:
-        made = rule(
-            {k: v if k == "dim" and not isinstance(v, fx.Node) else curve(v) for k, v in arguments(node).items()}
-        )
+        given = arguments(node)
+        places = {k for k, v in given.items() if k == "dim" and not isinstance(v, fx.Node)}  # numbers, but no values
+        made = rule({k: v if k in places else curve(v) for k, v in given.items()})
     except Unknown:
         return None
     unseen = any(part.unseen for part in parts) or not (direct or rule in _LINEAR)
