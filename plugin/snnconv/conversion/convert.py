@@ -16,7 +16,6 @@ from snnconv.conversion import thresholds as calibrate
 from snnconv.conversion.bias import BiasCorrection
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.reconstruct import reconstruct
-from snnconv.graph.activation import Clip, RateNorm
 from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.flow import Flow
 from snnconv.graph.origin import analog, reads, scaled
@@ -176,7 +175,9 @@ def _programs(
     report.path = "module tree"
     report.notes.append(f"converted call by call because {differs}")
     example = batches[0][:2]
-    return None, TreeProgram(model, example), TreeProgram(model, example, method.coding, method.max_pool)
+    snn = TreeProgram(model, example, method.coding, method.max_pool)
+    snn.check_steps(example)
+    return None, TreeProgram(model, example), snn
 
 
 def differs_from(model: nn.Module, source: SourceGraph, batches: Sequence[Any]) -> str | None:
@@ -236,8 +237,9 @@ def _check_sites(model: nn.Module, method: Method, sites: dict[str, Site]) -> No
                 f"{name}: thresholds='trained' needs an activations.RateNorm or QuantReLU layer here, found a ReLU; "
                 "use thresholds='mse' with calibration data"
             )
-        if method.name == "rate_norm" and not isinstance(site.function, RateNorm | Clip):
-            raise ConversionError(f"{name}: methods.RateNorm converts rate norm layers, found {site.kind}")
+        if method.converts is not None and site.kind not in method.converts:
+            wanted = " and ".join(sorted(method.converts))
+            raise ConversionError(f"{name}: methods.{type(method).__name__} converts {wanted}, found {site.kind}")
         if site.function.unit and (not trained or method.coding == "sum"):
             raise ConversionError(
                 f"{name}: a rate norm layer's output is normalised by its own threshold; convert it with "
@@ -255,9 +257,8 @@ def _list_analog(source: SourceGraph | None, snn: Program, report: ConversionRep
         report.reads, report.scaled = reads(flow), scaled(flow)
         refused = [f"{a.name} ({a.operator})" for a in found if a.activation or a.between]
     elif isinstance(snn, TreeProgram):
-        reason = "no spiking equivalent: acts on the running mean of its input"
-        report.analog = [AnalogSite(path, name, reason) for path, name in snn.analog.items()]
-        refused = [f"{a.name} ({a.operator})" for a in report.analog]
+        report.analog = list(snn.analog_sites)
+        refused = [f"{a.name} ({a.operator})" for a in report.analog if a.activation]
     if strict and refused:
         names = ", ".join(refused[:8]) + (" ..." if len(refused) > 8 else "")
         raise ConversionError(f"strict=True, and these have no spiking equivalent: {names}")
