@@ -22,7 +22,7 @@ from snnconv.network import SpikingNetwork
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.tree import TreeProgram
 from snnconv.storage.graph_json import check_nodes
-from snnconv.storage.header import FORMAT, UNSEALED, VERSION, Header, SiteRecord, groups_of, is_sealed, sealed
+from snnconv.storage.header import FORMAT, UNSEALED, VERSION, Header, groups_of, is_sealed, sealed, site_values
 from snnconv.storage.trial import try_out
 
 __all__ = ["load", "save"]
@@ -79,7 +79,7 @@ def save(snn: SpikingNetwork, path: str | os.PathLike[str]) -> None:
         precision=snn.precision,  # type: ignore[arg-type]
         report=snn.report,
         notes=list(program.notes),
-        sites=[SiteRecord(s.name, s.kind, s.cap, s.axis, s.levels) for s in program.sites.values()],  # type: ignore[arg-type]
+        sites=[site_values(site) for site in program.sites.values()],
         tensors=list(tensors),
         source_digest=snn.source_digest,
         **own,
