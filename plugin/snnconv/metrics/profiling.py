@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from snnconv.graph.provenance import reads
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.graph.trace import source_graph
+from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.metrics.flow import role
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs
@@ -188,6 +189,7 @@ def profile(
     >>> costs.sops == 2 * costs.spikes, costs.snn_macs, costs.ann_macs, costs.latency
     (True, 32.0, 48.0, 16)
     """
+    model = unwrap(model).model
     parts = network_batches(snn, loader, limit)
     sizes = {tuple(tuple(v.shape[1:]) for v in entries(part).values()) for part in parts}
     if len(sizes) > 1:

@@ -18,6 +18,7 @@ from snnconv.files.atomic import write_whole
 from snnconv.graph.ops import METHODS, SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, qualified_name, resolve
 from snnconv.graph.source import ConversionError, Site, SourceGraph, activation_site
 from snnconv.graph.store import Store
+from snnconv.graph.unwrap import unwrap
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.report import ConversionReport
@@ -359,7 +360,7 @@ def _tree(
         )
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
-    program = TreeProgram(model, None, header["coding"], header["max_pool"], sites=sites)
+    program = TreeProgram(unwrap(model).model, None, header["coding"], header["max_pool"], sites=sites)
     program.notes, program.analog, program.synapses = list(header["notes"]), analog, synapses
     program.biases = Store(groups["biases"])
     weights, own = groups["weights"], program.model.state_dict()
