@@ -119,8 +119,9 @@ def test_trained_thresholds_come_back(tmp_path: Path) -> None:
         again = snnconv.load(tmp_path / "net")
         assert torch.equal(again(ROWS), snn(ROWS))
         for name, site in snn.program.sites.items():
-            assert torch.equal(again.program.sites[name].threshold, site.threshold)
-            assert again.program.sites[name].with_(threshold=None) == site.with_(threshold=None)
+            other = again.program.sites[name]
+            assert torch.equal(other.threshold, site.threshold)
+            assert (other.function.to_dict(), other.axis) == (site.function.to_dict(), site.axis)
 
 
 def test_saving_twice_and_loading_twice(saved: Path, tmp_path: Path) -> None:
@@ -384,7 +385,7 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "lost tensor": (lambda n: n["tensors"].append("weights/lost"), "'weights/lost' is missing"),
     "no threshold": (lambda n: n["tensors"].pop(0), "has no threshold"),
     "unknown value": (lambda n: n.update(delay={"pickle": "x"}), "unknown type of value 'pickle'"),
-    "unknown site kind": (lambda n: set_field(n["sites"][0], "kind", "magic"), "unknown kind 'magic'"),
+    "unknown site kind": (lambda n: set_field(n["sites"][0], "kind", "magic"), "unknown activation kind 'magic'"),
     "wrong type": (lambda n: n.update(nodes=3), "damaged header"),
 }  # fmt: skip
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
+from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.source import ConversionError, activation_site
-from snnconv.graph.trace import source_graph
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.network import SpikingNetwork
@@ -193,7 +193,7 @@ def reference_program(model: nn.Module, snn: SpikingNetwork, example: Any) -> Pr
                 )
     for site in program.sites.values():
         if site.threshold is not None and device is not None:
-            program.sites[site.name] = site.with_(threshold=site.threshold.to(device))
+            program.sites[site.name] = site.with_(function=site.function.to(device))
     return program
 
 

@@ -17,6 +17,8 @@ from torch import Tensor, fx, nn
 from snnconv import methods
 from snnconv.dynamics import neuron
 from snnconv.files.atomic import write_whole
+from snnconv.graph.activation import Activation, activated
+from snnconv.graph.activation import get as activation_kind
 from snnconv.graph.ops import METHODS, SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, qualified_name, resolve
 from snnconv.graph.source import ConversionError, Site, SourceGraph, activation_site
 from snnconv.graph.store import Store
@@ -41,6 +43,7 @@ _FORMATS = {
     str(v).removeprefix("torch."): v
     for v in (torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d)
 }
+_PLACE = ("name", "axis")
 _META = ("path", "pre_neuron")
 
 
@@ -249,14 +252,19 @@ def _groups(names: list[str], tensors: dict[str, Tensor]) -> dict[str, dict[str,
 
 
 def _site_values(site: Site) -> dict[str, Any]:
-    return {"name": site.name, "kind": site.kind, "cap": site.cap, "axis": site.axis, "levels": site.levels}
+    plain: dict[str, Any] = {"name": site.name, "axis": site.axis, "cap": None, "levels": None}
+    return plain | site.function.to_dict()
 
 
 def _sites(values: list[dict[str, Any]], trained: dict[str, Tensor]) -> dict[str, Site]:
-    found = {v["name"]: Site(**v, threshold=trained.get(v["name"])) for v in values}
-    for site in found.values():
-        if site.kind not in ("relu", "quant", "rate_norm", "clip") or (site.kind != "relu" and site.threshold is None):
-            raise ConversionError(f"site {site.name!r} is of unknown kind {site.kind!r}, or lacks its threshold")
+    found = {}
+    for value in values:
+        name, axis, parameters = value["name"], value["axis"], {k: v for k, v in value.items() if k not in _PLACE}
+        tensors = {"threshold": trained[name]} if name in trained else None
+        try:
+            found[name] = Site(name, Activation.from_dict(parameters, tensors), axis)
+        except ConversionError as error:
+            raise ConversionError(f"site {name!r}: {error}") from error
     return found
 
 
@@ -335,6 +343,8 @@ def _source(
                 function = resolve(target)
                 if function is getattr:
                     _check_attribute(args, where)
+                if function is activated:
+                    activation_kind(str(kwargs.get("kind")))
         elif op == "call_method":
             if target not in METHODS:
                 raise ConversionError(f"{where}: method {target!r} is not one that a saved network may use")

@@ -13,12 +13,14 @@ from snnconv.activations import QuantReLU, RateNorm, TrainedActivation
 from snnconv.conversion import thresholds as statistics
 from snnconv.conversion.convert import CALIBRATION_LIMIT, differs_from
 from snnconv.conversion.ranks import Ranks
+from snnconv.graph.activation import ReLU
+from snnconv.graph.arguments import argument
+from snnconv.graph.capture.fx import TraceFailure, check_finite, source_graph
 from snnconv.graph.fold import synapse_arguments
 from snnconv.graph.ops import SYNAPSES, op_name
 from snnconv.graph.rebuild import rebuilt, replaceable, with_modules
 from snnconv.graph.sites import is_activation_module
 from snnconv.graph.source import ConversionError, Site, SourceGraph, broadcast
-from snnconv.graph.trace import TraceFailure, check_finite, source_graph
 from snnconv.graph.unwrap import refuse, unwrap
 from snnconv.inputs import Reader, Take, input_batches
 from snnconv.network import SpikingNetwork
@@ -89,7 +91,8 @@ def prepare(
         if activation.per_channel:
             make.channels = _measured(GraphProgram(source.copy()), batches) if batches else _channels(source)
         if replaceable(source):
-            twin = with_modules(trainable, [s for s in source.sites.values() if s.kind == "relu"], make)
+            relus = [s for s in source.sites.values() if isinstance(s.function, ReLU)]
+            twin = with_modules(trainable, relus, make)
         else:
             twin = rebuilt(model, source, make, _signature(model, batches).traced[1])
     if batches:
@@ -122,7 +125,7 @@ def _check_arguments(model: Any, activation: Any) -> None:
 
 
 def _check_sites(model: nn.Module, sites: dict[str, Site]) -> None:
-    if any(site.kind == "relu" for site in sites.values()):
+    if any(isinstance(site.function, ReLU) for site in sites.values()):
         return
     if sites:
         raise ConversionError("every activation of this network is a trained one already: train it as it is")
@@ -170,7 +173,7 @@ def _module_sites(model: nn.Module, batches: Sequence[Any]) -> list[Site]:
     places: dict[str, Site] = {}
     for name, site in found.items():
         path = name.partition(":")[0]
-        if site.kind == "relu":
+        if isinstance(site.function, ReLU):
             places.setdefault(path, site.with_(name=path))
     loose = [name for name in places if not is_activation_module(type(modules.get(name)))]
     if loose:
@@ -209,10 +212,10 @@ def _channels_of(source: SourceGraph, node: Any) -> int | None:
             return None
         shape = source.tensors[str(weight.target)].shape
         if SYNAPSES[node.target] == "conv_transpose":
-            return int(shape[1]) * int(node.kwargs.get("groups", node.args[6] if len(node.args) > 6 else 1))  # type: ignore[arg-type]
+            return int(shape[1]) * int(argument(node, "groups", 1))
         return int(shape[0])
     if node.target in (F.batch_norm, torch.batch_norm):
-        mean = node.args[1] if len(node.args) > 1 else node.kwargs["running_mean"]
+        mean = argument(node, "running_mean")
         return source.tensors[str(mean.target)].numel() if isinstance(mean, fx.Node) else None
     if op_name(node).strip("._") in ("cat", "concat", "concatenate"):
         parts = [_channels_of(source, n) for n in node.all_input_nodes]
@@ -296,9 +299,10 @@ def _with_relus(model: nn.Module, batches: Sequence[Any]) -> tuple[Program, dict
     program: Program = TreeProgram(twin, batches[0][:2]) if source is None else GraphProgram(source)
     places: dict[str, TrainedActivation] = {}
     for name, site in list(program.sites.items()):
-        if site.kind != "relu":
-            places[name] = own[name.partition(":")[0]]
-            program.sites[name] = Site(name, cap=places[name].cap, axis=site.axis)
+        owner = own.get(name.partition(":")[0])
+        if owner is not None:
+            places[name] = owner
+            program.sites[name] = Site(name, ReLU(owner.cap), site.axis)
     return program, places
 
 
