@@ -21,6 +21,7 @@ from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.flow import Flow
 from snnconv.graph.origin import analog, reads, scaled
 from snnconv.graph.source import ConversionError, Site, SourceGraph
+from snnconv.graph.unwrap import refuse, unwrap
 from snnconv.inputs import Reader, Take, input_batches
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
@@ -62,7 +63,8 @@ def convert(
 
     Every ReLU, however it is written, becomes a population of ``method``'s neurons; BatchNorm is folded; thresholds
     come from ``calibration`` (inputs only, no labels) or from the network's own trained activations. The model is
-    not changed.
+    not changed. What is around it (``DataParallel``, ``torch.compile``, hooks that only look, weight norm, pruning) is
+    taken off a copy (:func:`snnconv.graph.unwrap.unwrap`), and the report says so.
 
     Args:
         model: the trained network.
@@ -85,8 +87,8 @@ def convert(
 
     Raises:
         ImportError: a framework that is not installed.
-        ConversionError: a network without ReLU, NaN weights, unusable calibration data, a combination that makes no
-            sense; the message names the culprit.
+        ConversionError: a network without ReLU, or with spiking neurons; one that is exported or quantised; NaN
+            weights, unusable calibration data, a combination that makes no sense; the message names the culprit.
 
     >>> import torch, snnconv
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10))
@@ -96,10 +98,12 @@ def convert(
     torch.Size([16, 10])
     """
     _check_arguments(model, method, framework)
+    unwrapped = unwrap(model)
+    model = unwrapped.model
     ranks = Ranks(distributed)
     signature = Signature.of(model)
     reader = Reader(signature, calibration_inputs)
-    report = ConversionReport(method=method.to_dict())
+    report = ConversionReport(method=method.to_dict(), notes=unwrapped.notes)
     parameter = next((p for p in [*model.parameters(), *model.buffers()] if p.is_floating_point()), None)
     device = parameter.device if parameter is not None else None
     dtype = parameter.dtype if parameter is not None else None
@@ -131,10 +135,9 @@ def convert(
 
 
 def _check_arguments(model: Any, method: Any, framework: str) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
     if isinstance(model, SpikingNetwork):
         raise ConversionError("this network is already converted; convert the network it was made from")
+    refuse(model)
     if isinstance(method, type) and issubclass(method, Method):
         raise TypeError(f"give an instance, methods.{method.__name__}(timesteps=...), not the class")
     if not isinstance(method, Method):
@@ -198,8 +201,10 @@ def differs_from(model: nn.Module, source: SourceGraph, batches: Sequence[Any]) 
             module.training = was
     if _agree(expected, _static(source, x)):
         return None
-    if any(site.levels is not None for site in source.sites.values()):
-        # a value on the border of two levels may fall to either side when BatchNorm is folded: more digits tell
+    coarse = any(v.dtype in (torch.float16, torch.bfloat16) for v in source.tensors.values())
+    if coarse or any(site.levels is not None for site in source.sites.values()):
+        # folding BatchNorm rounds 16-bit weights anew, and what lies on the border of two levels may fall to either
+        # side of it: more digits tell
         exact = copy.deepcopy(model).double().eval()
         x = tree_map_only(Tensor, lambda v: v.double() if v.is_floating_point() else v, x)
         if _agree(call(exact, x), _static(source_graph(exact, source.placeholders()), x)):

@@ -12,6 +12,7 @@ from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.ops import role
 from snnconv.graph.origin import reads
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
+from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs
 from snnconv.network import SpikingNetwork
@@ -188,6 +189,7 @@ def profile(
     >>> costs.sops == 2 * costs.spikes, costs.snn_macs, costs.ann_macs, costs.latency
     (True, 32.0, 48.0, 16)
     """
+    model = unwrap(model).model
     parts = network_batches(snn, loader, limit)
     sizes = {tuple(tuple(v.shape[1:]) for v in entries(part).values()) for part in parts}
     if len(sizes) > 1:

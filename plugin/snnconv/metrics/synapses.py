@@ -19,6 +19,7 @@ from snnconv.graph.flow import Flow, layers
 from snnconv.graph.ops import SYNAPSES, is_synapse, operator_of, role
 from snnconv.graph.origin import origins
 from snnconv.graph.source import SourceGraph
+from snnconv.graph.unwrap import unwrap
 from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.executor import Executor
 
@@ -194,7 +195,7 @@ def synapses_per_spike(model: nn.Module, example: Tensor) -> dict[str, tuple[flo
     >>> synapses_per_spike(net, torch.zeros(1, 2))
     {'1': (5.0, 3)}
     """
-    source = source_graph(model)
+    source = source_graph(unwrap(model).model)
     source.tensors = {name: value.to(example.device) for name, value in source.tensors.items()}
     reached: dict[str, tuple[float, int]] = {}
     flow = SpikeFlow(source, {}, {})

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.files.atomic import write_whole
+from snnconv.graph.capture.fx import check_finite
 from snnconv.graph.records import NodeRecord, graph_of, records, where
 from snnconv.graph.source import ConversionError, Site, SourceGraph
 from snnconv.graph.store import Store
-from snnconv.graph.trace import check_finite
+from snnconv.graph.unwrap import unwrap
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.tree import TreeProgram
@@ -297,7 +298,7 @@ def _tree(
             f"give the architecture it was converted from: load(path, model={name}(...))"
         )
     method = header.method_()
-    program = TreeProgram(model, None, method.coding, method.max_pool, sites=sites)
+    program = TreeProgram(unwrap(model).model, None, method.coding, method.max_pool, sites=sites)
     program.notes, program.analog, program.synapses = list(header.notes), dict(header.analog), list(header.synapses)
     program.biases = Store(groups["biases"])
     weights, own = groups["weights"], program.model.state_dict()

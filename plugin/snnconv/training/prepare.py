@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from snnconv.graph.ops import SYNAPSES, op_name
 from snnconv.graph.rebuild import rebuilt, replaceable, with_modules
 from snnconv.graph.sites import is_activation_module
 from snnconv.graph.source import ConversionError, Site, SourceGraph, broadcast
+from snnconv.graph.unwrap import refuse, unwrap
 from snnconv.inputs import Reader, Take, input_batches
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
@@ -46,6 +46,8 @@ def prepare(
     the copy is of the model's class, with these modules replaced; otherwise (``F.relu``, a module called twice) it is
     an ``fx.GraphModule`` of the same forward. In both cases parameters keep their names, and BatchNorm, dropout and
     pooling stay. A network that does not trace must have its ReLUs as modules, and calibration data to find them.
+    Wrappers and hooks that only look are left out of the copy; pruning and weight norm stay, except where the copy is
+    an ``fx.GraphModule``.
 
     With ``calibration``, a :class:`~snnconv.activations.QuantReLU` starts from the clip of least squared error for its
     levels (at most a ReLU6's cap), a :class:`~snnconv.activations.RateNorm` from the largest activation. Without, they
@@ -73,6 +75,8 @@ def prepare(
     True
     """
     _check_arguments(model, activation)
+    trainable = unwrap(model, plain=False).model
+    model = unwrap(trainable).model
     batches = [] if calibration is None else _batches(model, calibration, calibration_inputs)
     for name, tensor in model.state_dict().items():
         check_finite(name, tensor)
@@ -81,13 +85,14 @@ def prepare(
     if source is None:
         sites = _module_sites(model, batches)
         make.channels = _measured(TreeProgram(model, batches[0][:2]), batches) if activation.per_channel else {}
-        twin = with_modules(model, sites, make)
+        twin = with_modules(trainable, sites, make)
     else:
         _check_sites(model, source.sites)
         if activation.per_channel:
             make.channels = _measured(GraphProgram(source.copy()), batches) if batches else _channels(source)
         if replaceable(source):
-            twin = with_modules(model, [s for s in source.sites.values() if isinstance(s.function, ReLU)], make)
+            relus = [s for s in source.sites.values() if isinstance(s.function, ReLU)]
+            twin = with_modules(trainable, relus, make)
         else:
             twin = rebuilt(model, source, make, _signature(model, batches).traced[1])
     if batches:
@@ -110,10 +115,9 @@ class _Maker:
 
 
 def _check_arguments(model: Any, activation: Any) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
     if isinstance(model, SpikingNetwork):
         raise ConversionError("this network is already converted; prepare the network it was made from")
+    refuse(model)
     if isinstance(activation, type) and issubclass(activation, TrainedActivation):
         raise TypeError(f"give an instance, activations.{activation.__name__}(...), not the class")
     if not isinstance(activation, TrainedActivation):
@@ -286,20 +290,24 @@ def calibrate(
 
 def _with_relus(model: nn.Module, batches: Sequence[Any]) -> tuple[Program, dict[str, TrainedActivation]]:
     """The network with ReLUs at its trained activations, and these by site."""
-    twin = copy.deepcopy(model)
+    twin = unwrap(model).model
+    own = dict(zip(_trained(twin), _trained(model).values(), strict=True))  # wrappers inside have names of their own
     for module in twin.modules():
         if isinstance(module, RateNorm):
             module.running_max.fill_(1.0)  # one that has seen no data has no threshold yet
     source = _traced(twin, batches)
     program: Program = TreeProgram(twin, batches[0][:2]) if source is None else GraphProgram(source)
     places: dict[str, TrainedActivation] = {}
-    modules = dict(model.named_modules())
     for name, site in list(program.sites.items()):
-        owner = modules.get(name.partition(":")[0])
-        if isinstance(owner, TrainedActivation):
+        owner = own.get(name.partition(":")[0])
+        if owner is not None:
             places[name] = owner
             program.sites[name] = Site(name, ReLU(owner.cap), site.axis)
     return program, places
+
+
+def _trained(model: nn.Module) -> dict[str, TrainedActivation]:
+    return {path: module for path, module in model.named_modules() if isinstance(module, TrainedActivation)}
 
 
 def _largest(

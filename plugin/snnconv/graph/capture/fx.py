@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 import operator
@@ -22,6 +21,7 @@ from snnconv.graph.capture.transformers import plain_forward
 from snnconv.graph.ops import operator_of
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.graph.trained import TrainedActivation
+from snnconv.graph.unwrap import copied
 
 __all__ = [
     "ThreadTracer", "TraceFailure", "attribute", "check_finite", "run_tracer", "source_graph", "trace_graph",
@@ -82,9 +82,17 @@ class ThreadTracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread or not self._installed(m):
             return forward(*args, **kwargs)
         return super().call_module(m, plain_forward(m) or forward, args, kwargs)
+
+    def _installed(self, module: nn.Module) -> bool:
+        """Whether a module is part of the network; a slice of a Sequential is made by the forward, its layers are."""
+        try:
+            self.path_of_module(module)
+        except NameError:
+            return False
+        return True
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if threading.get_ident() != self._thread:
@@ -143,7 +151,7 @@ def trace_graph(
     model: nn.Module, given: Collection[str] = (), constants: Mapping[str, Any] | None = None
 ) -> SourceGraph:
     """Trace only: in-place operators are made explicit, no-ops of evaluation mode removed."""
-    twin = copy.deepcopy(model).eval()
+    twin = copied(model)[0].eval()
     graph = run_tracer(ThreadTracer(), twin, given, constants)
     source = SourceGraph(graph, {})
     for node in list(graph.nodes):

@@ -7,7 +7,6 @@ happens in and its number there; what is not linear acts on the mean of all step
 
 from __future__ import annotations
 
-import copy
 import functools
 from typing import Any
 
@@ -20,6 +19,7 @@ from snnconv.graph.ops import ACTIVATIONS
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.graph.trained import TrainedActivation
+from snnconv.graph.unwrap import copied
 from snnconv.report import AnalogSite
 from snnconv.runtime.executor import NeuronFn, RunState
 from snnconv.runtime.program import Program
@@ -56,7 +56,7 @@ class TreeProgram(Program):
         max_pool: str = "accumulated",
         sites: dict[str, Site] | None = None,
     ) -> None:
-        self.model = copy.deepcopy(model).eval()
+        self.model = copied(model)[0].eval()
         for name, tensor in self.model.state_dict().items():
             check_finite(name, tensor)
         for path, module in list(self.model.named_modules()):
