@@ -57,4 +57,5 @@ class IF(RateMethod):
 
     @property
     def neuron_options(self) -> dict[str, Any]:
-        return {"start": self.start}
+        known = {option.name for option in self.record.options}  # those of a neuron that a subclass names
+        return {"start": self.start} if "start" in known else {}
