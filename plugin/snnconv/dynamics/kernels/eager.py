@@ -61,7 +61,7 @@ def _write_total(job: Job, spikes: Tensor) -> None:
 def if_scan(job: Job) -> None:
     """Integrate-and-fire; the last potential goes to the state, where a resumed run starts."""
     theta = job.thresholds.theta
-    v = job.state[0] if job.resumed else half_threshold(job.x_seq[0], theta)
+    v = job.state[0] if job.resumed else job.neuron.initial(job.x_seq[0], theta, **job.options).v
     _if_steps(job.x_seq, job.out, v, threshold_like(theta, v), job.scaled)
     _keep(job.state, v)
 
@@ -102,7 +102,7 @@ def _if_steps(x_seq: Tensor, out: Tensor, v: Tensor, theta: float | Tensor, scal
 
 def signed_if_scan(job: Job) -> None:
     """Signed integrate-and-fire; states as in `if_scan`."""
-    out, dead_zone = job.out, job.fraction("eps").value
+    out, dead_zone = job.out, job.dead_zone().value
     v = job.state[0] if job.resumed else half_threshold(job.x_seq[0], job.thresholds.theta)
     theta = threshold_like(job.thresholds.theta, v)
     n = job.state[1] if job.resumed else torch.zeros_like(v)
