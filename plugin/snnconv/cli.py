@@ -237,7 +237,13 @@ def profile(given: Given, *, snn: Snn = None, limit: Limit = 64) -> None:
     _show(snnconv.profile(given.network, given.spiking(saved=snn), given.test.inputs(limit)))
 
 
-Config = Annotated[Path, typer.Argument(help="A file of configs/, or your own in the same form.")]
+Config = Annotated[
+    Path,
+    typer.Argument(
+        help="A file of configs/, or your own in the same form. A Python config is a program: it runs, so take none "
+        "from strangers. YAML and JSON are data: nothing of them is run."
+    ),
+]
 WorkDir = Annotated[
     Path | None, typer.Option(help="Logs and checkpoints; default work_dirs/<task>/<data set>/<config>.")
 ]

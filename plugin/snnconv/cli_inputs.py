@@ -13,6 +13,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from snnconv.openmm.checkpoint import (
+    CheckpointError,
+    load_weights,
+    read_arrays,
+    read_pickle,
+    read_safetensors,
+    refused_as,
+)
+
 __all__ = ["Data", "InputError", "load_data", "load_model", "make_method", "method_classes", "method_fields"]
 
 BATCH = 50
@@ -130,46 +139,21 @@ def _factory(path: Path, name: str) -> nn.Module:
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
-    state = _read_tensors(path, "weights")
-    for key in ("state_dict", "model"):  # what training scripts wrap around the parameters
-        if isinstance(state.get(key), Mapping):
-            state = state[key]
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    own = model.state_dict()
-    missing = [key for key in own if key not in state]
-    unknown = [key for key in state if key not in own]
-    if missing or unknown:
-        raise InputError(
-            f"{path} does not fit this network: {len(missing)} parameters missing {missing[:3]}, "
-            f"{len(unknown)} unknown {unknown[:3]}"
-        )
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{path} does not fit this network: {reason}") from error
+        load_weights(model, path)
+    except (CheckpointError, FileNotFoundError) as error:
+        raise InputError(str(error)) from error
 
 
-def _read_tensors(path: Path, what: str) -> dict[str, Any]:
+def _read_tensors(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError(f"{what} file {path} does not exist")
-    try:
+        raise InputError(f"data file {path} does not exist")
+    with refused_as(InputError):
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(str(path)))
+            return dict(read_safetensors(path)[0])
         if path.suffix == ".npz":
-            import numpy as np
-
-            with np.load(path, allow_pickle=False) as file:
-                return {key: torch.from_numpy(file[key]) for key in file.files}
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers raise a dozen types for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path} cannot be read as {path.suffix or 'a file of tensors'} ({reason}); files that need more "
-            "than weights_only=True are refused, because they can run code"
-        ) from error
+            return dict(read_arrays(path))
+        content = read_pickle(path)
     if isinstance(content, torch.Tensor):
         return {"x": content}
     if not isinstance(content, Mapping):
@@ -187,7 +171,7 @@ def load_data(path: Path, size: int, mean: str, std: str) -> Data:
         raise InputError(f"--std needs numbers above zero, got {std}")
     if path.is_dir():
         return _image_folder(path, size, means, stds)
-    tensors = _read_tensors(path, "data")
+    tensors = _read_tensors(path)
     x, y = tensors.get("x"), tensors.get("y")
     if not isinstance(x, torch.Tensor):
         raise InputError(f"{path} holds no tensor 'x'; it has: {', '.join(map(str, tensors)) or 'nothing'}")

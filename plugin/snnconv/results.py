@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from snnconv import files
 from snnconv.json_lines import line_of
+from snnconv.openmm.checkpoint import read_json as parse_json
+from snnconv.openmm.checkpoint import refused_as
 from snnconv.provenance import canonical, command, config_hash, describe, digest, peak_memory, plain, provenance
 from snnconv.result_schema import SCHEMA, Point, Record, ResultError, key_of, leaf, schema, validate, wrong
 
@@ -99,16 +101,8 @@ def read_json(path: str | os.PathLike[str]) -> tuple[Any, str]:
         raise ResultError(f"{path}: there is no such file") from error
     except OSError as error:
         raise ResultError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        text = content.decode("utf-8")
-        return json.loads(text), text
-    except json.JSONDecodeError as error:
-        raise ResultError(f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from error
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ResultError(f"{path}: line {line}: not UTF-8 text, so not JSON") from error
-    except (ValueError, RecursionError) as error:
-        raise ResultError(f"{path}: not JSON that can be read ({error})") from error
+    with refused_as(ResultError):
+        return parse_json(content, str(path)), content.decode("utf-8")
 
 
 def located(path: str | os.PathLike[str], text: str, sentence: str) -> str:

@@ -19,15 +19,17 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+import snnconv
 from snnconv import results
-from snnconv.openmm import operators
-from snnconv.openmm.checkpoint import allow_checkpoint_globals, load_weights
+from snnconv.openmm import config_data, operators
+from snnconv.openmm.checkpoint import allow_checkpoint_globals, load_weights, refused_as
 from snnconv.openmm.convert_hook import ConvertHook, bare_model
 from snnconv.openmm.data_root import resolve_config
 from snnconv.openmm.episode_video import EpisodeVideos
 from snnconv.openmm.picture import SideBySide
 from snnconv.openmm.record import Row, write_results
 from snnconv.openmm.test_loop import SNNTestLoop
+from snnconv.openmm.variants import CONVERSIONS
 from snnconv.provenance import portable
 from snnconv.weights import ModelCard, read_card, save_weights
 
@@ -61,18 +63,19 @@ def default_work_dir(path: str | os.PathLike[str]) -> Path:
 def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Config:
     """Read a config, merge ``options`` into it, register what it names, and find its data.
 
+    Args:
+        path: a Python config, which is a program and runs; or YAML or JSON, of which nothing is run.
+        options: changes, by field.
+
     Raises:
-        BenchError: no such file, no ``bench`` key, a package that is not installed.
+        BenchError: no such file, no ``bench`` key, a package that is not installed, code in YAML or JSON.
     """
     if not Path(path).is_file():
         raise BenchError(f"there is no config {path}")
     operators.install()
     allow_checkpoint_globals()
-    sys.path[:] = sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]  # custom_imports of a checkout
-    try:
-        config = Config.fromfile(str(path))
-    except ImportError as error:
-        raise BenchError(f"{path}: {error}; benchmark configs run from the project's folder") from error
+    is_data = Path(path).suffix in config_data.SUFFIXES
+    config = _data_config(path) if is_data else _program_config(path)
     if options:
         config.merge_from_dict(options)
         if "epochs" in options:
@@ -82,8 +85,26 @@ def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = N
     if config.bench.get("task") == "control":
         config.bench.dataset = config.model.env  # with its version, whatever was asked for
     _register(str(config.get("default_scope", "snnconv")))
+    if is_data:
+        with refused_as(BenchError):
+            config_data.check_types(config, (*snnconv.methods.__all__, *CONVERSIONS))
     resolve_config(config)
     return config
+
+
+def _data_config(path: str | os.PathLike[str]) -> Config:
+    with refused_as(BenchError):
+        return config_data.read_config(path)
+
+
+def _program_config(path: str | os.PathLike[str]) -> Config:
+    if Path(path).suffix != ".py":
+        raise BenchError(f"{path}: a config is a Python file, or {', '.join(config_data.SUFFIXES)}")
+    sys.path[:] = sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]  # custom_imports of a checkout
+    try:
+        return Config.fromfile(str(path))
+    except ImportError as error:
+        raise BenchError(f"{path}: {error}; benchmark configs run from the project's folder") from error
 
 
 def _set_epochs(config: Config, epochs: int) -> None:

@@ -19,12 +19,17 @@ from snnconv.files import replacing
 from snnconv.progress import bars
 from snnconv.provenance import config_hash
 
+from .checkpoint import UntrustedFileError, read_pickle
 from .control import Policy, make_environment
 from .convert_hook import bare_model
 
 __all__ = ["CheckpointMismatch", "PolicyTrainLoop"]
 
 ALGORITHMS = ("SAC", "TD3")
+STATE = (
+    "fingerprint", "steps", "updates", "seconds", "best", "parameters", "variables", "buffer", "place", "statistics",
+    "random",
+)  # fmt: skip
 BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
@@ -198,9 +203,14 @@ class PolicyTrainLoop(BaseLoop):
         if not self.path.is_file():
             return
         try:
-            content = torch.load(self.path, weights_only=True)
-        except Exception as error:  # a damaged file can make anything go wrong
-            raise CheckpointMismatch(f"{self.path} cannot be read ({error}): remove it to train anew") from error
+            content = read_pickle(self.path)
+        except UntrustedFileError as error:
+            raise CheckpointMismatch(f"{error}, or remove it to train anew") from error
+        lacking = [name for name in STATE if not isinstance(content, dict) or name not in content]
+        if lacking:
+            raise CheckpointMismatch(
+                f"{self.path} holds no state of a training (no {lacking[0]}): remove it to train anew"
+            )
         if content["fingerprint"] != self._fingerprint():
             raise CheckpointMismatch(
                 f"{self.path} is the state of a training with other settings: remove it, or name another --work-dir"
