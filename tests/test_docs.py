@@ -10,18 +10,24 @@ from typing import Any
 
 import pytest
 import snnconv
-from snnconv import results
+import torch
+from snnconv import methods, results
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 
-def run_page(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run a page's Python blocks one after the other, as a reader would; returns what they defined."""
+def run_page(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, only: str = "", **given: Any) -> dict[str, Any]:
+    """Run a page's Python blocks one after the other, as a reader would; returns what they defined.
+
+    With ``only``, those that contain it, where ``given`` is known already.
+    """
     monkeypatch.chdir(folder)
-    space: dict[str, Any] = {"__name__": name}
+    space: dict[str, Any] = {"__name__": name, **given}
     text = (DOCS / name).read_text()
     for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        if only not in block[1]:
+            continue
         line = text[: block.start(1)].count("\n")
         exec(compile("\n" * line + block[1], str(DOCS / name), "exec"), space)
     return space
@@ -53,6 +59,15 @@ def test_the_speed_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     result = run_page("speed.md", tmp_path, monkeypatch)["result"]
     assert result.output.shape == (100, 3)
     assert result.average_steps < 32
+
+
+def test_several_inputs_run_as_the_page_on_conversion_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"torch": torch, "snnconv": snnconv, "methods": methods}
+    space = run_page("conversion.md", tmp_path, monkeypatch, "class Two", **given)
+    x, y, mask = (space[name] for name in ("x", "y", "mask"))
+    assert torch.equal(space["two"](x, y), space["two"](y=y, x=x))
+    assert [entry["batch"] for entry in space["masked"].input_spec["inputs"]] == [True, True, False]
+    assert space["masked"](x[:3], y[:3], mask).shape == (3, 3)
 
 
 def test_the_training_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def test_both_paths_convert_alike(method: methods.Method, monkeypatch: pytest.Mo
     model = Plain()
     graph = snnconv.convert(model, method, IMAGES, progress=False)
 
-    def refuse(model: nn.Module) -> None:
+    def refuse(model: nn.Module, *given: object) -> None:
         raise TraceFailure("not now")
 
     monkeypatch.setattr(sys.modules["snnconv.convert"], "source_graph", refuse)

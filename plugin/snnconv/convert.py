@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from snnconv.calibration import input_batches
 from snnconv.graph import calibrate
 from snnconv.graph.correct import BiasCorrection
 from snnconv.graph.provenance import analog_sites, reads
@@ -20,14 +19,17 @@ from snnconv.graph.ranks import Ranks
 from snnconv.graph.reconstruct import reconstruct
 from snnconv.graph.source import ConversionError, Site, SourceGraph
 from snnconv.graph.trace import TraceFailure, source_graph
+from snnconv.inputs import Reader, Take, input_batches
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import AnalogSite, ConversionReport, SpikingSite
+from snnconv.runtime.batch import call, entries, same_shapes
 from snnconv.runtime.footprint import Footprint, footprint
 from snnconv.runtime.program import GraphProgram, Program
-from snnconv.runtime.readout import delay_steps
+from snnconv.runtime.readout import delay_steps, join_batches
+from snnconv.runtime.signature import Signature
 from snnconv.runtime.tree import TreeProgram
 
 __all__ = ["convert"]
@@ -48,6 +50,7 @@ def convert(
     method: Method,
     calibration: Any = None,
     *,
+    calibration_inputs: Take = None,
     framework: str = "spikingjelly",
     strict: bool = False,
     progress: bool | ProgressFn | None = None,
@@ -63,7 +66,11 @@ def convert(
         model: the trained network.
         method: one of :mod:`snnconv.methods`.
         calibration: a tensor ``[N, ...]``, a list of batches, or a loader giving tensors, (input, target) pairs or
-            dictionaries; the first 1,024 samples are used. Not needed for ``thresholds="trained"``.
+            dictionaries; the first 1,024 samples are used (``calibration_samples`` of a method that has it). Not needed
+            for ``thresholds="trained"``. For a network of several inputs a tuple of tensors or a dictionary by the
+            names of forward's arguments, or batches of these, with targets behind them or without.
+        calibration_inputs: which of a batch's entries are inputs, where forward's arguments do not tell: how many of
+            the first (``2``), the arguments they go to (``("x", "mask")``), or a function from a batch to its inputs.
         framework: whose neuron classes the network is built from: ``"spikingjelly"`` or ``"snntorch"``.
         strict: refuse a network in which an activation would stay analog, instead of reporting it.
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
@@ -87,19 +94,23 @@ def convert(
     """
     _check_arguments(model, method, framework)
     ranks = Ranks(distributed)
+    signature = Signature.of(model)
+    reader = Reader(signature, calibration_inputs)
     report = ConversionReport(method=method.to_dict())
     parameter = next((p for p in [*model.parameters(), *model.buffers()] if p.is_floating_point()), None)
     device = parameter.device if parameter is not None else None
     dtype = parameter.dtype if parameter is not None else None
     with bars(progress) as tell, torch.no_grad():
         with _timed(report, "calibration data"):
-            batches = _batches(calibration, method, device, dtype)
+            batches = _batches(calibration, method, device, dtype, reader)
+        if batches:
+            signature = Signature.from_spec(signature.described(batches[0]))
         report.calibration_samples = sum(len(b) for b in batches)
         with _timed(report, "tracing"):
-            source, ann, snn = _programs(model, method, batches, report)
+            source, ann, snn = _programs(model, method, batches, report, signature)
             _check_sites(model, method, ann.sites)
             _list_analog(source, snn, report, strict)
-            spec = _input_spec(ann, batches)
+            spec = _input_spec(ann, batches, signature)
         with _timed(report, "thresholds"):
             thresholds, means = _thresholds(ann, method, batches, spec, tell, report, ranks)
         if method.correction == "reconstruct" and batches:
@@ -108,7 +119,7 @@ def convert(
         if method.correction != "none" and batches:
             with _timed(report, "bias correction"):
                 _correct(ann, snn, method, thresholds, batches, framework, spec, tell, ranks)
-        report.delay = delay_steps(method.delay_, _delay_estimate(thresholds, means), method.timesteps)
+        report.delay = delay_steps(method.delay_, _delay_estimate(ann.sites, thresholds, means), method.timesteps)
         network = SpikingNetwork(snn, method, thresholds, framework, report, report.delay, spec)
         with _timed(report, "layer errors"):
             _describe(network, ann, batches)
@@ -129,7 +140,7 @@ def _check_arguments(model: Any, method: Any, framework: str) -> None:
     neuron_class(method.neuron, framework)  # says what to install before any work is done
 
 
-def _batches(calibration: Any, method: Method, device: Any, dtype: torch.dtype | None) -> list[Tensor]:
+def _batches(calibration: Any, method: Method, device: Any, dtype: torch.dtype | None, reader: Reader) -> list[Any]:
     if calibration is None:
         if method.thresholds == "trained":
             return []
@@ -138,18 +149,19 @@ def _batches(calibration: Any, method: Method, device: Any, dtype: torch.dtype |
             "(a tensor, a list of tensors or a loader; no labels)"
         )
     floating = dtype if dtype is not None else torch.float32
-    first = input_batches(calibration, 1)[0] if not hasattr(calibration, "__next__") else None
-    if first is not None and not first.is_floating_point() and first.dtype in (torch.int32, torch.int64):
+    first = input_batches(calibration, 1, reader=reader)[0] if not hasattr(calibration, "__next__") else None
+    if isinstance(first, Tensor) and first.dtype in (torch.int32, torch.int64):
         floating = first.dtype  # token indices
-    return input_batches(calibration, CALIBRATION_LIMIT, device, floating)
+    limit = method.calibration_samples_ or CALIBRATION_LIMIT
+    return input_batches(calibration, limit, device, floating, reader=reader)
 
 
 def _programs(
-    model: nn.Module, method: Method, batches: Sequence[Tensor], report: ConversionReport
+    model: nn.Module, method: Method, batches: Sequence[Any], report: ConversionReport, signature: Signature
 ) -> tuple[SourceGraph | None, Program, Program]:
     """The source network and the one to become spiking, as two independent programs."""
     try:
-        source = source_graph(model)
+        source = source_graph(model, *signature.traced)
         differs = differs_from(model, source, batches)
     except TraceFailure as failure:
         source, differs = None, f"its forward does not trace ({failure})"
@@ -164,25 +176,27 @@ def _programs(
     return None, TreeProgram(model, example), TreeProgram(model, example, method.coding, method.max_pool)
 
 
-def differs_from(model: nn.Module, source: SourceGraph, batches: Sequence[Tensor]) -> str | None:
+def differs_from(model: nn.Module, source: SourceGraph, batches: Sequence[Any]) -> str | None:
     """Run the traced graph beside the model: a sentence where they disagree."""
     if not batches:
         return None
     x = batches[0][:2]
     training = {m: m.training for m in model.modules()}
     try:
-        expected = model.eval()(x)
+        expected = call(model.eval(), x)
     except Exception as error:  # the user's network on the user's data: say which, keep the cause
-        raise ConversionError(f"the network fails on calibration data of shape {tuple(x.shape)}: {error}") from error
+        shape = f"of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"{x}"
+        raise ConversionError(f"the network fails on calibration data {shape}: {error}") from error
     finally:
         for module, was in training.items():
             module.training = was
     if _agree(expected, _static(source, x)):
         return None
-    if any(site.kind == "quant" for site in source.sites.values()) and x.is_floating_point():
+    if any(site.kind == "quant" for site in source.sites.values()):
         # a value on the border of two levels may fall to either side when BatchNorm is folded: more digits tell
         exact = copy.deepcopy(model).double().eval()
-        if _agree(exact(x.double()), _static(source_graph(exact), x.double())):
+        x = tree_map_only(Tensor, lambda v: v.double() if v.is_floating_point() else v, x)
+        if _agree(call(exact, x), _static(source_graph(exact, source.placeholders()), x)):
             return None
     return "its traced graph gives other values than its forward"
 
@@ -242,8 +256,8 @@ def _list_analog(source: SourceGraph | None, snn: Program, report: ConversionRep
         raise ConversionError(f"strict=True, and these activations have no spiking equivalent: {names}")
 
 
-def _input_spec(ann: Program, batches: Sequence[Tensor]) -> dict[str, Any]:
-    """Shape and dtype of the input, neurons in all and in the widest layer, bytes that are held, from one sample."""
+def _input_spec(ann: Program, batches: Sequence[Any], signature: Signature) -> dict[str, Any]:
+    """Shape and dtype of the inputs, neurons in all and in the widest layer, bytes that are held, from one sample."""
     if not batches:
         return {}
     x = batches[0][:1]
@@ -260,12 +274,9 @@ def _input_spec(ann: Program, batches: Sequence[Tensor]) -> dict[str, Any]:
         held = footprint(ann.executor, x)
     else:  # the input of a layer, its output, a shortcut
         ann.static(x, measure)
-        held = Footprint(0, 3 * widest * x.element_size())
-    dtype = str(x.dtype).removeprefix("torch.")
+        held = Footprint(0, 3 * widest * next(iter(entries(x).values())).element_size())
     return {
-        "shape": list(x.shape[1:]),
-        "dtype": dtype,
-        "floating": x.is_floating_point(),
+        **signature.described(x),
         "widest": widest,
         "neurons": neurons,
         "constant_bytes": held.constant,
@@ -281,13 +292,13 @@ def _affordable(spec: dict[str, Any], method: Method) -> int:
 def _thresholds(
     ann: Program,
     method: Method,
-    batches: Sequence[Tensor],
+    batches: Sequence[Any],
     spec: dict[str, Any],
     tell: ProgressFn,
     report: ConversionReport,
     ranks: Ranks,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """θ of every site, and its mean activation over the largest channel's (for the delay)."""
+    """θ of every site, and the data mean of its largest element (for the delay)."""
     if method.thresholds == "trained":
         thresholds: dict[str, Tensor] = {}
         for name, site in ann.sites.items():
@@ -299,8 +310,9 @@ def _thresholds(
                 )
         if not batches:
             return thresholds, {}
-    histograms = calibrate.histograms(ann, batches, method.per_channel, tell, ranks)
-    means = {name: float(((h.counts * h.centers).sum(1) / max(h.total, 1)).max()) for name, h in histograms.items()}
+    delayed = method.delay_ == "auto"
+    histograms = calibrate.histograms(ann, batches, method.per_channel, tell, ranks, elements=delayed)
+    means = {name: h.largest_mean(ranks) for name, h in histograms.items()} if delayed else {}
     silent = [name for name, h in histograms.items() if not bool((h.peak > 0).any())]
     if silent:
         report.notes.append(f"never active on the calibration data: {', '.join(silent)}")
@@ -328,9 +340,10 @@ def _thresholds(
     return {k: v if method.per_channel else v.reshape(()) for k, v in thresholds.items()}, means
 
 
-def _delay_estimate(thresholds: dict[str, Tensor], means: dict[str, float]) -> float:
-    """Σ_l mean_c(θ_c − v₀) / max_c(mean activation), with v₀ = θ/2 (arXiv 2409.03368)."""
-    return sum(float(theta.mean()) / 2 / means[name] for name, theta in thresholds.items() if means.get(name, 0) > 0)
+def _delay_estimate(sites: dict[str, Site], thresholds: dict[str, Tensor], means: dict[str, float]) -> float:
+    """Σ_l mean_c(θ_c − v₀) / max_i(data mean of element i), with v₀ = θ/2 (arXiv 2409.03368, eq. 19)."""
+    units = {name: 1.0 if sites[name].kind == "rate_norm" else float(v.mean()) for name, v in thresholds.items()}
+    return sum(theta / 2 / means[name] for name, theta in units.items() if means.get(name, 0) > 0)
 
 
 def _correct(
@@ -338,7 +351,7 @@ def _correct(
     snn: Program,
     method: Method,
     thresholds: dict[str, Tensor],
-    batches: Sequence[Tensor],
+    batches: Sequence[Any],
     framework: str,
     spec: dict[str, Any],
     tell: ProgressFn,
@@ -352,14 +365,14 @@ def _correct(
     wanted = min(wanted, _affordable(spec, method))
     size = max(4, min(wanted, CORRECTION_BYTES // max(1, 4 * steps * int(spec["widest"]))))
     wanted, size = -(-wanted // ranks.size), max(1, size // ranks.size)  # this rank's share of each batch
-    data = torch.cat(list(batches))[:wanted] if len({b.shape[1:] for b in batches}) == 1 else batches[0]
+    data = join_batches(list(batches))[:wanted] if same_shapes(batches) else batches[0]
     work = BiasCorrection(ann, network, ranks)
     work.run(list(data.split(size)), tell)
     for site, current in work.current.items():
         snn.shift(site, current)
 
 
-def _describe(network: SpikingNetwork, ann: Program, batches: Sequence[Tensor]) -> None:
+def _describe(network: SpikingNetwork, ann: Program, batches: Sequence[Any]) -> None:
     """List the sites in the report, with their errors on a few calibration inputs."""
     from snnconv.metrics.layers import compare_programs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnconv.calibration import input_batches, input_of, label_of
-from snnconv.graph.layers import layers
+from snnconv.graph.layers import Layer, layers
 from snnconv.graph.source import ConversionError
-from snnconv.metrics.spikes import placement
+from snnconv.inputs import Reader, input_batches, placement
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import table
+from snnconv.runtime.batch import same_shapes
 from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.readout import join_batches
 from snnconv.tuning import FinishedLayers, LayerResult, Tuning
 
 __all__ = ["FinetuneReport", "LayerResult", "finetune_layerwise"]
@@ -66,9 +67,10 @@ def finetune_layerwise(
 
     For each hidden layer in order: its input are the rates that the spiking network itself has there; its forward value
     is the rate φ that its neurons really fire at; its gradient is that of the quantised activation (straight-through);
-    it minimises ‖φ − a‖², a the source network's activation. Thresholds stay. New weights are kept only where the
-    accuracy on ``loader`` did not fall, and where it stayed the same, ‖φ − a‖ fell. Without labels, the agreement with
-    the source network's predictions decides, or for outputs that are no class scores, the output error.
+    it minimises ‖φ − a‖², a the source network's activation. Thresholds stay. The best epoch by the
+    accuracy on ``loader`` is kept, and of epochs that are equal in it the one with the least ‖φ − a‖; where none is
+    better than the weights before, these stay. Without labels, the agreement with the source network's predictions
+    decides, or for outputs that are no class scores, the output error.
 
     Args:
         ann: the network that ``snn`` was converted from.
@@ -101,7 +103,7 @@ def finetune_layerwise(
     _check(ann, snn)
     if epochs < 1 or batch_size < 1 or not learning_rate > 0:
         raise ValueError("epochs and batch_size must be at least 1, learning_rate above 0")
-    inputs, labels = _data(loader, samples, *placement(snn))
+    inputs, labels = _data(loader, samples, Reader(snn.signature), *placement(snn))
     work = Tuning(ann, snn, inputs, labels, batch_size)
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
     store = None if checkpoint is None else FinishedLayers(Path(checkpoint), work, ann, snn, settings)
@@ -112,21 +114,39 @@ def finetune_layerwise(
         for number, layer in enumerate(cut):
             if number < len(done):
                 continue
-            before = [work.program.source.tensors[name].clone() for name in layer.tensors]
-            error = work.error(layer)
-            work.tune(layer, number, settings, tell)
-            errors = error, work.error(layer)
-            new = work.score()
-            kept = new > score or (new == score and errors[1] < errors[0])
-            if not kept:
-                for name, value in zip(layer.tensors, before, strict=True):
-                    work.program.source.tensors[name].copy_(value)
-            done.append(LayerResult(layer.name, layer.tensors, errors, (score, new), kept))
-            score = new if kept else score
+            result = _tune(work, layer, number, score, settings, tell)
+            done.append(result)
+            score = result.score[1] if result.kept else score
             if store is not None:
                 store.write(done)
             tell("layer-wise fine-tuning", number + 1, len(cut))
     return work.snn, FinetuneReport(work.measure, tuple(done))
+
+
+def _tune(
+    work: Tuning, layer: Layer, number: int, score: float, settings: dict[str, Any], tell: ProgressFn
+) -> LayerResult:
+    """Train one layer, and keep its best epoch, or what it was."""
+
+    def weights() -> list[Tensor]:
+        return [work.program.source.tensors[name].detach().clone() for name in layer.tensors]
+
+    start = score, -work.error(layer)
+    best, kept = start, weights()
+    epochs: list[tuple[float, float]] = []
+
+    def epoch_done() -> None:
+        nonlocal best, kept
+        epochs.append((work.score(), -work.error(layer)))
+        if epochs[-1] > best:
+            best, kept = epochs[-1], weights()
+
+    work.tune(layer, number, settings, tell, epoch_done)
+    for name, value in zip(layer.tensors, kept, strict=True):
+        work.program.source.tensors[name].copy_(value)
+    improved = best > start
+    after = best if improved else max(epochs)
+    return LayerResult(layer.name, layer.tensors, (-start[1], -after[1]), (score, after[0]), improved)
 
 
 def _check(ann: Any, snn: Any) -> None:
@@ -143,21 +163,24 @@ def _check(ann: Any, snn: Any) -> None:
 
 
 def _data(
-    loader: Any, limit: int | None, device: torch.device | None, dtype: torch.dtype | None
-) -> tuple[Tensor, Tensor | None]:
+    loader: Any, limit: int | None, reader: Reader, device: torch.device | None, dtype: torch.dtype | None
+) -> tuple[Any, Tensor | None]:
     """Inputs ``[N, ...]`` and, where every batch has them, class labels ``[N]``."""
-    if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
-        batches, labels = input_batches(loader, limit, device, dtype, name="the data"), []
-    else:
-        kept = []
+    labels: list[Tensor | None] = []
+
+    def inputs_alone() -> Iterator[Any]:
         for batch in loader:
-            kept.append(batch)
-            if limit is not None and sum(len(input_of(b)) for b in kept) >= limit:
-                break
-        batches, labels = input_batches(kept, limit, device, dtype, name="the data"), [label_of(b) for b in kept]
-    if len({b.shape[1:] for b in batches}) > 1:
+            given, rest = reader.divide(batch)
+            labels.append(reader.labels(rest))
+            yield given
+
+    whole = isinstance(loader, (Tensor, Mapping)) or not isinstance(loader, Iterable)
+    batches = input_batches(
+        loader if whole else inputs_alone(), limit, device, dtype, name="the data", reader=Reader(reader.signature)
+    )
+    if not same_shapes(batches):
         raise ConversionError("the data has inputs of several sizes; give inputs of one size")
-    inputs = torch.cat(batches)
+    inputs = join_batches(batches)
     known = [v for v in labels if v is not None]
     if not known or len(known) < len(labels):
         return inputs, None

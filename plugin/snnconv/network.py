@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from snnconv import dynamics
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 from snnconv.methods.base import Method
+from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.int8 import Int8, supported
@@ -23,7 +24,9 @@ from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.pieces import piece_lengths, run_in_pieces
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import Readout, join_batches
-from snnconv.runtime.values import Spikes, channels_last
+from snnconv.runtime.signature import Signature
+from snnconv.runtime.thresholds import Thresholds
+from snnconv.runtime.values import Spikes, Versions, channels_last
 
 if TYPE_CHECKING:
     from snnconv.report import ConversionReport
@@ -45,12 +48,14 @@ class SpikingNetwork(nn.Module):
     Attributes:
         method: the :class:`~snnconv.methods.Method` it was converted with.
         neurons: the neuron at each site, in the classes of ``framework``.
-        thresholds: θ of each site, scalar or per channel, in units of the source network's activations.
+        thresholds: θ of each site, scalar or per channel, in units of the source network's activations: a view of
+            the neurons, which an assignment sets (:class:`~snnconv.runtime.thresholds.Thresholds`).
         report: what was converted, what stayed analog, per-layer error; prints as a table.
         memory_budget: bytes that the values of a run may take, over all steps, on each thread; batches are cut to fit,
             down to a single input, and one that alone takes 16 times as much runs some steps at a time.
         precision: ``"float32"``, or ``"int8"``: layers that read spikes compute with 8-bit weights, on a CPU with
-            VNNI; biases, currents and membranes stay float32. Set it again after weights or thresholds have changed.
+            VNNI; biases, currents and membranes stay float32. It follows weights and thresholds that change by
+            assignment, in place or by ``load_state_dict``; after a change through ``.data``, set it again.
         backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"`` or ``"triton"``
             (:func:`snnconv.dynamics.scan`); their spikes are the same.
 
@@ -65,7 +70,7 @@ class SpikingNetwork(nn.Module):
         self,
         program: Program,
         method: Method,
-        thresholds: dict[str, Tensor],
+        thresholds: Mapping[str, Tensor],
         framework: str = "spikingjelly",
         report: ConversionReport | None = None,
         delay: int = 0,
@@ -77,12 +82,14 @@ class SpikingNetwork(nn.Module):
         self.report = report
         self.delay = delay
         self.input_spec = dict(input_spec or {})
+        placeholders = program.source.placeholders() if isinstance(program, GraphProgram) else ()
+        self.signature = Signature.from_spec(self.input_spec, placeholders)
+        self._tried: set[tuple[Any, ...]] = set()
         self.memory_budget = DEFAULT_BUDGET
         self.backend = "auto"
         self._precision = "float32"
         self.program = program
         self.weights = program.store()
-        self.thresholds = dict(thresholds)
         self.neurons = Store()
         for tensor in list(self.weights.buffers()):
             if tensor.dim() == 4:
@@ -93,7 +100,12 @@ class SpikingNetwork(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    # ------------------------------------------------------------------ running
+    # ------------------------------------------------------------------ settings
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """θ of each site, in units of the source network's activations."""
+        return Thresholds(self)
 
     @property
     def backend(self) -> str:
@@ -126,19 +138,23 @@ class SpikingNetwork(nn.Module):
             self.program.executor.int8 = self._make_int8(self.program) if name == "int8" else None
         self._precision = name
 
-    def _int8(self) -> Int8 | None:
-        """The layers that run in 8 bits, made where they are wanted and not there yet."""
+    def _int8(self, look: bool = True) -> Int8 | None:
+        """The layers that run in 8 bits; ``look``: made where they are not there yet, or of what has changed since."""
         if self._precision == "float32":
             return None
         assert isinstance(self.program, GraphProgram)
         executor = self.program.executor
-        if executor.int8 is None:
+        if executor.int8 is None or (look and not self._int8_made_of.unchanged(self._int8_sources(self.program))):
             executor.int8 = self._make_int8(self.program)
         return executor.int8
+
+    def _int8_sources(self, program: GraphProgram) -> list[Tensor]:
+        return [*(self.neurons[name].v_threshold for name in self.neurons), *program.source.tensors.values()]
 
     def _make_int8(self, program: GraphProgram) -> Int8:
         if any(tensor.device.type != "cpu" for tensor in self.buffers()):
             raise ConversionError("precision 'int8' runs on the CPU: move the network there with .cpu()")
+        self._int8_made_of = Versions(self._int8_sources(program))
         amplitudes = {}
         for name in self.neurons:
             scan = self.method.scan_arguments(self.neurons[name])
@@ -208,7 +224,7 @@ class SpikingNetwork(nn.Module):
 
     def _codes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
         """Make a kernel's arguments ask for whole numbers where 8-bit layers read the site; what to make of them."""
-        int8 = self._int8()
+        int8 = self._int8(look=False)
         if int8 is None or site not in int8.sites:
             return _same
         scan |= {"scaled": False, "dtype": torch.uint8 if total else torch.int8}
@@ -244,17 +260,25 @@ class SpikingNetwork(nn.Module):
         out, masks[site] = dynamics.srp_phase(x_seq, mask=masks.get(site), backend=self.backend, **scan)
         return codes(out)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """Readout after all steps.
 
         Args:
-            x: input ``[B, ...]`` as the source network takes it; a constant current at every step.
+            inputs, named: as the source network takes them, each ``[B, ...]``: constant currents at every step. Those
+                that had no batch dimension in calibration have none here.
 
         Raises:
-            ConversionError: an input of another shape, dtype or device than the network's.
+            ConversionError: inputs of another shape, dtype or device than the network's, missing or unknown ones.
+
+        >>> import snnconv
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=4), calibration=torch.randn(64, 4))
+        >>> snn(torch.zeros(1, 4), mask=torch.ones(1, 8))
+        Traceback (most recent call last):
+        snnconv.graph.source.ConversionError: this network has no input 'mask'; it takes input
         """
         threads = self._threads()
-        parts = self._parts(x, threads)
+        parts = self._parts(self.signature.bind(inputs, named), threads)
         if len(parts) > 1 and threads > 1:
             return join_batches(run_parts(self._read_alone, parts, threads))
         return join_batches([self.readout.final(self.run(part)) for part in parts])
@@ -284,7 +308,7 @@ class SpikingNetwork(nn.Module):
         twin.program = program
         return twin
 
-    def rates(self, x: Any) -> dict[str, Tensor]:
+    def rates(self, *inputs: Any, **named: Any) -> dict[str, Tensor]:
         """What each site says ``[B, ...]``, in units of the source's activation: the readout of its own outputs."""
         found: dict[str, Tensor] = {}
 
@@ -292,7 +316,7 @@ class SpikingNetwork(nn.Module):
             if out.shape[0] == self.timesteps:  # the read-out phase comes last
                 found[site] = self.readout.final(out)
 
-        self.run(x, observe=note)
+        self.run(self.given(*inputs, **named), observe=note)
         return found
 
     def run(
@@ -306,7 +330,7 @@ class SpikingNetwork(nn.Module):
         """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]`` where steps need not run one by one).
 
         Args:
-            x: input ``[B, ...]``.
+            x: input ``[B, ...]``; of several inputs a tuple, or a dictionary by name.
             observe: called with every site's outputs ``[T, B, ...]``, phase by phase.
             synapses: ``"steps"`` sends every spike through the layers with weights; ``"auto"`` sends, in sum coding,
                 the weighted sum of a neuron's spikes, which is the same by linearity.
@@ -315,7 +339,7 @@ class SpikingNetwork(nn.Module):
         """
         self._int8()
         self.reset()
-        x = channels_last(x)
+        x = channels_last(self.signature.bind((x,), {}))
         method = self.method
         steps = timesteps or method.timesteps
         masks: dict[str, Tensor] = {}
@@ -358,7 +382,7 @@ class SpikingNetwork(nn.Module):
         finally:
             self.program.may_overwrite = False
 
-    def stream(self, x: Any) -> Iterator[tuple[int, Any]]:
+    def stream(self, *inputs: Any, **named: Any) -> Iterator[tuple[int, Any]]:
         """Yield ``(t, readout)`` for t = 1 … T; steps are computed as they are asked for.
 
         For shifted-threshold IF, step t adds the t-th most significant bit of the last spiking layer.
@@ -369,9 +393,8 @@ class SpikingNetwork(nn.Module):
         >>> [t for t, y in snn.stream(torch.randn(3, 4))]
         [1, 2, 3, 4]
         """
-        self._check(x)
+        x = channels_last(self.given(*inputs, **named))
         self._int8()
-        x = channels_last(x)
         method = self.method
         total: Any = None
         if method.coding == "sum":
@@ -401,12 +424,12 @@ class SpikingNetwork(nn.Module):
 
     def early_exit(
         self,
-        x: Tensor,
-        *,
+        *inputs: Any,
         margin: float | None = None,
         confidence: float | None = None,
         every: int = 4,
         at_least: int = 4,
+        **named: Any,
     ) -> EarlyExit:
         """Readouts of a classifier, each input running only until its class is settled.
 
@@ -414,7 +437,7 @@ class SpikingNetwork(nn.Module):
         runs to T, as in a plain call.
 
         Args:
-            x: input ``[B, ...]``.
+            inputs, named: as for a call.
             margin: settled when the largest output leads the second by so much, in units of the network's output.
             confidence: settled when the softmax of the readout gives one class so much.
             every: look after so many steps.
@@ -432,6 +455,7 @@ class SpikingNetwork(nn.Module):
         >>> result.output.shape, result.average_steps <= 32
         (torch.Size([16, 2]), True)
         """
+        x = self.given(*inputs, **named)
         return run_until_settled(self, x, margin=margin, confidence=confidence, every=every, at_least=at_least)
 
     def _fresh_states(self) -> dict[str, Any]:
@@ -450,15 +474,25 @@ class SpikingNetwork(nn.Module):
 
     # ------------------------------------------------------------------ input
 
-    def _parts(self, x: Any, threads: int = 1, most: int | None = None) -> list[Any]:
+    def given(self, *inputs: Any, **named: Any) -> Any:
+        """Inputs as one value that `run` takes and that can be counted and cut: a tensor, or a `Batch` of several.
+
+        Raises:
+            ConversionError: as for a call.
+        """
+        x = self.signature.bind(inputs, named)
         self._check(x)
+        return x
+
+    def _parts(self, x: Any, threads: int = 1, most: int | None = None) -> list[Any]:
+        x = self.given(x)
         self._int8()  # before threads look for it
         size = self._batch_size(x) if most is None else most
-        if not isinstance(x, Tensor):
+        if not isinstance(x, (Tensor, Batch)):
             return [x]
-        if threads > 1 and size and x.shape[0] > 1:
-            size = min(size, -(-x.shape[0] // threads))
-        return [x] if size == 0 or x.shape[0] <= size else list(x.split(size))
+        if threads > 1 and size and len(x) > 1:
+            size = min(size, -(-len(x) // threads))
+        return [x] if size == 0 or len(x) <= size else list(x.split(size))
 
     def _batch_size(self, x: Any, steps: int | None = None) -> int:
         """Images that one pass of ``steps`` (else: as many as a plain call takes) can take within the memory budget."""
@@ -469,40 +503,32 @@ class SpikingNetwork(nn.Module):
         held = int(self.input_spec.get("constant_bytes", 0)) + steps * step
         if self.method.pre_timesteps_:  # a mask at every neuron from one phase to the next, and the one in the making
             held += int(self.input_spec.get("neurons", 0)) + widest
+        held = int(held * self.signature.growth(x))
         return max(1, self.memory_budget // held) if held else 0
 
     def _check(self, x: Any) -> None:
-        spec = self.input_spec
-        if not isinstance(x, Tensor):
-            if isinstance(x, (tuple, list)) and x and all(isinstance(v, Tensor) for v in x):
-                return
-            raise ConversionError(f"the network takes a tensor [B, ...], got {type(x).__name__}")
-        shape = spec.get("shape")
-        if shape is not None and x.dim() != len(shape) + 1:
-            raise ConversionError(
-                f"wrong input shape {tuple(x.shape)}: this network was converted for [B, {', '.join(map(str, shape))}]"
-            )
-        if shape and x.dim() > 1 and x.shape[1] != shape[0]:
-            raise ConversionError(
-                f"wrong input shape {tuple(x.shape)}: dimension 1 must be {shape[0]}, as in the calibration data"
-            )
-        reference = next(iter(self.buffers()), None)
-        if reference is not None:
-            if x.device != reference.device:
-                raise ConversionError(
-                    f"the input is on {x.device}, the network on {reference.device}: move one with .to(...)"
-                )
-            if x.is_floating_point() != bool(spec.get("floating", True)):
-                raise ConversionError(f"wrong input dtype {x.dtype}: this network was converted for {spec['dtype']}")
-            if x.is_floating_point() and reference.is_floating_point() and x.dtype != reference.dtype:
-                raise ConversionError(
-                    f"wrong input dtype {x.dtype}: the network's weights are {reference.dtype}; convert the input with "
-                    f".to({reference.dtype})"
-                )
+        """Refuse what the network cannot take; a length that calibration did not have is tried once."""
+        new = self.signature.check(x, next(iter(self.buffers()), None))
+        shapes = tuple(v.shape[1:] for v in entries(x).values()) if new else ()
+        if not new or shapes in self._tried:
+            return
+
+        def fire(site: str, z: Tensor) -> Tensor:
+            here, axis = self.program.sites[site], self.program.sites[site].axis
+            count = self.thresholds[site].numel()
+            if count > 1 and count != z.shape[axis]:
+                raise ConversionError(f"{site} has the thresholds of {count} channels, and here {z.shape[axis]}")
+            return here.activation(z)
+
+        try:
+            with torch.no_grad():
+                self.program.static(channels_last(x[:1]), fire)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise ConversionError(f"{new[0]}, as in the calibration data: {error}") from error
+        self._tried.add(shapes)
 
     def _apply(self, fn: Any, recurse: bool = True) -> SpikingNetwork:
         super()._apply(fn, recurse)
-        self.thresholds = {k: fn(v) for k, v in self.thresholds.items()}
         self.program.moved(fn)
         if isinstance(self.program, GraphProgram):
             self.program.executor.int8 = None

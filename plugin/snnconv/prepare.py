@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from snnconv.activations import QuantReLU, RateNorm, TrainedActivation
-from snnconv.calibration import input_batches
 from snnconv.convert import CALIBRATION_LIMIT, differs_from
 from snnconv.graph import calibrate as statistics
 from snnconv.graph.fold import synapse_arguments
@@ -21,9 +20,11 @@ from snnconv.graph.rebuild import rebuilt, replaceable, with_modules
 from snnconv.graph.sites import is_activation_module
 from snnconv.graph.source import ConversionError, Site, SourceGraph, broadcast
 from snnconv.graph.trace import TraceFailure, check_finite, source_graph
+from snnconv.inputs import Reader, Take, input_batches
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.runtime.program import GraphProgram, Program
+from snnconv.runtime.signature import Signature
 from snnconv.runtime.tree import TreeProgram
 
 __all__ = ["calibrate", "prepare"]
@@ -34,6 +35,7 @@ def prepare(
     activation: TrainedActivation,
     calibration: Any = None,
     *,
+    calibration_inputs: Take = None,
     progress: bool | ProgressFn | None = None,
 ) -> nn.Module:
     """A trainable copy of a network with a trained activation at every ReLU, to be fine-tuned and then converted.
@@ -51,6 +53,7 @@ def prepare(
         model: the network; it is not changed.
         activation: what goes to each site (a copy of it).
         calibration: a tensor ``[N, ...]``, a list of batches, or a loader; the first 1,024 samples are used.
+        calibration_inputs: which of a batch's entries are inputs, as for :func:`snnconv.convert`.
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
 
     Raises:
@@ -68,7 +71,7 @@ def prepare(
     True
     """
     _check_arguments(model, activation)
-    batches = [] if calibration is None else _batches(model, calibration)
+    batches = [] if calibration is None else _batches(model, calibration, calibration_inputs)
     for name, tensor in model.state_dict().items():
         check_finite(name, tensor)
     make = _Maker(activation)
@@ -84,7 +87,7 @@ def prepare(
         if replaceable(source):
             twin = with_modules(model, [s for s in source.sites.values() if s.kind == "relu"], make)
         else:
-            twin = rebuilt(model, source, make)
+            twin = rebuilt(model, source, make, _signature(model, batches).traced[1])
     if batches:
         calibrate(twin, batches, progress=progress)
     return twin
@@ -127,17 +130,23 @@ def _check_sites(model: nn.Module, sites: dict[str, Site]) -> None:
     )
 
 
-def _batches(model: nn.Module, calibration: Any) -> list[Tensor]:
+def _batches(model: nn.Module, calibration: Any, take: Take = None) -> list[Any]:
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     device = parameter.device if parameter is not None else None
     dtype = parameter.dtype if parameter is not None else torch.float32
-    return input_batches(calibration, CALIBRATION_LIMIT, device, dtype)
+    return input_batches(calibration, CALIBRATION_LIMIT, device, dtype, reader=Reader(Signature.of(model), take))
 
 
-def _traced(model: nn.Module, batches: Sequence[Tensor]) -> SourceGraph | None:
+def _signature(model: nn.Module, batches: Sequence[Any]) -> Signature:
+    """The arguments of the network's forward that calibration gives."""
+    signature = Signature.of(model)
+    return Signature.from_spec(signature.described(batches[0])) if batches else signature
+
+
+def _traced(model: nn.Module, batches: Sequence[Any]) -> SourceGraph | None:
     """The traced network; ``None`` where it does not trace, or its graph says something else than its forward."""
     try:
-        source = source_graph(model)
+        source = source_graph(model, *_signature(model, batches).traced)
     except TraceFailure as failure:
         if not batches:
             raise ConversionError(
@@ -149,7 +158,7 @@ def _traced(model: nn.Module, batches: Sequence[Tensor]) -> SourceGraph | None:
         return source if differs_from(model, source, batches) is None else None
 
 
-def _module_sites(model: nn.Module, batches: Sequence[Tensor]) -> list[Site]:
+def _module_sites(model: nn.Module, batches: Sequence[Any]) -> list[Site]:
     """The ReLUs of a network that does not trace, by running it; each must be a module."""
     with torch.no_grad():
         found = TreeProgram(model, batches[0][:2]).sites
@@ -210,7 +219,7 @@ def _channels_of(source: SourceGraph, node: Any) -> int | None:
     return next((c for n in node.all_input_nodes if (c := _channels_of(source, n)) is not None), None)
 
 
-def _measured(program: Program, batches: Sequence[Tensor]) -> dict[str, int]:
+def _measured(program: Program, batches: Sequence[Any]) -> dict[str, int]:
     """Channels at each site, from data."""
     found: dict[str, int] = {}
 
@@ -230,6 +239,7 @@ def calibrate(
     model: nn.Module,
     calibration: Any,
     *,
+    calibration_inputs: Take = None,
     progress: bool | ProgressFn | None = None,
     distributed: bool = False,
 ) -> None:
@@ -241,7 +251,7 @@ def calibrate(
 
     Args:
         model: the network; in evaluation mode for this.
-        calibration: as for :func:`prepare`.
+        calibration, calibration_inputs: as for :func:`prepare`.
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
         distributed: every rank of the process group calls this with its share of the data.
 
@@ -253,7 +263,7 @@ def calibrate(
     >>> float(network[1].clip) < 4
     True
     """
-    batches = _batches(model, calibration)
+    batches = _batches(model, calibration, calibration_inputs)
     ranks = Ranks(distributed)
     with bars(progress) as tell, torch.no_grad():
         program, places = _with_relus(model, batches)
@@ -272,7 +282,7 @@ def calibrate(
             _largest(program, places, batches, tell, ranks)
 
 
-def _with_relus(model: nn.Module, batches: Sequence[Tensor]) -> tuple[Program, dict[str, TrainedActivation]]:
+def _with_relus(model: nn.Module, batches: Sequence[Any]) -> tuple[Program, dict[str, TrainedActivation]]:
     """The network with ReLUs at its trained activations, and these by site."""
     twin = copy.deepcopy(model)
     for module in twin.modules():
@@ -293,7 +303,7 @@ def _with_relus(model: nn.Module, batches: Sequence[Tensor]) -> tuple[Program, d
 def _largest(
     program: Program,
     places: dict[str, TrainedActivation],
-    batches: Sequence[Tensor],
+    batches: Sequence[Any],
     tell: Callable[[str, int, int], None],
     ranks: Ranks,
 ) -> None:

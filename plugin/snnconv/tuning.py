@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from snnconv.graph.source import ConversionError, broadcast
 from snnconv.metrics.layers import reference_program
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
+from snnconv.runtime.batch import entries
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.values import channels_last
 
 __all__ = ["FinishedLayers", "LayerResult", "Tuning"]
 
@@ -37,8 +40,8 @@ class LayerResult:
     Attributes:
         name: its site.
         tensors: the weights and biases that were tuned.
-        error: ‖rate − activation‖² / ‖activation‖² before and after.
-        score: the measure before and after.
+        error: ‖rate − activation‖² / ‖activation‖² before and after the best epoch.
+        score: the measure before and after it.
         kept: whether the new weights stayed.
     """
 
@@ -63,7 +66,7 @@ class Tuning:
     """
 
     def __init__(
-        self, ann: nn.Module, snn: SpikingNetwork, inputs: Tensor, labels: Tensor | None, batch_size: int
+        self, ann: nn.Module, snn: SpikingNetwork, inputs: Any, labels: Tensor | None, batch_size: int
     ) -> None:
         self.snn = copy.deepcopy(snn)
         assert isinstance(self.snn.program, GraphProgram)
@@ -81,7 +84,7 @@ class Tuning:
         if self.labels is None and classes:
             self.labels = self.outputs.argmax(1)
 
-    def _answer(self, x: Tensor) -> Any:
+    def _answer(self, x: Any) -> Any:
         return self.reference.static(x, lambda site, z: self.reference.sites[site].activation(z))
 
     def score(self) -> float:
@@ -105,8 +108,10 @@ class Tuning:
             parts = [self._terms(layer, x) for x in self.inputs[:ERROR_SAMPLES].split(self.batch_size)]
         return sum(float(wrong) for wrong, _ in parts) / max(sum(float(power) for _, power in parts), 1e-12)
 
-    def tune(self, layer: Layer, number: int, settings: dict[str, Any], tell: ProgressFn) -> None:
-        """Train one layer."""
+    def tune(
+        self, layer: Layer, number: int, settings: dict[str, Any], tell: ProgressFn, epoch_done: Callable[[], None]
+    ) -> None:
+        """Train one layer; ``epoch_done`` is called after each epoch."""
         weights = [self.program.source.tensors[name].requires_grad_(True) for name in layer.tensors]
         groups = [
             {"params": [w], "lr": float(w.detach().square().mean().sqrt().clamp(min=1e-3)) * settings["learning_rate"]}
@@ -128,15 +133,16 @@ class Tuning:
                     schedule.step()
                     step += 1
                     tell(f"fine-tuning {layer.name}", step, total)
+                with torch.no_grad():
+                    epoch_done()
         finally:
             for weight in weights:
                 weight.requires_grad_(False)
                 weight.grad = None
 
-    def _terms(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _terms(self, layer: Layer, x: Any) -> tuple[Tensor, Tensor]:
         """‖φ − a‖² on inputs ``[B, ...]``, with the quantised activation's gradient; and ‖a‖²."""
-        if x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         with torch.no_grad():
             wanted = self._activation(layer, x)
             spikes = self._spikes(layer, x)
@@ -155,7 +161,7 @@ class Tuning:
         rate: Tensor = self.snn.readout.final(seq[self.snn.method.pre_timesteps_ :])
         return rate
 
-    def _activation(self, layer: Layer, x: Tensor) -> Tensor:
+    def _activation(self, layer: Layer, x: Any) -> Tensor:
         """The source network's activation."""
         found: list[Tensor] = []
 
@@ -170,7 +176,7 @@ class Tuning:
             self.reference.static(x, look)
         return found[0]
 
-    def _spikes(self, layer: Layer, x: Tensor) -> dict[str, Tensor]:
+    def _spikes(self, layer: Layer, x: Any) -> dict[str, Tensor]:
         """Outputs ``[T, B, ...]`` of the sites that the layer reads."""
         found: dict[str, Tensor] = {}
 
@@ -188,7 +194,7 @@ class Tuning:
         self.snn.reset()
         return found
 
-    def _fire(self, layer: Layer, x: Tensor, spikes: dict[str, Tensor]) -> Tensor:
+    def _fire(self, layer: Layer, x: Any, spikes: dict[str, Tensor]) -> Tensor:
         """The layer's own outputs ``[T, B, ...]`` for these spikes."""
 
         def fire(name: str, x_seq: Tensor) -> Tensor:
@@ -209,7 +215,7 @@ class FinishedLayers:
         self.tensors = work.program.source.tensors
         decides = {
             **settings, "ann": results.digest(ann), "snn": results.digest(snn), "method": snn.method.to_dict(),
-            "data": [list(work.inputs.shape), float(work.inputs.double().sum())], "measure": work.measure,
+            "data": _described(work.inputs), "measure": work.measure,
         }  # fmt: skip
         self.key = results.config_hash(decides)
 
@@ -244,3 +250,8 @@ class FinishedLayers:
         tensors = {name: self.tensors[name].detach().cpu().contiguous().clone() for name in names}
         layers_ = json.dumps([asdict(layer) for layer in layers])
         results.write_whole(self.path, save(tensors, {"key": self.key, "layers": layers_}))
+
+
+def _described(inputs: Any) -> list[Any]:
+    """Shapes and sums of the data, by which a checkpoint knows it."""
+    return [v for x in entries(inputs).values() for v in (list(x.shape), float(x.double().sum()))]

@@ -6,7 +6,7 @@ Unlike a source graph, which is for inference, the copy keeps its modules (Batch
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import fx, nn
@@ -43,7 +43,9 @@ def with_modules(model: nn.Module, sites: list[Site], make: Make) -> nn.Module:
     return twin
 
 
-def rebuilt(model: nn.Module, source: SourceGraph, make: Make) -> fx.GraphModule:
+def rebuilt(
+    model: nn.Module, source: SourceGraph, make: Make, constants: Mapping[str, Any] | None = None
+) -> fx.GraphModule:
     """``model`` as an ``fx.GraphModule`` with a module at each ReLU; parameters keep their names.
 
     Modules without a ReLU inside stay whole. A flag that is True in training and False in evaluation (``F.dropout(x,
@@ -57,8 +59,9 @@ def rebuilt(model: nn.Module, source: SourceGraph, make: Make) -> fx.GraphModule
     opened = {
         path for n in source.site_nodes() for path, _ in (n.meta.get("nn_module_stack") or {}).values()
     }  # modules that a ReLU happens in
-    training = run_tracer(_Tracer(opened), copy.deepcopy(twin).train())
-    graph = run_tracer(_Tracer(opened), twin.eval())
+    given = source.placeholders(), constants
+    training = run_tracer(_Tracer(opened), copy.deepcopy(twin).train(), *given)
+    graph = run_tracer(_Tracer(opened), twin.eval(), *given)
     _follow_mode(graph, training, twin)
     traced = SourceGraph(graph, {})
     drop_no_ops(traced)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,9 @@ from snnconv.activations.quant import straight_through
 from snnconv.graph.ranks import Ranks
 from snnconv.graph.source import broadcast
 from snnconv.progress import ProgressFn
+from snnconv.runtime.batch import same_shapes
 from snnconv.runtime.program import Program
+from snnconv.runtime.readout import join_batches
 
 __all__ = ["Reconstruction", "reconstruct"]
 
@@ -76,7 +79,7 @@ class Reconstruction:
             return (step + 1) / warm
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.total - warm)))
 
-    def step(self, x: Tensor) -> float:
+    def step(self, x: Any) -> float:
         """One step on inputs ``[B, ...]``; returns the loss."""
         x = self._augment(x)
         wanted: dict[str, Tensor] = {}
@@ -111,9 +114,9 @@ class Reconstruction:
                 value.copy_(torch.maximum(value, self.lowest[name]))
         return float(loss)
 
-    def _augment(self, x: Tensor) -> Tensor:
+    def _augment(self, x: Any) -> Any:
         """Images: a random flip and shift. Labels are not needed, so nothing has to keep its class."""
-        if x.dim() != 4 or min(x.shape[2:]) < 16:
+        if not isinstance(x, Tensor) or x.dim() != 4 or min(x.shape[2:]) < 16:
             return x
         reach = max(1, min(x.shape[2:]) // 10)
         padded = F.pad(x, (reach,) * 4, mode="reflect")
@@ -146,7 +149,7 @@ def reconstruct(
     snn: Program,
     thresholds: dict[str, Tensor],
     levels: int,
-    batches: Sequence[Tensor],
+    batches: Sequence[Any],
     progress: ProgressFn | None = None,
     ranks: Ranks | None = None,
 ) -> dict[str, Tensor]:
@@ -154,7 +157,7 @@ def reconstruct(
 
     The number of steps is fixed by the number of inputs, not by a clock, so that a seed gives the same network.
     """
-    data = torch.cat(list(batches)) if len({b.shape[1:] for b in batches}) == 1 else batches[0]
+    data = join_batches(list(batches)) if same_shapes(batches) else batches[0]
     passes = max(PASSES, math.ceil(MIN_STEPS / math.ceil(len(data) / BATCH)))
     steps = passes * math.ceil(len(data) / BATCH)
     work = Reconstruction(ann, snn, thresholds, levels, steps, ranks=ranks)

@@ -103,6 +103,8 @@ class SourceGraph:
 
     Nodes of the graph are functional operators, ``get_attr`` of a tensor, and ``activation_site`` calls. ``modules``
     holds what could only be kept whole (an attention layer, say), by path.
+
+    It pickles with its operators by name (:mod:`snnconv.graph.records`).
     """
 
     graph: fx.Graph
@@ -126,9 +128,27 @@ class SourceGraph:
             list(self.notes),
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        from snnconv.graph.records import records
+
+        return {**self.__dict__, "graph": records(self.graph)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from snnconv.graph.records import graph_of
+
+        self.__dict__.update(state, graph=graph_of(state["graph"]))
+
     def site_nodes(self) -> list[fx.Node]:
         """The ``activation_site`` nodes in execution order."""
         return [n for n in self.graph.nodes if n.op == "call_function" and n.target is activation_site]
+
+    def placeholders(self) -> tuple[str, ...]:
+        """Names of the inputs in order.
+
+        >>> SourceGraph(fx.symbolic_trace(nn.Bilinear(1, 1, 1)).graph, {}).placeholders()
+        ('input1', 'input2')
+        """
+        return tuple(str(n.target) for n in self.graph.nodes if n.op == "placeholder")
 
     def prune(self) -> None:
         """Remove operators nobody reads, and weights and modules no operator reads."""

@@ -7,7 +7,7 @@ import inspect
 import operator
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -84,10 +84,17 @@ class ThreadTracer(fx.Tracer):
         return isinstance(module, _BATCH_NORMS) and type(module).__module__.startswith("torch.nn")
 
 
-def source_graph(model: nn.Module) -> SourceGraph:
+def source_graph(
+    model: nn.Module, given: Collection[str] = (), constants: Mapping[str, Any] | None = None
+) -> SourceGraph:
     """Trace ``model`` in evaluation mode, fold BatchNorm, mark every activation site.
 
     The model is not changed: the graph holds copies of its weights.
+
+    Args:
+        model: the network.
+        given: arguments of its forward that calls give; the other optional ones keep their defaults.
+        constants: arguments that are the same in every call, with their values.
 
     Raises:
         TraceFailure: the forward cannot be traced.
@@ -97,7 +104,7 @@ def source_graph(model: nn.Module) -> SourceGraph:
     >>> list(source.sites)
     ['1']
     """
-    source = trace_graph(model)
+    source = trace_graph(model, given, constants)
     lower_batch_norm(source)
     fold_batch_norm(source)
     find_sites(source)
@@ -106,10 +113,12 @@ def source_graph(model: nn.Module) -> SourceGraph:
     return source
 
 
-def trace_graph(model: nn.Module) -> SourceGraph:
+def trace_graph(
+    model: nn.Module, given: Collection[str] = (), constants: Mapping[str, Any] | None = None
+) -> SourceGraph:
     """Trace only: in-place operators are made explicit, no-ops of evaluation mode removed."""
     twin = copy.deepcopy(model).eval()
-    graph = run_tracer(ThreadTracer(), twin)
+    graph = run_tracer(ThreadTracer(), twin, given, constants)
     source = SourceGraph(graph, {})
     for node in list(graph.nodes):
         if node.op == "get_attr":
@@ -126,7 +135,12 @@ def trace_graph(model: nn.Module) -> SourceGraph:
     return source
 
 
-def run_tracer(tracer: fx.Tracer, model: nn.Module) -> fx.Graph:
+def run_tracer(
+    tracer: fx.Tracer,
+    model: nn.Module,
+    given: Collection[str] = (),
+    constants: Mapping[str, Any] | None = None,
+) -> fx.Graph:
     """The graph of a model's forward; every node knows in which module it happens (``path``, ``module_type``).
 
     Raises:
@@ -134,7 +148,7 @@ def run_tracer(tracer: fx.Tracer, model: nn.Module) -> fx.Graph:
     """
     try:
         with tracing_alone(), _traced_factories():
-            graph = tracer.trace(model, concrete_args=_defaults(model))
+            graph = tracer.trace(model, concrete_args=_defaults(model, given, constants or {}))
     except ConversionError:
         raise
     except Exception as error:  # forward is foreign code: whatever it raises means that it does not trace
@@ -184,15 +198,16 @@ def _traced_factories() -> Iterator[None]:
             setattr(torch, name, function)
 
 
-def _defaults(model: nn.Module) -> dict[str, Any] | None:
-    """Optional arguments of ``forward`` take their defaults, so that ``if mask is not None`` traces.
+def _defaults(model: nn.Module, given: Collection[str], constants: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Optional arguments of ``forward`` that are not given take their defaults, so that ``if mask is not None`` traces.
 
-    Not so the first one, the image (``pixel_values=None`` in Hugging Face's models).
+    Where nothing says what is given it is the first one, the image (``pixel_values=None`` in Hugging Face's models).
     """
     parameters = inspect.signature(model.forward).parameters.values()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    defaults = {p.name: p.default for p in named[1:] if p.default is not p.empty}
-    return defaults or None
+    given = given or [p.name for p in named[:1]]
+    defaults = {p.name: p.default for p in named if p.default is not p.empty and p.name not in given}
+    return {**defaults, **constants} or None
 
 
 def _channels_compared(node: fx.Node) -> int | None:
@@ -284,8 +299,9 @@ def drop_no_ops(source: SourceGraph) -> None:
         ):
             _bypass(graph, node)
     placeholders = [n for n in graph.nodes if n.op == "placeholder"]
-    for node in placeholders[1:]:
-        if not node.users:
+    used = [n for n in placeholders if n.users] or placeholders[:1]
+    for node in placeholders:
+        if node not in used:
             graph.erase_node(node)
 
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from snnconv.graph.source import ConversionError, activation_site
 from snnconv.graph.trace import source_graph
-from snnconv.metrics.spikes import Progress, network_batches, placement
+from snnconv.inputs import Progress, network_batches, placement
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
 from snnconv.runtime.program import GraphProgram, Program
@@ -111,7 +111,7 @@ def compare(
 
 
 def compare_programs(
-    reference: Program, snn: SpikingNetwork, parts: list[Tensor], progress: Progress | None = None
+    reference: Program, snn: SpikingNetwork, parts: list[Any], progress: Progress | None = None
 ) -> Comparison:
     """:func:`compare` for a source network that is a program already, on batches that fit."""
     errors: dict[str, float] = defaultdict(float)
@@ -172,7 +172,7 @@ def _ratio(error: float, power: float) -> float:
     return float("inf") if error else 0.0
 
 
-def reference_program(model: nn.Module, snn: SpikingNetwork, example: Tensor) -> Program:
+def reference_program(model: nn.Module, snn: SpikingNetwork, example: Any) -> Program:
     """The source network with its sites open, where the converted network is."""
     device, dtype = placement(snn)
     program: Program
@@ -180,7 +180,7 @@ def reference_program(model: nn.Module, snn: SpikingNetwork, example: Tensor) ->
         own, _ = placement(model)
         program = TreeProgram(model, example.to(own) if own is not None else example)
     else:
-        program = GraphProgram(source_graph(model))
+        program = GraphProgram(source_graph(model, *snn.signature.traced))
     program.store().to(device=device, dtype=dtype)
     for one, other, owner in ((snn.program, program, "model"), (program, snn.program, "converted network")):
         for name in one.sites:

@@ -11,11 +11,12 @@ from torch import Tensor, fx, nn
 from snnconv.graph.provenance import reads
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.graph.trace import source_graph
+from snnconv.inputs import Progress, network_batches, placement
 from snnconv.metrics.flow import role
-from snnconv.metrics.spikes import Progress, network_batches, placement
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
+from snnconv.runtime.batch import call, entries
 from snnconv.runtime.executor import Temporal
 from snnconv.runtime.program import GraphProgram
 
@@ -172,7 +173,8 @@ def profile(
     Args:
         model: the source network.
         snn: the network converted from it.
-        loader: a tensor, a list of tensors, or a loader giving tensors, (input, target) or dicts.
+        loader: a tensor, a list of tensors, or a loader giving tensors, (input, target) or dicts; of a network of
+            several inputs as for :func:`snnconv.convert`.
         limit: inputs to use at most.
         progress: called with a title, the number of inputs done, and their total.
 
@@ -187,7 +189,7 @@ def profile(
     (True, 32.0, 48.0, 16)
     """
     parts = network_batches(snn, loader, limit)
-    sizes = {tuple(part.shape[1:]) for part in parts}
+    sizes = {tuple(tuple(v.shape[1:]) for v in entries(part).values()) for part in parts}
     if len(sizes) > 1:
         raise ConversionError(f"operations are counted for one input shape, the data has {sorted(sizes)}: profile each")
     counts, pooled = _count_spikes(snn, parts, progress)
@@ -210,7 +212,7 @@ def profile(
 
 
 def _count_spikes(
-    snn: SpikingNetwork, parts: list[Tensor], progress: Progress | None
+    snn: SpikingNetwork, parts: list[Any], progress: Progress | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Spikes ``[1, ...]`` of each site, and of each max-pooling behind neurons, over all steps and inputs."""
     counts: dict[str, Tensor] = {}
@@ -255,7 +257,7 @@ def _layer_costs(
     source: SourceGraph,
     counts: dict[str, Tensor],
     pooled: dict[str, Tensor],
-    example: Tensor,
+    example: Any,
     samples: int,
 ) -> tuple[list[LayerCost], list[str]]:
     flow = SpikeFlow(source, counts, pooled)
@@ -284,8 +286,8 @@ def _not_counted(source: SourceGraph, what: str) -> list[str]:
     return [f"{what} operations of {', '.join(kept)} are not counted: kept whole"] if kept else []
 
 
-def _ann_macs(model: nn.Module, snn: SpikingNetwork, example: Tensor) -> tuple[float, list[str]]:
-    source = source_graph(model)
+def _ann_macs(model: nn.Module, snn: SpikingNetwork, example: Any) -> tuple[float, list[str]]:
+    source = source_graph(model, *snn.signature.traced)
     program = GraphProgram(source)
     device, dtype = placement(snn)
     program.store().to(device=device, dtype=dtype)
@@ -303,14 +305,12 @@ def _depth(source: SourceGraph) -> int:
     return max(depth.values(), default=0)
 
 
-def _untraced(
-    model: nn.Module, snn: SpikingNetwork, sites: list[SiteActivity], example: Tensor, samples: int
-) -> Profile:
+def _untraced(model: nn.Module, snn: SpikingNetwork, sites: list[SiteActivity], example: Any, samples: int) -> Profile:
     device, _ = placement(model)
     training = {m: m.training for m in model.modules()}
     try:
         with torch.no_grad(), WatchedMacs() as macs:
-            model.eval()(example.to(device) if device is not None else example)
+            call(model.eval(), example.to(device) if device is not None else example)
     finally:
         for module, was in training.items():
             module.training = was

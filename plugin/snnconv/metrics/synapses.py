@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_any, tree_map_only
+from torch.utils._pytree import tree_any, tree_map, tree_map_only
 
 from snnconv.graph.ops import SYNAPSES, is_synapse
 from snnconv.graph.provenance import provenance
 from snnconv.graph.source import SourceGraph
 from snnconv.graph.trace import source_graph
 from snnconv.metrics.flow import ADAPTIVE_POOLS, AVERAGE_POOLS, RESIZES, layers, role
+from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.executor import Executor
 
 __all__ = ["SpikeFlow", "WatchedMacs", "connections", "fan_out", "synapses_per_spike"]
@@ -102,10 +103,10 @@ class SpikeFlow(Executor):
         self.lost: list[str] = []
         self._names = {node: name for name, node, _ in layers(self)}
 
-    def send(self, example: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    def send(self, example: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """Counts and fan-out by layer; ``example`` is any input ``[1, ...]``; only its shape counts."""
         with torch.no_grad():
-            self(torch.full_like(example, self.constant))
+            self(_filled_like(example, self.constant))
         return self.arrived
 
     def _function(self, node: fx.Node) -> Callable[..., Any]:
@@ -204,6 +205,19 @@ def synapses_per_spike(model: nn.Module, example: Tensor) -> dict[str, tuple[flo
             synapses = sum(float((spikes.double() * fan).sum()) for spikes, fan in arrived.values())
             reached[name] = synapses / max(size, 1), size
     return reached
+
+
+def _filled_like(x: Any, value: float) -> Any:
+    """Inputs of these shapes, all of one value."""
+    if isinstance(x, Tensor):
+        return torch.full_like(x, value)
+
+    def filled(v: Any) -> Any:
+        if isinstance(v, Whole):
+            return Whole(torch.full_like(v.data, value))
+        return torch.full_like(v, value) if isinstance(v, Tensor) else v
+
+    return Batch(tree_map(filled, x.values))
 
 
 def _has_tensors(*trees: Any) -> bool:

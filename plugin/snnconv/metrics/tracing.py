@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ class Trace:
         return list(picked)
 
 
-def trace(snn: SpikingNetwork, x: Tensor, site: str) -> Trace:
+def trace(snn: SpikingNetwork, x: Any, site: str) -> Trace:
     """Run ``snn`` on ``x`` and follow one site step by step, by the reference equations on the currents it got.
 
     Args:
@@ -76,7 +77,7 @@ def trace(snn: SpikingNetwork, x: Tensor, site: str) -> Trace:
     if site not in snn.neurons:
         raise ValueError(f"there is no site {site!r}; the network has {', '.join(snn.neurons)}")
     parts: list[Tensor] = []
-    snn.run(x, inputs=lambda name, x_seq: parts.append(x_seq) if name == site else None)
+    snn.run(snn.given(x), inputs=lambda name, x_seq: parts.append(x_seq) if name == site else None)
     current = torch.cat(parts)
     if snn.method.coding == "sum":
         current = shifted_threshold_integrate(current).unsqueeze(0)

@@ -63,14 +63,14 @@ class Continued:
         """Forget every neuron's state: the next call begins afresh."""
         self._states = None
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Readout of the next T steps, for inputs ``[B, ...]`` of the same batch as before."""
-        return self.readouts(x, [(self.delay + 1, self.timesteps)])[0]
+        return self.readouts(self.network.given(*inputs, **named), [(self.delay + 1, self.timesteps)])[0]
 
     def readouts(self, x: Any, windows: Sequence[tuple[int, int]]) -> list[Any]:
         """Outputs averaged over each window (first and last step, from 1); as many steps run as the last one needs."""
         network = self.network
-        network._check(x)
+        x = network.given(x)
         network.reset()
         if self._states is not None:
             network._restore(self._states)

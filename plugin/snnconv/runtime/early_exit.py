@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from snnconv.graph.source import ConversionError
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.parallel import run_parts
+from snnconv.runtime.readout import join_batches
 from snnconv.runtime.values import Static, channels_last
 
 if TYPE_CHECKING:
@@ -50,12 +51,10 @@ class EarlyExit:
 
 
 def run_until_settled(
-    snn: SpikingNetwork, x: Tensor, *, margin: float | None, confidence: float | None, every: int, at_least: int
+    snn: SpikingNetwork, x: Any, *, margin: float | None, confidence: float | None, every: int, at_least: int
 ) -> EarlyExit:
     """:meth:`snnconv.SpikingNetwork.early_exit`."""
     _check(snn, margin, confidence, every, at_least)
-    if isinstance(x, (tuple, list)):
-        raise ConversionError("early exit takes one tensor [B, ...]; this network was given several inputs")
     method = snn.method
     threads = snn._threads()
     most = snn._batch_size(x, max(every, method.pre_timesteps_))
@@ -108,7 +107,7 @@ class _Block:
     """
 
     here: Tensor
-    x: Tensor
+    x: Any
     state: RunState = field(default_factory=RunState)
     memory: dict[str, Any] = field(default_factory=dict)
 
@@ -158,7 +157,7 @@ def _join(blocks: list[_Block]) -> _Block:
         ours = all(_of_inputs(v, size) for v, size in zip(values, sizes, strict=True))
         return torch.cat(values) if ours else values[0]
 
-    here, x = torch.cat([b.here for b in blocks]), torch.cat([b.x for b in blocks])
+    here, x = torch.cat([b.here for b in blocks]), join_batches([b.x for b in blocks])
     return _Block(here, x, *_remembered(blocks, joined))
 
 
@@ -177,7 +176,7 @@ def _remembered(blocks: list[_Block], function: Callable[[list[Any]], Any]) -> t
     return state, each([block.memory for block in blocks])
 
 
-def _numbered(x: Tensor, parts: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _numbered(x: Any, parts: list[Any]) -> list[tuple[Tensor, Any]]:
     places = torch.arange(len(x), device=x.device).split([len(part) for part in parts])
     return [(here, channels_last(part)) for here, part in zip(places, parts, strict=True)]
 

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_any, tree_leaves, tree_map, tree_map_only
 from snnconv.dynamics.pooling import accumulated_max_pool, running_sum
 from snnconv.graph.ops import acts_on_batch, is_synapse, op_kind, op_name, shape_query
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site, depends_on
+from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.fuse import Deferred, conv_added_to, residual_adds
 from snnconv.runtime.int8 import Int8
 from snnconv.runtime.readout import Output
@@ -332,10 +333,13 @@ class Executor:
         return tuple(value if isinstance(v, Deferred) else v for v in args)
 
     def _input(self, node: fx.Node, x: Any) -> Any:
-        inputs = x if isinstance(x, tuple) else (x,)
-        index = [n for n in self.nodes if n.op == "placeholder"].index(node)
-        if index < len(inputs):
-            return tree_map_only(Tensor, Static, inputs[index])
+        if isinstance(x, Batch):
+            given = {name: value for name, value in x.values.items() if name == node.target}
+        else:
+            inputs = x if isinstance(x, tuple) else (x,)
+            given = dict(zip([n.target for n in self.nodes if n.op == "placeholder"], inputs, strict=False))
+        if node.target in given:
+            return tree_map(_static, given[node.target])
         if node.args:
             return node.args[0]
         raise ConversionError(f"the network takes an input {node.target!r} that was not given")
@@ -553,6 +557,13 @@ class Executor:
         if isinstance(out, Spikes):
             return replace(out, codes=out.codes.flatten(0, 1), world=Temporal)
         return Temporal(out.flatten(0, 1))
+
+
+def _static(value: Any) -> Any:
+    """An input as operators take it; what has no batch dimension is a constant like a weight."""
+    if isinstance(value, Whole):
+        return value.data
+    return Static(value) if isinstance(value, Tensor) else value
 
 
 def _failed(node: fx.Node, error: Exception) -> ConversionError:

@@ -26,8 +26,9 @@ steps took 1.2 times as long, of single steps three times (ResNet-18 at 224, T =
 def piece_lengths(snn: SpikingNetwork, x: Any, steps: int) -> list[int]:
     """How many steps each piece of a run has: one piece where all fit, or nothing can be cut."""
     step = int(snn.input_spec.get("step_bytes", 0))
-    if not step or not isinstance(x, Tensor):
+    if not step:
         return [steps]
+    step = int(step * snn.signature.growth(x))
     room = LARGEST * snn.memory_budget - int(snn.input_spec.get("constant_bytes", 0))
     count = min(steps, -(-steps * step // max(room, step)))  # of equal length, one step longer or shorter
     if count == 1 or not snn._remembers_outside("srp"):

@@ -8,7 +8,6 @@ activation without spiking equivalent acts on what was accumulated, as in the gr
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from snnconv.graph.sites import is_activation_module, relu_bounds
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.graph.trace import check_finite
+from snnconv.runtime.batch import call
 from snnconv.runtime.executor import NeuronFn, RunState
 from snnconv.runtime.program import Program
 
@@ -62,7 +62,7 @@ class TreeProgram(Program):
         self.notes: list[str] = []
         self.analog: dict[str, str] = {}
         self.synapses: list[str] = []
-        self.biases: dict[str, Tensor] = {}
+        self.biases = Store()
         self._complete = sites is not None
         if sites is None:
             self.static(example, lambda site, z: self.sites[site].activation(z))
@@ -70,7 +70,7 @@ class TreeProgram(Program):
 
     def static(self, x: Any, neuron: NeuronFn) -> Any:
         with _Watch(self, neuron, 0, RunState()):
-            return self.model(*x) if isinstance(x, tuple) else self.model(x)
+            return call(self.model, x)
 
     def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
         if self.coding == "sum":
@@ -85,14 +85,14 @@ class TreeProgram(Program):
 
         folded = tree_map_only(Tensor, fold, x)
         with _Watch(self, neuron, timesteps, state):
-            out = self.model(*folded) if isinstance(folded, tuple) else self.model(folded)
+            out = call(self.model, folded)
         state.steps += timesteps
         return tree_map_only(Tensor, lambda v: v.reshape(timesteps, -1, *v.shape[1:]), out)
 
     def store(self) -> nn.Module:
         holder = nn.Module()
         holder.model = self.model
-        holder.biases = self._biases = Store(self.biases)
+        holder.biases = self.biases
         return holder
 
     def trainable(self) -> list[Tensor]:
@@ -100,9 +100,6 @@ class TreeProgram(Program):
 
     def shift(self, site: str, current: Tensor) -> None:
         self.biases[site] = self.biases[site] + current if site in self.biases else current
-
-    def moved(self, fn: Callable[[Tensor], Tensor]) -> None:
-        self.biases = {name: fn(value) for name, value in self.biases.items()}
 
     def misplaced(self) -> list[str]:
         """Sites that the module tree has no place for, as sentences."""

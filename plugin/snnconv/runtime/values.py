@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_any, tree_map
+from torch.utils._pytree import tree_any, tree_map, tree_map_only
 
 from snnconv.graph.source import broadcast
 
@@ -96,6 +96,34 @@ def has_pair(value: Any) -> bool:
     return tree_any(is_pair, value, is_leaf=wrapped)
 
 
+class Versions:
+    """Tensors, and how often each had been written to: whether what was made of them still holds.
+
+    >>> import torch
+    >>> tensors = [torch.zeros(2)]
+    >>> versions = Versions(tensors)
+    >>> versions.unchanged(tensors), tensors[0].add_(1) is None, versions.unchanged(tensors)
+    (True, False, False)
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._seen = [(tensor, _version(tensor)) for tensor in tensors]
+
+    def unchanged(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether these are the same tensors, and none was written to."""
+        if len(tensors) != len(self._seen):
+            return False
+        return all(t is seen and _version(t) == n for t, (seen, n) in zip(tensors, self._seen, strict=True))
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if not isinstance(tensor, Tensor) or tensor.is_inference() else tensor._version
+
+
 def channels_last(x: Any) -> Any:
     """Images as the layers want them; a part of a batch at a time, so that no batch lies in memory twice."""
-    return x.contiguous(memory_format=torch.channels_last) if isinstance(x, Tensor) and x.dim() == 4 else x
+
+    def laid_out(v: Tensor) -> Tensor:
+        return v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v
+
+    return laid_out(x) if isinstance(x, Tensor) else tree_map_only(Tensor, laid_out, x)

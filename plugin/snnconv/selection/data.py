@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnconv.calibration import input_of, label_of
 from snnconv.graph.source import ConversionError
+from snnconv.inputs import input_of, label_of
 
 __all__ = ["Samples", "collect", "divide"]
 
