@@ -20,7 +20,7 @@ from torch import Tensor
 
 from snnconv.control.actor import Actor, Normalise
 from snnconv.control.statistics import read_statistics
-from snnconv.openmm.checkpoint import read_json, read_pickle, read_safetensors, refused_as
+from snnconv.files.untrusted import read_json, read_pickle, read_safetensors, refused_as
 
 __all__ = ["PolicyFileError", "actor_from_state", "read_policy"]
 

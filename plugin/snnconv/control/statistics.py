@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnconv.openmm._pickled import array_of, name_of, read_inert
+from snnconv.files.pickled import array_of, name_of, read_inert
 
 __all__ = ["Statistics", "StatisticsError", "read_statistics"]
 
