@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from snnbench.bench import BenchError, load_config
 from snnbench.config_data import MOST_VALUES, read_config
-from snnconv.cli import app
+from snnconv.cli.app import app
 from snnconv.files.untrusted import UntrustedFileError, read_json, read_yaml
 
 BENCH = {"task": "classification", "dataset": "none", "methods": [{"type": "IF", "timesteps": 4}]}

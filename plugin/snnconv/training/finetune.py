@@ -19,7 +19,7 @@ from snnconv.report import table
 from snnconv.runtime.batch import same_shapes
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import join_batches
-from snnconv.training.layers import layers
+from snnconv.training.layers import Layer, layers
 from snnconv.training.tuning import FinishedLayers, LayerResult, Tuning
 
 __all__ = ["FinetuneReport", "LayerResult", "finetune_layerwise"]
