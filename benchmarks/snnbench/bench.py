@@ -164,6 +164,7 @@ def run_config(
 
     Raises:
         BenchError: a config or option that cannot be run, or no row that converts.
+        snnbench.results.ResultError: a result file that cannot be written, or that is damaged: before any work.
         snnbench.data.roots.DataRootError: data that is not there.
     """
     if launcher not in LAUNCHERS:
@@ -174,10 +175,13 @@ def run_config(
     config.launcher = launcher
     chosen = _chosen(bench.methods, methods)
     _start_processes(launcher)
+    folder = Path(out) / results.slug(bench.dataset) / results.slug(bench.architecture)
+    if is_main_process():
+        for row in chosen:
+            results.check_place(results.path_of(folder, str(row.get("label", row["type"]))))
     weights, training = _weights(config)
     if limit is not None:
         config.test_dataloader.dataset["indices"] = int(limit)
-    folder = Path(out) / results.slug(bench.dataset) / results.slug(bench.architecture)
     runner = _test_runner(config, chosen)
     model = bare_model(runner.model)
     if weights is not None:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from snnconv.control.actor import Actor, Normalise
 from snnconv.control.statistics import read_statistics
-from snnconv.files.untrusted import read_json, read_pickle, read_safetensors, refused_as
+from snnconv.files.untrusted import UntrustedFileError, read_json, read_pickle, read_safetensors, refused_as
+from snnconv.files.zips import opened
 
 __all__ = ["PolicyFileError", "actor_from_state", "read_policy"]
 
@@ -150,16 +151,14 @@ def _stacked(stack: list[tuple[Tensor, Tensor]], origin: str) -> Actor:
 def _from_zip(path: Path) -> Actor:
     what = f"{path}: not a policy: neither a zip that stable-baselines3 saved nor .safetensors that snnconv train wrote"
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened(path) as archive:
             names = archive.namelist()
             if "policy.pth" not in names or "data" not in names:
                 raise PolicyFileError(f"{what} (it holds {', '.join(names[:3]) or 'nothing'})")
             text = _entry(archive, "data", path)
             content = _entry(archive, "policy.pth", path)
-    except PolicyFileError:
-        raise
-    except Exception as error:  # zipfile raises a dozen types for a damaged file
-        raise PolicyFileError(f"{what} ({error or type(error).__name__})") from error
+    except (UntrustedFileError, OSError) as error:
+        raise PolicyFileError(f"{what} ({error})") from error
     with refused_as(PolicyFileError):
         _check(read_json(text, f"{path}: data"), path)
         state = read_pickle(io.BytesIO(content), f"{path}: policy.pth")

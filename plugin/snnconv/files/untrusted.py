@@ -195,12 +195,15 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     import numpy as np
 
+    from snnconv.files.zips import checked
+
     found, name = {}, ""
     try:
         with np.load(path, allow_pickle=False) as file:
+            checked(file.zip, path)
             for name in file.files:
                 found[name] = torch.from_numpy(np.ascontiguousarray(file[name]))
-    except FileNotFoundError:
+    except (FileNotFoundError, UntrustedFileError):
         raise
     except Exception as error:  # numpy and zipfile raise a dozen types for a damaged file
         what = f"its array {name!r}" if name else "it"
