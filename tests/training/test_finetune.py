@@ -116,7 +116,7 @@ def test_layers_come_closer_and_accuracy_does_not_fall(qann, method):
 
 def test_the_best_epoch_is_kept(qann, monkeypatch):
     """Epochs whose accuracies rise and fall again: the weights of the best one stay, and it is the one reported."""
-    from snnconv.finetune import Tuning
+    from snnconv.training.finetune import Tuning
 
     scores, weights = iter([50.0, *[60.0, 80.0, 80.0, 70.0] * 3]), []
     name = "stem.weight"
