@@ -16,7 +16,7 @@ from snnconv.runtime import allocation
 
 __all__ = ["bench", "config_options", "leaderboard", "train"]
 
-PROGRAMS = "A Python config is a program: it runs, so take none from strangers. YAML and JSON are data: nothing of them is run."
+PROGRAMS = "A Python config is a program: it runs, so take none from strangers. YAML and JSON are data, which do not."
 Config = Annotated[
     str,
     typer.Argument(

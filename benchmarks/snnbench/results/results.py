@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from snnconv.report import ConversionReport
 
 __all__ = [
-    "SCHEMA", "Point", "Record", "ResultError", "begin", "check_place", "chosen", "command", "config_hash", "counted", "describe",
-    "digest", "finished", "located", "path_of", "peak_memory", "plain", "point", "provenance", "read", "read_all",
-    "read_json", "schema", "sites", "slug", "thresholds", "validate", "with_point", "write", "write_whole",
+    "SCHEMA", "Point", "Record", "ResultError", "begin", "check_place", "chosen", "command", "config_hash", "counted",
+    "describe", "digest", "finished", "located", "path_of", "peak_memory", "plain", "point", "provenance", "read",
+    "read_all", "read_json", "schema", "sites", "slug", "thresholds", "validate", "with_point", "write", "write_whole",
 ]  # fmt: skip
 
 _RUN = ("versions", "machine", "commit", "command")

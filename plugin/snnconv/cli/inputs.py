@@ -13,14 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from snnconv.files.untrusted import (
-    CheckpointError,
-    load_weights,
-    read_arrays,
-    read_pickle,
-    read_safetensors,
-    refused_as,
-)
+from snnconv.files.untrusted import CheckpointError, load_weights, read_pickle, read_safetensors, refused_as
+from snnconv.files.zips import read_arrays
 
 __all__ = ["Data", "InputError", "load_data", "load_model", "make_method", "method_classes", "method_fields"]
 

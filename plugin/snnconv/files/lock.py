@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ class LockTimeout(RuntimeError):
 
 @contextmanager
 def locked(path: str | os.PathLike[str], wait: float = WAIT) -> Iterator[None]:
-    """Hold the lock of ``path``, which need not exist: processes and threads that ask for it come in one after the other.
+    """Hold the lock of ``path``, which need not exist: processes and threads that ask for it wait in turn.
 
     The lock is a hidden file beside ``path``, gone at the end. Where the file system has no locks, the file's being
     there is the lock.
@@ -30,7 +31,7 @@ def locked(path: str | os.PathLike[str], wait: float = WAIT) -> Iterator[None]:
         wait: seconds to wait for another process.
 
     Raises:
-        OSError: the folder of ``path`` takes no files.
+        OSError: there is no folder for ``path``, or it takes no files.
         LockTimeout: another process did not let go of it.
 
     >>> import tempfile
@@ -44,14 +45,14 @@ def locked(path: str | os.PathLike[str], wait: float = WAIT) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(target.parent))
     file = target.with_name(f".{target.name}.lock")
     lock = FileLock(file, timeout=wait)
     try:
         lock.acquire()
     except Timeout as error:
-        raise LockTimeout(
-            f"{path}: another process has held {file} for {wait:.0f} s: end it, or remove the file"
-        ) from error
+        raise LockTimeout(f"{path}: another process has held {file} for {wait:.0f} s: end it") from error
     try:
         yield
     finally:

@@ -38,8 +38,8 @@ def open_rgb(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | Non
             width, height = image.size
             if width * height > limits.PIXELS:
                 raise UntrustedFileError(
-                    f"{name} has {width:,} x {height:,} pixels, more than snnconv.limits.PIXELS = {limits.PIXELS:,}; make "
-                    "it smaller, or raise that limit"
+                    f"{name} has {width:,} x {height:,} pixels, more than snnconv.limits.PIXELS = {limits.PIXELS:,}; "
+                    "make it smaller, or raise that limit"
                 )
             if image.mode not in _WIDE:
                 if image.mode == "F":
@@ -51,7 +51,5 @@ def open_rgb(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | Non
     except Exception as error:  # Pillow raises a dozen types for a damaged file
         raise UntrustedFileError(f"{name} is damaged ({error}); get the file again") from error
     if values.min() < 0 or values.max() > 0xFFFF:
-        raise UntrustedFileError(
-            f"{name} holds pixels from {values.min()} to {values.max()}; store it with 8 or 16 bits"
-        )
+        raise UntrustedFileError(f"{name} holds pixels of {values.min()} to {values.max()}; store it with 8 or 16 bits")
     return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")

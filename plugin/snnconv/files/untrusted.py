@@ -27,7 +27,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from snnconv.files.pickled import HISTORY, LogHistory, safe_globals
 
 __all__ = [
-    "CheckpointError", "UntrustedFileError", "allow_checkpoint_globals", "load_weights", "read_arrays", "read_json",
+    "CheckpointError", "UntrustedFileError", "allow_checkpoint_globals", "load_weights", "read_json",
     "read_pickle", "read_safetensors", "read_yaml", "refused_as",
 ]  # fmt: skip
 
@@ -184,32 +184,6 @@ def read_pickle(source: str | os.PathLike[str] | IO[bytes], name: str | None = N
             f"{name}: not a checkpoint that can be read: it is truncated, damaged or something else; copy or save it "
             "again"
         ) from error
-
-
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Arrays of a ``.npz`` file as tensors; arrays of objects are refused.
-
-    Raises:
-        OSError: it cannot be opened.
-        UntrustedFileError: it is damaged or something else, or an array is of no type that a tensor has.
-    """
-    import numpy as np
-
-    from snnconv.files.zips import checked
-
-    found, name = {}, ""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            checked(file.zip, path)
-            for name in file.files:
-                found[name] = torch.from_numpy(np.ascontiguousarray(file[name]))
-    except (FileNotFoundError, UntrustedFileError):
-        raise
-    except Exception as error:  # numpy and zipfile raise a dozen types for a damaged file
-        what = f"its array {name!r}" if name else "it"
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UntrustedFileError(f"{path}: not a readable .npz file: {what} is refused ({reason})") from error
-    return found
 
 
 def read_json(content: bytes | str, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import os
 import struct
@@ -12,13 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from snnconv import limits
 from snnconv.files.untrusted import UntrustedFileError
 
-__all__ = ["checked", "fingerprint", "opened"]
+__all__ = ["checked", "fingerprint", "opened", "read_arrays"]
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error)
 """What zipfile raises for what is damaged; while it reads the directory also ``_MORE``."""
+_ODD = (None, errno.EINVAL)
+"""Numbers of system errors that a damaged file leads to: bz2's has none, and a place before the file's start EINVAL."""
 _MORE = (OverflowError, LookupError, ValueError)
 _END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
 _LONGEST_END = 22 + 2**16 + 20 + 56
@@ -37,6 +43,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
         archive = zipfile.ZipFile(path)
     except (*_DAMAGE, *_MORE, NotImplementedError) as error:
         raise _damaged(path, error) from error
+    except OSError as error:
+        if error.errno in _ODD:
+            raise _damaged(path, error) from error
+        raise
     with archive:
         checked(archive, path)
         try:
@@ -44,7 +54,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
         except _DAMAGE as error:
             raise _damaged(path, error) from error
         except (RuntimeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is None:  # bz2's word for a damaged file
+            if isinstance(error, OSError) and error.errno in _ODD:
                 raise _damaged(path, error) from error
             if type(error) in (RuntimeError, NotImplementedError):  # encrypted, or packed in an unknown way
                 raise UntrustedFileError(f"{path} cannot be unpacked here ({error}); pack it anew") from error
@@ -88,6 +98,30 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     with opened(path) as archive:
         entries = sorted((entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist())
     return f"{Path(path).name} {len(entries)} {zlib.crc32(repr(entries).encode()):08x}"
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Arrays of a ``.npz`` file as tensors; arrays of objects are refused.
+
+    Raises:
+        OSError: it cannot be opened.
+        UntrustedFileError: it is damaged or something else, or an array is of no type that a tensor has.
+    """
+    import numpy as np
+
+    found, name = {}, ""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            checked(file.zip, path)
+            for name in file.files:
+                found[name] = torch.from_numpy(np.ascontiguousarray(file[name]))
+    except (FileNotFoundError, UntrustedFileError):
+        raise
+    except Exception as error:  # numpy and zipfile raise a dozen types for a damaged file
+        what = f"its array {name!r}" if name else "it"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UntrustedFileError(f"{path}: not a readable .npz file: {what} is refused ({reason})") from error
+    return found
 
 
 def _counted(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> int:
