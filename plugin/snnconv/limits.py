@@ -25,7 +25,7 @@ CONSTANT = 2**26
 SIZE = 2**53
 """Largest whole number in the graph of a file, and the largest that it may compute from its input's shape."""
 
-VALUES = 2**31
+VALUES = 2**28
 """Elements that an operator of a file's graph may give for one sample."""
 
 PIXELS = 2**26

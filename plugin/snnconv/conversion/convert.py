@@ -16,6 +16,7 @@ from snnconv.conversion import thresholds as calibrate
 from snnconv.conversion.bias import BiasCorrection
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.reconstruct import reconstruct
+from snnconv.files.fingerprint import digest
 from snnconv.graph.provenance import analog_sites, reads
 from snnconv.graph.source import ConversionError, Site, SourceGraph
 from snnconv.graph.trace import TraceFailure, source_graph
@@ -121,6 +122,7 @@ def convert(
                 _correct(ann, snn, method, thresholds, batches, framework, spec, tell, ranks)
         report.delay = delay_steps(method.delay_, _delay_estimate(ann.sites, thresholds, means), method.timesteps)
         network = SpikingNetwork(snn, method, thresholds, framework, report, report.delay, spec)
+        network.source_digest = digest(model)
         with _timed(report, "layer errors"):
             _describe(network, ann, batches)
     return network
