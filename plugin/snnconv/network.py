@@ -16,6 +16,7 @@ from snnconv import dynamics
 from snnconv.files.fingerprint import digest
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
+from snnconv.graph.unwrap import unwrap
 from snnconv.methods.base import Method
 from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
@@ -188,7 +189,7 @@ class SpikingNetwork(nn.Module):
         >>> snn.made_from(model), snn.made_from(nn.Linear(4, 8))
         (True, False)
         """
-        return None if self.source_digest is None else digest(model) == self.source_digest
+        return None if self.source_digest is None else digest(unwrap(model).model) == self.source_digest
 
     @property
     def timesteps(self) -> int:

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from snnconv.graph.activation import activation_site
+from snnconv.graph.error import ConversionError
 from snnconv.graph.ops import qualified_name, resolve
-from snnconv.graph.source import ConversionError, activation_site
 
 __all__ = ["META", "NodeRecord", "Reference", "graph_of", "mapped", "records", "where"]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from snnconv import limits
+from snnconv.graph import activation
 from snnconv.graph.ops import METHODS, SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, resolve
 from snnconv.graph.records import META, SITE, NodeRecord, Reference, where
 from snnconv.graph.source import ConversionError
@@ -219,6 +220,8 @@ def _check_target(node: NodeRecord, tensors: dict[str, Tensor], sites: Sequence[
             raise ConversionError(f"{where(node)}: {error}") from error
         if function is getattr:
             check_attribute(node)
+        if function is activation.activated:
+            activation.get(str(node.kwargs.get("kind")))
         if function in _ON_NUMBERS and not any(isinstance(v, Reference) for v in _leaves(node.args)):
             raise ConversionError(f"{where(node)}: {target} of numbers, which no network computes at every call")
     elif node.op == "call_method" and target not in METHODS:

@@ -7,13 +7,14 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from torch import Tensor
 
 from snnconv import limits
 from snnconv.dynamics import neuron
 from snnconv.dynamics.threshold import check_threshold
+from snnconv.graph import activation
 from snnconv.graph.source import ConversionError, Site
 from snnconv.methods.base import Method
 from snnconv.neurons.frameworks import FRAMEWORKS
@@ -22,7 +23,7 @@ from snnconv.runtime.signature import Entry
 from snnconv.storage.graph_json import DTYPES, decode, encode, node_of
 from snnconv.storage.typed import read
 
-__all__ = ["FORMAT", "UNSEALED", "VERSION", "Header", "SiteRecord", "groups_of", "is_sealed", "sealed"]
+__all__ = ["FORMAT", "UNSEALED", "VERSION", "Header", "groups_of", "is_sealed", "sealed", "site_values"]
 
 FORMAT = "snnconv"
 VERSION = 2
@@ -34,18 +35,6 @@ UNSEALED = b"0" * 64
 
 GROUPS = ("neurons", "trained", "weights", "biases")
 """Kinds of tensors: the first part of their names."""
-_KINDS = ("relu", "quant", "rate_norm", "clip")
-
-
-@dataclass(frozen=True)
-class SiteRecord:
-    """:class:`~snnconv.graph.source.Site` without its tensor."""
-
-    name: str
-    kind: Literal["relu", "quant", "rate_norm", "clip"] = "relu"
-    cap: float | None = None
-    axis: int = 1
-    levels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +78,7 @@ class Header:
     delay: int
     input_spec: dict[str, Any]
     memory_budget: int
-    sites: list[SiteRecord]
+    sites: list[dict[str, Any]]
     tensors: list[str]
     precision: Literal["float32", "int8"] = "float32"
     report: ConversionReport | None = None
@@ -106,7 +95,6 @@ class Header:
         """The header as JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["report"] = None if self.report is None else self.report.to_dict()
-        values["sites"] = [vars(site) for site in self.sites]
         encoded = {key: encode(value, key) for key, value in values.items()}
         return json.dumps(encoded, ensure_ascii=False, allow_nan=False)
 
@@ -181,29 +169,18 @@ class Header:
     def _check_sites(self, method: Method, groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Site]:
         neurons, trained = groups["neurons"], groups["trained"]
         found: dict[str, Site] = {}
-        for record in self.sites:
-            name, threshold = record.name, trained.get(record.name)
-            if name in found:
-                raise ConversionError(f"there are two sites {name!r}")
-            if record.cap is not None and not 0 < record.cap < float("inf"):
-                raise ConversionError(f"site {name!r}: cap is {record.cap}: it must be positive and finite")
-            if not -8 <= record.axis <= 8 or record.axis == 0:
-                raise ConversionError(f"site {name!r}: axis {record.axis} is no channel axis (0 is the batch)")
-            if (record.kind == "relu") != (threshold is None):
-                raise ConversionError(
-                    f"site {name!r} is of kind {record.kind!r} and "
-                    + ("lacks its trained threshold" if threshold is None else "has a trained threshold")
-                )
-            if (record.kind == "quant") != (record.levels is not None) or (record.levels or 1) < 1:
-                raise ConversionError(f"site {name!r} is of kind {record.kind!r} and has levels {record.levels}")
-            if record.kind == "rate_norm" and method.coding == "sum":
-                raise ConversionError(f"site {name!r} is a rate norm layer, which {method.name} does not convert")
-            if name not in neurons:
-                raise ConversionError(f"site {name!r} has no threshold")
-            for what, theta in (("threshold", neurons[name]), ("trained threshold", threshold)):
+        for number, values in enumerate(self.sites):
+            site = _site_of(values, f"sites[{number}]", trained)
+            if site.name in found:
+                raise ConversionError(f"there are two sites {site.name!r}")
+            if site.function.unit and method.coding == "sum":
+                raise ConversionError(f"site {site.name!r} is a rate norm layer, which {method.name} does not convert")
+            if site.name not in neurons:
+                raise ConversionError(f"site {site.name!r} has no threshold")
+            for what, theta in (("threshold", neurons[site.name]), ("trained threshold", site.threshold)):
                 if theta is not None:
-                    _check_theta(name, what, theta)
-            found[name] = Site(**vars(record), threshold=threshold)
+                    _check_theta(site.name, what, theta)
+            found[site.name] = site
         if not found:
             raise ConversionError("there is no site, so that nothing spikes")
         for group in ("neurons", "trained", "biases"):
@@ -213,6 +190,39 @@ class Header:
         if groups["biases"] and self.path == "graph":
             raise ConversionError("a graph has its biases among its weights, and this one has others")
         return found
+
+
+def site_values(site: Site) -> dict[str, Any]:
+    """A site without its tensors."""
+    return {"name": site.name, "axis": site.axis, "cap": None, "levels": None} | site.function.to_dict()
+
+
+def _site_of(values: dict[str, Any], place: str, trained: Mapping[str, Tensor]) -> Site:
+    for name in ("name", "kind", "axis"):
+        if name not in values:
+            raise ConversionError(f"{place}: {name!r} is missing")
+    name, axis = read(str, values["name"], f"{place}.name"), read(int, values["axis"], f"{place}.axis")
+    kind = activation.get(read(str, values["kind"], f"{place}.kind"))
+    if not -8 <= axis <= 8 or axis == 0:
+        raise ConversionError(f"site {name!r}: axis {axis} is no channel axis (0 is the batch)")
+    hints = {f.name: get_type_hints(kind)[f.name] for f in fields(kind)}
+    parameters = {}
+    for key, value in values.items():
+        if key in hints:
+            parameters[key] = read(hints[key], value, f"{place}.{key}") if value is not None else None
+        elif key not in ("name", "axis", "kind") and value is not None:
+            raise ConversionError(f"{place} has a field {key!r}, which a {kind.name} does not have")
+    tensors = {"threshold": trained[name]} if name in trained else {}
+    try:
+        given = {k: v for k, v in parameters.items() if v is not None} | {"kind": kind.name}
+        site = Site(name, activation.Activation.from_dict(given, tensors), axis)
+    except ConversionError as error:
+        raise ConversionError(f"site {name!r}: {error}") from error
+    if site.cap is not None and not 0 < site.cap < float("inf"):
+        raise ConversionError(f"site {name!r}: cap is {site.cap}: it must be positive and finite")
+    if site.levels is not None and site.levels < 1:
+        raise ConversionError(f"site {name!r}: it has {site.levels} levels: 1 or more")
+    return site
 
 
 def _check_theta(site: str, what: str, theta: Tensor) -> None:

@@ -14,15 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.files.atomic import write_whole
+from snnconv.graph.capture.fx import check_finite
 from snnconv.graph.records import NodeRecord, graph_of, records, where
 from snnconv.graph.source import ConversionError, Site, SourceGraph
 from snnconv.graph.store import Store
-from snnconv.graph.trace import check_finite
+from snnconv.graph.unwrap import unwrap
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.tree import TreeProgram
 from snnconv.storage.graph_json import check_nodes
-from snnconv.storage.header import FORMAT, UNSEALED, VERSION, Header, SiteRecord, groups_of, is_sealed, sealed
+from snnconv.storage.header import FORMAT, UNSEALED, VERSION, Header, groups_of, is_sealed, sealed, site_values
 from snnconv.storage.trial import try_out
 
 __all__ = ["load", "save"]
@@ -79,7 +80,7 @@ def save(snn: SpikingNetwork, path: str | os.PathLike[str]) -> None:
         precision=snn.precision,  # type: ignore[arg-type]
         report=snn.report,
         notes=list(program.notes),
-        sites=[SiteRecord(s.name, s.kind, s.cap, s.axis, s.levels) for s in program.sites.values()],  # type: ignore[arg-type]
+        sites=[site_values(site) for site in program.sites.values()],
         tensors=list(tensors),
         source_digest=snn.source_digest,
         **own,
@@ -297,7 +298,7 @@ def _tree(
             f"give the architecture it was converted from: load(path, model={name}(...))"
         )
     method = header.method_()
-    program = TreeProgram(model, None, method.coding, method.max_pool, sites=sites)
+    program = TreeProgram(unwrap(model).model, None, method.coding, method.max_pool, sites=sites)
     program.notes, program.analog, program.synapses = list(header.notes), dict(header.analog), list(header.synapses)
     program.biases = Store(groups["biases"])
     weights, own = groups["weights"], program.model.state_dict()
