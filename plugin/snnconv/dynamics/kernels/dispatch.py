@@ -52,9 +52,9 @@ def scan(
         channel_axis: axis of one step ``[B, C, ...]`` that a threshold ``[C]`` runs along.
         dtype: dtype of the output; ``x_seq``'s by default. ``torch.int8`` with ``scaled=False`` gives -1, 0, 1.
         out: tensor to write to, of the output's shape; its dtype is the output's.
-        options: the neuron's own: ``eps`` of ``"signed_if"`` and ``"srp"``, a fraction of ``theta``, 1e-3 by
-            default; ``pre_timesteps`` of ``"srp"``, ``tau``; ``timesteps`` of ``"shifted_threshold"``, its output
-            steps, as many as ``x_seq`` has by default.
+        options: the neuron's own: ``start`` of ``"if"``; ``eps`` of ``"signed_if"`` and ``"srp"``, a fraction of
+            ``theta``, 1e-3 by default, and ``eps_absolute`` of ``"signed_if"``; ``pre_timesteps`` of ``"srp"``,
+            ``tau``; ``timesteps`` of ``"shifted_threshold"``, its output steps, as many as ``x_seq`` has by default.
 
     Returns:
         ``[T, B, ...]``, steps in the memory format of ``x_seq``'s: where ``x_seq`` with time folded into the

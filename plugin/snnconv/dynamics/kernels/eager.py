@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..integrate_fire import STARTS
 from .backends import register_kernel
 from .job import Job
 
@@ -59,7 +60,7 @@ def _write_total(job: Job, spikes: Tensor) -> None:
 
 def if_scan(job: Job) -> None:
     """Integrate-and-fire; the last potential goes to the state, where a resumed run starts."""
-    v = job.state[0] if job.resumed else _start(job)
+    v = job.state[0] if job.resumed else _start(job, STARTS[job.options["start"]])
     _if_steps(job, v)
     _keep(job.state, v)
 
@@ -98,7 +99,7 @@ def _if_steps(job: Job, v: Tensor, first: int = 0, last: int | None = None) -> N
 
 def signed_if_scan(job: Job) -> None:
     """Signed integrate-and-fire; states as in `if_scan`."""
-    out, theta, dead_zone = job.out, job.thresholds.theta, job.fraction("eps").value
+    out, theta, dead_zone = job.out, job.thresholds.theta, job.dead_zone().value
     v = job.state[0] if job.resumed else _start(job)
     n = job.state[1] if job.resumed else torch.zeros_like(v)
     negative, gate = torch.empty_like(v), torch.empty_like(v)
@@ -164,10 +165,10 @@ def _summed(job: Job) -> tuple[Tensor, float | Tensor]:
 # --- steps -------------------------------------------------------------------------------------------------
 
 
-def _start(job: Job) -> Tensor:
-    """Half a threshold, at which integrate-and-fire begins."""
+def _start(job: Job, part: float = STARTS["half"]) -> Tensor:
+    """The part of the threshold at which the membrane begins."""
     v = torch.zeros_like(job.x_seq[0], dtype=job.thresholds.dtype)
-    return v.add_(job.thresholds.fraction(0.5).value)
+    return v.add_(job.thresholds.fraction(part).value) if part else v
 
 
 def _keep(state: Sequence[Tensor], *last: Tensor) -> None:
