@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from snnconv.activations.base import TrainedActivation
-from snnconv.graph.ops import SYNAPSES, op_name
+from snnconv.graph.axes import channel_axes
+from snnconv.graph.ops import op_name
 from snnconv.graph.source import Site, SourceGraph, activation_site, unique_name
 
 __all__ = ["find_sites", "is_activation_module", "pool_before_neurons", "relu_bounds"]
@@ -60,6 +61,7 @@ def relu_bounds(target: object, method: bool, args: tuple, kwargs: dict) -> tupl
 
 def find_sites(source: SourceGraph) -> None:
     """Replace every ReLU and trained activation by an ``activation_site`` node; list it in ``sites``."""
+    axes = channel_axes(source.graph, source.modules)
     for node in list(source.graph.nodes):
         trained = source.modules.get(node.target) if node.op == "call_module" else None
         if isinstance(trained, TrainedActivation):
@@ -75,8 +77,11 @@ def find_sites(source: SourceGraph) -> None:
             )
         else:
             continue
-        site = site.with_(name=unique_name(site.name, source.sites), axis=_channel_axis(node))
         operand = node.args[0] if node.args else node.kwargs["input"]
+        site = site.with_(name=unique_name(site.name, source.sites))
+        if site.threshold is None or site.threshold.numel() == 1:  # else its own: it was trained with it
+            axis = axes[operand]
+            site = site.with_(axis=1 if axis is None else axis)
         with source.graph.inserting_before(node):
             new = source.graph.call_function(activation_site, (operand,), {"site": site.name})
         new.meta = dict(node.meta)
@@ -84,20 +89,6 @@ def find_sites(source: SourceGraph) -> None:
         source.graph.erase_node(node)
         source.sites[site.name] = site
     source.modules = {k: m for k, m in source.modules.items() if not isinstance(m, TrainedActivation)}
-
-
-def _channel_axis(node: fx.Node) -> int:
-    """Channels stand on axis 1, except behind a linear layer, where they are last."""
-    seen = node.args[0] if node.args else node.kwargs.get("input")
-    while isinstance(seen, fx.Node):
-        if seen.target in SYNAPSES:
-            return -1 if SYNAPSES[seen.target] == "linear" else 1
-        name = op_name(seen).strip("._")
-        if name not in ("add", "iadd", "sub", "mul", "batch_norm", "contiguous", "to", "dropout"):
-            return 1
-        inputs = [a for a in seen.all_input_nodes if a.op != "get_attr"]
-        seen = inputs[0] if inputs else None
-    return 1
 
 
 def _is_max_pool(node: fx.Node) -> bool:
