@@ -111,7 +111,65 @@ def test_qcfs_forward(levels, numerator):
     torch.testing.assert_close(QCFS(levels, 2.0)(z), expected)
 
 
-def test_qcfs_takes_the_plain_gradient():
+class Floor(torch.autograd.Function):
+    """Rounds down; the gradient passes."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.floor()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+class Clip(torch.autograd.Function):
+    """Clips to [0, 1]; the gradient passes there, ends included."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * ((x >= 0) & (x <= 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("levels", [1, 4, 8])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_qcfs_gradients_are_those_of_rounding_then_clipping(dtype, levels, per_channel):
+    torch.manual_seed(0)
+    clip = torch.tensor([0.7, 1.3, 2.1]) if per_channel else torch.tensor(1.3)
+    z, weight = torch.randn(16, 3, 40, dtype=dtype), torch.randn(16, 3, 40, dtype=dtype)
+    layer, x = QCFS(levels, clip), z.clone().requires_grad_()
+    layer(x).backward(weight)
+    scale, seen = clip.to(dtype).requires_grad_(), z.clone().requires_grad_()
+    size = scale[:, None] if per_channel else scale
+    (Clip.apply(Floor.apply(seen / size * levels + 0.5) / levels) * size).backward(weight)
+    torch.testing.assert_close(x.grad, seen.grad)
+    torch.testing.assert_close(layer.clip.grad, scale.grad.float(), rtol=1e-4, atol=1e-3)
+
+
+def test_qcfs_and_lsq_differ_in_half_a_step_beyond_the_ends():
+    """L = 2, λ = 1: a step is 1/2, so that QCFS passes where −1/4 < z < 5/4."""
+    z = torch.tensor([-0.3, -0.2, 0.3, 0.9, 1.2, 1.3])
+    found = {}
+    for gradient in ("qcfs", "lsq"):
+        for value in z:
+            layer, x = QCFS(2, 1.0, gradient=gradient), value.reshape(1, 1).requires_grad_()
+            layer(x).sum().backward()
+            found.setdefault(gradient, []).append((x.grad.item(), layer.clip.grad.item()))
+    assert [g for g, _ in found["qcfs"]] == [0, 1, 1, 1, 1, 0]
+    assert [g for g, _ in found["lsq"]] == [0, 0, 1, 1, 0, 0]
+    assert [g for _, g in found["qcfs"]] == pytest.approx([0, 0.2, 0.2, 0.1, -0.2, 1], abs=1e-6)
+    assert [g for _, g in found["lsq"]] == pytest.approx([0, 0, 0.2, 0.1, 1, 1], abs=1e-6)
+    assert (QCFS(2).gradient, QuantReLU(2).gradient) == ("qcfs", "lsq")
+
+
+def test_qcfs_does_not_scale_the_gradient_of_the_clip():
     layer, lsq_layer = QCFS(2, 1.0), QuantReLU(2, 1.0)
     z = torch.tensor([[-1.0, 0.3, 0.9, 1.5]])
     layer(z).sum().backward()
@@ -180,6 +238,7 @@ def test_shared_p_is_one_parameter():
     [
         lambda: QuantReLU(0),
         lambda: QuantReLU(3, -1.0),
+        lambda: QuantReLU(3, gradient="ste"),
         lambda: RateNorm(momentum=0),
         lambda: RateNorm(scale="tanh"),
     ],
@@ -195,10 +254,11 @@ def test_rate_norm_without_data_has_no_threshold():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("gradient", ["lsq", "qcfs"])
 @pytest.mark.parametrize("clip", [1.0, torch.tensor([0.5, 1.0, 1.5])], ids=["scalar", "channels"])
-def test_quant_relu_compiles_to_the_same_values_and_gradients(clip) -> None:
+def test_quant_relu_compiles_to_the_same_values_and_gradients(clip, gradient) -> None:
     torch.manual_seed(0)
-    plain = QuantReLU(3, clip=clip)
+    plain = QuantReLU(3, clip=clip, gradient=gradient)
     compiled = torch.compile(copy.deepcopy(plain), fullgraph=True)
     x = torch.randn(4, 3, 5, 5)
     results = []

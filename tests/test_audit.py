@@ -138,24 +138,38 @@ def test_replaced_neuron_in_disguise(snn, x):
     assert "neither 0 nor a spike" in message
 
 
-def test_changed_threshold_of_a_neuron(snn, x):
+def test_spikes_of_another_size_than_the_threshold(snn, x):
     site = next(iter(snn.program.sites))
-    snn.neurons[site].v_threshold.mul_(1.01)
+    snn.neurons[site].register_forward_hook(lambda module, args, out: out * 1.01)
     message = failure(snn, x)
     assert f"neurons {site}:" in message
     assert "layer down: " in message
 
 
-def test_changed_recorded_threshold(snn, x):
-    site = list(snn.program.sites)[2]
-    snn.thresholds[site] = snn.thresholds[site] * 1.001
-    assert f"neurons {site}:" in failure(snn, x)
+def test_a_changed_threshold_is_noted(snn, x):
+    """It is a spiking network as before, but not the one that the report describes."""
+    first, second, third, *_ = snn.program.sites
+    assert not audit(snn, x).notes
+    snn.neurons[first].v_threshold.mul_(1.01)
+    snn.neurons[second].v_threshold[1] *= 0.9
+    snn.thresholds[third] = snn.thresholds[third] * 1.001
+    result = audit(snn, x)
+    assert result, str(result)
+    assert result.notes == [
+        f"{name}: its thresholds were changed after the conversion" for name in (first, second, third)
+    ]
 
 
 def test_one_channel_is_enough(snn, x):
     site = next(iter(snn.program.sites))
     busiest = int(snn.rates(x)[site].sum((0, 2, 3)).argmax())
-    snn.neurons[site].v_threshold[busiest] *= 0.9
+
+    def shrink(module, args, out):
+        out = out.clone()
+        out[..., busiest, :, :] *= 0.9
+        return out
+
+    snn.neurons[site].register_forward_hook(shrink)
     assert "layer down" in failure(snn, x)
 
 
@@ -293,7 +307,7 @@ def test_max_pooling_behind_neurons(x):
         snn = snnconv.convert(Net(), method, calibration=x, progress=False)
         result = audit(snn, x)
         assert result, str(result)
-        snn.neurons["relu"].v_threshold.mul_(1.01)
+        snn.neurons["relu"].register_forward_hook(lambda module, args, out: out * 1.01)
         assert "layer b" in failure(snn, x)
 
 

@@ -180,6 +180,67 @@ def test_the_delay_leaves_out_the_first_steps():
     assert snn.delay == snn.report.delay == 3
 
 
+def elements(model, depths, x):
+    """Mean over ``x`` of each element behind the first so many modules."""
+    with torch.no_grad():
+        return [model[:depth](x).mean(0) for depth in depths]
+
+
+class TestEstimatedDelay:
+    """D = ⌊Σ mean_c(θ_c − v₀) / max_i ȳ_i⌋ (arXiv 2409.03368, eq. 19), from v₀ = θ/2."""
+
+    # a few bright images among dark ones: thresholds far above the means
+    UNEQUAL = IMAGES * torch.exp(2 * torch.randn(48, 1, 1, 1, generator=torch.Generator().manual_seed(2)))
+
+    def test_it_is_the_papers(self):
+        model = network()
+        snn = convert(methods.LocalThresholdBalancing(64, max_batches=400), model, self.UNEQUAL)
+        means = elements(model, [4, 6], self.UNEQUAL)  # a max-pooling stands before its neuron
+        terms = [
+            float(theta.mean()) / 2 / float(mean.max())
+            for theta, mean in zip(snn.thresholds.values(), means, strict=True)
+        ]
+        assert snn.delay == int(sum(terms))
+        by_channel = sum(
+            float(theta.mean()) / 2 / float(mean.mean((1, 2)).max())
+            for theta, mean in zip(snn.thresholds.values(), means, strict=True)
+        )
+        assert by_channel > sum(terms) + 1  # the mean of the largest channel would say more
+
+    def test_many_batches_give_what_one_gives(self):
+        method = methods.IF(64, thresholds="max", correction="none", delay="auto")
+        whole, parts = convert(method, data=self.UNEQUAL), convert(method, data=list(self.UNEQUAL.split(7)))
+        assert whole.delay == parts.delay > 1
+
+    def test_inputs_of_two_sizes(self):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+        ).eval()
+        large = torch.rand(2, 3, 12, 12)
+        snn = convert(methods.IF(64, thresholds="max", correction="none", delay="auto"), model, [IMAGES, large])
+        (theta,) = snn.thresholds.values()
+        mean = elements(model, [2], IMAGES)[0]  # the size that most inputs have
+        assert snn.delay == int(float(theta.mean()) / 2 / float(mean.max()))
+
+    def test_rate_norm_counts_in_unit_spikes(self):
+        model = network(activations.RateNorm).train()
+        model(IMAGES)
+        model.eval()
+        snn = convert(methods.RateNorm(64, delay="auto"), model)
+        means = elements(model, [4, 6], IMAGES)
+        assert snn.delay == int(sum(1 / 2 / float(mean.max()) for mean in means))
+
+
+def test_balancing_takes_as_many_samples_and_batches_as_asked():
+    method = methods.LocalThresholdBalancing(8, calibration_samples=1500, max_batches=50, tolerance=0)
+    snn = convert(method, data=torch.rand(2000, 3, 8, 8))
+    assert snn.report.calibration_samples == 1500
+    assert "threshold balancing used 50 batches" in snn.report.notes
+    assert methods.Method.from_dict(method.to_dict()) == method
+    assert convert(methods.IF(2, correction="none"), data=torch.rand(2000, 3, 8, 8)).report.calibration_samples == 1024
+
+
 class Broken(nn.Module):
     def forward(self, x):
         return torch.relu(x).reshape(3, 7)

@@ -113,6 +113,28 @@ def test_layers_come_closer_and_accuracy_does_not_fall(qann, method):
     assert report.layers[0].score[0] == pytest.approx(accuracy(snn))
 
 
+def test_the_best_epoch_is_kept(qann, monkeypatch):
+    """Epochs whose accuracies rise and fall again: the weights of the best one stay, and it is the one reported."""
+    from snnconv.finetune import Tuning
+
+    scores, weights = iter([50.0, *[60.0, 80.0, 80.0, 70.0] * 3]), []
+    name = "stem.weight"
+
+    def score(work):
+        weights.append(work.program.source.tensors[name].detach().clone())
+        return next(scores)
+
+    monkeypatch.setattr(Tuning, "score", score)
+    errors = iter([0.9, 0.8, 0.3, 0.2, 0.7] + [0.9] * 10)  # equal accuracy: the smaller error decides
+    monkeypatch.setattr(Tuning, "error", lambda work, layer: next(errors))
+    tuned, report = finetune(qann, spiking(qann), epochs=4)
+    assert (report.layers[0].score, report.layers[0].error, report.layers[0].kept) == ((50.0, 80.0), (0.9, 0.2), True)
+    assert torch.equal(tuned.program.source.tensors[name], weights[3])
+    assert not torch.equal(weights[3], weights[4])
+    assert [layer.kept for layer in report.layers[1:]] == [False, False]
+    assert report.layers[1].score == (80.0, 80.0)
+
+
 def test_the_given_networks_are_unchanged(separable):
     model, images, labels = separable
     snn = damaged(model)

@@ -14,6 +14,7 @@ import pytest
 import snnconv
 import torch
 import torch.nn.functional as F
+from fuzz.samples import SAMPLES
 from snnconv import ConversionError, io, methods
 from snnconv.activations import QuantReLU, RateNorm
 from torch import Tensor, nn
@@ -469,3 +470,29 @@ def test_trained_activations_of_a_module_tree(tmp_path: Path) -> None:
     snn = snnconv.convert(net, methods.RateNorm(8), ROWS, progress=False)
     snnconv.save(snn, tmp_path / "tree")
     assert torch.equal(snnconv.load(tmp_path / "tree", model=Loop())(ROWS), snn(ROWS))
+
+
+# --- files of earlier releases -----------------------------------------------------------------------------
+
+FORMER = Path(__file__).parent / "fixtures" / "networks"
+SUFFIX = ".snn.safetensors"
+
+
+@pytest.mark.parametrize("path", sorted(FORMER.glob(f"*{SUFFIX}")), ids=lambda path: path.name.removesuffix(SUFFIX))
+def test_a_file_of_an_earlier_release_gives_the_same_outputs(path: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    name = path.name.removesuffix(SUFFIX)
+    outputs, sample = load_file(FORMER / "outputs.safetensors"), SAMPLES[name]
+    model = None if sample.traced else sample.model()
+    snn = snnconv.load(path, model=model)
+    torch.testing.assert_close(snn(outputs["inputs"]), outputs[name], rtol=1e-5, atol=1e-6)
+    assert snn.framework == sample.framework
+    assert snn.method == sample.method
+    snnconv.save(snn, tmp_path / "net")
+    assert torch.equal(snnconv.load(tmp_path / "net", model=model)(outputs["inputs"]), snn(outputs["inputs"]))
+
+
+def test_every_method_has_a_file_of_an_earlier_release() -> None:
+    kept = {path.name.removesuffix(SUFFIX).rpartition(".")[0] for path in FORMER.glob(f"*{SUFFIX}")}
+    assert kept >= {f"{method}.{kind}" for method in methods.METHODS for kind in ("graph", "tree")}

@@ -57,6 +57,49 @@ def test_one_bits_are_the_spikes_of_the_shifted_threshold_network():
     assert list(bits.values) == ["1", "3"]
 
 
+@pytest.mark.parametrize("levels", [3, 7, 15])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_gradients_of_the_surrogates_are_their_closed_forms(levels, per_channel):
+    """By z, inside the clip: L/α for every value ("code"), (bits set)/(width·α) ("bits"); summed or averaged."""
+    torch.manual_seed(0)
+    alpha = torch.tensor([0.7, 1.3, 2.1]) if per_channel else torch.tensor(1.3)
+    z = torch.randn(5, 3, 4)
+    clip = alpha[:, None] if per_channel else alpha
+    inside = (z > 0) & (z < clip)
+    code = torch.clamp(torch.floor(z * levels / clip + 0.5), 0, levels)
+    bits = torch.tensor([[[bin(int(k)).count("1") for k in row] for row in channel] for channel in code])
+    width = len(bin(levels)) - 2
+    for surrogate, slope in (("code", levels * inside / clip), ("bits", bits * inside / (width * clip))):
+        for reduction, inputs in (("sum", 1), ("mean", 5)):
+            layer, x = QuantReLU(levels, alpha), z.clone().requires_grad_()
+            with one_bits(layer, surrogate, reduction) as found:
+                layer(x)
+            found.total().backward()
+            assert found.total().item() == pytest.approx(float(bits.sum()) / inputs)
+            torch.testing.assert_close(x.grad, slope / inputs)
+            wanted = -(slope * z / clip).sum((0, 2) if per_channel else None) * layer.gradient_scale(z) / inputs
+            torch.testing.assert_close(layer.clip.grad, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_coefficient_for_the_authors_surrogate_is_worth_more():
+    """The factor of the documentation: B·L over the mean part of the bits that are set in range."""
+    torch.manual_seed(0)
+    z, levels = torch.rand(8, 50), 15
+    grads = []
+    for term in (BitSparsity(1.0), BitSparsity(1.0, surrogate="code", reduction="sum")):
+        layer, x = QuantReLU(levels, 1.0), z.clone().requires_grad_()
+        with term.watch(layer) as found:
+            layer(x)
+        term(found).backward()
+        grads.append(float(x.grad.mean()))
+    part = sum(bin(int(k)).count("1") for k in torch.floor(z * levels + 0.5).flatten()) / (4 * z.numel())
+    assert grads[1] / grads[0] == pytest.approx(8 * levels / part, rel=1e-4)
+    with pytest.raises(ValueError, match=r"surrogate must be one of \('bits', 'code'\)"):
+        BitSparsity(1.0, surrogate="ones")
+    with pytest.raises(ValueError, match=r"reduction must be one of \('mean', 'sum'\)"):
+        BitSparsity(1.0, reduction="none")
+
+
 class Branches(nn.Module):
     """One activation read by two layers, and a last one read by none."""
 
@@ -275,6 +318,7 @@ def test_regularizers_weigh_by_the_schedule():
         (lambda: Coefficient(1.0, "steps"), "schedule must be one of"),
         (lambda: Coefficient(1.0, span=0.0), "span must be in"),
         (lambda: RateInferenceLoss(-0.1), "weight must be at least 0"),
+        (lambda: RateInferenceLoss(0.1, "l1"), r"distance must be one of \('cosine', 'mse'\)"),
         (lambda: one_bits(nn.ReLU()).__enter__(), "no QuantReLU: make one with snnconv.prepare"),
         (lambda: rate_ks(nn.ReLU()).__enter__(), "no RateNorm"),
     ],

@@ -62,6 +62,8 @@ def test_levels():
         (lambda: methods.SignedIF(4, eps=0.7), "fraction of the threshold"),
         (lambda: methods.SRP(4, 0), "pre_timesteps must be at least 1"),
         (lambda: methods.LocalThresholdBalancing(8, k=-1.0), "k must be positive"),
+        (lambda: methods.LocalThresholdBalancing(8, tolerance=-1.0), "tolerance must be at least 0"),
+        (lambda: methods.LocalThresholdBalancing(8, calibration_samples=0), "calibration_samples must be at least 1"),
     ],
 )
 def test_nonsense_is_refused_with_a_reason(make, sentence):

@@ -32,10 +32,15 @@ def run(model, **options):
 
 
 def test_only_the_scales_change(stage_one):
-    fast, _ = run(stage_one)
+    fast, _ = run(stage_one, tolerance=100.0)
     before, after = stage_one.state_dict(), fast.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {"2.p", "4.p"}
+    assert changed - {"1.running_mean", "1.running_var", "1.num_batches_tracked"} == {"2.p", "4.p"}
+    frozen, _ = run(stage_one, statistics="frozen", tolerance=100.0)
+    assert {name for name, value in frozen.state_dict().items() if not torch.equal(before[name], value)} == {
+        "2.p",
+        "4.p",
+    }
     assert [p.requires_grad for p in fast.parameters()] == [p.requires_grad for p in stage_one.parameters()]
 
 
@@ -74,9 +79,87 @@ def test_bad_input(stage_one):
         snnconv.train_rate_scale(stage_one, [X], [], progress=False)
     with pytest.raises(ValueError, match="at least 1"):
         run(stage_one, epochs=0)
+    with pytest.raises(ValueError, match=r"statistics must be one of \('moving', 'frozen'\), got 'batch'"):
+        run(stage_one, statistics="batch")
+    with pytest.raises(ValueError, match="distance must be one of"):
+        run(stage_one, distance="l1")
+
+
+# --- statistics of BatchNorm -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def behind():
+    """A rate norm layer whose outputs, in [0, 1], go through a layer and BatchNorm."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(6, 24), RateNorm(), nn.Linear(24, 16), nn.BatchNorm1d(16), RateNorm(), nn.Linear(16, 2)
+    )
+    for _ in range(200):
+        model.train()(X)
+    return model.eval()
+
+
+def test_running_statistics_are_the_moving_average_of_the_batches(behind):
+    seen = []
+    behind[3].register_forward_hook(lambda m, inputs, _: seen.append(inputs[0].detach()) if m.training else None)
+    fast, report = run(behind, tolerance=100.0)
+    mean, variance = behind[3].running_mean.clone(), behind[3].running_var.clone()
+    for x in seen:
+        mean = 0.9 * mean + 0.1 * x.mean(0)
+        variance = 0.9 * variance + 0.1 * x.var(0)
+    assert len(seen) == report.chosen == 64
+    torch.testing.assert_close(fast[3].running_mean, mean)
+    torch.testing.assert_close(fast[3].running_var, variance)
+
+
+def test_the_taken_statistics_belong_to_the_taken_scales(behind):
+    seen = []
+    behind[3].register_forward_hook(lambda m, inputs, _: seen.append(inputs[0].detach()) if m.training else None)
+    torch.manual_seed(0)
+    fast, report = run(behind, tolerance=0.0, weight=50.0, learning_rate=0.5, epochs=20)
+    assert report.stopped
+    assert report.chosen < len(seen)
+    mean = behind[3].running_mean.clone()
+    for x in seen[: report.chosen]:
+        mean = 0.9 * mean + 0.1 * x.mean(0)
+    torch.testing.assert_close(fast[3].running_mean, mean)
+    assert int(fast[3].num_batches_tracked - behind[3].num_batches_tracked) == report.chosen
+
+
+def test_batchnorm_takes_back_the_growth_of_outputs_as_the_scale_falls(behind):
+    """In range, y = z/θ grows by p before over p after; what reads it keeps its values by moving statistics alone."""
+
+    def after(statistics):
+        fast, _ = run(behind, tolerance=100.0, epochs=40, learning_rate=0.01, statistics=statistics)
+        grown = float(behind[1].theta / fast[1].theta)
+        return grown, fast[:4](X).square().mean()
+
+    (grown, moving), (_, frozen) = after("moving"), after("frozen")
+    assert grown > 1.5
+    before = behind[:4](X).square().mean()
+    assert abs(float(moving / before) - 1) < 0.15
+    assert float(frozen / before) > 1.5
+
+
+def test_a_single_input_keeps_the_statistics(behind):
+    fast, _ = snnconv.train_rate_scale(behind, [X[:1]], [X], progress=False)
+    assert torch.equal(fast[3].running_mean, behind[3].running_mean)
+    assert not torch.equal(fast[1].p, behind[1].p)
 
 
 # --- fit curve ---------------------------------------------------------------------------------------------
+
+
+def test_k_and_bound_are_the_formulas(stage_one):
+    """K = Σy/Σy² of the normalised activation; K/2T from θ/2, a quarter of the paper's 2Ω/T, whose Ω is K."""
+    curve = fit_curve(stage_one, snnconv.convert(stage_one, methods.RateNorm(8)), X)
+    with torch.no_grad():
+        for layer, depth in zip(curve.layers, (3, 5), strict=True):
+            y = stage_one[:depth](X).double()
+            omega = float(y.sum() / y.square().sum())
+            assert layer.k == pytest.approx(omega, rel=1e-4)
+            assert layer.bounds[8] == pytest.approx(2 * omega / 8 / 4, rel=1e-4)
 
 
 @pytest.mark.parametrize("timesteps", [3, 16])

@@ -66,9 +66,9 @@ def convert(
         model: the trained network.
         method: one of :mod:`snnconv.methods`.
         calibration: a tensor ``[N, ...]``, a list of batches, or a loader giving tensors, (input, target) pairs or
-            dictionaries; the first 1,024 samples are used. Not needed for ``thresholds="trained"``. For a network of
-            several inputs a tuple of tensors or a dictionary by the names of forward's arguments, or batches of these,
-            with targets behind them or without.
+            dictionaries; the first 1,024 samples are used (``calibration_samples`` of a method that has it). Not needed
+            for ``thresholds="trained"``. For a network of several inputs a tuple of tensors or a dictionary by the
+            names of forward's arguments, or batches of these, with targets behind them or without.
         calibration_inputs: which of a batch's entries are inputs, where forward's arguments do not tell: how many of
             the first (``2``), the arguments they go to (``("x", "mask")``), or a function from a batch to its inputs.
         framework: whose neuron classes the network is built from: ``"spikingjelly"`` or ``"snntorch"``.
@@ -119,7 +119,7 @@ def convert(
         if method.correction != "none" and batches:
             with _timed(report, "bias correction"):
                 _correct(ann, snn, method, thresholds, batches, framework, spec, tell, ranks)
-        report.delay = delay_steps(method.delay_, _delay_estimate(thresholds, means), method.timesteps)
+        report.delay = delay_steps(method.delay_, _delay_estimate(ann.sites, thresholds, means), method.timesteps)
         network = SpikingNetwork(snn, method, thresholds, framework, report, report.delay, spec)
         with _timed(report, "layer errors"):
             _describe(network, ann, batches)
@@ -152,7 +152,8 @@ def _batches(calibration: Any, method: Method, device: Any, dtype: torch.dtype |
     first = input_batches(calibration, 1, reader=reader)[0] if not hasattr(calibration, "__next__") else None
     if isinstance(first, Tensor) and first.dtype in (torch.int32, torch.int64):
         floating = first.dtype  # token indices
-    return input_batches(calibration, CALIBRATION_LIMIT, device, floating, reader=reader)
+    limit = method.calibration_samples_ or CALIBRATION_LIMIT
+    return input_batches(calibration, limit, device, floating, reader=reader)
 
 
 def _programs(
@@ -297,7 +298,7 @@ def _thresholds(
     report: ConversionReport,
     ranks: Ranks,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """θ of every site, and its mean activation over the largest channel's (for the delay)."""
+    """θ of every site, and the data mean of its largest element (for the delay)."""
     if method.thresholds == "trained":
         thresholds: dict[str, Tensor] = {}
         for name, site in ann.sites.items():
@@ -309,8 +310,9 @@ def _thresholds(
                 )
         if not batches:
             return thresholds, {}
-    histograms = calibrate.histograms(ann, batches, method.per_channel, tell, ranks)
-    means = {name: float(((h.counts * h.centers).sum(1) / max(h.total, 1)).max()) for name, h in histograms.items()}
+    delayed = method.delay_ == "auto"
+    histograms = calibrate.histograms(ann, batches, method.per_channel, tell, ranks, elements=delayed)
+    means = {name: h.largest_mean(ranks) for name, h in histograms.items()} if delayed else {}
     silent = [name for name, h in histograms.items() if not bool((h.peak > 0).any())]
     if silent:
         report.notes.append(f"never active on the calibration data: {', '.join(silent)}")
@@ -338,9 +340,10 @@ def _thresholds(
     return {k: v if method.per_channel else v.reshape(()) for k, v in thresholds.items()}, means
 
 
-def _delay_estimate(thresholds: dict[str, Tensor], means: dict[str, float]) -> float:
-    """Σ_l mean_c(θ_c − v₀) / max_c(mean activation), with v₀ = θ/2 (arXiv 2409.03368)."""
-    return sum(float(theta.mean()) / 2 / means[name] for name, theta in thresholds.items() if means.get(name, 0) > 0)
+def _delay_estimate(sites: dict[str, Site], thresholds: dict[str, Tensor], means: dict[str, float]) -> float:
+    """Σ_l mean_c(θ_c − v₀) / max_i(data mean of element i), with v₀ = θ/2 (arXiv 2409.03368, eq. 19)."""
+    units = {name: 1.0 if sites[name].kind == "rate_norm" else float(v.mean()) for name, v in thresholds.items()}
+    return sum(theta / 2 / means[name] for name, theta in units.items() if means.get(name, 0) > 0)
 
 
 def _correct(

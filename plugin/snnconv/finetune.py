@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnconv.graph.layers import layers
+from snnconv.graph.layers import Layer, layers
 from snnconv.graph.source import ConversionError
 from snnconv.inputs import Reader, input_batches, placement
 from snnconv.network import SpikingNetwork
@@ -67,9 +67,10 @@ def finetune_layerwise(
 
     For each hidden layer in order: its input are the rates that the spiking network itself has there; its forward value
     is the rate φ that its neurons really fire at; its gradient is that of the quantised activation (straight-through);
-    it minimises ‖φ − a‖², a the source network's activation. Thresholds stay. New weights are kept only where the
-    accuracy on ``loader`` did not fall, and where it stayed the same, ‖φ − a‖ fell. Without labels, the agreement with
-    the source network's predictions decides, or for outputs that are no class scores, the output error.
+    it minimises ‖φ − a‖², a the source network's activation. Thresholds stay. The best epoch by the
+    accuracy on ``loader`` is kept, and of epochs that are equal in it the one with the least ‖φ − a‖; where none is
+    better than the weights before, these stay. Without labels, the agreement with the source network's predictions
+    decides, or for outputs that are no class scores, the output error.
 
     Args:
         ann: the network that ``snn`` was converted from.
@@ -113,21 +114,39 @@ def finetune_layerwise(
         for number, layer in enumerate(cut):
             if number < len(done):
                 continue
-            before = [work.program.source.tensors[name].clone() for name in layer.tensors]
-            error = work.error(layer)
-            work.tune(layer, number, settings, tell)
-            errors = error, work.error(layer)
-            new = work.score()
-            kept = new > score or (new == score and errors[1] < errors[0])
-            if not kept:
-                for name, value in zip(layer.tensors, before, strict=True):
-                    work.program.source.tensors[name].copy_(value)
-            done.append(LayerResult(layer.name, layer.tensors, errors, (score, new), kept))
-            score = new if kept else score
+            result = _tune(work, layer, number, score, settings, tell)
+            done.append(result)
+            score = result.score[1] if result.kept else score
             if store is not None:
                 store.write(done)
             tell("layer-wise fine-tuning", number + 1, len(cut))
     return work.snn, FinetuneReport(work.measure, tuple(done))
+
+
+def _tune(
+    work: Tuning, layer: Layer, number: int, score: float, settings: dict[str, Any], tell: ProgressFn
+) -> LayerResult:
+    """Train one layer, and keep its best epoch, or what it was."""
+
+    def weights() -> list[Tensor]:
+        return [work.program.source.tensors[name].detach().clone() for name in layer.tensors]
+
+    start = score, -work.error(layer)
+    best, kept = start, weights()
+    epochs: list[tuple[float, float]] = []
+
+    def epoch_done() -> None:
+        nonlocal best, kept
+        epochs.append((work.score(), -work.error(layer)))
+        if epochs[-1] > best:
+            best, kept = epochs[-1], weights()
+
+    work.tune(layer, number, settings, tell, epoch_done)
+    for name, value in zip(layer.tensors, kept, strict=True):
+        work.program.source.tensors[name].copy_(value)
+    improved = best > start
+    after = best if improved else max(epochs)
+    return LayerResult(layer.name, layer.tensors, (-start[1], -after[1]), (score, after[0]), improved)
 
 
 def _check(ann: Any, snn: Any) -> None:

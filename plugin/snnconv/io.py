@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from snnconv.files import write_whole
 from snnconv.graph.ops import METHODS, SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, qualified_name, resolve
 from snnconv.graph.source import ConversionError, Site, SourceGraph, activation_site
+from snnconv.graph.store import Store
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.report import ConversionReport
@@ -26,7 +27,9 @@ from snnconv.runtime.tree import TreeProgram
 __all__ = ["load", "save"]
 
 FORMAT = "snnconv"
-VERSION = 1
+VERSION = 2
+READS = ("1", "2")
+"""Versions that `load` takes; 1 held θ of each site, later ones what the neurons hold."""
 SITE = "site"
 _ATTRIBUTES = SHAPE_ATTRIBUTES | VIEW_ATTRIBUTES
 """What ``getattr`` in a saved network may ask for."""
@@ -69,7 +72,7 @@ def save(snn: SpikingNetwork, path: str | os.PathLike[str]) -> None:
     if not isinstance(snn, SpikingNetwork):
         raise TypeError(f"save takes a network that snnconv.convert made, got {type(snn).__name__}")
     program = snn.program
-    tensors: dict[str, Tensor] = {f"thresholds/{k}": v for k, v in snn.thresholds.items()}
+    tensors = {f"neurons/{name}": torch.as_tensor(snn.neurons[name].v_threshold) for name in snn.neurons}
     header: dict[str, Any] = {
         "method": snn.method.to_dict(),
         "framework": snn.framework,
@@ -122,7 +125,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Spikin
             f"{path}: not a converted network (a safetensors file without the {FORMAT!r} format mark); "
             "files for load are written by snnconv.save"
         )
-    if metadata.get("version") != str(VERSION):
+    if metadata.get("version") not in READS:
         raise ConversionError(
             f"{path}: format version {metadata.get('version')}, this release reads version {VERSION}; "
             "upgrade snnconv-plugin, or convert the network again"
@@ -134,7 +137,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Spikin
             raise ConversionError(f"tensor {missing[0]!r} is missing")
         groups = _groups(header["tensors"], tensors)
         sites = _sites(header["sites"], groups["trained"])
-        absent = [name for name in sites if name not in groups["thresholds"]]
+        held = groups["thresholds" if metadata["version"] == "1" else "neurons"]
+        absent = [name for name in sites if name not in held]
         if absent:
             raise ConversionError(f"site {absent[0]!r} has no threshold")
         method = Method.from_dict(header["method"])
@@ -149,12 +153,15 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Spikin
         network = SpikingNetwork(
             program,
             method,
-            {name: groups["thresholds"][name] for name in sites},
+            {name: held[name] for name in sites},
             header["framework"],
             report,
             header["delay"],
             header["input_spec"],
         )
+        if metadata["version"] != "1":  # not θ, which the neurons of some methods divide
+            for name in sites:
+                network.neurons[name].v_threshold = held[name]
         network.memory_budget = header["memory_budget"]
     with _damage(path):
         try:
@@ -217,7 +224,9 @@ def _damage(path: Path) -> Iterator[None]:
 
 def _groups(names: list[str], tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Tensors by kind, in the order in which the saved network held them."""
-    groups: dict[str, dict[str, Tensor]] = {"weights": {}, "thresholds": {}, "trained": {}, "biases": {}}
+    groups: dict[str, dict[str, Tensor]] = {
+        group: {} for group in ("weights", "thresholds", "neurons", "trained", "biases")
+    }
     for name in names:
         group, _, leaf = name.partition("/")
         groups[group][leaf] = tensors[name]
@@ -352,7 +361,7 @@ def _tree(
         raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
     program = TreeProgram(model, None, header["coding"], header["max_pool"], sites=sites)
     program.notes, program.analog, program.synapses = list(header["notes"]), analog, synapses
-    program.biases = dict(groups["biases"])
+    program.biases = Store(groups["biases"])
     weights, own = groups["weights"], program.model.state_dict()
     problems = [f"{k} is not in the file" for k in own if k not in weights]
     problems += [f"{k} is only in the file" for k in weights if k not in own]

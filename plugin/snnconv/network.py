@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,8 @@ from snnconv.runtime.pieces import piece_lengths, run_in_pieces
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import Readout, join_batches
 from snnconv.runtime.signature import Signature
-from snnconv.runtime.values import Spikes, channels_last
+from snnconv.runtime.thresholds import Thresholds
+from snnconv.runtime.values import Spikes, Versions, channels_last
 
 if TYPE_CHECKING:
     from snnconv.report import ConversionReport
@@ -47,12 +48,14 @@ class SpikingNetwork(nn.Module):
     Attributes:
         method: the :class:`~snnconv.methods.Method` it was converted with.
         neurons: the neuron at each site, in the classes of ``framework``.
-        thresholds: θ of each site, scalar or per channel, in units of the source network's activations.
+        thresholds: θ of each site, scalar or per channel, in units of the source network's activations: a view of
+            the neurons, which an assignment sets (:class:`~snnconv.runtime.thresholds.Thresholds`).
         report: what was converted, what stayed analog, per-layer error; prints as a table.
         memory_budget: bytes that the values of a run may take, over all steps, on each thread; batches are cut to fit,
             down to a single input, and one that alone takes 16 times as much runs some steps at a time.
         precision: ``"float32"``, or ``"int8"``: layers that read spikes compute with 8-bit weights, on a CPU with
-            VNNI; biases, currents and membranes stay float32. Set it again after weights or thresholds have changed.
+            VNNI; biases, currents and membranes stay float32. It follows weights and thresholds that change by
+            assignment, in place or by ``load_state_dict``; after a change through ``.data``, set it again.
         backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"`` or ``"triton"``
             (:func:`snnconv.dynamics.scan`); their spikes are the same.
 
@@ -67,7 +70,7 @@ class SpikingNetwork(nn.Module):
         self,
         program: Program,
         method: Method,
-        thresholds: dict[str, Tensor],
+        thresholds: Mapping[str, Tensor],
         framework: str = "spikingjelly",
         report: ConversionReport | None = None,
         delay: int = 0,
@@ -87,7 +90,6 @@ class SpikingNetwork(nn.Module):
         self._precision = "float32"
         self.program = program
         self.weights = program.store()
-        self.thresholds = dict(thresholds)
         self.neurons = Store()
         for tensor in list(self.weights.buffers()):
             if tensor.dim() == 4:
@@ -98,7 +100,12 @@ class SpikingNetwork(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    # ------------------------------------------------------------------ running
+    # ------------------------------------------------------------------ settings
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """θ of each site, in units of the source network's activations."""
+        return Thresholds(self)
 
     @property
     def backend(self) -> str:
@@ -131,19 +138,23 @@ class SpikingNetwork(nn.Module):
             self.program.executor.int8 = self._make_int8(self.program) if name == "int8" else None
         self._precision = name
 
-    def _int8(self) -> Int8 | None:
-        """The layers that run in 8 bits, made where they are wanted and not there yet."""
+    def _int8(self, look: bool = True) -> Int8 | None:
+        """The layers that run in 8 bits; ``look``: made where they are not there yet, or of what has changed since."""
         if self._precision == "float32":
             return None
         assert isinstance(self.program, GraphProgram)
         executor = self.program.executor
-        if executor.int8 is None:
+        if executor.int8 is None or (look and not self._int8_made_of.unchanged(self._int8_sources(self.program))):
             executor.int8 = self._make_int8(self.program)
         return executor.int8
+
+    def _int8_sources(self, program: GraphProgram) -> list[Tensor]:
+        return [*(self.neurons[name].v_threshold for name in self.neurons), *program.source.tensors.values()]
 
     def _make_int8(self, program: GraphProgram) -> Int8:
         if any(tensor.device.type != "cpu" for tensor in self.buffers()):
             raise ConversionError("precision 'int8' runs on the CPU: move the network there with .cpu()")
+        self._int8_made_of = Versions(self._int8_sources(program))
         amplitudes = {}
         for name in self.neurons:
             scan = self.method.scan_arguments(self.neurons[name])
@@ -213,7 +224,7 @@ class SpikingNetwork(nn.Module):
 
     def _codes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
         """Make a kernel's arguments ask for whole numbers where 8-bit layers read the site; what to make of them."""
-        int8 = self._int8()
+        int8 = self._int8(look=False)
         if int8 is None or site not in int8.sites:
             return _same
         scan |= {"scaled": False, "dtype": torch.uint8 if total else torch.int8}
@@ -518,7 +529,6 @@ class SpikingNetwork(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> SpikingNetwork:
         super()._apply(fn, recurse)
-        self.thresholds = {k: fn(v) for k, v in self.thresholds.items()}
         self.program.moved(fn)
         if isinstance(self.program, GraphProgram):
             self.program.executor.int8 = None

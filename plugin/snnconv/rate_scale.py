@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnconv.activations import RateInferenceLoss, RateNorm, rate_ks
 from snnconv.graph.source import ConversionError
@@ -16,6 +17,8 @@ from snnconv.inputs import input_of, label_of
 from snnconv.progress import ProgressFn, bars
 
 __all__ = ["RateScaleReport", "Stage", "train_rate_scale"]
+
+STATISTICS = ("moving", "frozen")
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,18 @@ def train_rate_scale(
     learning_rate: float = 1e-2,
     tolerance: float = 0.5,
     every: int = 100,
+    distance: str = "cosine",
+    statistics: str = "moving",
     progress: bool | ProgressFn | None = None,
 ) -> tuple[nn.Module, RateScaleReport]:
     """Stage (ii) of rate norm training (Ding et al., IJCAI 2021, arXiv 2105.11654): lower p for few time steps.
 
-    Weights, BatchNorm statistics and the running maxima r are frozen; only the scales p of the rate norm layers learn,
-    by Adam on the Rate Inference Loss 1 − cos(logits of stage (i), logits) + λ·K̄. It ends with the data, or when the
-    validation accuracy has fallen more than ``tolerance`` below stage (i); the last state before that is taken.
+    Weights and the running maxima r are frozen; only the scales p of the rate norm layers learn, by Adam on the Rate
+    Inference Loss 1 − cos(logits of stage (i), logits) + λ·K̄. It ends with the data, or when the validation accuracy
+    has fallen more than ``tolerance`` below stage (i); the last state before that is taken.
+
+    The output y = z/θ of a rate norm layer grows as p falls. A BatchNorm layer behind it takes that back if its
+    statistics follow, as they do in the authors' code; frozen ones are right where nothing grows (``scaled=True``).
 
     Args:
         model: a network with :class:`~snnconv.activations.RateNorm` layers after stage (i); it is not changed.
@@ -79,6 +87,9 @@ def train_rate_scale(
         learning_rate: of Adam.
         tolerance: in percentage points.
         every: steps between two validations.
+        distance: of the logits to those of stage (i), ``"cosine"`` or ``"mse"``; see `RateInferenceLoss`.
+        statistics: of BatchNorm layers: ``"moving"``, those of each batch, with running statistics that follow by the
+            layer's momentum; or ``"frozen"``, those of stage (i).
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
 
     Returns:
@@ -86,6 +97,8 @@ def train_rate_scale(
 
     Raises:
         ConversionError: no rate norm layer, or one that has seen no data.
+        ValueError: ``epochs`` or ``every`` below 1, a negative ``tolerance``, an unknown ``distance`` or choice of
+            ``statistics``.
 
     >>> network = nn.Sequential(nn.Linear(4, 8), RateNorm(), nn.Linear(8, 2))
     >>> x = torch.randn(64, 4)
@@ -97,21 +110,25 @@ def train_rate_scale(
     _check(model)
     if epochs < 1 or every < 1 or tolerance < 0:
         raise ValueError("epochs and every must be at least 1, tolerance at least 0")
+    if statistics not in STATISTICS:
+        raise ValueError(f"statistics must be one of {STATISTICS}, got {statistics!r}")
     teacher, student = copy.deepcopy(model).eval(), copy.deepcopy(model).eval()
     student.requires_grad_(False)
     scales = list({id(m.p): m.p.requires_grad_(True) for m in student.modules() if isinstance(m, RateNorm)}.values())
     optimiser = torch.optim.Adam(scales, lr=learning_rate)
-    criterion = RateInferenceLoss(weight)
+    criterion = RateInferenceLoss(weight, distance)
     device = scales[0].device
+    norms = [m for m in student.modules() if isinstance(m, _BatchNorm)] if statistics == "moving" else []
+    state = [*scales, *(buffer for m in norms for buffer in m.buffers())]
     stages = [_measure(student, teacher, validation, 0, device)]
-    best = [p.detach().clone() for p in scales]
+    best = [value.detach().clone() for value in state]
     stopped = False
 
     def acceptable() -> bool:
         stages.append(_measure(student, teacher, validation, step, device))
         if stages[-1].accuracy < stages[0].accuracy - tolerance:
             return False
-        best[:] = [p.detach().clone() for p in scales]
+        best[:] = [value.detach().clone() for value in state]
         return True
 
     total = epochs * len(loader) if isinstance(loader, Sized) else 0
@@ -121,6 +138,8 @@ def train_rate_scale(
             x = input_of(batch).to(device)
             with torch.no_grad():
                 reference = teacher(x)
+            for norm in norms:
+                norm.train(len(x) > 1)  # the statistics of a single input say nothing
             with torch.enable_grad(), rate_ks(student) as ks:
                 loss = criterion(reference, student(x), ks.mean())
             optimiser.zero_grad()
@@ -135,8 +154,8 @@ def train_rate_scale(
     if not stopped and stages[-1].step != step:
         stopped = not acceptable()
     with torch.no_grad():
-        for p, value in zip(scales, best, strict=True):
-            p.copy_(value)
+        for value, chosen_value in zip(state, best, strict=True):
+            value.copy_(chosen_value)
     chosen = stages[-2].step if stopped else stages[-1].step
     for own, given in zip(student.parameters(), model.parameters(), strict=True):
         own.requires_grad_(given.requires_grad)
@@ -159,6 +178,7 @@ def _measure(
     student: nn.Module, teacher: nn.Module, validation: Iterable[Any], step: int, device: torch.device
 ) -> Stage:
     """Accuracy and K̄ on the validation data."""
+    student.eval()
     correct = samples = batches = 0
     mean_k = 0.0
     for batch in validation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,8 +40,8 @@ class LayerResult:
     Attributes:
         name: its site.
         tensors: the weights and biases that were tuned.
-        error: ‖rate − activation‖² / ‖activation‖² before and after.
-        score: the measure before and after.
+        error: ‖rate − activation‖² / ‖activation‖² before and after the best epoch.
+        score: the measure before and after it.
         kept: whether the new weights stayed.
     """
 
@@ -107,8 +108,10 @@ class Tuning:
             parts = [self._terms(layer, x) for x in self.inputs[:ERROR_SAMPLES].split(self.batch_size)]
         return sum(float(wrong) for wrong, _ in parts) / max(sum(float(power) for _, power in parts), 1e-12)
 
-    def tune(self, layer: Layer, number: int, settings: dict[str, Any], tell: ProgressFn) -> None:
-        """Train one layer."""
+    def tune(
+        self, layer: Layer, number: int, settings: dict[str, Any], tell: ProgressFn, epoch_done: Callable[[], None]
+    ) -> None:
+        """Train one layer; ``epoch_done`` is called after each epoch."""
         weights = [self.program.source.tensors[name].requires_grad_(True) for name in layer.tensors]
         groups = [
             {"params": [w], "lr": float(w.detach().square().mean().sqrt().clamp(min=1e-3)) * settings["learning_rate"]}
@@ -130,6 +133,8 @@ class Tuning:
                     schedule.step()
                     step += 1
                     tell(f"fine-tuning {layer.name}", step, total)
+                with torch.no_grad():
+                    epoch_done()
         finally:
             for weight in weights:
                 weight.requires_grad_(False)

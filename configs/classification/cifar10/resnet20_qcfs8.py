@@ -2,7 +2,7 @@
 
 _base_ = "../../_base_/cifar10_resnet20_finetune.py"
 
-model = dict(network=dict(activation=dict(type="QCFS", levels=8, per_channel=True)))
+model = dict(network=dict(activation=dict(type="QCFS", levels=8, per_channel=True, gradient="lsq")))
 trained = dict(thresholds="trained", correction="none")
 bench = dict(
     architecture="ResNet-20, QCFS (8 levels)",

@@ -12,6 +12,7 @@ model = dict(
 train_cfg = dict(
     _delete_=True,
     type="RateScaleLoop",
+    statistics="frozen",  # of BatchNorm: layers with scaled=True keep the size of their outputs as p falls
     epochs=1,
     weight=0.1,
     learning_rate=0.01,

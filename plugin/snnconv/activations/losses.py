@@ -33,6 +33,9 @@ __all__ = [
 EPS = 1e-5
 SCHEDULES = ("constant", "linear", "cosine")
 WEIGHTINGS = ("neurons", "synapses")
+SURROGATES = ("bits", "code")
+REDUCTIONS = ("mean", "sum")
+DISTANCES = ("cosine", "mse")
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,11 @@ def _collecting(
             handle.remove()
 
 
+def _known(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+
+
 # --- bit sparsity ------------------------------------------------------------------------------------------
 
 
@@ -133,10 +141,12 @@ def _count_bits(k: Tensor, levels: int) -> Tensor:
 
 
 class _OneBits(torch.autograd.Function):
-    """Number of one-bits of y·L/α; backward, their mean L1 gradient goes straight through to z/α."""
+    """Number of one-bits of y·L/α; backward, the surrogate's gradient goes straight through to z/α."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, out: Tensor, clip: Tensor, levels: int, grad_scale: float) -> Tensor:
+    def forward(
+        ctx: Any, z: Tensor, out: Tensor, clip: Tensor, levels: int, grad_scale: float, surrogate: str
+    ) -> Tensor:
         ctx.shape = clip.shape
         clip = clip.float().reshape(clip.shape or [1] * z.dim())
         lsb = clip / levels
@@ -145,32 +155,42 @@ class _OneBits(torch.autograd.Function):
         for z_, out_, target in chunks(z, out, inside):
             bits = _count_bits((out_ / lsb).round_().clamp_(max=levels), levels)
             total += bits.sum(dtype=torch.int64)
-            torch.mul(bits, z_ < clip, out=target)
+            if surrogate == "bits":
+                torch.mul(bits, z_ < clip, out=target)
+            else:
+                target.copy_((z_ > 0) & (z_ < clip))
         ctx.save_for_backward(z, clip, inside)
-        ctx.width, ctx.grad_scale = levels.bit_length(), grad_scale
+        ctx.width, ctx.grad_scale = levels.bit_length() if surrogate == "bits" else 1 / levels, grad_scale
         return total.to(torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, clip, inside = ctx.saved_tensors
-        slope = grads[0] / (ctx.width * clip)  # of z/α by z, a bit
+        slope = grads[0] / (ctx.width * clip)  # of z/α by z, a bit; of zL/α, a value in range
         grad_z, sizes = torch.empty_like(z), torch.zeros_like(clip)
         for z_, inside_, target in chunks(z, inside, grad_z):
             target.copy_(inside_ * slope)
             sizes += (inside_ * z_.to(clip.dtype)).sum_to_size(clip.shape)
         grad_clip = (-sizes * slope / clip * ctx.grad_scale).reshape(ctx.shape)
-        return grad_z, None, grad_clip if ctx.needs_input_grad[2] else None, None, None
+        return grad_z, None, grad_clip if ctx.needs_input_grad[2] else None, None, None, None
 
 
-def one_bits(model: nn.Module) -> AbstractContextManager[Collected]:
+def one_bits(model: nn.Module, surrogate: str = "bits", reduction: str = "mean") -> AbstractContextManager[Collected]:
     """Collects the number of one-bits of every :class:`~snnconv.activations.QuantReLU`, a layer's sum for one input.
 
     It is the number of spikes that the layer emits as shifted-threshold IF neurons (Datta et al., arXiv 2312.06900).
-    Its gradient is a surrogate: the L1 gradient of every bit (1 where it is set) goes straight through to z/α inside
-    the clip, averaged over the ⌈log₂(L + 1)⌉ bits; for α it is scaled as the activation's own.
+    Its gradient is a surrogate that goes straight through to z/α inside the clip; for α it is scaled as the
+    activation's own.
+
+    Args:
+        model: a network with quantised activations.
+        surrogate: ``"bits"``: the L1 gradient of every bit, 1 where it is set, averaged over the ⌈log₂(L + 1)⌉ bits, so
+            that by z it is (bits set)/(⌈log₂(L + 1)⌉·α); ``"code"``: that of the code zL/α, so that it is L/α for
+            every value in range, whatever its bits (the authors').
+        reduction: ``"mean"``, for one input; ``"sum"``, over the batch (the authors').
 
     Raises:
-        ValueError: a network without ``QuantReLU``.
+        ValueError: a network without ``QuantReLU``, an unknown surrogate or reduction.
 
     >>> layer = QuantReLU(levels=7, clip=7.0)
     >>> with one_bits(layer) as bits:
@@ -179,10 +199,13 @@ def one_bits(model: nn.Module) -> AbstractContextManager[Collected]:
     5.0
     """
 
+    _known("surrogate", surrogate, SURROGATES)
+    _known("reduction", reduction, REDUCTIONS)
+
     def count(layer: QuantReLU, z: Tensor, out: Tensor) -> Tensor:
         clip = broadcast(layer.alpha, z.dim(), layer.axis)
-        total: Tensor = _OneBits.apply(z, out.detach(), clip, layer.levels, layer.gradient_scale(z))
-        return total / max(len(z), 1)
+        total: Tensor = _OneBits.apply(z, out.detach(), clip, layer.levels, layer.gradient_scale(z), surrogate)
+        return total / max(len(z), 1) if reduction == "mean" else total
 
     return _collecting(model, QuantReLU, count, "QuantReLU")
 
@@ -218,23 +241,31 @@ class RateInferenceLoss(nn.Module):
 
     Args:
         weight: λ.
+        distance: ``"cosine"``, or ``"mse"``: the mean squared difference of the logits in place of 1 − cos.
 
     Shapes: both logits ``[B, classes]``; K̄ a scalar, ``rate_ks(...).mean()``. Returns a scalar.
+
+    Raises:
+        ValueError: a negative weight, an unknown distance.
 
     >>> loss = RateInferenceLoss(weight=0.1)
     >>> round(float(loss(torch.ones(1, 2), torch.ones(1, 2), torch.tensor(3.0))), 4)
     0.3
     """
 
-    def __init__(self, weight: float = 0.1) -> None:
+    def __init__(self, weight: float = 0.1, distance: str = "cosine") -> None:
         super().__init__()
         if not weight >= 0:
             raise ValueError(f"weight must be at least 0, got {weight}")
+        _known("distance", distance, DISTANCES)
         self.weight = weight
+        self.distance = distance
 
     def forward(self, reference: Tensor, logits: Tensor, mean_k: Tensor) -> Tensor:
-        similarity = F.cosine_similarity(reference.detach().flatten(1).float(), logits.flatten(1).float(), dim=1)
-        return 1 - similarity.mean() + self.weight * mean_k
+        wanted, found = reference.detach().flatten(1).float(), logits.flatten(1).float()
+        if self.distance == "mse":
+            return F.mse_loss(found, wanted) + self.weight * mean_k
+        return 1 - F.cosine_similarity(wanted, found, dim=1).mean() + self.weight * mean_k
 
 
 # --- in a training loop ------------------------------------------------------------------------------------
@@ -278,9 +309,11 @@ class BitSparsity(Regularizer):
             counts the connections that its spike reaches, divided by their mean over all neurons: the sum is the
             network's synaptic operations (SOPs), and falls in deep layers, too, where neurons are few and reach many.
             What runs in training only counts 0.
+        surrogate, reduction: the gradient, and over what the bits are summed; see `one_bits`. A coefficient for the
+            authors' code belongs to ``surrogate="code", reduction="sum"``.
 
     Raises:
-        ValueError: another weighting; a network without ``QuantReLU``.
+        ValueError: another weighting, surrogate or reduction; a network without ``QuantReLU``.
         ConversionError: ``"synapses"`` with a network that cannot be traced.
 
     >>> layer, sparsity = QuantReLU(levels=7, clip=7.0), BitSparsity(0.5, "linear")
@@ -293,23 +326,33 @@ class BitSparsity(Regularizer):
     name = "one_bits"
 
     def __init__(
-        self, coefficient: float, schedule: str = "constant", span: float = 1.0, weighting: str = "neurons"
+        self,
+        coefficient: float,
+        schedule: str = "constant",
+        span: float = 1.0,
+        weighting: str = "neurons",
+        surrogate: str = "bits",
+        reduction: str = "mean",
     ) -> None:
         super().__init__(coefficient, schedule, span)
-        if weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
-        self.weighting = weighting
+        _known("weighting", weighting, WEIGHTINGS)
+        _known("surrogate", surrogate, SURROGATES)
+        _known("reduction", reduction, REDUCTIONS)
+        self.weighting, self.surrogate, self.reduction = weighting, surrogate, reduction
         self._synapses: tuple[weakref.ref[nn.Module], torch.Size, dict[str, float]] | None = None
 
     def watch(self, model: nn.Module) -> AbstractContextManager[Collected]:
-        return one_bits(model) if self.weighting == "neurons" else self._watch_synapses(model)
+        return self._bits(model) if self.weighting == "neurons" else self._watch_synapses(model)
+
+    def _bits(self, model: nn.Module) -> AbstractContextManager[Collected]:
+        return one_bits(model, self.surrogate, self.reduction)
 
     @contextmanager
     def _watch_synapses(self, model: nn.Module) -> Iterator[Collected]:
         inputs: list[Tensor] = []
         handle = model.register_forward_pre_hook(lambda module, args: inputs.append(args[0].detach()[:1]))
         try:
-            with one_bits(model) as found:
+            with self._bits(model) as found:
                 yield found
         finally:
             handle.remove()

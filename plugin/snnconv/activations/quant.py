@@ -15,6 +15,7 @@ __all__ = ["QCFS", "QuantReLU"]
 
 CHUNK = 2**17  # values that stay in a processor's cache from one operator to the next
 LEAST = 1e-6
+MARGINS = {"lsq": 0.0, "qcfs": 0.5}  # steps α/L beyond 0 and the clip in which the gradient passes
 
 
 def chunks(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
@@ -31,10 +32,10 @@ def chunks(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
 
 
 class _Quantise(torch.autograd.Function):
-    """Forward of :class:`QuantReLU` with the straight-through gradient for z and the LSQ gradient for the clip."""
+    """Forward of :class:`QuantReLU`; backward, straight through for z and the gradient that follows for the clip."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, clip: Tensor, levels: int, grad_scale: float) -> Tensor:
+    def forward(ctx: Any, z: Tensor, clip: Tensor, levels: int, grad_scale: float, margin: float) -> Tensor:
         wide = torch.promote_types(z.dtype, torch.float32)
         clip = clip.to(wide)
         lsb = clip / levels
@@ -46,47 +47,51 @@ class _Quantise(torch.autograd.Function):
             if work is not target:
                 target.copy_(work)
         ctx.save_for_backward(z, clip, out)
-        ctx.grad_scale = grad_scale
+        ctx.grad_scale, ctx.margin = grad_scale, margin / levels
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, clip, out = ctx.saved_tensors
+        low, high = -ctx.margin * clip, (1 + ctx.margin) * clip
         grad_z = torch.empty_like(z)
         wanted = ctx.needs_input_grad[1]
         plain = clip.dim() == 0 and z.device.type == "cpu" and z.dtype == clip.dtype
-        number = float(clip) if plain and not torch.compiler.is_compiling() else None
+        numbers = (float(low), float(high)) if plain and not torch.compiler.is_compiling() else None
         slopes = torch.zeros_like(clip)
         for z_, out_, grad_, target in chunks(z, out, grads[0], grad_z):
-            above = _split(grad_, z_, clip, number, target)
-            if wanted:  # d out / d clip: rounding error / clip inside, 1 above, 0 below (LSQ, arXiv 1902.08153, eq. 3)
+            above = _split(grad_, z_, low, high, numbers, target)
+            if wanted:  # d out / d clip: (y − z)/clip inside, 1 above, 0 below (LSQ, arXiv 1902.08153, eq. 3)
                 inside = torch.sub(out_.to(clip.dtype), z_).mul_(target)
                 slopes += inside.sum_to_size(clip.shape) / clip + above().sum_to_size(clip.shape)
-        return grad_z, slopes * ctx.grad_scale if wanted else None, None, None
+        return grad_z, slopes * ctx.grad_scale if wanted else None, None, None, None
 
 
-def _split(grad: Tensor, z: Tensor, clip: Tensor, number: float | None, inside: Tensor) -> Callable[[], Tensor]:
-    """Write the gradient where 0 < z < clip to ``inside``; the function gives it where z lies above.
+def _split(
+    grad: Tensor, z: Tensor, low: Tensor, high: Tensor, numbers: tuple[float, float] | None, inside: Tensor
+) -> Callable[[], Tensor]:
+    """Write the gradient where low < z < high to ``inside``; the function gives it where z lies above.
 
-    A clip that is a plain ``number`` has operators that need one pass over memory.
+    Bounds that are plain ``numbers`` have operators that need one pass over memory.
     """
-    if number is not None:
-        torch.ops.aten.hardtanh_backward.grad_input(grad, z, 0.0, number, grad_input=inside)
-        return lambda: torch.ops.aten.threshold_backward(grad, z, number)
-    high = z >= clip.reshape(clip.shape or [1] * z.dim())  # a tensor without axes would be rounded to the dtype of z
-    torch.mul(grad, (z > 0) & ~high, out=inside)
-    return lambda: grad * high
+    if numbers is not None:
+        torch.ops.aten.hardtanh_backward.grad_input(grad, z, *numbers, grad_input=inside)
+        return lambda: torch.ops.aten.threshold_backward(grad, z, numbers[1])
+    shape = high.shape or [1] * z.dim()  # a tensor without axes would be rounded to the dtype of z
+    above = z >= high.reshape(shape)
+    torch.mul(grad, (z > low.reshape(shape)) & ~above, out=inside)
+    return lambda: grad * above
 
 
-def straight_through(z: Tensor, clip: Tensor, levels: int, grad_scale: float = 1.0) -> Tensor:
+def straight_through(z: Tensor, clip: Tensor, levels: int, grad_scale: float = 1.0, margin: float = 0.0) -> Tensor:
     """clip(⌊zL/α + 1/2⌋, 0, L)·α/L with a straight-through gradient for z and LSQ's, scaled, for the clip α.
 
-    Computed in float32 at least, whatever the dtype of z.
+    The gradient passes where −margin·α/L < z < α + margin·α/L. Computed in float32 at least, whatever the dtype of z.
 
     >>> straight_through(torch.tensor([0.3]), torch.tensor(1.0), 2)
     tensor([0.5000])
     """
-    out: Tensor = _Quantise.apply(z, clip, levels, grad_scale)
+    out: Tensor = _Quantise.apply(z, clip, levels, grad_scale, margin)
     return out
 
 
@@ -96,9 +101,11 @@ class QuantReLU(TrainedActivation):
     .. math:: y = \frac{\alpha}{L}\,\mathrm{clip}(\lfloor zL/\alpha + 1/2\rfloor, 0, L)
 
     (arXiv 2305.19868 eq. 6; arXiv 2302.02091 with λ = α; arXiv 2312.06900.) Rounding is half up, which is what an
-    integrate-and-fire neuron started at θ/2 does. Gradients are straight-through: for z, 1 where 0 < z < α; for α,
-    (y − z)/α there and 1 above (LSQ, arXiv 1902.08153, eq. 3), with ``lsq_scale`` times L²/√(N·L) for N values a clip
-    in one input: the step size α/L then learns as LSQ's does, whose gradient is scaled by 1/√(N·L).
+    integrate-and-fire neuron started at θ/2 does. Gradients are straight-through: for z, 1 in range; for α, (y − z)/α
+    there and 1 above. In range is 0 < z < α where the clip comes before the rounding (``gradient="lsq"``, arXiv
+    1902.08153, eq. 3), −α/2L < z < α(1 + 1/2L) where it comes after (``gradient="qcfs"``). ``lsq_scale`` takes the
+    gradient of α times L²/√(N·L) for N values a clip in one input: the step size α/L then learns as LSQ's does, whose
+    gradient is scaled by 1/√(N·L).
 
     Args:
         levels: L, number of levels above zero; T steps of (signed) IF carry T levels, of shifted-threshold IF 2^T − 1.
@@ -108,15 +115,18 @@ class QuantReLU(TrainedActivation):
         per_channel: :func:`snnconv.prepare` gives each site one clip per channel.
         lsq_scale: scale the clip's gradient as LSQ does the step size's (its section 2.2), so that it learns as fast
             as the weights.
+        gradient: ``"lsq"`` or ``"qcfs"``, where it passes.
 
     Shapes: input and output ``[B, ...]``.
 
     Raises:
-        ValueError: ``levels`` < 1, or a clip that is not positive.
+        ValueError: ``levels`` < 1, a clip that is not positive, another gradient.
 
     >>> QuantReLU(levels=2, clip=1.0)(torch.tensor([-1.0, 0.2, 0.3, 2.0]))
     tensor([0.0000, 0.0000, 0.5000, 1.0000], grad_fn=<_QuantiseBackward>)
     """
+
+    gradient: str = "lsq"  # also of modules that were pickled before there was a choice
 
     def __init__(
         self,
@@ -127,10 +137,13 @@ class QuantReLU(TrainedActivation):
         *,
         per_channel: bool = False,
         lsq_scale: bool = True,
+        gradient: str = "lsq",
     ) -> None:
         super().__init__()
         if levels < 1:
             raise ValueError(f"levels must be at least 1, got {levels}")
+        if gradient not in MARGINS:
+            raise ValueError(f"gradient must be one of {tuple(MARGINS)}, got {gradient!r}")
         value = torch.as_tensor(clip, dtype=torch.float32)
         if channels is not None and value.dim() == 0:
             value = value.expand(channels)
@@ -140,6 +153,7 @@ class QuantReLU(TrainedActivation):
         self.axis = axis
         self.per_channel = per_channel or value.dim() > 0
         self.lsq_scale = lsq_scale
+        self.gradient = gradient
         self.clip = nn.Parameter(value.clone())
 
     @property
@@ -154,7 +168,7 @@ class QuantReLU(TrainedActivation):
 
     def forward(self, z: Tensor) -> Tensor:
         alpha = broadcast(self.alpha, z.dim(), self.axis)
-        return straight_through(z, alpha, self.levels, self.gradient_scale(z))
+        return straight_through(z, alpha, self.levels, self.gradient_scale(z), MARGINS[self.gradient])
 
     def site(self, name: str) -> Site:
         return Site(name, kind="quant", axis=self.axis, threshold=self.alpha.detach().clone(), levels=self.levels)
@@ -182,7 +196,9 @@ class QuantReLU(TrainedActivation):
 class QCFS(QuantReLU):
     """The quantisation clip-floor-shift activation (Bu et al., ICLR 2022, arXiv 2303.04347; λ is ``clip``).
 
-    y = λ·clip(⌊zL/λ + 1/2⌋/L, 0, 1): :class:`QuantReLU` with the plain gradient for λ. Arguments as there.
+    y = λ·clip(⌊zL/λ + 1/2⌋/L, 0, 1): :class:`QuantReLU` with the gradient of the code of SRP's authors (arXiv
+    2302.02091), who round first and clip then: it passes where −λ/2L < z < λ(1 + 1/2L). ``gradient="lsq"`` clips first.
+    The gradient for λ is not scaled. Arguments as there.
 
     >>> QCFS(levels=4, clip=2.0)(torch.tensor([0.7])).item()
     0.5
@@ -197,5 +213,6 @@ class QCFS(QuantReLU):
         *,
         per_channel: bool = False,
         lsq_scale: bool = False,
+        gradient: str = "qcfs",
     ) -> None:
-        super().__init__(levels, clip, channels, axis, per_channel=per_channel, lsq_scale=lsq_scale)
+        super().__init__(levels, clip, channels, axis, per_channel=per_channel, lsq_scale=lsq_scale, gradient=gradient)

@@ -7,7 +7,7 @@ one its histogram, so that memory does not grow with the number of images.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -30,11 +30,29 @@ class Histogram:
         peak: largest activation of each channel ``[C]`` (or ``[1]``).
         counts: ``[C, bins]``, bins equally spaced over ``(0, peak]``.
         total: number of values of each channel, zeros included.
+        sums: where asked for, shape of one input's activations → their sum over the inputs, element by element, and
+            the number of these inputs. One shape, unless inputs differ in size.
     """
 
     peak: Tensor
     counts: Tensor
     total: int
+    sums: dict[tuple[int, ...], tuple[Tensor, int]] = field(default_factory=dict)
+
+    def add(self, y: Tensor) -> None:
+        """Add activations ``[B, ...]`` to the sums."""
+        shape = tuple(y.shape[1:])
+        total, inputs = self.sums.get(shape, (0, 0))
+        self.sums[shape] = total + y.sum(0, dtype=torch.promote_types(y.dtype, torch.float32)), inputs + len(y)
+
+    def largest_mean(self, ranks: Ranks | None = None) -> float:
+        """The largest of the elements' means over the inputs of all ``ranks``; of the shape that most inputs have."""
+        ranks = ranks or Ranks()
+        total, inputs = max(self.sums.values(), key=lambda entry: entry[1])
+        most, least = ranks.largest(torch.tensor([total.numel(), -total.numel()])).tolist()
+        if most == -least:  # else ranks differ in the size of their inputs
+            total, inputs = ranks.total(total.clone()), int(ranks.total(torch.tensor(inputs)))
+        return float(ranks.mean(total.max() / inputs))
 
     @property
     def centers(self) -> Tensor:
@@ -60,8 +78,12 @@ def histograms(
     per_channel: bool,
     progress: Progress | None = None,
     ranks: Ranks | None = None,
+    elements: bool = False,
 ) -> dict[str, Histogram]:
-    """Histograms of every site's activation over ``batches`` of all ``ranks`` (two passes of the source network)."""
+    """Histograms of every site's activation over ``batches`` of all ``ranks`` (two passes of the source network).
+
+    ``elements``: with the sums of each element, which take as much memory as the activations of one input.
+    """
     ranks = ranks or Ranks()
     found: dict[str, Histogram] = {}
 
@@ -86,6 +108,8 @@ def histograms(
         histogram = torch.bincount(index.flatten(), minlength=channels * (BINS + 1)).reshape(channels, BINS + 1)
         entry.counts += histogram[:, 1:]
         entry.total += rows.shape[1]
+        if elements:
+            entry.add(y)
         return y
 
     run_all(ann, batches, maxima, "thresholds: range", progress)

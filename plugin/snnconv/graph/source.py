@@ -103,6 +103,8 @@ class SourceGraph:
 
     Nodes of the graph are functional operators, ``get_attr`` of a tensor, and ``activation_site`` calls. ``modules``
     holds what could only be kept whole (an attention layer, say), by path.
+
+    It pickles with its operators by name (:mod:`snnconv.graph.records`).
     """
 
     graph: fx.Graph
@@ -125,6 +127,16 @@ class SourceGraph:
             {k: copy.deepcopy(m) for k, m in self.modules.items()},
             list(self.notes),
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        from snnconv.graph.records import records
+
+        return {**self.__dict__, "graph": records(self.graph)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from snnconv.graph.records import graph_of
+
+        self.__dict__.update(state, graph=graph_of(state["graph"]))
 
     def site_nodes(self) -> list[fx.Node]:
         """The ``activation_site`` nodes in execution order."""

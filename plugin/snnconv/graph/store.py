@@ -54,6 +54,10 @@ class Store(nn.Module):
     def __len__(self) -> int:
         return len(self._order)
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a name, or ``default`` where there is none."""
+        return self[name] if name in self._order else default
+
     def keys(self) -> list[str]:
         """Names, in the order in which they were set."""
         return list(self._order)

@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
@@ -82,6 +83,11 @@ class Method:
         return None
 
     @property
+    def calibration_samples_(self) -> int | None:
+        """Calibration inputs to use at most; ``None``: what :func:`snnconv.convert` takes."""
+        return None
+
+    @property
     def percent(self) -> float | None:
         """Percentile of ``thresholds="99.9%"``, else ``None``."""
         if self.thresholds in ("mse", "max", "ltb", "trained"):
@@ -104,6 +110,10 @@ class Method:
         return make_neuron(
             self.neuron, framework, threshold, channel_axis=axis, scaled=kind != "rate_norm", **self.neuron_options
         )
+
+    def threshold(self, node: nn.Module) -> Tensor:
+        """θ of a neuron that :meth:`node` made, as it stands now, in units of the source network's activations."""
+        return torch.as_tensor(node.v_threshold)
 
     def scan_arguments(self, node: nn.Module) -> dict[str, Any] | None:
         """Arguments of :func:`snnconv.dynamics.scan` that equal ``node``; ``None`` where only the node will do."""

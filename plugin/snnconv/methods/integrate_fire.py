@@ -25,8 +25,8 @@ class RateMethod(Method):
     """Methods that read a rate: φ(T) = (1/T) Σ_t out[t], from step D + 1 on where a delay D is asked for.
 
     Attributes:
-        delay: D, or ``"auto"`` (arXiv 2409.03368): ⌈Σ_l mean_c(θ_c − v₀) / max_c(mean activation)⌉; where T < D + 4 the
-            last four steps are read.
+        delay: D, or ``"auto"`` (arXiv 2409.03368, eq. 19): ⌊Σ_l mean_c(θ_c − v₀) / max_i ȳ_i⌋, ȳ_i the mean over the
+            calibration data of element i of the layer's activation; where T < D + 4 the last four steps are read.
     """
 
     delay: Delay = field(default=None, kw_only=True)

@@ -51,3 +51,6 @@ class ShiftedThreshold(Method):
 
     def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
         return super().node(threshold / self.levels, axis, kind, framework)  # the least significant bit
+
+    def threshold(self, node: nn.Module) -> Tensor:
+        return super().threshold(node) * self.levels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +96,8 @@ def audit(snn: SpikingNetwork, x: Any) -> Audit:
       sums, averages and picks of them.
     - ``currents``, ``analog``: allowed where the conversion report lists them, and named.
 
-    Every neuron's outputs are checked, and its class. θ is ``snn.thresholds``, as the conversion recorded it.
+    Every neuron's outputs are checked, and its class. θ is what the neurons hold (``snn.thresholds``); where that is
+    no longer what the conversion reported, a note says so.
 
     Args:
         snn: the converted network.
@@ -135,6 +137,7 @@ class _Auditor:
     def run(self, parts: list[Any]) -> Audit:
         runs = not [name for name in self.neurons if not self._right_class(name)]
         self._before()
+        self._compare_thresholds()
         try:
             for part in parts if runs else []:
                 self.snn.run(part, self.synapses, self._neuron)
@@ -157,9 +160,21 @@ class _Auditor:
     def _after(self) -> None:
         pass
 
+    def _compare_thresholds(self) -> None:
+        """Note the sites whose thresholds are no longer those of the conversion report."""
+        report = self.snn.report
+        for site in report.spiking if report is not None else ():
+            if site.name not in self.neurons or self.neurons[site.name].problem:
+                continue
+            theta = self.snn.thresholds[site.name].double()
+            now = torch.stack([theta.min(), theta.mean(), theta.max()]).tolist()
+            before = (site.threshold_min, site.threshold_mean, site.threshold_max)
+            if any(not math.isclose(a, b, rel_tol=1e-5) for a, b in zip(now, before, strict=True)):
+                self.result.notes.append(f"{site.name}: its thresholds were changed after the conversion")
+
     def _right_class(self, name: str) -> bool:
         site, node = self.snn.program.sites[name], self.snn.neurons[name]
-        expected = type(self.method.node(self.snn.thresholds[name], site.axis, site.kind, self.snn.framework))
+        expected = type(self.method.node(torch.ones(()), site.axis, site.kind, self.snn.framework))
         if not isinstance(node, expected):
             self.neurons[name].problem = f"a {type(node).__name__} stands where a {expected.__name__} should"
             return False
@@ -186,7 +201,7 @@ class _Auditor:
             return
         finding.problem = self._not_spikes(out, self.amplitude(name, out[0]))
         if finding.problem is None and bool((out != 0).any()):
-            finding.checked = "every output is 0 or a spike of the recorded size"
+            finding.checked = "every output is 0 or a spike of its threshold's size"
 
     def _not_spikes(self, seq: Tensor, amplitude: Tensor, pooled: bool = False) -> str | None:
         """Say which value of ``[T, B, ...]`` is no spike, if any.

@@ -90,9 +90,9 @@ def fit_curve(
 
     .. math:: \|y - \varphi(T)\|^2 / \|y\|^2 \le K / 2T,\qquad K = \textstyle\sum \theta y / \sum y^2
 
-    (Ding et al., IJCAI 2021, arXiv 2105.11654, who start at 0 and have K/T; there θ = 1, as y is normalised). The
-    measured rates are those of the network on its own spikes: a layer far above its bound suffers from the layers
-    before it.
+    (θ = 1 where y is normalised). It is a quarter of the bound of Ding et al. (IJCAI 2021, arXiv 2105.11654), 2Ω/T with
+    Ω = K; from 0, |y − φ(T)| ≤ min(y, θ/T) gives K/T. The measured rates are those of the network on its own spikes: a
+    layer far above its bound suffers from the layers before it.
 
     Args:
         model: the source network.

@@ -189,6 +189,10 @@ class SoftResetNeuron(snntorch.Leaky, ABC):
         """``theta``, under SpikingJelly's name."""
         return self.threshold
 
+    @v_threshold.setter
+    def v_threshold(self, theta: Tensor) -> None:
+        self.threshold = theta
+
     @property
     def watched(self) -> bool:
         """Whether somebody listens to single steps, so that a fused kernel must not stand in for them."""

@@ -129,7 +129,7 @@ class RateScaleLoop(BaseLoop):
     Args:
         runner, dataloader: as mmengine gives them.
         validation: number of these images.
-        settings: ``weight``, ``epochs``, ``learning_rate``, ``tolerance``, ``every``.
+        settings: ``weight``, ``epochs``, ``learning_rate``, ``tolerance``, ``every``, ``distance``, ``statistics``.
     """
 
     def __init__(self, runner: Any, dataloader: Any, validation: int = 5000, **settings: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -74,15 +75,37 @@ class GraphProgram(Program):
         source.modules = copy.deepcopy(self.source.modules, memo)
         return GraphProgram(source, self.coding, self.max_pool)
 
+    def __copy__(self) -> GraphProgram:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        del state["executor"]  # made of the graph, with what a run left in it
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.executor = Executor(self.source, _unset, self.coding, self.max_pool)
+
     def static(self, x: Any, neuron: NeuronFn) -> Any:
-        self.executor.neuron = neuron
-        self.executor.may_overwrite = self.may_overwrite
-        return self.executor(x)
+        with self._firing(neuron):
+            return self.executor(x)
 
     def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
-        self.executor.neuron = neuron
-        self.executor.may_overwrite = self.may_overwrite
-        return self.executor.steps(x, timesteps, state)
+        with self._firing(neuron):
+            return self.executor.steps(x, timesteps, state)
+
+    @contextmanager
+    def _firing(self, neuron: NeuronFn) -> Iterator[None]:
+        """The executor with neurons, which are gone from it afterwards: they hold what belongs to one run."""
+        executor = self.executor
+        executor.neuron, executor.may_overwrite = neuron, self.may_overwrite
+        try:
+            yield
+        finally:
+            executor.neuron, executor.may_overwrite = _unset, False
 
     def shift(self, site: str, current: Tensor) -> None:
         node = next(n for n in self.source.site_nodes() if n.kwargs["site"] == site)

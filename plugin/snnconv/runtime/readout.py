@@ -54,14 +54,14 @@ class Readout:
 
 
 def delay_steps(delay: int | str | None, estimate: float, timesteps: int) -> int:
-    """Steps to leave out: D, but at least the last four steps are read (arXiv 2409.03368).
+    """Steps to leave out: ⌊estimate⌋, but at least the last four steps are read (arXiv 2409.03368, algorithm 2).
 
-    >>> delay_steps("auto", 5.2, 64), delay_steps("auto", 5.2, 8), delay_steps(None, 5.2, 8)
-    (6, 4, 0)
+    >>> delay_steps("auto", 5.7, 64), delay_steps("auto", 5.7, 8), delay_steps(None, 5.7, 8)
+    (5, 4, 0)
     """
     if delay is None:
         return 0
-    wanted = -int(-estimate // 1) if delay == "auto" else int(delay)
+    wanted = int(estimate) if delay == "auto" else int(delay)
     if delay == "auto" and timesteps < wanted + MIN_WINDOW:
         return max(0, timesteps - MIN_WINDOW)
     return wanted

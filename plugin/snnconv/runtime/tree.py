@@ -8,7 +8,6 @@ activation without spiking equivalent acts on what was accumulated, as in the gr
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -63,7 +62,7 @@ class TreeProgram(Program):
         self.notes: list[str] = []
         self.analog: dict[str, str] = {}
         self.synapses: list[str] = []
-        self.biases: dict[str, Tensor] = {}
+        self.biases = Store()
         self._complete = sites is not None
         if sites is None:
             self.static(example, lambda site, z: self.sites[site].activation(z))
@@ -93,7 +92,7 @@ class TreeProgram(Program):
     def store(self) -> nn.Module:
         holder = nn.Module()
         holder.model = self.model
-        holder.biases = self._biases = Store(self.biases)
+        holder.biases = self.biases
         return holder
 
     def trainable(self) -> list[Tensor]:
@@ -101,9 +100,6 @@ class TreeProgram(Program):
 
     def shift(self, site: str, current: Tensor) -> None:
         self.biases[site] = self.biases[site] + current if site in self.biases else current
-
-    def moved(self, fn: Callable[[Tensor], Tensor]) -> None:
-        self.biases = {name: fn(value) for name, value in self.biases.items()}
 
     def misplaced(self) -> list[str]:
         """Sites that the module tree has no place for, as sentences."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -94,6 +94,30 @@ def has_pair(value: Any) -> bool:
     if value is None or isinstance(value, Tensor | Static | Temporal | Spikes | int):
         return False
     return tree_any(is_pair, value, is_leaf=wrapped)
+
+
+class Versions:
+    """Tensors, and how often each had been written to: whether what was made of them still holds.
+
+    >>> import torch
+    >>> tensors = [torch.zeros(2)]
+    >>> versions = Versions(tensors)
+    >>> versions.unchanged(tensors), tensors[0].add_(1) is None, versions.unchanged(tensors)
+    (True, False, False)
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._seen = [(tensor, _version(tensor)) for tensor in tensors]
+
+    def unchanged(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether these are the same tensors, and none was written to."""
+        if len(tensors) != len(self._seen):
+            return False
+        return all(t is seen and _version(t) == n for t, (seen, n) in zip(tensors, self._seen, strict=True))
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if not isinstance(tensor, Tensor) or tensor.is_inference() else tensor._version
 
 
 def channels_last(x: Any) -> Any:
