@@ -105,7 +105,7 @@ def _dims_given(args: Sequence[Any], kwargs: dict[str, Any], *names: str) -> lis
 
 
 def _at(axis: int, dims: int | None, largest: int = 0) -> tuple[int, int]:
-    """An axis counted from the front, and the number of dimensions: where that is not known, as few as there must be."""
+    """An axis counted from the front, and the number of dimensions: where it is not known, the least there can be."""
     count = dims if dims is not None else max(largest + 1, 2, axis + 1, -axis)
     return axis % count, count
 
