@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 from snnconv.methods.base import Method
 from snnconv.runtime.batch import Batch, entries
+from snnconv.runtime.captured import captured
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.int8 import Int8, supported
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["SpikingNetwork"]
 
 DEFAULT_BUDGET = 16 * 2**20
+MISSING = object()
 STATES: dict[str, Any] = {"if": dynamics.IFState, "signed_if": dynamics.SignedIFState}
 """Neurons whose sequences run in pieces by a kernel, with what they remember."""
 
@@ -185,10 +188,14 @@ class SpikingNetwork(nn.Module):
         for name in self.neurons:
             self.neurons[name].reset()
 
+    def _scan(self, node: Any) -> dict[str, Any] | None:
+        """Arguments of a kernel that stands in for a neuron; ``None`` where its own equation has to run."""
+        return None if node.watched or captured() else self.method.scan_arguments(node)
+
     def fire(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
         node = self.neurons[site]
-        scan = None if node.watched else self.method.scan_arguments(node)
+        scan = self._scan(node)
         kind = None if scan is None else STATES.get(scan["neuron"])
         if scan is None or kind is None:
             out: Tensor = node.run(x_seq)
@@ -218,7 +225,7 @@ class SpikingNetwork(nn.Module):
     def _remembers_outside(self, *besides: str) -> bool:
         """Whether `_fire_from` runs every neuron; of those in ``besides`` one phase."""
         nodes = [self.neurons[name] for name in self.neurons]
-        scans = [None if node.watched else self.method.scan_arguments(node) for node in nodes]
+        scans = [self._scan(node) for node in nodes]
         kernels = all(scan is not None and scan["neuron"] in (*STATES, *besides) for scan in scans)
         return kernels and isinstance(self.program, GraphProgram)
 
@@ -233,8 +240,8 @@ class SpikingNetwork(nn.Module):
     def fire_all(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on a whole sequence from a fresh state, by the fastest kernel of the same bits."""
         node = self.neurons[site]
-        scan = self.method.scan_arguments(node)
-        if scan is None or node.watched:
+        scan = self._scan(node)
+        if scan is None:
             return self.fire(site, x_seq)
         # shifted-threshold spikes differ in what they are worth
         codes = self._codes(site, scan) if self.method.coding == "rate" else _same
@@ -243,8 +250,8 @@ class SpikingNetwork(nn.Module):
     def _fire_total(self, site: str, z: Tensor) -> Any:
         """Sum of the weighted spikes of shifted-threshold neurons, without the spikes."""
         node = self.neurons[site]
-        scan = self.method.scan_arguments(node)
-        if scan is None or node.watched or not scan.pop("scaled") or scan.pop("neuron") != "shifted_threshold":
+        scan = self._scan(node)
+        if scan is None or not scan.pop("scaled") or scan.pop("neuron") != "shifted_threshold":
             return self.fire_all(site, z.unsqueeze(0)).sum(0)
         codes = self._codes(site, scan, total=True)
         return codes(dynamics.shifted_threshold_total(z.unsqueeze(0), backend=self.backend, **scan))
@@ -252,19 +259,19 @@ class SpikingNetwork(nn.Module):
     def _fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Any:
         """Neurons of one site on one phase of two; ``masks`` holds what the first phase left."""
         node = self.neurons[site]
-        scan = self.method.scan_arguments(node)
-        if scan is None or node.watched or scan.pop("neuron") != "srp":
+        scan = self._scan(node)
+        if scan is None or scan.pop("neuron") != "srp":
             return self.fire(site, x_seq)
         scan.pop("pre_timesteps")
         codes = self._codes(site, scan)
         out, masks[site] = dynamics.srp_phase(x_seq, mask=masks.get(site), backend=self.backend, **scan)
         return codes(out)
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
+    def forward(self, x: Any = MISSING, /, *more: Any, **named: Any) -> Any:
         """Readout after all steps.
 
         Args:
-            inputs, named: as the source network takes them, each ``[B, ...]``: constant currents at every step. Those
+            x, more, named: as the source network takes them, each ``[B, ...]``: constant currents at every step. Those
                 that had no batch dimension in calibration have none here.
 
         Raises:
@@ -277,14 +284,20 @@ class SpikingNetwork(nn.Module):
         Traceback (most recent call last):
         snnconv.graph.source.ConversionError: this network has no input 'mask'; it takes input
         """
+        if self.precision == "int8" and (captured()):
+            raise ConversionError("8-bit layers cannot be exported: set snn.precision = 'float32' first")
+        if torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():
+            raise ConversionError("a converted network runs operator by operator: export it with strict=False")
         threads = self._threads()
-        parts = self._parts(self.signature.bind(inputs, named), threads)
+        parts = self._parts(self.signature.bind(() if x is MISSING else (x, *more), named), threads)
         if len(parts) > 1 and threads > 1:
             return join_batches(run_parts(self._read_alone, parts, threads))
         return join_batches([self.readout.final(self.run(part)) for part in parts])
 
     def _threads(self) -> int:
         """How many parts of a batch may run side by side: on the CPU, where no neuron keeps a state of its own."""
+        if captured():
+            return 1
         threads = torch.get_num_threads()
         nodes = [self.neurons[name] for name in self.neurons]
         if threads == 1 or self.backend == "inductor" or not isinstance(self.program, GraphProgram):
@@ -361,10 +374,10 @@ class SpikingNetwork(nn.Module):
 
                 out = self.program.static(x, summed)
                 result = tree_map_only(Tensor, lambda v: v.unsqueeze(0), out)
-            elif observe is None and inputs is None and len(pieces := piece_lengths(self, x, steps)) > 1:
+            elif observe is None and inputs is None and not captured() and len(pieces := piece_lengths(self, x, steps)) > 1:
                 result = run_in_pieces(self, x, pieces)
             else:
-                state = RunState(whole=True, backend=self.backend)
+                state = RunState(whole=not captured(), backend=self.backend)
                 if method.pre_timesteps_:
                     self.program.steps(x, method.pre_timesteps_, fired, state)
                     state.restart()
@@ -488,7 +501,7 @@ class SpikingNetwork(nn.Module):
         x = self.given(x)
         self._int8()  # before threads look for it
         size = self._batch_size(x) if most is None else most
-        if not isinstance(x, (Tensor, Batch)):
+        if captured() or not isinstance(x, (Tensor, Batch)):  # a cut would fix the batch for good
             return [x]
         if threads > 1 and size and len(x) > 1:
             size = min(size, -(-len(x) // threads))
@@ -508,7 +521,7 @@ class SpikingNetwork(nn.Module):
 
     def _check(self, x: Any) -> None:
         """Refuse what the network cannot take; a length that calibration did not have is tried once."""
-        new = self.signature.check(x, next(iter(self.buffers()), None))
+        new = self.signature.check(x, next(itertools.chain(self.buffers(), self.parameters()), None))
         shapes = tuple(v.shape[1:] for v in entries(x).values()) if new else ()
         if not new or shapes in self._tried:
             return

@@ -99,7 +99,12 @@ class SoftResetNode(BaseNode):
         return bool(self._forward_hooks or self._forward_pre_hooks or self.store_v_seq)
 
     def run(self, x_seq: Tensor) -> Tensor:
-        """All steps of a sequence ``[T, B, ...]``, from the state that the node has; its spikes ``[T, B, ...]``."""
+        """All steps of a sequence ``[T, B, ...]``, from the state that the node has; its spikes ``[T, B, ...]``.
+
+        In single-step mode (``functional.set_step_mode(network, "s")``) a monitor sees every step by itself.
+        """
+        if self.step_mode == "s":
+            return torch.stack([self(x) for x in x_seq]) if len(x_seq) else torch.empty_like(x_seq)
         out: Tensor = self(x_seq)
         return out
 

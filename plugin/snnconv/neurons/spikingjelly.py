@@ -258,6 +258,19 @@ class ShiftedThresholdIFNode(SoftResetNode):
         """Steps before the first output that counts: a window in single-step mode, else none."""
         return self.timesteps if self.step_mode == "s" else 0
 
+    def run(self, x_seq: Tensor) -> Tensor:
+        """Integrate a whole sequence of any length and fire it: ``timesteps`` steps, without the pipeline's lag."""
+        if self.step_mode == "m":
+            return super().run(x_seq)
+        v = shifted_threshold_integrate(x_seq)
+        like = v.to(x_seq.dtype)
+        self.reset()
+        self.v = v + threshold_like(self.threshold_for(like), v) * 0.5
+        self.v_in = torch.zeros_like(v)
+        out = torch.stack([self(torch.zeros_like(like)) for _ in range(self.timesteps)])
+        self.reset()
+        return out
+
     def single_step_functional_forward(self, inputs: tuple[Tensor, ...], states: States, **kwargs: object) -> Outputs:
         """Run one pipelined step on explicit states ``(v, v_in, step)``."""
         q = self.threshold_for(inputs[0])

@@ -215,8 +215,8 @@ class Signature:
             ConversionError: another shape, dtype or device, with what was wanted.
         """
         found = self._tensors(x)
-        sizes = {name: len(v) for name, v in found.items() if v.dim() and name not in whole_names(x)}
-        if len(set(sizes.values())) > 1:
+        sizes = {name: v.shape[0] for name, v in found.items() if v.dim() and name not in whole_names(x)}
+        if len(sizes) > 1 and len(set(sizes.values())) > 1:
             shown = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise ConversionError(
                 f"the inputs have batches of several sizes ({shown}): dimension 0 is the batch of each"

@@ -1,0 +1,1 @@
+"""Training towards a spiking network, and of one."""
