@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from snnconv.dynamics.kernels import processor
 
 
@@ -59,7 +60,7 @@ def data_folder() -> Path:
 @pytest.fixture(scope="session")
 def resnet20(data_folder: Path) -> torch.nn.Module:
     """The trained CIFAR-10 ResNet-20; tests must not change it."""
-    from benchmarks.models import resnet20_cifar10
+    from snnbench.networks.models import resnet20_cifar10
 
     path = data_folder / "resnet20_cifar10.safetensors"
     if not path.exists():

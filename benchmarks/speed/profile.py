@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from snnconv.dynamics.kernels import backends
 from torch.profiler import ProfilerActivity, profile, record_function
+
+from snnconv.dynamics.kernels import backends
 
 from ..main import exit_with
 from .engines import ENGINES, Run, Unavailable

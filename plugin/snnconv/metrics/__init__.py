@@ -1,8 +1,8 @@
 """Where a converted network departs from its source, what it costs, and whether its spikes are spikes."""
 
 from snnconv.metrics.auditing import Audit, audit
+from snnconv.metrics.comparing import Comparison, compare
 from snnconv.metrics.fit import FitCurve, fit_curve
-from snnconv.metrics.layers import Comparison, compare
 from snnconv.metrics.profiling import Profile, profile
 from snnconv.metrics.tracing import Trace, trace
 

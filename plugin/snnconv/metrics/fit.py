@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snnconv.graph.source import ConversionError, Site, broadcast
 from snnconv.inputs import Progress, network_batches
-from snnconv.metrics.layers import reference_program
+from snnconv.metrics.comparing import reference_program
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnconv.convert import convert
+from snnconv.conversion.convert import convert
 from snnconv.graph.source import ConversionError
 from snnconv.graph.trace import TraceFailure, source_graph
 from snnconv.methods import Method

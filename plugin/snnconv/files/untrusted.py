@@ -1,0 +1,169 @@
+"""Checkpoints of mmengine, torch and safetensors, read without running code that they contain.
+
+``torch.load`` refuses what mmengine 0.10 puts beside the weights (numpy numbers, its history of the log).
+:func:`allow_checkpoint_globals` allows exactly that, for ``Runner(resume=True)`` and ``load_from``;
+:func:`load_weights` reads the weights alone, of any of these files.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import re
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+from snnconv.files.pickled import HISTORY, LogHistory, safe_globals
+
+__all__ = ["CheckpointError", "allow_checkpoint_globals", "load_weights"]
+
+
+class CheckpointError(ValueError):
+    """A file that holds no weights, or those of another network; the message names it and says what is wrong."""
+
+
+def allow_checkpoint_globals() -> None:
+    """Let ``torch.load`` read mmengine's checkpoints with ``weights_only=True``; calling it again changes nothing.
+
+    They ask for numpy arrays and numbers, for ``HistoryBuffer`` and, by ``getattr``, for its four statistics. That is
+    what they get, from stand-ins that can do nothing else; the ``getattr`` and the arrays of Python and numpy are not
+    allowed. onedl-mmengine, which allows them and opens with ``weights_only=False`` what it is refused, no longer does.
+
+    Example:
+        >>> allow_checkpoint_globals()
+    """
+    owner = None
+    if importlib.util.find_spec("mmengine") is not None:
+        owner = importlib.import_module(HISTORY).HistoryBuffer
+        loading = importlib.import_module("mmengine.runner.checkpoint")
+        if hasattr(loading, "_safe_torch_load"):  # onedl-mmengine
+            vars(loading)["_safe_torch_load"] = partial(torch.load, weights_only=True)
+    torch.serialization.add_safe_globals(safe_globals(owner))
+
+
+def _how_to_make(path: Path) -> str:
+    """The command that leaves weights at ``work_dirs/<task>/<data set>/<config>/weights.safetensors``."""
+    parts = path.parts
+    if "work_dirs" not in parts:
+        return ""
+    config = Path("/".join(("configs", *parts[parts.index("work_dirs") + 1 : -1])) + ".py")
+    return f": `snnconv train {config.as_posix()}` makes it" if config.is_file() else ""
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load a file's weights into ``model``, all of them, onto the devices that its tensors are on.
+
+    Args:
+        model: receives the weights; unchanged if they do not fit.
+        path: a ``.safetensors`` file, or one that ``torch.save`` or mmengine wrote: a state dict, or a dict that has
+            one as ``state_dict`` or ``model``. A ``module.`` before every name, as data-parallel training puts it, is
+            left out; so is the ``network.`` that `ImageClassifier` puts, where ``model`` is its network.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is damaged, holds something else or asks for code to be run; or names or shapes differ
+            from the model's.
+
+    Example:
+        >>> import tempfile
+        >>> source, target = nn.Linear(3, 2), nn.Linear(3, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"state_dict": source.state_dict()}, f"{folder}/net.pth")
+        ...     load_weights(target, f"{folder}/net.pth")
+        >>> bool((source.weight == target.weight).all())
+        True
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist{_how_to_make(path)}")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; give the checkpoint file in it")
+    weights = _state_dict(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path), path)
+    own = model.state_dict()
+    if all(name.startswith("network.") for name in weights) and not any(name.startswith("network.") for name in own):
+        consume_prefix_in_state_dict_if_present(weights, "network.")  # type: ignore[arg-type]
+    problems = [
+        f"{name} is {_shape(value)} in the file and {_shape(own[name])} in the model"
+        for name, value in weights.items()
+        if name in own and isinstance(value, Tensor) and value.shape != own[name].shape
+    ]
+    if not problems:
+        before = {name: value.clone() for name, value in own.items() if isinstance(value, Tensor)}
+        keys = model.load_state_dict(weights, strict=False)
+        problems = [f"{name} is not in the file" for name in keys.missing_keys]
+        problems += [f"{name} is only in the file" for name in keys.unexpected_keys]
+        if problems:
+            model.load_state_dict(before, strict=False)
+    if problems:
+        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise CheckpointError(
+            f"{path}: these are not the weights of the given {type(model).__name__}: {'; '.join(problems[:4])}{more}"
+        )
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error}); copy or save it again") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        with _allowed(safe_globals(LogHistory)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file can make anything go wrong
+        asked = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if asked:
+            raise CheckpointError(
+                f"{path}: refused, and nothing of it was run: it asks for {asked[1]}, which is no part of a network's "
+                "weights; save the state_dict alone where the file comes from"
+            ) from error
+        raise CheckpointError(
+            f"{path}: not a checkpoint that can be read: it is truncated, damaged or something else; copy or save it "
+            "again"
+        ) from error
+
+
+def _state_dict(content: Any, path: Path) -> MutableMapping[str, Any]:
+    """The weights in what a file holds."""
+    if isinstance(content, MutableMapping):
+        for key in ("state_dict", "model"):
+            if isinstance(content.get(key), MutableMapping):
+                content = content[key]
+                break
+        if content and all(isinstance(v, Tensor) or str(n).endswith("_extra_state") for n, v in content.items()):
+            if all(str(name).startswith("module.") for name in content):
+                consume_prefix_in_state_dict_if_present(content, "module.")
+            return content
+    raise CheckpointError(
+        f"{path}: holds no weights: neither a dict of tensors, nor one that has them as 'state_dict' or 'model'"
+    )
+
+
+def _shape(value: Tensor) -> str:
+    return "x".join(map(str, value.shape)) or "a single number"
+
+
+@contextmanager
+def _allowed(pairs: list[Any]) -> Iterator[None]:
+    """Allow ``pairs`` for a while; torch's own context manager would also take away those allowed before."""
+    before = set(torch.serialization.get_safe_globals())
+    with torch.serialization.safe_globals([pair for pair in pairs if pair not in before]):
+        yield
