@@ -374,7 +374,7 @@ class SpikingNetwork(nn.Module):
 
                 out = self.program.static(x, summed)
                 result = tree_map_only(Tensor, lambda v: v.unsqueeze(0), out)
-            elif observe is None and inputs is None and not captured() and len(pieces := piece_lengths(self, x, steps)) > 1:
+            elif observe is None and inputs is None and len(pieces := piece_lengths(self, x, steps)) > 1:
                 result = run_in_pieces(self, x, pieces)
             else:
                 state = RunState(whole=not captured(), backend=self.backend)

@@ -30,7 +30,7 @@ class Store(nn.Module):
         owner: nn.Module = self
         for part in path:
             owner = owner._modules[part]  # type: ignore[assignment]
-        return next(kind[leaf] for kind in (owner._buffers, owner._parameters, owner._modules) if leaf in kind)  # type: ignore[operator, index]
+        return next(kind[leaf] for kind in (owner._buffers, owner._parameters, owner._modules) if leaf in kind)
 
     def __setitem__(self, name: str, value: Tensor | nn.Module) -> None:
         parent, _, leaf = name.rpartition(".")
@@ -40,7 +40,7 @@ class Store(nn.Module):
                 owner._modules[part] = nn.Module()
             owner = owner._modules[part]  # type: ignore[assignment]
         for kind in (owner._buffers, owner._parameters, owner._modules):
-            kind.pop(leaf, None)  # type: ignore[attr-defined]
+            kind.pop(leaf, None)
         if isinstance(value, nn.Module):
             owner._modules[leaf] = value
         elif isinstance(value, nn.Parameter):

@@ -265,8 +265,7 @@ class ShiftedThresholdIFNode(SoftResetNode):
         v = shifted_threshold_integrate(x_seq)
         like = v.to(x_seq.dtype)
         self.reset()
-        self.v = v + threshold_like(self.threshold_for(like), v) * 0.5
-        self.v_in = torch.zeros_like(v)
+        self.set_states({"v": v + threshold_like(self.threshold_for(like), v) * 0.5, "v_in": torch.zeros_like(v)})
         out = torch.stack([self(torch.zeros_like(like)) for _ in range(self.timesteps)])
         self.reset()
         return out

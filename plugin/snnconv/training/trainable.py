@@ -186,7 +186,8 @@ class Trainable(nn.Module):
                 for name, value in program.source.tensors.items():
                     program.source.tensors[name] = value.detach().clone()
             elif isinstance(program, TreeProgram):
-                program.biases = {name: value.detach().clone() for name, value in program.biases.items()}
+                for name, value in program.biases.items():
+                    program.biases[name] = value.detach().clone()
         report = copy.deepcopy(network.report)
         if report is not None:
             for i, site in enumerate(report.spiking):
@@ -256,8 +257,8 @@ def _learn_weights(network: SpikingNetwork) -> None:
             if value.is_floating_point() and value.dim() and bool(torch.isfinite(value).all()):
                 tensors[name] = nn.Parameter(value.detach().clone())
     elif isinstance(program, TreeProgram):
-        program.biases = {name: nn.Parameter(value.detach().clone()) for name, value in program.biases.items()}
-        network.weights = program.store()
+        for name, value in program.biases.items():
+            program.biases[name] = nn.Parameter(value.detach().clone())
     for parameter in network.weights.parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(True)

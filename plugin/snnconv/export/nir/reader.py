@@ -8,12 +8,12 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import nir
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import nir
 from snnconv import dynamics
 from snnconv.export.nir.shapes import spread
 from snnconv.graph.source import ConversionError

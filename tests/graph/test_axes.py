@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import snnconv
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
+import snnconv
 from snnconv import ConversionError, methods
 from snnconv.graph.trace import source_graph
-from torch import Tensor, nn
 
 C = 7  # channels of the layer before the site; no other size is 7
 
