@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.data import DataError
+from snnbench.data.roots import DataError
 
 Activation = Callable[[], nn.Module]
 Network = TypeVar("Network", bound=nn.Module)

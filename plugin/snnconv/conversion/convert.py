@@ -24,7 +24,7 @@ from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.progress import ProgressFn, bars
-from snnconv.report import AnalogSite, ConversionReport, SpikingSite
+from snnconv.report import ConversionReport, SpikingSite
 from snnconv.runtime.batch import call, entries, same_shapes
 from snnconv.runtime.footprint import Footprint, footprint
 from snnconv.runtime.program import GraphProgram, Program
@@ -173,7 +173,9 @@ def _programs(
     report.path = "module tree"
     report.notes.append(f"converted call by call because {differs}")
     example = batches[0][:2]
-    return None, TreeProgram(model, example), TreeProgram(model, example, method.coding, method.max_pool)
+    snn = TreeProgram(model, example, method.coding, method.max_pool)
+    snn.check_steps(example)
+    return None, TreeProgram(model, example), snn
 
 
 def differs_from(model: nn.Module, source: SourceGraph, batches: Sequence[Any]) -> str | None:
@@ -248,8 +250,7 @@ def _list_analog(source: SourceGraph | None, snn: Program, report: ConversionRep
         report.analog = analog_sites(snn.source, snn.executor)
         report.reads = reads(snn.source, snn.executor)
     elif isinstance(snn, TreeProgram):
-        reason = "no spiking equivalent: acts on the running mean of its input"
-        report.analog = [AnalogSite(path, name, reason) for path, name in snn.analog.items()]
+        report.analog = list(snn.analog_sites)
     inside = [a for a in report.analog if a.activation]
     if strict and inside:
         names = ", ".join(f"{a.name} ({a.operator})" for a in inside[:8]) + (" ..." if len(inside) > 8 else "")
