@@ -250,6 +250,7 @@ class FinishedLayers:
         names = [name for layer in layers for name in layer.tensors]
         tensors = {name: self.tensors[name].detach().cpu().contiguous().clone() for name in names}
         layers_ = json.dumps([asdict(layer) for layer in layers])
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, save(tensors, {"key": self.key, "layers": layers_}))
 
 
