@@ -38,8 +38,6 @@ __all__ = ["SpikingNetwork"]
 
 DEFAULT_BUDGET = 16 * 2**20
 MISSING = object()
-STATES: dict[str, Any] = {"if": dynamics.IFState, "signed_if": dynamics.SignedIFState}
-"""Neurons whose sequences run in pieces by a kernel, with what they remember."""
 
 
 class SpikingNetwork(nn.Module):
@@ -59,8 +57,8 @@ class SpikingNetwork(nn.Module):
         precision: ``"float32"``, or ``"int8"``: layers that read spikes compute with 8-bit weights, on a CPU with
             VNNI; biases, currents and membranes stay float32. It follows weights and thresholds that change by
             assignment, in place or by ``load_state_dict``; after a change through ``.data``, set it again.
-        backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"`` or ``"triton"``
-            (:func:`snnconv.dynamics.scan`); their spikes are the same.
+        backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"``, ``"triton"`` or one of
+            your own (:func:`snnconv.dynamics.scan`); their spikes are the same.
 
     >>> import torch, snnconv
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -117,8 +115,7 @@ class SpikingNetwork(nn.Module):
 
     @backend.setter
     def backend(self, name: str) -> None:
-        if name not in dynamics.BACKENDS:
-            raise ValueError(f"unknown backend {name!r}: choose one of {', '.join(dynamics.BACKENDS)}")
+        dynamics.check_backend(name)
         self._backend = name
 
     @property
@@ -137,6 +134,10 @@ class SpikingNetwork(nn.Module):
                 raise ConversionError("precision 'int8' needs a network that traces; this one runs call by call")
             if self.method.coding == "sum" and self.timesteps > 8:
                 raise ConversionError(f"precision 'int8' holds 8 bits, and T = {self.timesteps}: take T of 8 or less")
+            if self.method.record.amplitudes is not None:
+                raise ConversionError(
+                    f"precision 'int8' takes spikes of one size; those of {self.method.neuron!r} neurons have several"
+                )
         if isinstance(self.program, GraphProgram):
             self.program.executor.int8 = self._make_int8(self.program) if name == "int8" else None
         self._precision = name
@@ -163,7 +164,7 @@ class SpikingNetwork(nn.Module):
             scan = self.method.scan_arguments(self.neurons[name])
             worth = self.thresholds[name] if scan is None else torch.as_tensor(scan["v_threshold"])
             amplitudes[name] = worth if scan is None or scan["scaled"] else torch.ones_like(worth)
-        return Int8(program.source, amplitudes, self.method.neuron == "signed_if")
+        return Int8(program.source, amplitudes, self.method.record.signed)
 
     @property
     def float_layers(self) -> dict[str, str]:
@@ -194,19 +195,19 @@ class SpikingNetwork(nn.Module):
 
     def fire(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
-        node = self.neurons[site]
-        scan = self._scan(node)
-        kind = None if scan is None else STATES.get(scan["neuron"])
-        if scan is None or kind is None:
+        node, record = self.neurons[site], self.method.record
+        scan = self._scan(node) if record.resumable else None
+        if scan is None:
             out: Tensor = node.run(x_seq)
             return out
         before = node.get_states()  # the membrane first, under the framework's name
-        if isinstance(next(iter(before.values())), (int, float)):  # set by hand
+        membrane, *others = before.values()
+        if any(isinstance(v, float) for v in before.values()):  # set by hand
             return node.run(x_seq)
-        fresh = any(not isinstance(v, Tensor) or v.shape != x_seq.shape[1:] for v in before.values())
-        memory = {} if fresh else {site: kind(*before.values())}
+        fresh = not isinstance(membrane, Tensor) or membrane.shape != x_seq.shape[1:] or any(v is None for v in others)
+        memory = {} if fresh else {site: record.state_of(before.values())}
         out = self._fire_from(memory, site, x_seq)
-        node.set_states(dict(zip(before, memory[site], strict=True)))
+        node.set_states(dict(zip(before, record.remembered(memory[site]), strict=True)))
         return out
 
     def _fire_from(self, memory: dict[str, Any], site: str, x_seq: Tensor, in_place: bool = False) -> Any:
@@ -214,19 +215,22 @@ class SpikingNetwork(nn.Module):
         scan = self.method.scan_arguments(self.neurons[site])
         assert scan is not None
         codes = self._codes(site, scan)
-        if scan["neuron"] == "srp":  # in each phase integrate-and-fire; who calls knows the phase
-            scan |= {"neuron": "if"}
-            del scan["pre_timesteps"]
+        pre = self.method.record.pre_phase
+        if pre is not None:  # who calls knows the phase
+            settings = {k: scan.pop(k) for k in self.method.neuron_options}
+            scan |= {"neuron": pre.neuron.name, **pre.options(settings)}
         out, memory[site] = dynamics.resume(
             x_seq=x_seq, state=memory.get(site), backend=self.backend, in_place=in_place, **scan
         )
         return codes(out)
 
-    def _remembers_outside(self, *besides: str) -> bool:
-        """Whether `_fire_from` runs every neuron; of those in ``besides`` one phase."""
+    def _remembers_outside(self, phases: bool = False) -> bool:
+        """Whether `_fire_from` runs every neuron; ``phases``: or one of its two phases."""
+        record = self.method.record
+        if not record.resumable and not (phases and record.pre_phase is not None):
+            return False
         nodes = [self.neurons[name] for name in self.neurons]
-        scans = [self._scan(node) for node in nodes]
-        kernels = all(scan is not None and scan["neuron"] in (*STATES, *besides) for scan in scans)
+        kernels = not any(self._scan(node) is None for node in nodes)
         return kernels and isinstance(self.program, GraphProgram)
 
     def _codes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
@@ -243,28 +247,27 @@ class SpikingNetwork(nn.Module):
         scan = self._scan(node)
         if scan is None:
             return self.fire(site, x_seq)
-        # shifted-threshold spikes differ in what they are worth
-        codes = self._codes(site, scan) if self.method.coding == "rate" else _same
+        # weighted spikes differ in what they are worth
+        codes = self._codes(site, scan) if self.method.record.weight is None else _same
         return codes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
 
     def _fire_total(self, site: str, z: Tensor) -> Any:
-        """Sum of the weighted spikes of shifted-threshold neurons, without the spikes."""
+        """Sum of the weighted spikes of sum-coded neurons, without the spikes."""
         node = self.neurons[site]
         scan = self._scan(node)
-        if scan is None or not scan.pop("scaled") or scan.pop("neuron") != "shifted_threshold":
+        if scan is None or not scan["scaled"]:
             return self.fire_all(site, z.unsqueeze(0)).sum(0)
         codes = self._codes(site, scan, total=True)
-        return codes(dynamics.shifted_threshold_total(z.unsqueeze(0), backend=self.backend, **scan))
+        return codes(dynamics.total(x_seq=z.unsqueeze(0), backend=self.backend, **scan))
 
     def _fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Any:
         """Neurons of one site on one phase of two; ``masks`` holds what the first phase left."""
         node = self.neurons[site]
         scan = self._scan(node)
-        if scan is None or scan.pop("neuron") != "srp":
+        if scan is None or self.method.record.pre_phase is None:
             return self.fire(site, x_seq)
-        scan.pop("pre_timesteps")
         codes = self._codes(site, scan)
-        out, masks[site] = dynamics.srp_phase(x_seq, mask=masks.get(site), backend=self.backend, **scan)
+        out, masks[site] = dynamics.two_phases(x_seq=x_seq, mask=masks.get(site), backend=self.backend, **scan)
         return codes(out)
 
     def forward(self, x: Any = MISSING, /, *more: Any, **named: Any) -> Any:

@@ -257,5 +257,5 @@ def test_kernels_write_whole_numbers(backend: str, channels: int) -> None:
     expected = x[1] + codes * worth
     assert torch.equal(dynamics.add_spikes_(x[1].clone(), codes, theta.reshape(-1)), expected)
     assert torch.equal(dynamics.add_spikes_(x[1].contiguous(), codes, theta.reshape(-1)), expected)
-    with pytest.raises(ValueError, match="codes have shape"):
+    with pytest.raises(ValueError, match="spikes have shape"):
         dynamics.add_spikes_(x[1], codes[:1], theta)

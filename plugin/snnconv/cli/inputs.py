@@ -235,9 +235,10 @@ def _numbers(text: str, option: str) -> list[float]:
 
 
 def method_classes() -> dict[str, type]:
-    """Command-line name → dataclass, for every method in `snnconv.methods`."""
+    """Command-line name → dataclass, for every method in `snnconv.methods` and of packages that join by entry point."""
     from snnconv import methods
 
+    methods.base.load_installed()
     return {name.replace("_", "-"): cls for name, cls in methods.METHODS.items()}
 
 

@@ -235,8 +235,9 @@ def _check_sites(model: nn.Module, method: Method, sites: dict[str, Site]) -> No
                 f"{name}: thresholds='trained' needs an activations.RateNorm or QuantReLU layer here, found a ReLU; "
                 "use thresholds='mse' with calibration data"
             )
-        if method.name == "rate_norm" and site.kind not in ("rate_norm", "clip"):
-            raise ConversionError(f"{name}: methods.RateNorm converts rate norm layers, found {site.kind}")
+        if method.converts is not None and site.kind not in method.converts:
+            wanted = " and ".join(sorted(method.converts))
+            raise ConversionError(f"{name}: methods.{type(method).__name__} converts {wanted}, found {site.kind}")
         if site.kind == "rate_norm" and (not trained or method.coding == "sum"):
             raise ConversionError(
                 f"{name}: a rate norm layer's output is normalised by its own threshold; convert it with "

@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from .neuron import Neuron, register
 from .threshold import Surrogate, half_threshold, heaviside, membrane_dtype, stack_steps, threshold_like
+
+__all__ = ["IF", "IFState", "if_initial", "if_multistep", "if_step"]
 
 
 class IFState(NamedTuple):
@@ -103,3 +106,9 @@ def if_multistep(
         spike, state = if_step(x, state, v_threshold, surrogate=surrogate, detach_reset=detach_reset)
         steps.append(spike)
     return stack_steps(steps, x_seq), state
+
+
+IF = register(
+    Neuron(name="if", state=IFState, initial=if_initial, step=if_step, multistep=if_multistep, nir="IF"),
+)
+"""Integrate-and-fire with soft reset."""

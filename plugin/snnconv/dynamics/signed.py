@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from .integrate_fire import IFState, if_step
-from .threshold import Surrogate, half_threshold, heaviside, stack_steps, threshold_like
+from .neuron import Neuron, Option, register
+from .threshold import Surrogate, check_eps, half_threshold, heaviside, stack_steps, threshold_like
+
+__all__ = ["SIGNED_IF", "SignedIFState", "signed_if_initial", "signed_if_multistep", "signed_if_step"]
 
 
 class SignedIFState(NamedTuple):
@@ -110,3 +113,21 @@ def signed_if_multistep(
         spike, state = signed_if_step(x, state, v_threshold, eps, surrogate=surrogate, detach_reset=detach_reset)
         steps.append(spike)
     return stack_steps(steps, x_seq), state
+
+
+def _initial(x_like: Tensor, v_threshold: float | Tensor, eps: float) -> SignedIFState:
+    return signed_if_initial(x_like, v_threshold)
+
+
+SIGNED_IF = register(
+    Neuron(
+        name="signed_if",
+        state=SignedIFState,
+        initial=_initial,
+        step=signed_if_step,
+        multistep=signed_if_multistep,
+        options=(Option("eps", 1e-3, check_eps, "the dead zone below zero, as a fraction of the threshold"),),
+        signed=True,
+    )
+)
+"""Signed integrate-and-fire."""

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from snnconv.methods.base import Delay, Method
+from snnconv.methods.base import Delay, Method, register
 
 __all__ = ["IF", "RateMethod"]
-
-
-def node_scan(neuron: str, node: Any) -> dict[str, Any]:
-    """What every node's scan needs."""
-    return {
-        "neuron": neuron,
-        "v_threshold": node.v_threshold,
-        "channel_axis": node.channel_axis,
-        "scaled": node.scaled,
-    }
 
 
 @dataclass(frozen=True)
@@ -40,6 +30,7 @@ class RateMethod(Method):
         return self.delay
 
 
+@register
 @dataclass(frozen=True)
 class IF(RateMethod):
     """Integrate-and-fire with soft reset, started at θ/2: the plain baseline.

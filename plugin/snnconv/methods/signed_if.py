@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from snnconv.methods.base import register
 from snnconv.methods.integrate_fire import RateMethod
 
 __all__ = ["SignedIF"]
 
 
+@register
 @dataclass(frozen=True)
 class SignedIF(RateMethod):
     """Signed IF (Hu et al., Fast-SNN, TPAMI 2023, arXiv 2305.19868).

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from snnconv.methods.base import Method
+from snnconv.methods.base import Method, register
 
 __all__ = ["SRP"]
 
 
+@register
 @dataclass(frozen=True)
 class SRP(Method):
     """SRP-IF (Hao et al., AAAI 2023, arXiv 2302.02091).

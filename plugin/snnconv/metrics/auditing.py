@@ -132,6 +132,7 @@ class _Auditor:
     def __init__(self, snn: SpikingNetwork) -> None:
         self.snn = snn
         self.method = snn.method
+        self.sizes = snn.method.record.sizes(**snn.method.neuron_options)
         self.neurons = {name: Finding(name, "neurons", "", "silent: no spike to check") for name in snn.program.sites}
         self.result = Audit(list(self.neurons.values()))
         self.steps = snn.timesteps
@@ -220,7 +221,15 @@ class _Auditor:
             last = torch.full_like(bits, self.method.timesteps - 1)
             unit = unit * (2.0 ** -(last if pooled else bits)).reshape(-1, *[1] * amplitude.dim())
         times = (size / unit.clamp(min=1e-300)).round()
-        nearest = unit * (times if pooled and self.method.coding == "sum" else times.clamp(max=1))
+        if pooled and self.method.coding == "sum":
+            nearest = unit * times
+        elif self.sizes == (1.0,):
+            nearest = unit * times.clamp(max=1)
+        else:
+            sizes = torch.tensor((0.0, *self.sizes), dtype=torch.float64, device=seq.device)
+            nearest = (
+                unit * sizes[(size / unit.clamp(min=1e-300) - sizes.reshape(-1, *[1] * size.dim())).abs().argmin(0)]
+            )
         wrong = (size - nearest).abs() > (tolerance * unit if pooled else tolerance * nearest)
         if not bool(wrong.any()):
             return None

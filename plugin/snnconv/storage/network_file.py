@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from snnconv import methods
+from snnconv.dynamics import neuron
 from snnconv.files.atomic import write_whole
 from snnconv.graph.ops import METHODS, SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, qualified_name, resolve
 from snnconv.graph.source import ConversionError, Site, SourceGraph, activation_site
@@ -132,6 +134,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Spikin
         )
     with _damage(path):
         header = {key: _decode(value) for key, value in json.loads(metadata["network"]).items()}
+        _known(header["method"]["name"])
         missing = [name for name in header["tensors"] if name not in tensors]
         if missing:
             raise ConversionError(f"tensor {missing[0]!r} is missing")
@@ -220,6 +223,14 @@ def _damage(path: Path) -> Iterator[None]:
         raise ConversionError(f"{path}: damaged header: {error} is missing") from error
     except (ValueError, TypeError, AttributeError, IndexError, RuntimeError, RecursionError) as error:
         raise ConversionError(f"{path}: damaged header: {error}") from error
+
+
+def _known(name: str) -> None:
+    """Refuse a method that is not registered here, or its neuron: the file is whole, a module is missing."""
+    try:
+        neuron.get(methods.get(name).neuron)
+    except ValueError as error:
+        raise ConversionError(str(error)) from None
 
 
 def _groups(names: list[str], tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

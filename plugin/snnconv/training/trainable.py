@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.activations.quant import straight_through
+from snnconv.dynamics.shifted import SHIFTED_THRESHOLD
 from snnconv.dynamics.threshold import heaviside, threshold_like
 from snnconv.graph.source import ConversionError, broadcast
 from snnconv.graph.store import Store
@@ -90,7 +91,7 @@ class Trainable(nn.Module):
         least: dict[str, Any] = {}
         for name in network.neurons:
             node = network.neurons[name]
-            if network.method.coding == "rate":
+            if network.method.record is not SHIFTED_THRESHOLD:
                 _set_surrogate(node, surrogate, detach_reset)
             if thresholds:
                 least[name] = _learn_threshold(node)
@@ -154,8 +155,10 @@ class Trainable(nn.Module):
         return out
 
     def _summed(self, site: str, z: Tensor) -> Tensor:
-        """Sum of a shifted-threshold neuron's bits, with the gradient of the quantised activation that it is."""
+        """Sum of a neuron's weighted spikes; of bits, with the gradient of the quantised activation that they are."""
         network = self.network
+        if network.method.record is not SHIFTED_THRESHOLD:
+            return self._spikes(site, z.unsqueeze(0)).sum(0)
         theta = network.method.threshold(network.neurons[site])
         with torch.no_grad():
             bits = network.neurons[site].run(z.unsqueeze(0)).sum(0)

@@ -101,7 +101,7 @@ class _Writer:
             why = "; ".join(snn.report.notes) if snn.report is not None else "this one runs call by call"
             raise ConversionError(f"only traced networks can be written to NIR: {why}")
         for name in snn.neurons:
-            if snn.method.neuron != "if":
+            if not snn.method.record.nir:
                 kind = type(snn.neurons[name]).__name__
                 raise ConversionError(
                     f"{name}: NIR has no node for {kind} neurons; convert with methods.IF, LocalThresholdBalancing or "
@@ -200,7 +200,8 @@ class _Writer:
         threshold = per_element(theta, shape, site.axis)
         if producer.target in SYNAPSES and len(producer.users) == 1 and self._normalise(value.name, theta, site.axis):
             threshold = torch.ones_like(threshold)
-        made = nir.IF(r=np.ones(shape, np.float32), v_threshold=array(threshold), v_reset=np.zeros(shape, np.float32))
+        neuron = getattr(nir, self.snn.method.record.nir)  # a unit resistance, and a soft reset by the metadata
+        made = neuron(r=np.ones(shape, np.float32), v_threshold=array(threshold), v_reset=np.zeros(shape, np.float32))
         return self._add(f"{name}_if", made, (value,), shape, amplitude)
 
     def _normalise(self, name: str, theta: Tensor, axis: int) -> bool:

@@ -1,9 +1,9 @@
-"""Thresholds and dead zones as kernels take them."""
+"""Thresholds, and fractions of them, as kernels take them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,47 +11,77 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..threshold import broadcast_channels, membrane_dtype
 
-__all__ = ["Levels", "levels"]
+__all__ = ["Fraction", "Thresholds", "thresholds"]
+
+
+class Fraction(NamedTuple):
+    """A fraction of a threshold, such as a dead zone.
+
+    Attributes:
+        value: a float, or a tensor that broadcasts against one step.
+        channels: the same as ``[1]`` or ``[C]``; None where it varies along another axis.
+    """
+
+    value: float | Tensor
+    channels: Tensor | None
 
 
 @dataclass
-class Levels:
+class Thresholds:
     """A neuron's threshold for one shape of step.
 
     Attributes:
-        theta, dead_zone: a float, or a tensor that broadcasts against one step.
-        channels, dead_zones: the same as ``[1]`` or ``[C]``; None where they vary along another axis.
-        kept: what a backend has made of them.
+        theta: a float, or a tensor that broadcasts against one step.
+        channels: the same as ``[1]`` or ``[C]``; None where it varies along another axis.
+        dtype: of the membrane.
+        kept: what was made of them.
     """
 
     theta: float | Tensor
-    dead_zone: float | Tensor
     channels: Tensor | None
-    dead_zones: Tensor | None
+    dtype: torch.dtype
     kept: dict[Any, Any] = field(default_factory=dict)
+
+    def fraction(self, part: float) -> Fraction:
+        """``theta * part``, made once.
+
+        Example:
+            >>> thresholds(torch.tensor([1.0, 2.0]), torch.zeros(4, 1, 2), 1).fraction(0.5).channels
+            tensor([0.5000, 1.0000])
+        """
+        key = ("fraction", part)
+        if key not in self.kept:
+            value, channels = self.theta * part, None
+            if isinstance(value, float):
+                channels = torch.tensor([value], dtype=self.dtype)
+            elif self.channels is not None:
+                channels = value.reshape(-1)
+            self.kept[key] = Fraction(value, channels)
+        found: Fraction = self.kept[key]
+        return found
 
 
 _KNOWN: Any = WeakTensorKeyDictionary()
-"""Threshold → its values when they were looked at, and the levels of each shape of step."""
+"""Threshold → its values when they were looked at, and what was made of them for each shape of step."""
 
 
-def levels(v_threshold: float | Tensor, x_seq: Tensor, axis: int, eps: float) -> Levels:
+def thresholds(v_threshold: float | Tensor, x_seq: Tensor, axis: int) -> Thresholds:
     """Fit a threshold to one step of ``x_seq``; on the CPU the answer is remembered while its values stay.
 
     Example:
-        >>> levels(torch.tensor([1.0, 2.0]), torch.zeros(4, 1, 2), 1, 1e-3).channels
+        >>> thresholds(torch.tensor([1.0, 2.0]), torch.zeros(4, 1, 2), 1).channels
         tensor([1., 2.])
     """
     if not isinstance(v_threshold, Tensor) or v_threshold.device.type != "cpu":
-        return _make(v_threshold, x_seq, axis, eps)
-    key = (x_seq.shape[1:] if v_threshold.ndim > 1 else _seen_by_channels(x_seq, axis), axis, eps, x_seq.dtype)
+        return _make(v_threshold, x_seq, axis)
+    key = (x_seq.shape[1:] if v_threshold.ndim > 1 else _seen_by_channels(x_seq, axis), axis, x_seq.dtype)
     values, found = _KNOWN.get(v_threshold, (None, {}))
     if values is None or values.dtype != v_threshold.dtype or not torch.equal(values, v_threshold):
         values, found = v_threshold.detach().clone(), {}
         _KNOWN[v_threshold] = values, found
     if key not in found:
-        found[key] = _make(values, x_seq, axis, eps)
-    result: Levels = found[key]
+        found[key] = _make(values, x_seq, axis)
+    result: Thresholds = found[key]
     return result
 
 
@@ -60,16 +90,15 @@ def _seen_by_channels(x_seq: Tensor, axis: int) -> tuple[int, int | None]:
     return ndim, x_seq.shape[1:][axis] if -ndim <= axis < ndim else None
 
 
-def _make(v_threshold: float | Tensor, x_seq: Tensor, axis: int, eps: float) -> Levels:
+def _make(v_threshold: float | Tensor, x_seq: Tensor, axis: int) -> Thresholds:
     theta = _fit(v_threshold, x_seq, axis)
-    dead_zone = theta * eps
-    return Levels(theta, dead_zone, _channels(theta, x_seq, axis), _channels(dead_zone, x_seq, axis))
+    return Thresholds(theta, _channels(theta, x_seq, axis), membrane_dtype(x_seq))
 
 
 def _fit(v_threshold: float | Tensor, x_seq: Tensor, axis: int) -> float | Tensor:
     """Shape the threshold to broadcast against one step, in the membrane's dtype."""
     if not isinstance(v_threshold, Tensor):
-        return v_threshold
+        return float(v_threshold)
     theta = v_threshold.detach().to(membrane_dtype(x_seq))
     ndim = x_seq.ndim - 1
     if theta.ndim > 1:
