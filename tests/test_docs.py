@@ -134,3 +134,34 @@ def test_tables_say_what_the_result_files_say(title: str, folder: str, digits: i
         points = {str(p["latency"]): f"{p['metrics'][record['metric']]:,.{digits}f}" for p in record["points"]}
         assert dict(zip(head[1:], cells, strict=True)) == {t: points.get(t, "") for t in head[1:]}
         assert set(points) <= set(head)
+
+
+def _rows(page: str) -> list[list[str]]:
+    """Cells of every table row of a page, heads and rulers left out."""
+    lines = [line for line in (DOCS / page).read_text().splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in cells if row[0] != "network, data" and set(row[0]) != {"-"}]
+
+
+def test_the_page_on_the_papers_names_configs_that_exist() -> None:
+    folder = ROOT / "configs"
+    known = [str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.py")]
+    for row in _rows("papers.md"):
+        names = [name for name in re.findall(r"`([^`]+)`", row[1]) if " " not in name]
+        for name in names:
+            if name.startswith("_"):  # the end of the name before
+                wanted = rf"{re.escape(re.sub(r'_w[0-9]$', '', names[0]))}.*{re.escape(name)}"
+            else:
+                wanted = re.escape(name).replace(r"\*", "[^/]*")
+            assert any(re.search(rf"(^|/){wanted}$", path) for path in known), (name, row)
+
+
+def test_results_on_the_page_on_the_papers_are_committed_ones() -> None:
+    records = results.read_all(ROOT / "benchmarks/results").values()
+    values = {round(v, 2) for r in records for v in r["ann"]["metrics"].values() if v is not None}
+    values |= {round(v, 2) for r in records for p in r["points"] for v in p["metrics"].values() if v is not None}
+    rows = _rows("papers.md")
+    assert len(rows) > 30
+    for row in rows:
+        for figure in re.findall(r"\d+\.\d{2}", row[2]):
+            assert float(figure) in values, (figure, row)

@@ -24,6 +24,7 @@ MODULES = {
     "snnconv.cli_inputs": "snnconv.cli.inputs",
     "snnconv.convert": "snnconv.conversion.convert",
     "snnconv.doctor": "snnconv.cli.doctor",
+    "snnconv.dynamics.kernels.levels": "snnconv.dynamics.kernels.thresholds",
     "snnconv.finetune": "snnconv.training.finetune",
     "snnconv.graph.calibrate": "snnconv.conversion.thresholds",
     "snnconv.graph.correct": "snnconv.conversion.bias",

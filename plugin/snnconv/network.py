@@ -214,7 +214,7 @@ class SpikingNetwork(nn.Module):
         """`fire` with the states in ``memory``, by site; none yet: a fresh one."""
         scan = self.method.scan_arguments(self.neurons[site])
         assert scan is not None
-        codes = self._codes(site, scan)
+        spikes = self._int8_spikes(site, scan)
         pre = self.method.record.pre_phase
         if pre is not None:  # who calls knows the phase
             settings = {k: scan.pop(k) for k in self.method.neuron_options}
@@ -222,7 +222,7 @@ class SpikingNetwork(nn.Module):
         out, memory[site] = dynamics.resume(
             x_seq=x_seq, state=memory.get(site), backend=self.backend, in_place=in_place, **scan
         )
-        return codes(out)
+        return spikes(out)
 
     def _remembers_outside(self, phases: bool = False) -> bool:
         """Whether `_fire_from` runs every neuron; ``phases``: or one of its two phases."""
@@ -233,7 +233,7 @@ class SpikingNetwork(nn.Module):
         kernels = not any(self._scan(node) is None for node in nodes)
         return kernels and isinstance(self.program, GraphProgram)
 
-    def _codes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
+    def _int8_spikes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
         """Make a kernel's arguments ask for whole numbers where 8-bit layers read the site; what to make of them."""
         int8 = self._int8(look=False)
         if int8 is None or site not in int8.sites:
@@ -248,8 +248,8 @@ class SpikingNetwork(nn.Module):
         if scan is None:
             return self.fire(site, x_seq)
         # weighted spikes differ in what they are worth
-        codes = self._codes(site, scan) if self.method.record.weight is None else _same
-        return codes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
+        spikes = self._int8_spikes(site, scan) if self.method.record.weight is None else _same
+        return spikes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
 
     def _fire_total(self, site: str, z: Tensor) -> Any:
         """Sum of the weighted spikes of sum-coded neurons, without the spikes."""
@@ -257,8 +257,8 @@ class SpikingNetwork(nn.Module):
         scan = self._scan(node)
         if scan is None or not scan["scaled"]:
             return self.fire_all(site, z.unsqueeze(0)).sum(0)
-        codes = self._codes(site, scan, total=True)
-        return codes(dynamics.total(x_seq=z.unsqueeze(0), backend=self.backend, **scan))
+        spikes = self._int8_spikes(site, scan, total=True)
+        return spikes(dynamics.total(x_seq=z.unsqueeze(0), backend=self.backend, **scan))
 
     def _fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Any:
         """Neurons of one site on one phase of two; ``masks`` holds what the first phase left."""
@@ -266,9 +266,9 @@ class SpikingNetwork(nn.Module):
         scan = self._scan(node)
         if scan is None or self.method.record.pre_phase is None:
             return self.fire(site, x_seq)
-        codes = self._codes(site, scan)
+        spikes = self._int8_spikes(site, scan)
         out, masks[site] = dynamics.two_phases(x_seq=x_seq, mask=masks.get(site), backend=self.backend, **scan)
-        return codes(out)
+        return spikes(out)
 
     def forward(self, x: Any = MISSING, /, *more: Any, **named: Any) -> Any:
         """Readout after all steps.
@@ -561,7 +561,7 @@ def _same(out: Tensor) -> Tensor:
 def _over_time(out: Any) -> Tensor:
     """What neurons put out ``[T, B, ...]`` as numbers."""
     if isinstance(out, Spikes):
-        return Spikes(out.codes, out.amplitude, out.axis if out.axis < 0 else out.axis + 1).floats()
+        return Spikes(out.int8_spikes, out.amplitude, out.axis if out.axis < 0 else out.axis + 1).floats()
     result: Tensor = out
     return result
 

@@ -15,6 +15,7 @@ from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.runner import Runner
 
 from snnbench.data.augment import (
+    BatchAutoAugment,
     BatchColorJitter,
     BatchCutMix,
     BatchCutout,
@@ -182,6 +183,7 @@ class TestAugmentation:
             BatchFlip(),
             BatchCutout(4),
             BatchColorJitter(),
+            BatchAutoAugment(),
             BatchMixUp(num_classes=3),
             BatchCutMix(num_classes=3, prob=1.0),
         ],
@@ -228,6 +230,20 @@ class TestAugmentation:
             rows, columns = hole.any(1), hole.any(0)
             assert int(rows.sum()) * int(columns.sum()) == int(hole.sum())
             assert torch.equal(image[:, ~hole], source[:, ~hole])
+
+    def test_autoaugment_leaves_the_generator_of_the_process_alone(self) -> None:
+        pytest.importorskip("torchvision")
+        images, labels = batch(16)
+        torch.manual_seed(3)
+        expected = torch.rand(4)
+        torch.manual_seed(3)
+        out, same = BatchAutoAugment()(images, labels, seeded())
+        assert torch.equal(torch.rand(4), expected)
+        assert torch.equal(same, labels)
+        changed = (out != images).flatten(1).any(1)
+        assert int(changed.sum()) > 2
+        with pytest.raises(ValueError, match=r"policy must be one of \('cifar10', 'imagenet', 'svhn'\), got 'mnist'"):
+            BatchAutoAugment("mnist")
 
     def test_jitter_of_zero_strength_changes_nothing(self) -> None:
         images, labels = batch()

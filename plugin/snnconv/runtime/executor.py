@@ -557,7 +557,7 @@ class Executor:
             seq = data.reshape(timesteps, -1, *data.shape[1:])
         out = self.neuron(site, seq)
         if isinstance(out, Spikes):
-            return replace(out, codes=out.codes.flatten(0, 1), world=Temporal)
+            return replace(out, int8_spikes=out.int8_spikes.flatten(0, 1), world=Temporal)
         return Temporal(out.flatten(0, 1))
 
 

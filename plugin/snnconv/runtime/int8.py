@@ -46,7 +46,7 @@ class Layer:
 
     Attributes:
         weight: what the 8-bit weights stand for, in the layer's own units.
-        run: ``run(codes)``, float32, with the bias.
+        run: ``run(int8_spikes)``, float32, with the bias.
     """
 
     weight: Tensor
@@ -145,12 +145,12 @@ class Int8:
 
     def runs(self, node: fx.Node, spikes: Spikes) -> Tensor:
         """A layer's currents for the spikes it reads."""
-        codes = spikes.codes
+        whole = spikes.int8_spikes
         if self.signed:  # the operator takes bytes: 0, 1, 2 stand for -1, 0, 1
             if not spikes.bytes:
-                spikes.bytes.append(codes.view(torch.uint8) + 1)
-            codes = spikes.bytes[0]
-        return self.layers[node].run(codes.view(torch.uint8))
+                spikes.bytes.append(whole.view(torch.uint8) + 1)
+            whole = spikes.bytes[0]
+        return self.layers[node].run(whole.view(torch.uint8))
 
     @staticmethod
     def adds(node: fx.Node, values: Sequence[Any]) -> Tensor | None:
@@ -163,9 +163,9 @@ class Int8:
             return None
         if not isinstance(other, spikes.world or ()) or not is_synapse(layer) or len(layer.users) != 1:
             return None
-        if other.data.shape != spikes.codes.shape:
+        if other.data.shape != spikes.int8_spikes.shape:
             return None
-        return add_spikes_(other.data, spikes.codes, spikes.amplitude, channel_axis=spikes.axis)
+        return add_spikes_(other.data, spikes.int8_spikes, spikes.amplitude, channel_axis=spikes.axis)
 
 
 _GEOMETRY = (("stride", 1), ("padding", 0), ("dilation", 1))

@@ -59,7 +59,7 @@ def _firing(snn: SpikingNetwork, memory: dict[str, Any], masks: dict[str, Tensor
     def fire(site: str, x_seq: Tensor) -> Any:
         out = snn._fire_from(memory, site, x_seq, in_place=True)
         if masks is not None:
-            (out if isinstance(out, Tensor) else out.codes).mul_(masks[site])
+            (out if isinstance(out, Tensor) else out.int8_spikes).mul_(masks[site])
         return out
 
     return fire

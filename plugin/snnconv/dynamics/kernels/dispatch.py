@@ -125,7 +125,7 @@ def two_phases(
     """
     record = _checked(neuron, x_seq, backend)
     if record.pre_phase is None:
-        raise ValueError(f"neuron {neuron!r} has one phase; {_those(lambda n: n.pre_phase is not None)} two")
+        raise ValueError(f"neuron {neuron!r} has one phase; {_those(lambda n: n.pre_phase is not None)} has two")
     if mask is not None and mask.shape != x_seq.shape[1:]:
         raise ValueError(f"mask has shape {tuple(mask.shape)} but a step has shape {tuple(x_seq.shape[1:])}")
     settings = record.settings({record.pre_phase.steps: len(x_seq), **options})
@@ -248,7 +248,7 @@ def total(
     """
     record = _checked(neuron, x_seq, backend)
     if record.coding != "sum":
-        raise ValueError(f"neuron {neuron!r} is rate coded; {_those(lambda n: n.coding == 'sum')} sum coded")
+        raise ValueError(f"neuron {neuron!r} is rate coded; {_those(lambda n: n.coding == 'sum')} is sum coded")
     out = empty_steps(x_seq, 1, dtype or x_seq.dtype)
     settings = record.settings(options)
     job = _job(record, "total", x_seq, out, v_threshold, channel_axis, scaled, settings)
