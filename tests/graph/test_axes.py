@@ -47,6 +47,7 @@ def pictures(length: int) -> Tensor:
 linear, conv1, conv2 = nn.Linear(5, C), nn.Conv1d(5, C, 3), nn.Conv2d(5, C, 3)
 PLACES: dict[str, tuple[nn.Module, Callable[[int], Tensor]]] = {
     "linear on tokens": (Chain(linear, lambda x: x), tokens),
+    "linear, ReLU": (Chain(linear, lambda x: F.relu(x) - 0.1), tokens),
     "linear, LayerNorm": (Chain(linear, lambda x: x, nn.LayerNorm(C)), tokens),
     "linear, transposed": (Chain(linear, lambda x: x.transpose(1, 2)), tokens),
     "linear, transposed from the end": (Chain(linear, lambda x: x.transpose(-1, -2)), tokens),
@@ -96,7 +97,7 @@ def test_another_length_after_calibration(model: nn.Module, make: Any, method: m
     snn = snnconv.convert(model, method, make(9), progress=False)
     assert snn.report is not None
     assert snn.report.path == "graph"
-    assert [v.numel() for v in snn.thresholds.values()] == [C]
+    assert {v.numel() for v in snn.thresholds.values()} == {C}
     for length in (9, 14, 6):
         x = make(length)
         with torch.no_grad():

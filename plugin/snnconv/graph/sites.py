@@ -85,6 +85,7 @@ def find_sites(source: SourceGraph) -> None:
         with source.graph.inserting_before(node):
             new = source.graph.call_function(activation_site, (operand,), {"site": site.name})
         new.meta = dict(node.meta)
+        axes[new] = axes[node]
         node.replace_all_uses_with(new)
         source.graph.erase_node(node)
         source.sites[site.name] = site
