@@ -18,6 +18,7 @@ from types import ModuleType
 __all__ = ["MODULES", "NAMES", "SUITE", "install"]
 
 MODULES = {
+    "snnconv.activations.base": "snnconv.graph.trained",
     "snnconv.activations.distill": "snnconv.training.distill",
     "snnconv.activations.losses": "snnconv.training.losses",
     "snnconv.calibration": "snnconv.inputs",
@@ -29,9 +30,12 @@ MODULES = {
     "snnconv.graph.calibrate": "snnconv.conversion.thresholds",
     "snnconv.graph.correct": "snnconv.conversion.bias",
     "snnconv.graph.layers": "snnconv.training.layers",
+    "snnconv.graph.provenance": "snnconv.graph.origin",
     "snnconv.graph.ranks": "snnconv.conversion.ranks",
     "snnconv.graph.reconstruct": "snnconv.conversion.reconstruct",
+    "snnconv.graph.trace": "snnconv.graph.capture.fx",
     "snnconv.io": "snnconv.storage.network_file",
+    "snnconv.metrics.flow": "snnconv.graph.flow",
     "snnconv.metrics.layers": "snnconv.metrics.comparing",
     "snnconv.metrics.spikes": "snnconv.inputs",
     "snnconv.neurons.recipes": "snnconv.integrations.recipes",

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_map_only
 
 from snnconv import dynamics
+from snnconv.files.fingerprint import digest
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
+from snnconv.graph.unwrap import unwrap
 from snnconv.methods.base import Method
 from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.captured import captured
@@ -57,6 +59,7 @@ class SpikingNetwork(nn.Module):
         precision: ``"float32"``, or ``"int8"``: layers that read spikes compute with 8-bit weights, on a CPU with
             VNNI; biases, currents and membranes stay float32. It follows weights and thresholds that change by
             assignment, in place or by ``load_state_dict``; after a change through ``.data``, set it again.
+        source_digest: :func:`~snnconv.files.fingerprint.digest` of the network it was made from, if that is known.
         backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"``, ``"triton"`` or one of
             your own (:func:`snnconv.dynamics.scan`); their spikes are the same.
 
@@ -86,6 +89,7 @@ class SpikingNetwork(nn.Module):
         placeholders = program.source.placeholders() if isinstance(program, GraphProgram) else ()
         self.signature = Signature.from_spec(self.input_spec, placeholders)
         self._tried: set[tuple[Any, ...]] = set()
+        self.source_digest: str | None = None
         self.memory_budget = DEFAULT_BUDGET
         self.backend = "auto"
         self._precision = "float32"
@@ -178,6 +182,17 @@ class SpikingNetwork(nn.Module):
         """
         int8 = self._int8()
         return {} if int8 is None else dict(int8.left)
+
+    def made_from(self, model: nn.Module) -> bool | None:
+        """Whether ``model`` is the network this one was converted from, to the last bit; ``None`` where it is unknown.
+
+        >>> import snnconv
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=4), calibration=torch.randn(64, 4))
+        >>> snn.made_from(model), snn.made_from(nn.Linear(4, 8))
+        (True, False)
+        """
+        return None if self.source_digest is None else digest(unwrap(model).model) == self.source_digest
 
     @property
     def timesteps(self) -> int:

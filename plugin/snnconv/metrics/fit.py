@@ -154,7 +154,7 @@ def fit_curve(
 
 def _theta(site: Site, threshold: Tensor, y: Tensor) -> Tensor:
     """Size of a spike in the units of the activation, broadcast against it."""
-    return y.new_ones(()) if site.kind == "rate_norm" else broadcast(threshold.to(y), y.dim(), site.axis)
+    return y.new_ones(()) if site.function.unit else broadcast(threshold.to(y), y.dim(), site.axis)
 
 
 def _layer(name: str, found: dict[Any, float], timesteps: list[int]) -> LayerFit:

@@ -94,7 +94,7 @@ class Executor:
         int8: the layers that run in 8 bits, or None.
 
     >>> from torch import nn
-    >>> from snnconv.graph.trace import source_graph
+    >>> from snnconv.graph.capture.fx import source_graph
     >>> source = source_graph(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     >>> run = Executor(source, lambda site, x: x.clamp(min=0))
     >>> run(torch.zeros(3, 2)).shape

@@ -153,7 +153,7 @@ class Tuning:
         theta = self.snn.thresholds[layer.name]
         z = layer.program.static(x, lambda name, z: z if name == layer.name else rates[name])
         y = straight_through(z, broadcast(theta, z.dim(), site.axis), self.snn.method.levels)
-        if site.kind == "rate_norm":
+        if site.function.unit:
             y = y / broadcast(theta, z.dim(), site.axis)
         y = y + (rate - y).detach()
         return (y - wanted).square().sum(), wanted.square().sum()

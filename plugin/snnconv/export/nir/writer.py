@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import nir
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from snnconv.export.nir.shapes import array, per_channel, per_element, pool_window, spread, step_shapes, ungrouped
 from snnconv.files.atomic import replacing
+from snnconv.graph.arguments import arguments, operand
 from snnconv.graph.fold import shift_bias, synapse_arguments
 from snnconv.graph.ops import SYNAPSES, op_name
 from snnconv.graph.source import ConversionError, broadcast
@@ -196,7 +197,7 @@ class _Writer:
         producer = node.args[0]
         assert isinstance(producer, fx.Node)
         value = self._plain(self.values[producer])
-        amplitude = None if site.kind == "rate_norm" else per_element(theta, shape, site.axis)
+        amplitude = None if site.function.unit else per_element(theta, shape, site.axis)
         threshold = per_element(theta, shape, site.axis)
         if producer.target in SYNAPSES and len(producer.users) == 1 and self._normalise(value.name, theta, site.axis):
             threshold = torch.ones_like(threshold)
@@ -217,7 +218,7 @@ class _Writer:
 
     def _synapse(self, node: fx.Node) -> _Value:
         weight_node, bias_node = synapse_arguments(node)
-        value = self.values[node.args[0] if node.args else node.kwargs["input"]]  # type: ignore[index]
+        value = self.values[operand(node)]
         kind = SYNAPSES[node.target]
         if weight_node is None or kind == "conv_transpose" or (kind == "linear" and len(value.shape) != 1):
             raise self._refusal(node, op_name(node))
@@ -229,9 +230,7 @@ class _Writer:
                 weight = weight * per_element(value.scale, value.shape)
             made = nir.Linear(array(weight)) if bias is None else nir.Affine(array(weight), array(bias))
             return self._add(path, made, (value,), self.shapes[node])
-        names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-        given: dict[str, Any] = dict(zip(names, node.args, strict=False))
-        given.update(node.kwargs)
+        given = arguments(node)
         weight = ungrouped(weight, int(given.get("groups", 1)))
         if value.scale is not None:
             channels = per_channel(value.scale, value.shape)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from snnconv.graph.source import Site
+from snnconv.graph.source import Site
 
 __all__ = ["TrainedActivation"]
 
 
 class TrainedActivation(nn.Module):
-    """Base of activations that carry their own threshold; tracing keeps them whole.
+    """Base of activations that carry their own threshold; capture keeps them whole.
 
     Attributes:
         cap: upper clip of the activation that this one stands for (6 for ReLU6), or ``None``.

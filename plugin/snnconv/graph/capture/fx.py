@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
+import math
 import operator
 import sys
 import threading
@@ -12,26 +12,28 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from snnconv.activations.base import TrainedActivation
-from snnconv.graph.fold import fold_batch_norm, lower_batch_norm
-from snnconv.graph.ops import SYNAPSES
-from snnconv.graph.sites import find_sites, pool_before_neurons
+from snnconv.graph import activation, ops
+from snnconv.graph.arguments import argument
+from snnconv.graph.capture.passes import PASSES, drop_no_ops, make_out_of_place, name_activations
+from snnconv.graph.capture.transformers import plain_forward
+from snnconv.graph.ops import operator_of
 from snnconv.graph.source import ConversionError, SourceGraph
+from snnconv.graph.trained import TrainedActivation
+from snnconv.graph.unwrap import copied
 
 __all__ = [
-    "ThreadTracer", "TraceFailure", "drop_no_ops", "make_out_of_place", "run_tracer", "source_graph", "trace_graph",
+    "ThreadTracer", "TraceFailure", "attribute", "check_finite", "run_tracer", "source_graph", "trace_graph",
     "tracing_alone",
 ]  # fmt: skip
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # modules of torch.nn whose forward branches on values or shapes, so that they can only be kept whole
 _WHOLE = (
-    nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Transformer, nn.TransformerEncoderLayer,
-    nn.TransformerDecoderLayer, nn.LocalResponseNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
-    nn.SyncBatchNorm, nn.LazyLinear,
+    nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Transformer, nn.TransformerEncoder,
+    nn.TransformerEncoderLayer, nn.TransformerDecoder, nn.TransformerDecoderLayer, nn.LocalResponseNorm,
+    nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.SyncBatchNorm, nn.LazyLinear,
 )  # fmt: skip
 
 
@@ -43,22 +45,54 @@ class TraceFailure(Exception):
     """The network's forward cannot be traced (its Python code depends on values)."""
 
 
+class _Proxy(fx.Proxy):
+    """A traced value that knows of ``x += y``: others that hold x see it change."""
+
+    def _in_place(self, function: Callable[..., Any], other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.isub, other)
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.itruediv, other)
+
+
 class ThreadTracer(fx.Tracer):
     """Traces on its own thread only: ``torch.fx`` changes ``nn.Module`` for all, others run as if it did not."""
 
     proxy_buffer_attributes = True
 
     def __init__(self) -> None:
-        super().__init__()
+        own = (*activation.leaf_functions(), *ops.leaf_functions())
+        places = {sys.modules[f.__module__] for f in own if getattr(f, "__module__", None) in sys.modules}
+        super().__init__(autowrap_modules=(math, *places), autowrap_functions=own)
         self._thread = threading.get_ident()
         self.channels: set[int] = set()  # of the input, as the network's own checks have it
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread or not self._installed(m):
             return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
+        return super().call_module(m, plain_forward(m) or forward, args, kwargs)
+
+    def _installed(self, module: nn.Module) -> bool:
+        """Whether a module is part of the network; a slice of a Sequential is made by the forward, its layers are."""
+        try:
+            self.path_of_module(module)
+        except NameError:
+            return False
+        return True
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if threading.get_ident() != self._thread:
@@ -79,7 +113,9 @@ class ThreadTracer(fx.Tracer):
         return obj.node.target is operator.eq
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        if isinstance(module, (TrainedActivation, *_WHOLE)):
+        if plain_forward(module) is not None:
+            return False
+        if isinstance(module, (TrainedActivation, *_WHOLE)) or activation.leaf_module(module) is not None:
             return True
         return isinstance(module, _BATCH_NORMS) and type(module).__module__.startswith("torch.nn")
 
@@ -105,11 +141,9 @@ def source_graph(
     ['1']
     """
     source = trace_graph(model, given, constants)
-    lower_batch_norm(source)
-    fold_batch_norm(source)
-    find_sites(source)
-    pool_before_neurons(source)
-    source.graph.lint()
+    for step in PASSES:
+        step.run(source)
+        source.graph.lint()
     return source
 
 
@@ -117,12 +151,12 @@ def trace_graph(
     model: nn.Module, given: Collection[str] = (), constants: Mapping[str, Any] | None = None
 ) -> SourceGraph:
     """Trace only: in-place operators are made explicit, no-ops of evaluation mode removed."""
-    twin = copy.deepcopy(model).eval()
+    twin = copied(model)[0].eval()
     graph = run_tracer(ThreadTracer(), twin, given, constants)
     source = SourceGraph(graph, {})
     for node in list(graph.nodes):
         if node.op == "get_attr":
-            value = _attribute(twin, node.target)
+            value = attribute(twin, node.target)
             if not isinstance(value, Tensor):
                 raise TraceFailure(f"attribute {node.target} is not a tensor")
             source.tensors[node.target] = value.detach().clone()
@@ -131,6 +165,7 @@ def trace_graph(
     _check_finite(source)
     drop_no_ops(source)
     make_out_of_place(source)
+    name_activations(source)
     source.prune()
     return source
 
@@ -234,18 +269,20 @@ def _check_channels(graph: fx.Graph, model: nn.Module, numbers: set[int]) -> Non
         if any(n.op == "placeholder" for n in node.all_input_nodes):
             if node.op == "call_module":
                 found.add(getattr(model.get_submodule(node.target), "in_channels", None))
-            elif (
-                SYNAPSES.get(node.target) == "conv"
-                and isinstance(node.args[1], fx.Node)
-                and node.args[1].op == "get_attr"
-            ):
-                groups = node.kwargs.get("groups", node.args[6] if len(node.args) > 6 else 1)
-                found.add(_attribute(model, str(node.args[1].target)).shape[1] * groups)
+            elif operator_of(node.target).synapse == "conv":
+                weight = argument(node, "weight")
+                if isinstance(weight, fx.Node) and weight.op == "get_attr":
+                    found.add(attribute(model, str(weight.target)).shape[1] * argument(node, "groups", 1))
     if numbers - found:
         raise TraceFailure(f"its code compares the channels of the input with {min(numbers - found)}")
 
 
-def _attribute(root: nn.Module, path: str) -> Any:
+def attribute(root: nn.Module, path: str) -> Any:
+    """What stands at a dotted path.
+
+    >>> attribute(nn.Sequential(nn.Linear(2, 3)), "0.bias").shape
+    torch.Size([3])
+    """
     value: Any = root
     for part in path.split("."):
         value = getattr(value, part)
@@ -265,82 +302,14 @@ def check_finite(name: str, tensor: Any) -> None:
 
     >>> check_finite("fc.weight", torch.tensor([float("nan")]))
     Traceback (most recent call last):
-    snnconv.graph.source.ConversionError: weight 'fc.weight' has 1 NaN or infinite value: the ...
+    snnconv.graph.error.ConversionError: weight 'fc.weight' has 1 NaN or infinite value: the ...
     """
     if isinstance(tensor, Tensor) and tensor.is_floating_point():
+        if math.isfinite(float(tensor.sum())):  # a sum of finite values may overflow: then they are counted
+            return
         bad = int((~torch.isfinite(tensor)).sum())
         if bad:
             raise ConversionError(
                 f"weight {name!r} has {bad} NaN or infinite value{'s' * (bad > 1)}: the network is broken "
                 "before conversion; check the checkpoint it was loaded from"
             )
-
-
-def drop_no_ops(source: SourceGraph) -> None:
-    """Remove dropout, stochastic depth (identities in evaluation mode), assertions, and default arguments."""
-    graph = source.graph
-    for node in reversed(list(graph.nodes)):
-        name = getattr(node.target, "__name__", "") if node.op == "call_function" else ""
-        if name in ("_assert", "_assert_is_none") and not node.users:
-            graph.erase_node(node)
-        elif name in (
-            "dropout",
-            "dropout1d",
-            "dropout2d",
-            "dropout3d",
-            "alpha_dropout",
-            "feature_alpha_dropout",
-        ):
-            training = node.kwargs.get("training", node.args[2] if len(node.args) > 2 else node.target is not F.dropout)
-            if not training:
-                _bypass(graph, node)
-        elif name == "stochastic_depth" and not node.kwargs.get(
-            "training", node.args[3] if len(node.args) > 3 else True
-        ):
-            _bypass(graph, node)
-    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
-    used = [n for n in placeholders if n.users] or placeholders[:1]
-    for node in placeholders:
-        if node not in used:
-            graph.erase_node(node)
-
-
-def _bypass(graph: fx.Graph, node: fx.Node) -> None:
-    node.replace_all_uses_with(node.all_input_nodes[0])
-    graph.erase_node(node)
-
-
-def make_out_of_place(source: SourceGraph) -> None:
-    """``relu(x, inplace=True)`` changes x for everybody who reads it later: say so in the graph."""
-    for node in list(source.graph.nodes):
-        method = node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__")
-        function = node.op == "call_function" and (node.kwargs.get("inplace") is True or _inplace_position(node))
-        if not (method or function) or not node.all_input_nodes:
-            continue
-        operand = node.args[0] if node.args else node.kwargs.get("input")
-        if method:
-            node.target = str(node.target).rstrip("_")
-        elif "inplace" in node.kwargs:
-            node.kwargs = {**node.kwargs, "inplace": False}
-        if isinstance(operand, fx.Node):
-            later = set(list(source.graph.nodes)[list(source.graph.nodes).index(node) + 1 :])
-            replaced = operand.replace_all_uses_with(node, delete_user_cb=later.__contains__)
-            node.meta["overwrites"] = bool(replaced)
-
-
-def _inplace_position(node: fx.Node) -> bool:
-    """``F.relu(x, True)``: the flag given by position."""
-    positions = {
-        F.relu: 1,
-        F.relu6: 1,
-        F.silu: 1,
-        F.hardswish: 1,
-        F.hardsigmoid: 1,
-        F.hardtanh: 3,
-        F.leaky_relu: 2,
-    }
-    at = positions.get(node.target)  # type: ignore[arg-type]
-    if at is None or len(node.args) <= at or node.args[at] is not True:
-        return False
-    node.args = (*node.args[:at], False, *node.args[at + 1 :])
-    return True
