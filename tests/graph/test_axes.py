@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import snnconv
 from snnconv import ConversionError, methods
-from snnconv.graph.trace import source_graph
+from snnconv.graph.capture.fx import source_graph
 
 C = 7  # channels of the layer before the site; no other size is 7
 

@@ -188,6 +188,7 @@ class Signature:
     def growth(self, x: Any) -> float:
         """How many times as large as calibration's a sample is, where it is larger.
 
+        >>> import torch
         >>> Signature(("x",), ("x",), (Entry("x", (3, 8, 8), "float32", True),)).growth(torch.zeros(1, 3, 16, 16))
         4.0
         """
