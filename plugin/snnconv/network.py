@@ -23,6 +23,7 @@ from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.captured import captured
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.executor import RunState
+from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.int8 import Int8, supported
 from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.pieces import piece_lengths, run_in_pieces
@@ -46,7 +47,7 @@ class SpikingNetwork(nn.Module):
     """A spiking network made by :func:`snnconv.convert`.
 
     Call it like the source network: ``y = snn(x)`` runs all time steps from a fresh state and returns the readout in
-    the shape and scale of ``model(x)``. It is stateless between calls.
+    the shape and scale of ``model(x)``. It is stateless between calls. A sample with NaN or infinite values gives NaN.
 
     Attributes:
         method: the :class:`~snnconv.methods.Method` it was converted with.
@@ -300,7 +301,7 @@ class SpikingNetwork(nn.Module):
         >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=4), calibration=torch.randn(64, 4))
         >>> snn(torch.zeros(1, 4), mask=torch.ones(1, 8))
         Traceback (most recent call last):
-        snnconv.graph.source.ConversionError: this network has no input 'mask'; it takes input
+        snnconv.graph.error.ConversionError: this network has no input 'mask'; it takes input
         """
         if self.precision == "int8" and (captured()):
             raise ConversionError("8-bit layers cannot be exported: set snn.precision = 'float32' first")
@@ -347,8 +348,10 @@ class SpikingNetwork(nn.Module):
             if out.shape[0] == self.timesteps:  # the read-out phase comes last
                 found[site] = self.readout.final(out)
 
-        self.run(self.given(*inputs, **named), observe=note)
-        return found
+        x = self.given(*inputs, **named)
+        self.run(x, observe=note)
+        marked: dict[str, Tensor] = NonFinite(x).mark(found)
+        return marked
 
     def run(
         self,
@@ -401,7 +404,7 @@ class SpikingNetwork(nn.Module):
                     state.restart()
                 result = self.program.steps(x, steps, fired, state)
         self.reset()
-        return result
+        return NonFinite(x).mark(result, 1)
 
     @contextmanager
     def _unobserved(self, unobserved: bool = True) -> Iterator[None]:
@@ -435,7 +438,7 @@ class SpikingNetwork(nn.Module):
                 total = step if total is None else _add(total, step)
                 yield t, total
             return
-        states = self._fresh_states()
+        states, wrong = self._fresh_states(), NonFinite(x)
         state = RunState()
         for t in range(1 - method.pre_timesteps_, method.timesteps + 1):
             if t == 1:
@@ -446,7 +449,7 @@ class SpikingNetwork(nn.Module):
                 states = self._remember()
             if t < 1:
                 continue
-            step = tree_map_only(Tensor, lambda v: v[0], step)
+            step = wrong.mark(tree_map_only(Tensor, lambda v: v[0], step))
             if t <= self.delay + 1:  # the mean begins behind the delay; before that, the step alone
                 total, first = step, t
             else:

@@ -40,7 +40,7 @@ def read(kind: type[T], value: Any, where: str) -> T:
     Point(x=2, name='')
     >>> read(Point, {"x": "2"}, "point")
     Traceback (most recent call last):
-    snnconv.graph.source.ConversionError: point.x must be a whole number, got '2'
+    snnconv.graph.error.ConversionError: point.x must be a whole number, got '2'
     """
     result: T = _read(kind, value, where)
     return result
