@@ -13,6 +13,8 @@ import torch
 
 from snnconv.dynamics.kernels import processor
 
+collect_ignore = ["own"]  # what these modules register is for one test alone
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_map_only
 
 from snnconv import dynamics
+from snnconv.files.fingerprint import digest
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
+from snnconv.graph.unwrap import unwrap
 from snnconv.methods.base import Method
 from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.executor import RunState
+from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.int8 import Int8, supported
 from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.pieces import piece_lengths, run_in_pieces
@@ -35,15 +38,13 @@ if TYPE_CHECKING:
 __all__ = ["SpikingNetwork"]
 
 DEFAULT_BUDGET = 16 * 2**20
-STATES: dict[str, Any] = {"if": dynamics.IFState, "signed_if": dynamics.SignedIFState}
-"""Neurons whose sequences run in pieces by a kernel, with what they remember."""
 
 
 class SpikingNetwork(nn.Module):
     """A spiking network made by :func:`snnconv.convert`.
 
     Call it like the source network: ``y = snn(x)`` runs all time steps from a fresh state and returns the readout in
-    the shape and scale of ``model(x)``. It is stateless between calls.
+    the shape and scale of ``model(x)``. It is stateless between calls. A sample with NaN or infinite values gives NaN.
 
     Attributes:
         method: the :class:`~snnconv.methods.Method` it was converted with.
@@ -56,8 +57,9 @@ class SpikingNetwork(nn.Module):
         precision: ``"float32"``, or ``"int8"``: layers that read spikes compute with 8-bit weights, on a CPU with
             VNNI; biases, currents and membranes stay float32. It follows weights and thresholds that change by
             assignment, in place or by ``load_state_dict``; after a change through ``.data``, set it again.
-        backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"`` or ``"triton"``
-            (:func:`snnconv.dynamics.scan`); their spikes are the same.
+        source_digest: :func:`~snnconv.files.fingerprint.digest` of the network it was made from, if that is known.
+        backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"``, ``"triton"`` or one of
+            your own (:func:`snnconv.dynamics.scan`); their spikes are the same.
 
     >>> import torch, snnconv
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -85,6 +87,7 @@ class SpikingNetwork(nn.Module):
         placeholders = program.source.placeholders() if isinstance(program, GraphProgram) else ()
         self.signature = Signature.from_spec(self.input_spec, placeholders)
         self._tried: set[tuple[Any, ...]] = set()
+        self.source_digest: str | None = None
         self.memory_budget = DEFAULT_BUDGET
         self.backend = "auto"
         self._precision = "float32"
@@ -114,8 +117,7 @@ class SpikingNetwork(nn.Module):
 
     @backend.setter
     def backend(self, name: str) -> None:
-        if name not in dynamics.BACKENDS:
-            raise ValueError(f"unknown backend {name!r}: choose one of {', '.join(dynamics.BACKENDS)}")
+        dynamics.check_backend(name)
         self._backend = name
 
     @property
@@ -134,6 +136,10 @@ class SpikingNetwork(nn.Module):
                 raise ConversionError("precision 'int8' needs a network that traces; this one runs call by call")
             if self.method.coding == "sum" and self.timesteps > 8:
                 raise ConversionError(f"precision 'int8' holds 8 bits, and T = {self.timesteps}: take T of 8 or less")
+            if self.method.record.amplitudes is not None:
+                raise ConversionError(
+                    f"precision 'int8' takes spikes of one size; those of {self.method.neuron!r} neurons have several"
+                )
         if isinstance(self.program, GraphProgram):
             self.program.executor.int8 = self._make_int8(self.program) if name == "int8" else None
         self._precision = name
@@ -160,7 +166,7 @@ class SpikingNetwork(nn.Module):
             scan = self.method.scan_arguments(self.neurons[name])
             worth = self.thresholds[name] if scan is None else torch.as_tensor(scan["v_threshold"])
             amplitudes[name] = worth if scan is None or scan["scaled"] else torch.ones_like(worth)
-        return Int8(program.source, amplitudes, self.method.neuron == "signed_if")
+        return Int8(program.source, amplitudes, self.method.record.signed)
 
     @property
     def float_layers(self) -> dict[str, str]:
@@ -175,6 +181,17 @@ class SpikingNetwork(nn.Module):
         int8 = self._int8()
         return {} if int8 is None else dict(int8.left)
 
+    def made_from(self, model: nn.Module) -> bool | None:
+        """Whether ``model`` is the network this one was converted from, to the last bit; ``None`` where it is unknown.
+
+        >>> import snnconv
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=4), calibration=torch.randn(64, 4))
+        >>> snn.made_from(model), snn.made_from(nn.Linear(4, 8))
+        (True, False)
+        """
+        return None if self.source_digest is None else digest(unwrap(model).model) == self.source_digest
+
     @property
     def timesteps(self) -> int:
         """T: steps that are read out (``method.latency`` counts every step that runs)."""
@@ -187,42 +204,45 @@ class SpikingNetwork(nn.Module):
 
     def fire(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
-        node = self.neurons[site]
-        scan = None if node.watched else self.method.scan_arguments(node)
-        kind = None if scan is None else STATES.get(scan["neuron"])
-        if scan is None or kind is None:
+        node, record = self.neurons[site], self.method.record
+        scan = None if node.watched or not record.resumable else self.method.scan_arguments(node)
+        if scan is None:
             out: Tensor = node.run(x_seq)
             return out
         before = node.get_states()  # the membrane first, under the framework's name
-        if isinstance(next(iter(before.values())), (int, float)):  # set by hand
+        membrane, *others = before.values()
+        if any(isinstance(v, float) for v in before.values()):  # set by hand
             return node.run(x_seq)
-        fresh = any(not isinstance(v, Tensor) or v.shape != x_seq.shape[1:] for v in before.values())
-        memory = {} if fresh else {site: kind(*before.values())}
+        fresh = not isinstance(membrane, Tensor) or membrane.shape != x_seq.shape[1:] or any(v is None for v in others)
+        memory = {} if fresh else {site: record.state_of(before.values())}
         out = self._fire_from(memory, site, x_seq)
-        node.set_states(dict(zip(before, memory[site], strict=True)))
+        node.set_states(dict(zip(before, record.remembered(memory[site]), strict=True)))
         return out
 
     def _fire_from(self, memory: dict[str, Any], site: str, x_seq: Tensor, in_place: bool = False) -> Any:
         """`fire` with the states in ``memory``, by site; none yet: a fresh one."""
         scan = self.method.scan_arguments(self.neurons[site])
         assert scan is not None
-        codes = self._codes(site, scan)
-        if scan["neuron"] == "srp":  # in each phase integrate-and-fire; who calls knows the phase
-            scan |= {"neuron": "if"}
-            del scan["pre_timesteps"]
+        spikes = self._int8_spikes(site, scan)
+        pre = self.method.record.pre_phase
+        if pre is not None:  # who calls knows the phase
+            settings = {k: scan.pop(k) for k in self.method.neuron_options}
+            scan |= {"neuron": pre.neuron.name, **pre.options(settings)}
         out, memory[site] = dynamics.resume(
             x_seq=x_seq, state=memory.get(site), backend=self.backend, in_place=in_place, **scan
         )
-        return codes(out)
+        return spikes(out)
 
-    def _remembers_outside(self, *besides: str) -> bool:
-        """Whether `_fire_from` runs every neuron; of those in ``besides`` one phase."""
+    def _remembers_outside(self, phases: bool = False) -> bool:
+        """Whether `_fire_from` runs every neuron; ``phases``: or one of its two phases."""
+        record = self.method.record
+        if not record.resumable and not (phases and record.pre_phase is not None):
+            return False
         nodes = [self.neurons[name] for name in self.neurons]
-        scans = [None if node.watched else self.method.scan_arguments(node) for node in nodes]
-        kernels = all(scan is not None and scan["neuron"] in (*STATES, *besides) for scan in scans)
+        kernels = not any(node.watched or self.method.scan_arguments(node) is None for node in nodes)
         return kernels and isinstance(self.program, GraphProgram)
 
-    def _codes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
+    def _int8_spikes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
         """Make a kernel's arguments ask for whole numbers where 8-bit layers read the site; what to make of them."""
         int8 = self._int8(look=False)
         if int8 is None or site not in int8.sites:
@@ -236,29 +256,28 @@ class SpikingNetwork(nn.Module):
         scan = self.method.scan_arguments(node)
         if scan is None or node.watched:
             return self.fire(site, x_seq)
-        # shifted-threshold spikes differ in what they are worth
-        codes = self._codes(site, scan) if self.method.coding == "rate" else _same
-        return codes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
+        # weighted spikes differ in what they are worth
+        spikes = self._int8_spikes(site, scan) if self.method.record.weight is None else _same
+        return spikes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
 
     def _fire_total(self, site: str, z: Tensor) -> Any:
-        """Sum of the weighted spikes of shifted-threshold neurons, without the spikes."""
+        """Sum of the weighted spikes of sum-coded neurons, without the spikes."""
         node = self.neurons[site]
         scan = self.method.scan_arguments(node)
-        if scan is None or node.watched or not scan.pop("scaled") or scan.pop("neuron") != "shifted_threshold":
+        if scan is None or node.watched or not scan["scaled"]:
             return self.fire_all(site, z.unsqueeze(0)).sum(0)
-        codes = self._codes(site, scan, total=True)
-        return codes(dynamics.shifted_threshold_total(z.unsqueeze(0), backend=self.backend, **scan))
+        spikes = self._int8_spikes(site, scan, total=True)
+        return spikes(dynamics.total(x_seq=z.unsqueeze(0), backend=self.backend, **scan))
 
     def _fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Any:
         """Neurons of one site on one phase of two; ``masks`` holds what the first phase left."""
         node = self.neurons[site]
         scan = self.method.scan_arguments(node)
-        if scan is None or node.watched or scan.pop("neuron") != "srp":
+        if scan is None or node.watched or self.method.record.pre_phase is None:
             return self.fire(site, x_seq)
-        scan.pop("pre_timesteps")
-        codes = self._codes(site, scan)
-        out, masks[site] = dynamics.srp_phase(x_seq, mask=masks.get(site), backend=self.backend, **scan)
-        return codes(out)
+        spikes = self._int8_spikes(site, scan)
+        out, masks[site] = dynamics.two_phases(x_seq=x_seq, mask=masks.get(site), backend=self.backend, **scan)
+        return spikes(out)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Readout after all steps.
@@ -275,7 +294,7 @@ class SpikingNetwork(nn.Module):
         >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=4), calibration=torch.randn(64, 4))
         >>> snn(torch.zeros(1, 4), mask=torch.ones(1, 8))
         Traceback (most recent call last):
-        snnconv.graph.source.ConversionError: this network has no input 'mask'; it takes input
+        snnconv.graph.error.ConversionError: this network has no input 'mask'; it takes input
         """
         threads = self._threads()
         parts = self._parts(self.signature.bind(inputs, named), threads)
@@ -316,8 +335,10 @@ class SpikingNetwork(nn.Module):
             if out.shape[0] == self.timesteps:  # the read-out phase comes last
                 found[site] = self.readout.final(out)
 
-        self.run(self.given(*inputs, **named), observe=note)
-        return found
+        x = self.given(*inputs, **named)
+        self.run(x, observe=note)
+        marked: dict[str, Tensor] = NonFinite(x).mark(found)
+        return marked
 
     def run(
         self,
@@ -370,7 +391,7 @@ class SpikingNetwork(nn.Module):
                     state.restart()
                 result = self.program.steps(x, steps, fired, state)
         self.reset()
-        return result
+        return NonFinite(x).mark(result, 1)
 
     @contextmanager
     def _unobserved(self, unobserved: bool = True) -> Iterator[None]:
@@ -404,7 +425,7 @@ class SpikingNetwork(nn.Module):
                 total = step if total is None else _add(total, step)
                 yield t, total
             return
-        states = self._fresh_states()
+        states, wrong = self._fresh_states(), NonFinite(x)
         state = RunState()
         for t in range(1 - method.pre_timesteps_, method.timesteps + 1):
             if t == 1:
@@ -415,7 +436,7 @@ class SpikingNetwork(nn.Module):
                 states = self._remember()
             if t < 1:
                 continue
-            step = tree_map_only(Tensor, lambda v: v[0], step)
+            step = wrong.mark(tree_map_only(Tensor, lambda v: v[0], step))
             if t <= self.delay + 1:  # the mean begins behind the delay; before that, the step alone
                 total, first = step, t
             else:
@@ -545,7 +566,7 @@ def _same(out: Tensor) -> Tensor:
 def _over_time(out: Any) -> Tensor:
     """What neurons put out ``[T, B, ...]`` as numbers."""
     if isinstance(out, Spikes):
-        return Spikes(out.codes, out.amplitude, out.axis if out.axis < 0 else out.axis + 1).floats()
+        return Spikes(out.int8_spikes, out.amplitude, out.axis if out.axis < 0 else out.axis + 1).floats()
     result: Tensor = out
     return result
 

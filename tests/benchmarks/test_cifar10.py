@@ -9,7 +9,7 @@ import torch
 import snnconv
 from benchmarks.data import cifar10
 from snnconv import methods
-from snnconv.graph.trace import source_graph
+from snnconv.graph.capture.fx import source_graph
 from snnconv.runtime.program import GraphProgram
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import snnconv
 from snnbench.networks.models import ResNet20
 from snnconv import methods
 from snnconv.activations import QuantReLU
-from snnconv.graph.trace import source_graph
+from snnconv.graph.capture.fx import source_graph
 from snnconv.runtime.program import GraphProgram
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import snnconv
 from snnconv import methods
+from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.fold import shift_bias
-from snnconv.graph.trace import source_graph
 from snnconv.runtime.program import GraphProgram
 
 relu = F.relu

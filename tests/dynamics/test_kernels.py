@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from snnconv import dynamics as dyn
-from snnconv.dynamics.kernels import backends
+from snnconv.dynamics.kernels import backends, dispatch
 
 HAS_NUMBA = importlib.util.find_spec("numba") is not None
 BACKENDS = ["eager", pytest.param("numba", marks=pytest.mark.skipif(not HAS_NUMBA, reason="needs numba"))]
@@ -241,6 +242,10 @@ for case in range(40):
         a, b = (dyn.scan(neuron, x_seq, theta, backend=name, **options) for name in ("triton", "eager"))
         assert torch.equal(a, b), (case, neuron)
         cases += 1
+    for neuron, more in (("if", {"start": "zero"}), ("signed_if", {"eps_absolute": 0.3})):
+        a, b = (dyn.scan(neuron, x_seq, theta, backend=name, scaled=scaled, **more) for name in ("triton", "eager"))
+        assert torch.equal(a, b), (case, neuron, more)
+        cases += 1
     for neuron in ("if", "signed_if"):
         state = None
         whole = dyn.scan(neuron, x_seq, theta, backend="eager", scaled=scaled)
@@ -251,7 +256,7 @@ for case in range(40):
         assert torch.equal(torch.cat(parts), whole), (case, neuron)
         cases += 1
     if x_seq.dtype == torch.float32:  # the interpreter truncates to bfloat16
-        a, b = (dyn.shifted_threshold_total(x_seq, theta, 4, backend=name) for name in ("triton", "eager"))
+        a, b = (dyn.shifted_threshold_total(x_seq, theta, 4, backend=n, scaled=scaled) for n in ("triton", "eager"))
         assert torch.equal(a, b), case
     cases += 1
     a, mask = dyn.srp_phase(x_seq[:2], theta, backend="triton", scaled=scaled)
@@ -270,7 +275,7 @@ def test_triton_kernels_interpreted_on_the_cpu_give_the_same_spikes() -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERPRETED], capture_output=True, text=True, check=False, env=environment
     )
-    assert done.stdout.strip() == "320 equal", done.stderr[-3000:]
+    assert done.stdout.strip() == "400 equal", done.stderr[-3000:]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -366,7 +371,9 @@ def test_float64_and_full_size_thresholds_run_eagerly(neuron: str) -> None:
 @pytest.mark.parametrize("neuron", dyn.NEURONS)
 def test_large_inputs_use_several_threads_and_several_callers(neuron: str) -> None:
     x_seq = torch.randn(8, 5, 17, 31, 29)
-    assert x_seq.numel() > 3 * backends.MIN_NUMEL_PER_THREAD
+    from snnconv.dynamics.kernels.numba_cpu.launch import MIN_NUMEL_PER_THREAD
+
+    assert x_seq.numel() > 3 * MIN_NUMEL_PER_THREAD
     theta = torch.rand(17) + 0.2
     expected = reference(neuron, x_seq, dyn.per_channel(theta, 4, 1), True)
     threads = torch.get_num_threads()
@@ -384,8 +391,9 @@ def test_large_inputs_use_several_threads_and_several_callers(neuron: str) -> No
 @pytest.mark.skipif(not HAS_NUMBA, reason="needs numba")
 def test_auto_takes_numba_only_for_large_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
-    monkeypatch.setitem(backends._RUN, "numba", lambda job: ran.append("numba"))
-    monkeypatch.setitem(backends._RUN, "eager", lambda job: ran.append("eager"))
+    for name in ("numba", "eager"):
+        record = replace(backends.BACKENDS[name], run=lambda kernel, job, name=name: ran.append(name))
+        monkeypatch.setitem(backends.BACKENDS, name, record)
     dyn.scan("if", torch.zeros(2, backends.NUMBA_MIN_NUMEL), 1.0)
     dyn.scan("if", torch.zeros(2, 1), 1.0)
     dyn.scan("if", torch.zeros(2, backends.NUMBA_MIN_NUMEL, dtype=torch.float16), 1.0)
@@ -393,7 +401,7 @@ def test_auto_takes_numba_only_for_large_inputs(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_asking_for_numba_without_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_has", lambda package: False)
+    monkeypatch.setattr(dispatch, "available", lambda package: False)
     with pytest.raises(ModuleNotFoundError, match="pip install numba"):
         dyn.scan("if", torch.zeros(2, 3), 1.0, backend="numba")
 
@@ -420,6 +428,7 @@ def test_the_result_carries_no_gradient() -> None:
         (lambda x: dyn.scan("srp", x, 1.0), "needs pre_timesteps"),
         (lambda x: dyn.scan("srp", x, 1.0, pre_timesteps=4), "leave steps for the second phase"),
         (lambda x: dyn.scan("if", x, 1.0, pre_timesteps=1), "for neuron 'srp' only"),
+        (lambda x: dyn.scan("if", x, 1.0, leak=0.5), "neuron 'if' has no option 'leak'"),
         (lambda x: dyn.scan("if", x[:0], 1.0), "needs a time axis"),
         (lambda x: dyn.scan("if", x.long(), 1.0), "floating point"),
         (lambda x: dyn.scan("if", x, torch.ones(5)), "5 values but axis 1 has 3 channels"),

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnconv.activations import QuantReLU
+from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.fold import shift_bias
 from snnconv.graph.ops import op_name, qualified_name, resolve
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
-from snnconv.graph.trace import TraceFailure, source_graph
 from snnconv.runtime.executor import Executor, RunState
 
 

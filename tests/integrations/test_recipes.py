@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import snnconv
 from snnconv import methods
 from snnconv.activations import RateNorm
-from snnconv.graph.trace import source_graph
+from snnconv.graph.capture.fx import source_graph
 from snnconv.integrations import recipes
 from snnconv.neurons import register
 

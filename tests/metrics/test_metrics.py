@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import snnconv
 from snnconv import ConversionError, methods
-from snnconv.graph.trace import source_graph
+from snnconv.graph.capture.fx import source_graph
+from snnconv.graph.ops import role
 from snnconv.metrics import compare, profile
-from snnconv.metrics.flow import role
 from snnconv.metrics.profiling import AC_JOULES, MAC_JOULES
 from snnconv.metrics.synapses import SpikeFlow, connections, fan_out
 from snnconv.network import SpikingNetwork

@@ -28,7 +28,7 @@ snntorch = pytest.importorskip("snntorch")
 
 from snntorch import functional, utils  # noqa: E402
 
-from snnconv.neurons.snntorch import CLASSES, IF, SRPIF, ShiftedThresholdIF, SignedIF  # noqa: E402
+from snnconv.neurons.snntorch import IF, SRPIF, ShiftedThresholdIF, SignedIF, node_class  # noqa: E402
 
 OPTIONS: dict[str, dict] = {
     "if": {},
@@ -53,7 +53,7 @@ def _no_instances_left() -> Iterator[None]:
     snntorch.SpikingNeuron.instances[:] = before
 
 
-@pytest.mark.parametrize("kind", list(CLASSES))
+@pytest.mark.parametrize("kind", list(OPTIONS))
 class TestEquations:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
     @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ class TestEquations:
         self, kind: str, dtype: torch.dtype, shape: tuple[int, ...], channels: int | None, axis: int
     ) -> None:
         theta: float | Tensor = 0.7 if channels is None else torch.rand(channels) + 0.3
-        neuron = CLASSES[kind](theta, channel_axis=axis, scaled=False, **OPTIONS[kind])
+        neuron = node_class(kind)(theta, channel_axis=axis, scaled=False, **OPTIONS[kind])
         wide = broadcast_channels(torch.as_tensor(theta), len(shape), axis)
         mem, state = neuron.reset_mem(), None
         for _ in range(9):
@@ -77,16 +77,16 @@ class TestEquations:
 
     def test_spikes_of_both_frameworks_are_equal(self, kind: str) -> None:
         theta = torch.rand(4) + 0.2
-        ours = CLASSES[kind](theta, init_hidden=True, scaled=True, **OPTIONS[kind])
-        theirs = spikingjelly.CLASSES[kind](theta, step_mode="s", scaled=True, **OPTIONS[kind])
+        ours = node_class(kind)(theta, init_hidden=True, scaled=True, **OPTIONS[kind])
+        theirs = spikingjelly.node_class(kind)(theta, step_mode="s", scaled=True, **OPTIONS[kind])
         for _ in range(10):
             x = torch.randn(2, 4, 3)
             assert torch.equal(ours(x), theirs(x))
 
     def test_a_whole_sequence_is_the_multi_step_node(self, kind: str) -> None:
         theta = torch.rand(4) + 0.2
-        ours = CLASSES[kind](theta, init_hidden=True, scaled=True, **OPTIONS[kind])
-        theirs = spikingjelly.CLASSES[kind](theta, step_mode="m", scaled=True, **OPTIONS[kind])
+        ours = node_class(kind)(theta, init_hidden=True, scaled=True, **OPTIONS[kind])
+        theirs = spikingjelly.node_class(kind)(theta, step_mode="m", scaled=True, **OPTIONS[kind])
         x_seq = torch.randn(7, 2, 4, 3)
         assert torch.equal(ours.run(x_seq), theirs(x_seq))
         ours.reset(), theirs.reset()
@@ -103,7 +103,7 @@ class TestEquations:
         x_seq = torch.randn(6, 2, 4)
         first, second = x_seq.clone().requires_grad_(), x_seq.clone().requires_grad_()
         theta = torch.full((4,), 0.6)
-        neuron = CLASSES[kind](theta, spike_grad=atan, init_hidden=True, scaled=False, **OPTIONS[kind])
+        neuron = node_class(kind)(theta, spike_grad=atan, init_hidden=True, scaled=False, **OPTIONS[kind])
         state, spikes = None, []
         for x in second:
             spike, state = STEPS[kind](x, state, theta, surrogate=surrogate, detach_reset=True)
@@ -116,15 +116,15 @@ class TestEquations:
         assert torch.equal(first.grad, second.grad)  # type: ignore[arg-type]
 
     def test_no_gradient_where_the_surrogate_is_disabled(self, kind: str) -> None:
-        neuron = CLASSES[kind](0.5, surrogate_disable=True, init_hidden=True, **OPTIONS[kind])
+        neuron = node_class(kind)(0.5, surrogate_disable=True, init_hidden=True, **OPTIONS[kind])
         x = torch.randn(3, 4, requires_grad=True)
         assert not any(neuron(x).requires_grad for _ in range(2)) or kind == "signed_if"
 
 
-@pytest.mark.parametrize("kind", list(CLASSES))
+@pytest.mark.parametrize("kind", list(OPTIONS))
 class TestState:
     def make(self, kind: str, **options: object) -> nn.Module:
-        return CLASSES[kind](0.5, **{**OPTIONS[kind], **options})  # type: ignore[arg-type]
+        return node_class(kind)(0.5, **{**OPTIONS[kind], **options})  # type: ignore[arg-type]
 
     def play(self, neuron: nn.Module, x_seq: Tensor) -> Tensor:
         return torch.stack([neuron(x) for x in x_seq])
@@ -184,11 +184,11 @@ class TestState:
         assert torch.equal(self.play(twin, x_seq), whole)
 
     def test_state_dict_holds_the_threshold_and_no_state(self, kind: str) -> None:
-        neuron = CLASSES[kind](torch.tensor([0.25, 0.5, 1.0]), **OPTIONS[kind])
+        neuron = node_class(kind)(torch.tensor([0.25, 0.5, 1.0]), **OPTIONS[kind])
         neuron(torch.randn(2, 3))
         state = neuron.state_dict()
         assert set(state) == set(snntorch.Leaky(0.9).state_dict()) - {"beta"}
-        other = CLASSES[kind](torch.ones(3), **OPTIONS[kind])
+        other = node_class(kind)(torch.ones(3), **OPTIONS[kind])
         other.load_state_dict(state)
         assert torch.equal(other.threshold, torch.tensor([0.25, 0.5, 1.0]))
 
@@ -216,7 +216,7 @@ class TestState:
         assert torch.equal(self.play(compiled, x_seq), eager)  # type: ignore[arg-type]
 
     def test_threshold_learns(self, kind: str) -> None:
-        neuron = CLASSES[kind](0.5, learn_threshold=True, init_hidden=True, scaled=True, **OPTIONS[kind])
+        neuron = node_class(kind)(0.5, learn_threshold=True, init_hidden=True, scaled=True, **OPTIONS[kind])
         assert isinstance(neuron.threshold, nn.Parameter)
         sum(neuron(torch.rand(4, 3) + 0.3).sum() for _ in range(6)).backward()  # type: ignore[union-attr]
         assert neuron.threshold.grad is not None
@@ -225,11 +225,11 @@ class TestState:
     @pytest.mark.parametrize("threshold", [0.0, -1.0, float("nan"), torch.tensor([1.0, 0.0])])
     def test_a_threshold_that_is_not_positive_is_refused(self, kind: str, threshold: float | Tensor) -> None:
         with pytest.raises(ValueError, match=r"threshold.*must be positive and finite"):
-            CLASSES[kind](threshold, **OPTIONS[kind])
+            node_class(kind)(threshold, **OPTIONS[kind])
 
     def test_wrong_number_of_channels_is_named(self, kind: str) -> None:
         with pytest.raises(ValueError, match=r"\(2, 5\).*3 values but axis 1 has 5"):
-            CLASSES[kind](torch.ones(3), **OPTIONS[kind])(torch.randn(2, 5))
+            node_class(kind)(torch.ones(3), **OPTIONS[kind])(torch.randn(2, 5))
 
 
 def test_graded_spikes_are_snntorchs() -> None:
@@ -239,8 +239,8 @@ def test_graded_spikes_are_snntorchs() -> None:
 
 @pytest.mark.parametrize("kind", ["if", "signed_if"])
 def test_trains_in_snntorchs_loop(kind: str) -> None:
-    last = CLASSES[kind](1.0, init_hidden=True, output=True)
-    net = nn.Sequential(nn.Linear(4, 16), CLASSES[kind](1.0, init_hidden=True), nn.Linear(16, 2), last)
+    last = node_class(kind)(1.0, init_hidden=True, output=True)
+    net = nn.Sequential(nn.Linear(4, 16), node_class(kind)(1.0, init_hidden=True), nn.Linear(16, 2), last)
     x = torch.randn(64, 4)
     y = (x[:, 0] > 0).long()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
@@ -298,7 +298,7 @@ class TestConvert:
 
     def test_frameworks_agree_spike_for_spike(self, method: methods.Method) -> None:
         one, two, x = self.both(method)
-        assert all(type(two.neurons[name]) is CLASSES[method.neuron] for name in two.neurons)
+        assert all(type(two.neurons[name]) is node_class(method.neuron) for name in two.neurons)
         a, b = spikes_of(one, x), spikes_of(two, x)
         assert list(a) == list(b) == ["2", "5"]
         assert all(torch.equal(a[name], b[name]) for name in a)
@@ -312,7 +312,7 @@ class TestConvert:
         snnconv.save(snn, tmp_path / "net.safetensors")
         again = snnconv.load(tmp_path / "net.safetensors")
         assert again.framework == "snntorch"
-        assert type(again.neurons["2"]) is CLASSES[method.neuron]
+        assert type(again.neurons["2"]) is node_class(method.neuron)
         assert torch.equal(again(x), snn(x))
 
     def test_costs_and_audit_are_the_same(self, method: methods.Method) -> None:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 import snnconv
 from snnconv import methods
-from snnconv.graph.provenance import analog_sites, reads
+from snnconv.graph.capture.fx import source_graph
+from snnconv.graph.flow import Flow
+from snnconv.graph.origin import analog, reads
 from snnconv.graph.source import ConversionError, SourceGraph
-from snnconv.graph.trace import source_graph
 from snnconv.runtime.executor import Executor, RunState
 
 TIMESTEPS = 4
@@ -425,8 +426,8 @@ def test_shape_arithmetic_is_neither_analog_nor_spiking() -> None:
     net = Net(forward, a=nn.Linear(3, 4), b=nn.Linear(4, 2), c=nn.Linear(4, 4))
     source = source_graph(net)
     executor = Executor(source, exact(source))
-    assert analog_sites(source, executor) == []
-    assert reads(source, executor) == {"a": "input", "c": "spikes", "b": "currents"}
+    assert analog(source, Flow(source.graph)) == []
+    assert reads(Flow(source.graph)) == {"a": "input", "c": "spikes", "b": "currents"}
     x = torch.randn(5, 3)
     with torch.no_grad():
         torch.testing.assert_close(executor.steps(x, 3, RunState()).mean(0), net(x), **TOLERANCE)

@@ -242,20 +242,20 @@ def test_kernels_write_whole_numbers(backend: str, channels: int) -> None:
     x = torch.randn(6 * 3, 16, 17, 9).contiguous(memory_format=torch.channels_last).unflatten(0, (6, 3))
     theta = torch.rand(channels) + 0.2 if channels > 1 else torch.tensor(0.7)
     for neuron in ("if", "signed_if"):
-        codes = dynamics.scan(neuron, x, theta, scaled=False, dtype=torch.int8, backend=backend)
-        assert codes.dtype == torch.int8
-        assert torch.equal(codes.float(), dynamics.scan(neuron, x, theta, scaled=False, backend="eager"))
-        assert (codes < 0).any() == (neuron == "signed_if")
+        spikes = dynamics.scan(neuron, x, theta, scaled=False, dtype=torch.int8, backend=backend)
+        assert spikes.dtype == torch.int8
+        assert torch.equal(spikes.float(), dynamics.scan(neuron, x, theta, scaled=False, backend="eager"))
+        assert (spikes < 0).any() == (neuron == "signed_if")
     for bits in (1, 3, 4, 8):
         total = dynamics.shifted_threshold_total(x, theta, bits, scaled=False, dtype=torch.uint8, backend=backend)
         expected = dynamics.shifted_threshold_total(x, theta, bits, scaled=False, backend="eager")
         assert torch.equal(total.float(), expected)
         worth = theta if channels == 1 else theta.reshape(-1, 1, 1)
         assert torch.allclose(expected * worth, dynamics.shifted_threshold_total(x, theta, bits))
-    codes = dynamics.scan("signed_if", x, theta, scaled=False, dtype=torch.int8)[0]
+    spikes = dynamics.scan("signed_if", x, theta, scaled=False, dtype=torch.int8)[0]
     worth = theta if channels == 1 else theta.reshape(-1, 1, 1)
-    expected = x[1] + codes * worth
-    assert torch.equal(dynamics.add_spikes_(x[1].clone(), codes, theta.reshape(-1)), expected)
-    assert torch.equal(dynamics.add_spikes_(x[1].contiguous(), codes, theta.reshape(-1)), expected)
-    with pytest.raises(ValueError, match="codes have shape"):
-        dynamics.add_spikes_(x[1], codes[:1], theta)
+    expected = x[1] + spikes * worth
+    assert torch.equal(dynamics.add_spikes_(x[1].clone(), spikes, theta.reshape(-1)), expected)
+    assert torch.equal(dynamics.add_spikes_(x[1].contiguous(), spikes, theta.reshape(-1)), expected)
+    with pytest.raises(ValueError, match="spikes have shape"):
+        dynamics.add_spikes_(x[1], spikes[:1], theta)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import snnconv
-from snnconv import methods
+from snnconv import dynamics, methods
 from snnconv.runtime import pieces
 from snnconv.runtime.int8 import supported
 from tests.runtime.test_footprint import Alive, Residual
@@ -87,7 +87,8 @@ def test_srp_is_silenced_by_what_phase_1_leaves() -> None:
     snn = snnconv.convert(model, methods.SRP(6, pre_timesteps=3, eps=0.25), calibration=x, progress=False)
     theta = next(iter(snn.thresholds.values()))
     v = torch.stack([0.25 * theta, 0.26 * theta, -theta])
-    assert pieces._allowed(snn, next(iter(snn.neurons)), v).tolist() == [[False] * 3, [True] * 3, [False] * 3]
+    allowed = pieces._allowed(snn, next(iter(snn.neurons)), dynamics.IFState(v))
+    assert allowed.tolist() == [[False] * 3, [True] * 3, [False] * 3]
 
 
 @pytest.mark.parametrize("method", [methods.IF(64), methods.SignedIF(64), methods.SRP(64, pre_timesteps=4)])

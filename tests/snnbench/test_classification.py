@@ -399,6 +399,32 @@ def built(config: Config) -> nn.Module:
     return MODELS.build(model)
 
 
+def test_no_two_configs_write_the_same_results() -> None:
+    from snnbench.results import slug
+
+    seen: dict[tuple[str, str], str] = {}
+    for path in CONFIGS:
+        bench = Config.fromfile(str(path)).bench
+        key = slug(bench.dataset), slug(bench.architecture)
+        assert key not in seen, f"{path.stem} and {seen[key]} both write to {key}"
+        seen[key] = path.stem
+
+
+def test_every_config_starts_from_one_that_exists() -> None:
+    """A checkpoint in the work folders is left there by the config of that name."""
+    known = {f"work_dirs/classification/{p.parent.name}/{p.stem}/weights.safetensors" for p in CONFIGS}
+
+    def checkpoints(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            own = [value["checkpoint"]] if isinstance(value.get("checkpoint"), str) else []
+            return own + [found for item in value.values() for found in checkpoints(item)]
+        return [found for item in value for found in checkpoints(item)] if isinstance(value, (list, tuple)) else []
+
+    for path in CONFIGS:
+        wanted = [c for c in checkpoints(Config.fromfile(str(path)).model) if c.startswith("work_dirs/")]
+        assert set(wanted) <= known, path
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 class TestConfigs:
     def test_builds_and_its_rows_are_methods(self, path: Path) -> None:

@@ -23,8 +23,17 @@ from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.structures import InstanceData
 
 from snnbench.networks.aspp import ParallelASPPHead
+from snnbench.networks.cifar_residual import (
+    CifarPreActResNet18,
+    CifarPreActResNet34,
+    CifarPreActResNet50,
+    CifarPreActResNet101,
+    CifarResNet34,
+)
+from snnbench.networks.classifiers import CifarVGG
 from snnbench.networks.coco_masks import COCOMaskDataset, LoadCOCOMasks, draw
 from snnbench.networks.resnet import StrideStemResNet
+from snnbench.networks.strided import StridedAlexNet, StridedVGG11
 from snnbench.networks.torchvision_segmentation import TorchvisionSegmentor
 from snnbench.networks.vgg9 import VGG9
 from snnbench.networks.yolov2 import PassthroughNeck, TinyDarknet, YOLOv2Head
@@ -323,3 +332,55 @@ VOC_NAMES = {
     "bus": "bus", "train": "train", "boat": "boat", "bird": "bird", "cat": "cat", "dog": "dog", "horse": "horse",
     "sheep": "sheep", "cow": "cow",
 }  # fmt: skip
+
+
+class TestCifarNetworks:
+    """Widths and depths by their numbers of parameters, summed from the papers' tables."""
+
+    @pytest.mark.parametrize(("depth", "convolutions"), [(11, 8), (13, 10), (16, 13), (19, 16)])
+    def test_vgg(self, depth: int, convolutions: int) -> None:
+        network = CifarVGG(depth)
+        assert sum(isinstance(m, nn.Conv2d) for m in network.modules()) == convolutions == depth - 3
+
+    @pytest.mark.parametrize(
+        ("kind", "blocks", "inside"),
+        [
+            (CifarResNet34, (3, 4, 6, 3), 2),
+            (CifarPreActResNet18, (2, 2, 2, 2), 2),
+            (CifarPreActResNet34, (3, 4, 6, 3), 2),
+            (CifarPreActResNet50, (3, 4, 6, 3), 3),
+            (CifarPreActResNet101, (3, 4, 23, 3), 3),
+        ],
+    )
+    def test_residual_networks(self, kind: Any, blocks: tuple[int, ...], inside: int) -> None:
+        width, stem = 4 if inside == 3 else 1, 1
+        with torch.device("meta"):
+            network = kind()
+            assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+        projections = 4 if inside == 3 else 3  # the first stage of bottlenecks widens, too
+        assert sum(isinstance(m, nn.Conv2d) for m in network.modules()) == sum(blocks) * inside + projections + stem
+        assert network.head[-1].in_features == 512 * width
+        assert len(network.blocks) == sum(blocks)
+
+    def test_shortcuts_carry_the_sum_or_its_activation(self) -> None:
+        x = torch.randn(2, 64, 8, 8)
+        for shortcut in ("sum", "activation"):
+            torch.manual_seed(0)
+            block = CifarPreActResNet18(shortcut=shortcut).blocks[0].eval()  # type: ignore[arg-type]
+            with torch.no_grad():
+                y = torch.relu(block.bn1(x))
+                branch = block.conv2(torch.relu(block.bn2(block.conv1(y))))
+                expected = branch + (x if shortcut == "sum" else y)
+                torch.testing.assert_close(block(x), expected)
+        with pytest.raises(ValueError, match=r"shortcut must be one of \('sum', 'activation'\), got 'none'"):
+            CifarPreActResNet18(shortcut="none")  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(("kind", "layers", "side"), [(StridedAlexNet, 7, 4), (StridedVGG11, 11, 2)])
+    def test_fast_snns_networks_have_strides_and_no_pooling(self, kind: Any, layers: int, side: int) -> None:
+        network = kind(100)
+        weights = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+        assert len(weights) == layers
+        assert weights[-1].out_features == 100
+        first = next(m for m in weights if isinstance(m, nn.Linear))
+        assert first.in_features == side * side * weights[weights.index(first) - 1].out_channels
+        assert not any("Pool" in type(m).__name__ for m in network.modules())

@@ -147,6 +147,13 @@ class TestBuilding:
         assert isinstance(network[2], RateNorm)
         assert network[2].p is network[4].p
 
+    def test_weights_are_quantised_on_request(self) -> None:
+        network = built(prepared(QUANT, weights={"bits": 3, "ends": None}))
+        layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+        inner = [len(m.weight.abs().unique()) for m in layers[1:-1]]
+        assert inner
+        assert all(count <= 4 for count in inner)
+
     def test_an_unknown_activation(self) -> None:
         with pytest.raises(ValueError, match="must be one of QCFS, QuantReLU, RateNorm, got 'Tanh'"):
             prepared_network(SmallNet(), {"type": "Tanh"})

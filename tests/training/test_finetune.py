@@ -10,7 +10,7 @@ from torch import nn
 import snnconv
 from snnconv import ConversionError, methods
 from snnconv.activations import QuantReLU
-from snnconv.graph.trace import source_graph
+from snnconv.graph.capture.fx import source_graph
 from snnconv.training.layers import layers
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -16,9 +16,18 @@ from torch import Generator, Tensor
 
 from snnbench.registry import TRANSFORMS
 
-__all__ = ["BatchColorJitter", "BatchCutMix", "BatchCutout", "BatchFlip", "BatchMixUp", "BatchRandomCrop"]
+__all__ = [
+    "BatchAutoAugment",
+    "BatchColorJitter",
+    "BatchCutMix",
+    "BatchCutout",
+    "BatchFlip",
+    "BatchMixUp",
+    "BatchRandomCrop",
+]
 
 Batch = tuple[Tensor, Tensor]
+POLICIES = ("cifar10", "imagenet", "svhn")
 
 
 def _uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
@@ -84,6 +93,31 @@ class BatchCutout:
         box = _boxes(count, height, width, torch.full((count,), self.size), torch.full((count,), self.size), generator)
         fill = torch.tensor(tuple(self.fill), dtype=images.dtype).view(1, -1, 1, 1)
         return torch.where(box, fill, images), labels
+
+
+@TRANSFORMS.register_module()
+@dataclass(frozen=True)
+class BatchAutoAugment:
+    """AutoAugment (Cubuk et al., arXiv 1805.09501) with torchvision's operators: each image has its own sub-policy.
+
+    ``policy`` is ``"cifar10"``, ``"imagenet"`` or ``"svhn"``; ``fill`` comes in from outside the image.
+    """
+
+    policy: str = "cifar10"
+    fill: int = 128
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise ValueError(f"BatchAutoAugment.policy must be one of {POLICIES}, got {self.policy!r}")
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> Batch:
+        from torchvision.transforms import AutoAugment, AutoAugmentPolicy
+
+        transform = AutoAugment(AutoAugmentPolicy(self.policy), fill=[float(self.fill)] * images.shape[1])
+        seed = int(torch.randint(2**31, (), generator=generator))
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the process's generator
+            torch.random.default_generator.manual_seed(seed)
+            return torch.stack([transform(image) for image in images]), labels
 
 
 @TRANSFORMS.register_module()

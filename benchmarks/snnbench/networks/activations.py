@@ -1,4 +1,4 @@
-"""``act_cfg=dict(type="RateNorm")`` and ``dict(type="QuantReLU", levels=15)`` for networks built from configs.
+"""``act_cfg`` of networks built from configs: ``dict(type="QuantReLU", levels=15)``, ``QCFS`` and ``RateNorm``.
 
 mmcv's ``ConvModule`` and the networks of this folder build each activation from such a dict, so that every site gets
 its own threshold. ``BatchNorm``'s outputs are near 1 in size: that is where the clip of `QuantReLU` starts from.
@@ -10,9 +10,9 @@ from typing import Any
 
 from mmengine.registry import MODELS
 
-from snnconv.activations import QuantReLU, RateNorm
+from snnconv.activations import QCFS, QuantReLU, RateNorm
 
-__all__ = ["quant_relu", "rate_norm"]
+__all__ = ["qcfs", "quant_relu", "rate_norm"]
 
 
 @MODELS.register_module(name="RateNorm", force=True)
@@ -33,3 +33,13 @@ def quant_relu(levels: int, inplace: bool = False, **settings: Any) -> QuantReLU
     3
     """
     return QuantReLU(levels, **settings)
+
+
+@MODELS.register_module(name="QCFS", force=True)
+def qcfs(levels: int, inplace: bool = False, **settings: Any) -> QCFS:
+    """A quantisation clip-floor-shift activation; ``inplace`` as in `rate_norm`.
+
+    >>> MODELS.build(dict(type="QCFS", levels=4)).levels
+    4
+    """
+    return QCFS(levels, **settings)

@@ -140,9 +140,9 @@ class ConvertHook(Hook):
     @staticmethod
     def _check(row: dict[str, Any]) -> None:
         kind = row.get("type")
-        if kind not in CONVERSIONS and kind not in snnconv.methods.__all__:
-            known = ", ".join([*(n for n in snnconv.methods.__all__ if n not in ("Method", "METHODS")), *CONVERSIONS])
-            raise ValueError(f"bench.methods: unknown type {kind!r}; known: {known}")
+        known = [*_methods(), *CONVERSIONS]
+        if kind not in known:
+            raise ValueError(f"bench.methods: unknown type {kind!r}; known: {', '.join(known)}")
         steps = row.get("timesteps")
         if not steps:
             raise ValueError(f"bench.methods: {row.get('label', kind)} needs timesteps, for instance [4, 8, 16]")
@@ -208,7 +208,7 @@ class ConvertHook(Hook):
         if row["type"] in CONVERSIONS:
             yield self._foreign(label, row["type"], settings, [int(t) for t in steps], parts, inputs)
             return
-        methods = [getattr(snnconv.methods, row["type"])(timesteps=int(t), **settings) for t in sorted(steps)]
+        methods = [_methods()[row["type"]](timesteps=int(t), **settings) for t in sorted(steps)]
         together = all(map(_free_of_steps, methods)) and not row.get("finetune")
         groups = [methods] if together else [[method] for method in methods]
         for group in groups:
@@ -370,3 +370,8 @@ def _shortened(network: SpikingNetwork, method: Any) -> SpikingNetwork:
     )
     shorter.precision = network.precision
     return shorter
+
+
+def _methods() -> dict[str, type[snnconv.methods.Method]]:
+    """Conversion methods by the name of their class, those of one's own among them."""
+    return {cls.__name__: cls for cls in snnconv.methods.METHODS.values()}

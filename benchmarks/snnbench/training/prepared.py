@@ -20,6 +20,7 @@ from snnbench.registry import MODELS
 from snnbench.testing.convert_hook import CalibrationData, bare_model
 from snnconv import activations, training
 from snnconv.files.untrusted import load_weights
+from snnconv.training import quantise_weights
 from snnconv.training.prepare import calibrate
 
 __all__ = ["CalibrateHook", "RateScaleLoop", "distillation", "prepared_network", "training_progress"]
@@ -31,7 +32,9 @@ ACTIVATIONS = ("QCFS", "QuantReLU", "RateNorm")
 
 
 @MODELS.register_module(name="Prepared")
-def prepared_network(network: Any, activation: dict[str, Any], checkpoint: str | None = None) -> nn.Module:
+def prepared_network(
+    network: Any, activation: dict[str, Any], checkpoint: str | None = None, weights: dict[str, Any] | None = None
+) -> nn.Module:
     """A network with a trained activation at every ReLU, by :func:`snnconv.prepare`; `CalibrateHook` sets thresholds.
 
     Args:
@@ -39,6 +42,7 @@ def prepared_network(network: Any, activation: dict[str, Any], checkpoint: str |
         activation: ``dict(type="QuantReLU", levels=7)``, also ``QCFS`` or ``RateNorm``, with their arguments;
             ``shared=True`` gives a ``RateNorm`` network one scale.
         checkpoint: weights of the network with ReLUs, from which training starts; may be a ``dataset:`` string.
+        weights: ``dict(bits=4, ends=8)``: quantised weights, see :func:`snnconv.training.quantise_weights`.
 
     Raises:
         ValueError: an unknown activation.
@@ -57,6 +61,8 @@ def prepared_network(network: Any, activation: dict[str, Any], checkpoint: str |
     module = MODELS.build(network) if isinstance(network, dict) else network
     if checkpoint is not None:
         load_weights(module, resolve(checkpoint))
+    if weights is not None:
+        module = quantise_weights(module, **weights)
     return snnconv.prepare(module, getattr(activations, name)(**settings))
 
 

@@ -16,15 +16,18 @@ from snnconv.conversion import thresholds as calibrate
 from snnconv.conversion.bias import BiasCorrection
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.reconstruct import reconstruct
-from snnconv.graph.provenance import analog_sites, reads
+from snnconv.files.fingerprint import digest
+from snnconv.graph.capture.fx import TraceFailure, source_graph
+from snnconv.graph.flow import Flow
+from snnconv.graph.origin import analog, reads, scaled
 from snnconv.graph.source import ConversionError, Site, SourceGraph
-from snnconv.graph.trace import TraceFailure, source_graph
+from snnconv.graph.unwrap import refuse, unwrap
 from snnconv.inputs import Reader, Take, input_batches
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.progress import ProgressFn, bars
-from snnconv.report import ConversionReport, SpikingSite
+from snnconv.report import AnalogSite, ConversionReport, SpikingSite
 from snnconv.runtime.batch import call, entries, same_shapes
 from snnconv.runtime.footprint import Footprint, footprint
 from snnconv.runtime.program import GraphProgram, Program
@@ -60,7 +63,8 @@ def convert(
 
     Every ReLU, however it is written, becomes a population of ``method``'s neurons; BatchNorm is folded; thresholds
     come from ``calibration`` (inputs only, no labels) or from the network's own trained activations. The model is
-    not changed.
+    not changed. What is around it (``DataParallel``, ``torch.compile``, hooks that only look, weight norm, pruning) is
+    taken off a copy (:func:`snnconv.graph.unwrap.unwrap`), and the report says so.
 
     Args:
         model: the trained network.
@@ -72,7 +76,8 @@ def convert(
         calibration_inputs: which of a batch's entries are inputs, where forward's arguments do not tell: how many of
             the first (``2``), the arguments they go to (``("x", "mask")``), or a function from a batch to its inputs.
         framework: whose neuron classes the network is built from: ``"spikingjelly"`` or ``"snntorch"``.
-        strict: refuse a network in which an activation would stay analog, instead of reporting it.
+        strict: refuse a network in which an activation, or anything nonlinear between a neuron and the layer that
+            reads it (a comparison, a floor), would stay analog, instead of reporting it.
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
         distributed: every rank of the process group calls this with its own share of the calibration data (shares
             of one size, as a ``DistributedSampler`` gives them); statistics are reduced, so that all get one network.
@@ -82,8 +87,8 @@ def convert(
 
     Raises:
         ImportError: a framework that is not installed.
-        ConversionError: a network without ReLU, NaN weights, unusable calibration data, a combination that makes no
-            sense; the message names the culprit.
+        ConversionError: a network without ReLU, or with spiking neurons; one that is exported or quantised; NaN
+            weights, unusable calibration data, a combination that makes no sense; the message names the culprit.
 
     >>> import torch, snnconv
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10))
@@ -93,10 +98,12 @@ def convert(
     torch.Size([16, 10])
     """
     _check_arguments(model, method, framework)
+    unwrapped = unwrap(model)
+    model = unwrapped.model
     ranks = Ranks(distributed)
     signature = Signature.of(model)
     reader = Reader(signature, calibration_inputs)
-    report = ConversionReport(method=method.to_dict())
+    report = ConversionReport(method=method.to_dict(), notes=unwrapped.notes)
     parameter = next((p for p in [*model.parameters(), *model.buffers()] if p.is_floating_point()), None)
     device = parameter.device if parameter is not None else None
     dtype = parameter.dtype if parameter is not None else None
@@ -119,18 +126,20 @@ def convert(
         if method.correction != "none" and batches:
             with _timed(report, "bias correction"):
                 _correct(ann, snn, method, thresholds, batches, framework, spec, tell, ranks)
-        report.delay = delay_steps(method.delay_, _delay_estimate(ann.sites, thresholds, means), method.timesteps)
+        report.delay = delay_steps(
+            method.delay_, _delay_estimate(method, ann.sites, thresholds, means), method.timesteps
+        )
         network = SpikingNetwork(snn, method, thresholds, framework, report, report.delay, spec)
+        network.source_digest = digest(model)
         with _timed(report, "layer errors"):
             _describe(network, ann, batches)
     return network
 
 
 def _check_arguments(model: Any, method: Any, framework: str) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
     if isinstance(model, SpikingNetwork):
         raise ConversionError("this network is already converted; convert the network it was made from")
+    refuse(model)
     if isinstance(method, type) and issubclass(method, Method):
         raise TypeError(f"give an instance, methods.{method.__name__}(timesteps=...), not the class")
     if not isinstance(method, Method):
@@ -194,8 +203,10 @@ def differs_from(model: nn.Module, source: SourceGraph, batches: Sequence[Any]) 
             module.training = was
     if _agree(expected, _static(source, x)):
         return None
-    if any(site.kind == "quant" for site in source.sites.values()):
-        # a value on the border of two levels may fall to either side when BatchNorm is folded: more digits tell
+    coarse = any(v.dtype in (torch.float16, torch.bfloat16) for v in source.tensors.values())
+    if coarse or any(site.levels is not None for site in source.sites.values()):
+        # folding BatchNorm rounds 16-bit weights anew, and what lies on the border of two levels may fall to either
+        # side of it: more digits tell
         exact = copy.deepcopy(model).double().eval()
         x = tree_map_only(Tensor, lambda v: v.double() if v.is_floating_point() else v, x)
         if _agree(call(exact, x), _static(source_graph(exact, source.placeholders()), x)):
@@ -235,9 +246,10 @@ def _check_sites(model: nn.Module, method: Method, sites: dict[str, Site]) -> No
                 f"{name}: thresholds='trained' needs an activations.RateNorm or QuantReLU layer here, found a ReLU; "
                 "use thresholds='mse' with calibration data"
             )
-        if method.name == "rate_norm" and site.kind not in ("rate_norm", "clip"):
-            raise ConversionError(f"{name}: methods.RateNorm converts rate norm layers, found {site.kind}")
-        if site.kind == "rate_norm" and (not trained or method.coding == "sum"):
+        if method.converts is not None and site.kind not in method.converts:
+            wanted = " and ".join(sorted(method.converts))
+            raise ConversionError(f"{name}: methods.{type(method).__name__} converts {wanted}, found {site.kind}")
+        if site.function.unit and (not trained or method.coding == "sum"):
             raise ConversionError(
                 f"{name}: a rate norm layer's output is normalised by its own threshold; convert it with "
                 "methods.RateNorm, or IF, SignedIF or SRP with thresholds='trained'"
@@ -246,15 +258,19 @@ def _check_sites(model: nn.Module, method: Method, sites: dict[str, Site]) -> No
 
 def _list_analog(source: SourceGraph | None, snn: Program, report: ConversionReport, strict: bool) -> None:
     report.notes += [n for n in snn.notes if n not in report.notes]
+    refused: list[str] = []
     if isinstance(snn, GraphProgram) and source is not None:
-        report.analog = analog_sites(snn.source, snn.executor)
-        report.reads = reads(snn.source, snn.executor)
+        flow = Flow(snn.source.graph)
+        found = analog(snn.source, flow)
+        report.analog = [AnalogSite(a.name, a.operator, a.reason, a.activation) for a in found]
+        report.reads, report.scaled = reads(flow), scaled(flow)
+        refused = [f"{a.name} ({a.operator})" for a in found if a.activation or a.between]
     elif isinstance(snn, TreeProgram):
         report.analog = list(snn.analog_sites)
-    inside = [a for a in report.analog if a.activation]
-    if strict and inside:
-        names = ", ".join(f"{a.name} ({a.operator})" for a in inside[:8]) + (" ..." if len(inside) > 8 else "")
-        raise ConversionError(f"strict=True, and these activations have no spiking equivalent: {names}")
+        refused = [f"{a.name} ({a.operator})" for a in report.analog if a.activation]
+    if strict and refused:
+        names = ", ".join(refused[:8]) + (" ..." if len(refused) > 8 else "")
+        raise ConversionError(f"strict=True, and these have no spiking equivalent: {names}")
 
 
 def _input_spec(ann: Program, batches: Sequence[Any], signature: Signature) -> dict[str, Any]:
@@ -341,10 +357,13 @@ def _thresholds(
     return {k: v if method.per_channel else v.reshape(()) for k, v in thresholds.items()}, means
 
 
-def _delay_estimate(sites: dict[str, Site], thresholds: dict[str, Tensor], means: dict[str, float]) -> float:
-    """Σ_l mean_c(θ_c − v₀) / max_i(data mean of element i), with v₀ = θ/2 (arXiv 2409.03368, eq. 19)."""
+def _delay_estimate(
+    method: Method, sites: dict[str, Site], thresholds: dict[str, Tensor], means: dict[str, float]
+) -> float:
+    """Σ_l mean_c(θ_c − v₀) / max_i(data mean of element i), with v₀ = θ/2 or 0 (arXiv 2409.03368, eq. 19)."""
     units = {name: 1.0 if sites[name].kind == "rate_norm" else float(v.mean()) for name, v in thresholds.items()}
-    return sum(theta / 2 / means[name] for name, theta in units.items() if means.get(name, 0) > 0)
+    below = 1.0 if method.neuron_options.get("start") == "zero" else 0.5
+    return sum(below * theta / means[name] for name, theta in units.items() if means.get(name, 0) > 0)
 
 
 def _correct(

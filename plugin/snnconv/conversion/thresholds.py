@@ -102,7 +102,8 @@ def histograms(
         rows = channels_first(y, ann.sites[site].axis, per_channel)
         entry = found[site]
         channels = rows.shape[0]
-        scale = (BINS / entry.peak.clamp(min=1e-12))[:, None]
+        peak = entry.peak.to(torch.promote_types(entry.peak.dtype, torch.float32))  # 16 bits do not hold the scale
+        scale = (BINS / peak.clamp(min=1e-12))[:, None]
         index = (rows * scale).ceil_().clamp_(0, BINS).long()  # bin 0 collects the zeros
         index += torch.arange(channels, device=rows.device)[:, None] * (BINS + 1)
         histogram = torch.bincount(index.flatten(), minlength=channels * (BINS + 1)).reshape(channels, BINS + 1)

@@ -72,7 +72,7 @@ class MethodRecipe(FXConversionRecipe):
     def before_trace(self, converter: FXConverter, ann: nn.Module) -> nn.Module:
         """Convert ``ann`` on the converter's device; hand the tracer a stand-in."""
         from snnconv.conversion.convert import convert
-        from snnconv.graph.trace import tracing_alone
+        from snnconv.graph.capture.fx import tracing_alone
 
         device = torch.device(converter.device)
         if any(t.device != device for t in (*ann.parameters(), *ann.buffers())):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
+from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.source import ConversionError, activation_site
-from snnconv.graph.trace import source_graph
+from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
@@ -174,6 +175,7 @@ def _ratio(error: float, power: float) -> float:
 
 def reference_program(model: nn.Module, snn: SpikingNetwork, example: Any) -> Program:
     """The source network with its sites open, where the converted network is."""
+    model = unwrap(model).model
     device, dtype = placement(snn)
     program: Program
     if isinstance(snn.program, TreeProgram):
@@ -191,7 +193,7 @@ def reference_program(model: nn.Module, snn: SpikingNetwork, example: Any) -> Pr
                 )
     for site in program.sites.values():
         if site.threshold is not None and device is not None:
-            program.sites[site.name] = site.with_(threshold=site.threshold.to(device))
+            program.sites[site.name] = site.with_(function=site.function.to(device))
     return program
 
 

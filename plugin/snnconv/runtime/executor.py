@@ -94,7 +94,7 @@ class Executor:
         int8: the layers that run in 8 bits, or None.
 
     >>> from torch import nn
-    >>> from snnconv.graph.trace import source_graph
+    >>> from snnconv.graph.capture.fx import source_graph
     >>> source = source_graph(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     >>> run = Executor(source, lambda site, x: x.clamp(min=0))
     >>> run(torch.zeros(3, 2)).shape
@@ -555,7 +555,7 @@ class Executor:
             seq = data.reshape(timesteps, -1, *data.shape[1:])
         out = self.neuron(site, seq)
         if isinstance(out, Spikes):
-            return replace(out, codes=out.codes.flatten(0, 1), world=Temporal)
+            return replace(out, int8_spikes=out.int8_spikes.flatten(0, 1), world=Temporal)
         return Temporal(out.flatten(0, 1))
 
 

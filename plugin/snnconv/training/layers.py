@@ -35,7 +35,7 @@ def layers(source: SourceGraph) -> list[Layer]:
     """Every site with weights of its own, in order.
 
     >>> from torch import nn
-    >>> from snnconv.graph.trace import source_graph
+    >>> from snnconv.graph.capture.fx import source_graph
     >>> source = source_graph(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1)))
     >>> [(layer.name, layer.inputs) for layer in layers(source)]
     [('1', ()), ('3', ('1',))]

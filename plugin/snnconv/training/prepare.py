@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,12 +13,15 @@ from snnconv.activations import QuantReLU, RateNorm, TrainedActivation
 from snnconv.conversion import thresholds as statistics
 from snnconv.conversion.convert import CALIBRATION_LIMIT, differs_from
 from snnconv.conversion.ranks import Ranks
+from snnconv.graph.activation import ReLU
+from snnconv.graph.arguments import argument
+from snnconv.graph.capture.fx import TraceFailure, check_finite, source_graph
 from snnconv.graph.fold import synapse_arguments
 from snnconv.graph.ops import SYNAPSES, op_name
 from snnconv.graph.rebuild import rebuilt, replaceable, with_modules
 from snnconv.graph.sites import is_activation_module
 from snnconv.graph.source import ConversionError, Site, SourceGraph, broadcast
-from snnconv.graph.trace import TraceFailure, check_finite, source_graph
+from snnconv.graph.unwrap import refuse, unwrap
 from snnconv.inputs import Reader, Take, input_batches
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
@@ -44,6 +46,8 @@ def prepare(
     the copy is of the model's class, with these modules replaced; otherwise (``F.relu``, a module called twice) it is
     an ``fx.GraphModule`` of the same forward. In both cases parameters keep their names, and BatchNorm, dropout and
     pooling stay. A network that does not trace must have its ReLUs as modules, and calibration data to find them.
+    Wrappers and hooks that only look are left out of the copy; pruning and weight norm stay, except where the copy is
+    an ``fx.GraphModule``.
 
     With ``calibration``, a :class:`~snnconv.activations.QuantReLU` starts from the clip of least squared error for its
     levels (at most a ReLU6's cap), a :class:`~snnconv.activations.RateNorm` from the largest activation. Without, they
@@ -71,6 +75,8 @@ def prepare(
     True
     """
     _check_arguments(model, activation)
+    trainable = unwrap(model, plain=False).model
+    model = unwrap(trainable).model
     batches = [] if calibration is None else _batches(model, calibration, calibration_inputs)
     for name, tensor in model.state_dict().items():
         check_finite(name, tensor)
@@ -79,13 +85,14 @@ def prepare(
     if source is None:
         sites = _module_sites(model, batches)
         make.channels = _measured(TreeProgram(model, batches[0][:2]), batches) if activation.per_channel else {}
-        twin = with_modules(model, sites, make)
+        twin = with_modules(trainable, sites, make)
     else:
         _check_sites(model, source.sites)
         if activation.per_channel:
             make.channels = _measured(GraphProgram(source.copy()), batches) if batches else _channels(source)
         if replaceable(source):
-            twin = with_modules(model, [s for s in source.sites.values() if s.kind == "relu"], make)
+            relus = [s for s in source.sites.values() if isinstance(s.function, ReLU)]
+            twin = with_modules(trainable, relus, make)
         else:
             twin = rebuilt(model, source, make, _signature(model, batches).traced[1])
     if batches:
@@ -108,10 +115,9 @@ class _Maker:
 
 
 def _check_arguments(model: Any, activation: Any) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
     if isinstance(model, SpikingNetwork):
         raise ConversionError("this network is already converted; prepare the network it was made from")
+    refuse(model)
     if isinstance(activation, type) and issubclass(activation, TrainedActivation):
         raise TypeError(f"give an instance, activations.{activation.__name__}(...), not the class")
     if not isinstance(activation, TrainedActivation):
@@ -119,7 +125,7 @@ def _check_arguments(model: Any, activation: Any) -> None:
 
 
 def _check_sites(model: nn.Module, sites: dict[str, Site]) -> None:
-    if any(site.kind == "relu" for site in sites.values()):
+    if any(isinstance(site.function, ReLU) for site in sites.values()):
         return
     if sites:
         raise ConversionError("every activation of this network is a trained one already: train it as it is")
@@ -167,7 +173,7 @@ def _module_sites(model: nn.Module, batches: Sequence[Any]) -> list[Site]:
     places: dict[str, Site] = {}
     for name, site in found.items():
         path = name.partition(":")[0]
-        if site.kind == "relu":
+        if isinstance(site.function, ReLU):
             places.setdefault(path, site.with_(name=path))
     loose = [name for name in places if not is_activation_module(type(modules.get(name)))]
     if loose:
@@ -206,10 +212,10 @@ def _channels_of(source: SourceGraph, node: Any) -> int | None:
             return None
         shape = source.tensors[str(weight.target)].shape
         if SYNAPSES[node.target] == "conv_transpose":
-            return int(shape[1]) * int(node.kwargs.get("groups", node.args[6] if len(node.args) > 6 else 1))  # type: ignore[arg-type]
+            return int(shape[1]) * int(argument(node, "groups", 1))
         return int(shape[0])
     if node.target in (F.batch_norm, torch.batch_norm):
-        mean = node.args[1] if len(node.args) > 1 else node.kwargs["running_mean"]
+        mean = argument(node, "running_mean")
         return source.tensors[str(mean.target)].numel() if isinstance(mean, fx.Node) else None
     if op_name(node).strip("._") in ("cat", "concat", "concatenate"):
         parts = [_channels_of(source, n) for n in node.all_input_nodes]
@@ -284,7 +290,8 @@ def calibrate(
 
 def _with_relus(model: nn.Module, batches: Sequence[Any]) -> tuple[Program, dict[str, TrainedActivation]]:
     """The network with ReLUs at its trained activations, and these by site."""
-    twin = copy.deepcopy(model)
+    twin = unwrap(model).model
+    own = dict(zip(_trained(twin), _trained(model).values(), strict=True))  # wrappers inside have names of their own
     for module in twin.modules():
         if isinstance(module, RateNorm):
             module.running_max.fill_(1.0)  # one that has seen no data has no threshold yet
@@ -292,12 +299,15 @@ def _with_relus(model: nn.Module, batches: Sequence[Any]) -> tuple[Program, dict
     program: Program = TreeProgram(twin, batches[0][:2]) if source is None else GraphProgram(source)
     places: dict[str, TrainedActivation] = {}
     for name, site in list(program.sites.items()):
-        if site.kind != "relu":
-            module = model.get_submodule(name.partition(":")[0])
-            assert isinstance(module, TrainedActivation)
-            places[name] = module
-            program.sites[name] = Site(name, cap=module.cap, axis=site.axis)
+        owner = own.get(name.partition(":")[0])
+        if owner is not None:
+            places[name] = owner
+            program.sites[name] = Site(name, ReLU(owner.cap), site.axis)
     return program, places
+
+
+def _trained(model: nn.Module) -> dict[str, TrainedActivation]:
+    return {path: module for path, module in model.named_modules() if isinstance(module, TrainedActivation)}
 
 
 def _largest(

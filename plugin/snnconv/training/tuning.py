@@ -153,7 +153,7 @@ class Tuning:
         theta = self.snn.thresholds[layer.name]
         z = layer.program.static(x, lambda name, z: z if name == layer.name else rates[name])
         y = straight_through(z, broadcast(theta, z.dim(), site.axis), self.snn.method.levels)
-        if site.kind == "rate_norm":
+        if site.function.unit:
             y = y / broadcast(theta, z.dim(), site.axis)
         y = y + (rate - y).detach()
         return (y - wanted).square().sum(), wanted.square().sum()
@@ -250,6 +250,7 @@ class FinishedLayers:
         names = [name for layer in layers for name in layer.tensors]
         tensors = {name: self.tensors[name].detach().cpu().contiguous().clone() for name in names}
         layers_ = json.dumps([asdict(layer) for layer in layers])
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, save(tensors, {"key": self.key, "layers": layers_}))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from snnconv.graph.arguments import argument, arguments
 from snnconv.graph.source import SourceGraph, broadcast
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.executor import Executor
@@ -52,8 +53,7 @@ def pool_window(
     if len(before) != 3:
         return refused
     if name == "avg_pool2d":
-        names = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-        given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        given = arguments(node)
         kernel = spread(given["kernel_size"], 2)
         padding = spread(given.get("padding") or 0, 2)
         odd = given.get("ceil_mode") or given.get("divisor_override")
@@ -61,7 +61,7 @@ def pool_window(
             return refused
         return kernel, spread(given.get("stride") or kernel, 2), padding
     if name == "mean":
-        dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+        dims = argument(node, "dim")
         if sorted(d % 4 for d in spread(dims or 0, 2)) != [2, 3]:
             return refused
     space = before[1:]

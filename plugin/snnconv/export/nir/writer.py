@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import nir
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from snnconv.export.nir.shapes import array, per_channel, per_element, pool_window, spread, step_shapes, ungrouped
 from snnconv.files.atomic import replacing
+from snnconv.graph.arguments import arguments, operand
 from snnconv.graph.fold import shift_bias, synapse_arguments
 from snnconv.graph.ops import SYNAPSES, op_name
 from snnconv.graph.source import ConversionError, broadcast
@@ -46,7 +47,8 @@ def to_nir(
             ``RateNorm``).
         path: file to write (HDF5); ``None`` gives the graph alone.
         start: the membrane starts at zero and gets θ/2 as a constant ``"current"`` spread over T steps, or at θ/2 as a
-            ``"state"`` that the reader must set.
+            ``"state"`` that the reader must set. Neurons that start at zero themselves (``start="zero"`` of the method)
+            need neither.
         pooling: average pooling as ``"average"`` (AvgPool2d), or as ``"sum"`` (SumPool2d; the next weights divide).
 
     Returns:
@@ -101,7 +103,7 @@ class _Writer:
             why = "; ".join(snn.report.notes) if snn.report is not None else "this one runs call by call"
             raise ConversionError(f"only traced networks can be written to NIR: {why}")
         for name in snn.neurons:
-            if snn.method.neuron != "if":
+            if not snn.method.record.nir:
                 kind = type(snn.neurons[name]).__name__
                 raise ConversionError(
                     f"{name}: NIR has no node for {kind} neurons; convert with methods.IF, LocalThresholdBalancing or "
@@ -111,7 +113,8 @@ class _Writer:
             raise ConversionError("the network does not know its input's shape: convert it with calibration data")
         self.snn, self.start, self.pooling = snn, start, pooling
         self.source = program.source.copy()
-        if start == "current":
+        self.half = snn.method.neuron_options.get("start", "half") == "half"
+        if start == "current" and self.half:
             shapes = step_shapes(self.source, snn)
             for node in self.source.site_nodes():
                 site = self.source.sites[str(node.kwargs["site"])]
@@ -134,7 +137,7 @@ class _Writer:
             "timesteps": method.timesteps,
             "delay": self.snn.delay,
             "reset": "subtract",
-            "v_init": 0.0 if self.start == "current" else 0.5,
+            "v_init": 0.5 if self.start == "state" and self.half else 0.0,
         }
         return nir.NIRGraph(self.nodes, self.edges, metadata=metadata)
 
@@ -196,11 +199,12 @@ class _Writer:
         producer = node.args[0]
         assert isinstance(producer, fx.Node)
         value = self._plain(self.values[producer])
-        amplitude = None if site.kind == "rate_norm" else per_element(theta, shape, site.axis)
+        amplitude = None if site.function.unit else per_element(theta, shape, site.axis)
         threshold = per_element(theta, shape, site.axis)
         if producer.target in SYNAPSES and len(producer.users) == 1 and self._normalise(value.name, theta, site.axis):
             threshold = torch.ones_like(threshold)
-        made = nir.IF(r=np.ones(shape, np.float32), v_threshold=array(threshold), v_reset=np.zeros(shape, np.float32))
+        neuron = getattr(nir, self.snn.method.record.nir)  # a unit resistance, and a soft reset by the metadata
+        made = neuron(r=np.ones(shape, np.float32), v_threshold=array(threshold), v_reset=np.zeros(shape, np.float32))
         return self._add(f"{name}_if", made, (value,), shape, amplitude)
 
     def _normalise(self, name: str, theta: Tensor, axis: int) -> bool:
@@ -216,7 +220,7 @@ class _Writer:
 
     def _synapse(self, node: fx.Node) -> _Value:
         weight_node, bias_node = synapse_arguments(node)
-        value = self.values[node.args[0] if node.args else node.kwargs["input"]]  # type: ignore[index]
+        value = self.values[operand(node)]
         kind = SYNAPSES[node.target]
         if weight_node is None or kind == "conv_transpose" or (kind == "linear" and len(value.shape) != 1):
             raise self._refusal(node, op_name(node))
@@ -228,9 +232,7 @@ class _Writer:
                 weight = weight * per_element(value.scale, value.shape)
             made = nir.Linear(array(weight)) if bias is None else nir.Affine(array(weight), array(bias))
             return self._add(path, made, (value,), self.shapes[node])
-        names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-        given: dict[str, Any] = dict(zip(names, node.args, strict=False))
-        given.update(node.kwargs)
+        given = arguments(node)
         weight = ungrouped(weight, int(given.get("groups", 1)))
         if value.scale is not None:
             channels = per_channel(value.scale, value.shape)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnconv.graph.activation import ReLU
 from snnconv.graph.ops import SYNAPSES
 from snnconv.graph.sites import is_activation_module, relu_bounds
 from snnconv.graph.source import Site
@@ -75,4 +76,4 @@ def site_of(what: Function, args: Any, kwargs: dict[str, Any], path: str, module
     channels = operand.memory.channels
     if channels is None:
         channels = -1 if operand.dim() == 3 else 1
-    return Site(base, cap=cap, axis=channels)
+    return Site(base, ReLU(cap), channels)

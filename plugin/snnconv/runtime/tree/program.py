@@ -7,18 +7,19 @@ happens in and its number there; what is not linear acts on the mean of all step
 
 from __future__ import annotations
 
-import copy
 import functools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from snnconv.activations.base import TrainedActivation
+from snnconv.graph.activation import ReLU
+from snnconv.graph.capture.fx import check_finite
 from snnconv.graph.ops import ACTIVATIONS
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
-from snnconv.graph.trace import check_finite
+from snnconv.graph.trained import TrainedActivation
+from snnconv.graph.unwrap import copied
 from snnconv.report import AnalogSite
 from snnconv.runtime.executor import NeuronFn, RunState
 from snnconv.runtime.program import Program
@@ -55,7 +56,7 @@ class TreeProgram(Program):
         max_pool: str = "accumulated",
         sites: dict[str, Site] | None = None,
     ) -> None:
-        self.model = copy.deepcopy(model).eval()
+        self.model = copied(model)[0].eval()
         for name, tensor in self.model.state_dict().items():
             check_finite(name, tensor)
         for path, module in list(self.model.named_modules()):
@@ -156,9 +157,9 @@ class TreeProgram(Program):
         for name, site in self.sites.items():
             path = name.partition(":")[0]
             owner = modules.get(path)
-            if owner is None and site.kind == "relu":
+            if owner is None and isinstance(site.function, ReLU):
                 owner = modules.get(path.rpartition(".")[0])
-            if owner is None or (site.kind != "relu" and not isinstance(owner, Place)):
+            if owner is None or (not isinstance(site.function, ReLU) and not isinstance(owner, Place)):
                 found.append(f"there is no place for site {name!r}")
         return found
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from snnconv.graph.hooks import rebound
+
 if TYPE_CHECKING:
     from snnconv.runtime.tree.run import TreeRun
 
@@ -54,8 +56,6 @@ def twin(model: nn.Module, run: TreeRun) -> nn.Module:
             contents[key] = value if plain else dict(value) if key in ("_parameters", "_buffers") else copied(value)
         if not type(module).__module__.startswith("torch."):  # a forward may write into its own buffers
             contents["_buffers"] = {k: b if b is None else buffer_of(b) for k, b in module._buffers.items()}
-        if id(module) in paths:
-            _watch(new, paths[id(module)], run)
         return new
 
     def buffer_of(buffer: Tensor) -> Tensor:
@@ -63,7 +63,20 @@ def twin(model: nn.Module, run: TreeRun) -> nn.Module:
             known[id(buffer)] = run.value(buffer)
         return known[id(buffer)]
 
-    return module_of(model)
+    new = module_of(model)
+    for module in model.modules():
+        _rebind(module, known)
+        _watch(known[id(module)], paths[id(module)], run)
+    return new
+
+
+def _rebind(module: nn.Module, copies: dict[int, Any]) -> None:
+    """Hooks that hold a part of the network hold the copy's part."""
+    for kind in ("_forward_pre_hooks", "_forward_hooks"):
+        hooks = getattr(module, kind)
+        if hooks:
+            bound = OrderedDict((key, rebound(hook, copies)) for key, hook in hooks.items())
+            copies[id(module)].__dict__[kind] = bound
 
 
 def _watch(module: nn.Module, path: str, run: TreeRun) -> None:
