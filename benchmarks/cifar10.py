@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from snnbench.networks.models import ResNet20, resnet20_cifar10, with_conv_shortcuts
+
 from . import main
 from .classification import Entry, Task
 from .data import DataError, cifar10, find
-from .models import ResNet20, resnet20_cifar10, with_conv_shortcuts
 
 BATCH = 100
 TIMESTEPS = (3, 4, 5, 8, 16, 32, 64)

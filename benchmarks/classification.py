@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from snnconv import results
-from snnconv.results import Point, Record
 from torch import nn
 
-from .spikingjelly_recipes import SpikingJellyRecipe
-from .spikingjelly_recipes import evaluate as evaluate_recipe
+from snnbench import results
+from snnbench.baselines.spikingjelly import SpikingJellyRecipe
+from snnbench.baselines.spikingjelly import evaluate as evaluate_recipe
+from snnbench.results import Point, Record
 
 RESULTS = Path(__file__).parent / "results"
 

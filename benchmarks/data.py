@@ -1,11 +1,10 @@
-"""Where the CIFAR-10 benchmark finds its images and weights; decoding and caching are `snnconv.openmm.image_data`."""
+"""Where the CIFAR-10 benchmark finds its images and weights; decoding and caching are `snnbench.data.images`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from snnconv.openmm.data_root import DataError, cache_dir, data_dir
-from snnconv.openmm.image_data import (
+from snnbench.data.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     ImageSet,
@@ -15,6 +14,7 @@ from snnconv.openmm.image_data import (
     store_tensors,
     write_whole,
 )
+from snnbench.data.roots import DataError, cache_dir, data_dir
 
 __all__ = [
     "CIFAR10_CLASSES",

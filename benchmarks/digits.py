@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .models import Activation, DigitsCNN
+from snnbench.networks.models import Activation, DigitsCNN
 
 
 @dataclass(frozen=True)

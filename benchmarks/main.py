@@ -10,14 +10,14 @@ from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 
-from snnconv import results
-from snnconv.results import Record, slug
+from snnbench import results
+from snnbench.baselines.spikingjelly import SpikingJellyRecipe
+from snnbench.results import Record, slug
 
 from . import report
 from .classification import RESULTS, Entry, Task
 from .classification import run as run_entries
 from .data import DataError
-from .spikingjelly_recipes import SpikingJellyRecipe
 
 SPIKINGJELLY = {
     "SpikingJelly rate, max": SpikingJellyRecipe("rate", "max"),

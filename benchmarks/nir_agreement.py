@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import snnconv
 import torch
-from snnconv import results
-from snnconv.provenance import provenance
 from torch import Tensor
+
+import snnconv
+from snnbench import results
+from snnbench.results.provenance import provenance
 
 from .main import exit_with
 from .nir_frameworks import FRAMEWORKS, Framework, Run, version
@@ -28,9 +29,9 @@ WORK = Path("work_dirs/nir")
 
 def source_network(work: Path) -> tuple[torch.nn.Module, Tensor, Tensor, Tensor]:
     """The trained network, calibration images, test images and their labels."""
-    from snnconv.openmm.bench import load_config, train
-    from snnconv.openmm.checkpoint import load_weights
-    from snnconv.registry import DATASETS, MODELS
+    from snnbench.bench import load_config, train
+    from snnbench.registry import DATASETS, MODELS
+    from snnconv.files.untrusted import load_weights
 
     config = load_config(CONFIG)
     config.work_dir = str(work / "training")
@@ -77,7 +78,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=100, help="test images compared spike by spike")
     parser.add_argument("--timesteps", type=int, default=16)
     parser.add_argument("--work-dir", type=Path, default=WORK, help="weights and NIR files")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/nir/agreement.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/exchange/nir_agreement.json"))
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     model, calibration, test, labels = source_network(options.work_dir)

@@ -27,6 +27,10 @@ where = pathlib.Path(snnconv.__file__).resolve()
 assert where.is_relative_to(pathlib.Path(sys.prefix).resolve()), f"imported from {where}"
 assert (where.parent / "py.typed").exists(), "py.typed is not installed"
 assert callable(snnconv.convert)
+from snnbench import catalogue
+assert catalogue.folder().is_relative_to(pathlib.Path(sys.prefix).resolve()), catalogue.folder()
+assert "bccd/retinanet_r18" in catalogue.names(), "the configs are not installed"
+assert catalogue.folder().with_name("published").is_dir(), "the published numbers are not installed"
 print(f"  import snnconv takes {seconds:.2f} s beyond torch's own import")
 """
 
@@ -70,9 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
         _run(sys.executable, "-m", "build", *isolation, "--outdir", out, ROOT)
         wheel, sdist = next(out.glob("*.whl")), next(out.glob("*.tar.gz"))
         names = zipfile.ZipFile(wheel).namelist()
-        foreign = [n for n in names if not n.startswith(("snnconv/", "snnconv_plugin-"))]
+        foreign = [n for n in names if not n.startswith(("snnconv/", "snnbench/", "snnconv_plugin-"))]
         if foreign:
-            print(f"the wheel installs files outside snnconv/: {foreign}", file=sys.stderr)
+            print(f"the wheel installs files outside snnconv/ and snnbench/: {foreign}", file=sys.stderr)
             return 1
         for artefact in (wheel, sdist):
             _install(artefact, out / artefact.suffix.lstrip("."), options.full)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from snnconv.results import Record
 from torch import nn
+
+from snnbench.networks.models import Activation, DigitsCNN
+from snnbench.results import Record
 
 from . import main
 from .classification import Entry, Task, accuracy
 from .digits import Digits, load_digits, train_digits
-from .models import Activation, DigitsCNN
 
 TIMESTEPS = (1, 2, 4, 8, 16, 32)
 EPOCHS = 25

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from snnconv.results import Point, Record, write_whole
+
+from snnbench.results import Point, Record, write_whole
 
 
 def by_steps(record: Record) -> dict[int, Point]:
@@ -79,6 +80,7 @@ def print_table(
 def plot(records: Sequence[Record], path: Path) -> None:
     """Accuracy against T with the ANN's line, as a PNG."""
     from matplotlib.figure import Figure
+
     from snnconv import plot as plots
 
     figure = Figure(figsize=(8.5, 5.5), layout="constrained")

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from snnconv.dynamics.kernels import processor
+
+collect_ignore = ["own"]  # what these modules register is for one test alone
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,7 +62,7 @@ def data_folder() -> Path:
 @pytest.fixture(scope="session")
 def resnet20(data_folder: Path) -> torch.nn.Module:
     """The trained CIFAR-10 ResNet-20; tests must not change it."""
-    from benchmarks.models import resnet20_cifar10
+    from snnbench.networks.models import resnet20_cifar10
 
     path = data_folder / "resnet20_cifar10.safetensors"
     if not path.exists():

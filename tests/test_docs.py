@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import snnconv
 import torch
-from snnconv import methods, results
+
+import snnconv
+from snnbench import results
+from snnconv import dynamics, methods
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -29,7 +31,7 @@ def run_page(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, only: str
         if only not in block[1]:
             continue
         line = text[: block.start(1)].count("\n")
-        exec(compile("\n" * line + block[1], str(DOCS / name), "exec"), space)
+        exec(compile("\n" * line + block[1], str(DOCS / name), "exec", dont_inherit=True), space)
     return space
 
 
@@ -61,6 +63,18 @@ def test_the_speed_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert result.average_steps < 32
 
 
+def test_the_page_on_extending_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        space = run_page("extending.md", tmp_path, monkeypatch)
+        assert type(space["snn"].neurons["1"]).__name__ == "LeakyIfNode"
+        assert torch.equal(space["before"], space["after"])
+        assert torch.equal(space["snn"](space["x"]), space["before"])
+        assert type(snnconv.load(tmp_path / "leaky.snn.safetensors").method) is space["LeakyIF"]
+    finally:
+        for table, name in ((dynamics.NEURONS, "leaky_if"), (methods.METHODS, "leaky_if"), (dynamics.BACKENDS, "mine")):
+            table.pop(name, None)  # type: ignore[arg-type]
+
+
 def test_several_inputs_run_as_the_page_on_conversion_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"torch": torch, "snnconv": snnconv, "methods": methods}
     space = run_page("conversion.md", tmp_path, monkeypatch, "class Two", **given)
@@ -72,7 +86,9 @@ def test_several_inputs_run_as_the_page_on_conversion_says(tmp_path: Path, monke
 
 def test_the_training_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
     space = run_page("training.md", tmp_path, monkeypatch)
+    assert space["accuracy"](space["trained"]) > space["accuracy"](space["spiking"]) + 2
     assert space["again"].state_dict().keys() == space["qann"].state_dict().keys()
     assert space["card"].seed == 0
     assert (tmp_path / "fit.png").stat().st_size > 5000
@@ -93,7 +109,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 def test_every_public_name_has_its_place_in_the_api_pages() -> None:
     pages = "\n".join(path.read_text() for path in (DOCS / "api").glob("*.md"))
-    modules = {"activations", "methods", "ConversionError"}
+    modules = {"activations", "methods", "training", "ConversionError", "__version__"}
     missing = [
         n for n in snnconv.__all__ if n not in modules and not re.search(rf"::: snnconv\.\S*\b{n}$", pages, re.M)
     ]
@@ -130,3 +146,34 @@ def test_tables_say_what_the_result_files_say(title: str, folder: str, digits: i
         points = {str(p["latency"]): f"{p['metrics'][record['metric']]:,.{digits}f}" for p in record["points"]}
         assert dict(zip(head[1:], cells, strict=True)) == {t: points.get(t, "") for t in head[1:]}
         assert set(points) <= set(head)
+
+
+def _rows(page: str) -> list[list[str]]:
+    """Cells of every table row of a page, heads and rulers left out."""
+    lines = [line for line in (DOCS / page).read_text().splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in cells if row[0] != "network, data" and set(row[0]) != {"-"}]
+
+
+def test_the_page_on_the_papers_names_configs_that_exist() -> None:
+    folder = ROOT / "configs"
+    known = [str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.py")]
+    for row in _rows("papers.md"):
+        names = [name for name in re.findall(r"`([^`]+)`", row[1]) if " " not in name]
+        for name in names:
+            if name.startswith("_"):  # the end of the name before
+                wanted = rf"{re.escape(re.sub(r'_w[0-9]$', '', names[0]))}.*{re.escape(name)}"
+            else:
+                wanted = re.escape(name).replace(r"\*", "[^/]*")
+            assert any(re.search(rf"(^|/){wanted}$", path) for path in known), (name, row)
+
+
+def test_results_on_the_page_on_the_papers_are_committed_ones() -> None:
+    records = results.read_all(ROOT / "benchmarks/results").values()
+    values = {round(v, 2) for r in records for v in r["ann"]["metrics"].values() if v is not None}
+    values |= {round(v, 2) for r in records for p in r["points"] for v in p["metrics"].values() if v is not None}
+    rows = _rows("papers.md")
+    assert len(rows) > 30
+    for row in rows:
+        for figure in re.findall(r"\d+\.\d{2}", row[2]):
+            assert float(figure) in values, (figure, row)

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import snnconv
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import snnconv
 from snnconv import ConversionError, SpikingNetwork, methods
 from snnconv.inputs import Reader, input_batches
 from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.continued import Continued
 from snnconv.runtime.signature import Signature
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 torch.manual_seed(0)
 A, B = torch.randn(24, 6), torch.randn(24, 4)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import snnconv
 import torch
 from torch import nn
+
+import snnconv
 
 pytest.importorskip("matplotlib")
 

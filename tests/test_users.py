@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 
 import pytest
-import snnconv
 import torch
 import torch.nn.functional as F
-from snnconv import methods
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from benchmarks.models import ResNet20
+import snnconv
+from snnbench.networks.models import ResNet20
+from snnconv import methods
 
 ACCURATE = methods.ShiftedThreshold(8)  # 255 levels: what differs more than rounding is a fault of the conversion
 

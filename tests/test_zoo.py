@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Callable
 
 import pytest
-import snnconv
 import torch
 import torch.nn.functional as F
-from snnconv import methods
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+import snnconv
+from snnconv import methods
 
 torchvision = pytest.importorskip("torchvision")
 

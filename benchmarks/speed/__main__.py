@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from snnconv import results
-from snnconv.provenance import provenance
 from torch import Tensor
+
+from snnbench import results
+from snnbench.results.provenance import provenance
 
 from ..main import exit_with
 from .engines import ENGINES, MOST_BITS, Engine, Run, Unavailable

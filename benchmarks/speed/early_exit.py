@@ -14,15 +14,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import snnconv
 import torch
-from snnconv import methods, results
-from snnconv.provenance import provenance
 from torch import Tensor
+
+import snnconv
+from snnbench import results
+from snnbench.networks.models import ResNet20, resnet20_cifar10
+from snnbench.results.provenance import provenance
+from snnconv import methods
 
 from ..data import cifar10, find
 from ..main import exit_with
-from ..models import ResNet20, resnet20_cifar10
 
 OUT = Path(__file__).parent / "results" / "early_exit.json"
 CONFIDENCES = (0.6, 0.8, 0.9, 0.95, 0.99)

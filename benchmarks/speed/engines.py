@@ -8,15 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import snnconv
 import torch
-from snnconv import methods
-from snnconv.dynamics.kernels import processor
 from torch import Tensor, nn
 
-from ..models import PadShortcut, with_conv_shortcuts
-from ..spikingjelly_recipes import SpikingJellyRecipe, _no_log
-from ..spikingjelly_recipes import convert as recipe
+import snnconv
+from snnbench.baselines.spikingjelly import SpikingJellyRecipe, quiet
+from snnbench.baselines.spikingjelly import convert as recipe
+from snnbench.networks.models import PadShortcut, with_conv_shortcuts
+from snnconv import methods
+from snnconv.dynamics.kernels import processor
+
 from .networks import folded
 
 Run = Callable[[Tensor], Any]
@@ -99,7 +100,7 @@ def _spikingjelly(multi: bool) -> Callable[[nn.Module, Tensor, int], Run]:
                     snn.set_submodule(name, _Folded(module, timesteps))
 
         def run(x: Tensor) -> Any:
-            with torch.inference_mode(), _no_log():
+            with torch.inference_mode(), quiet():
                 functional.reset_net(snn)
                 x = x.contiguous(memory_format=torch.channels_last)
                 if multi:

@@ -17,11 +17,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import snnconv
 import torch
-from snnconv import methods, results
-from snnconv.provenance import provenance
 from torch import Tensor
+
+import snnconv
+from snnbench import results
+from snnbench.results.provenance import provenance
+from snnconv import methods
 
 from ..main import exit_with
 from .engines import ENGINES, Run

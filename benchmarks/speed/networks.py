@@ -9,7 +9,7 @@ import torch
 import torch.fx.experimental.optimization as optimization
 from torch import Tensor, nn
 
-from ..models import ResNet20
+from snnbench.networks.models import ResNet20
 
 
 def _torchvision(name: str) -> Callable[[], nn.Module]:

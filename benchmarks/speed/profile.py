@@ -11,9 +11,9 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
-from snnconv.dynamics.kernels import backends
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from ..main import exit_with
@@ -99,17 +99,22 @@ def _kind(name: str) -> str:
 @contextmanager
 def _scans_recorded() -> Iterator[None]:
     """Kernels under a name that the profiler sees."""
-    original = backends._run_blocks
+    if find_spec("numba") is None:
+        yield
+        return
+    from snnconv.dynamics.kernels.numba_cpu import launch
+
+    original = launch.run_blocks
 
     def recorded(*arguments: object) -> None:
         with record_function(SCAN):
             original(*arguments)  # type: ignore[arg-type]
 
-    backends._run_blocks = recorded  # type: ignore[assignment]
+    launch.run_blocks = recorded  # type: ignore[assignment]
     try:
         yield
     finally:
-        backends._run_blocks = original
+        launch.run_blocks = original
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 # What every classification run shares: registries, log, checkpoints, seed.
-default_scope = "snnconv"
+default_scope = "snnbench"
 custom_imports = dict(
     imports=[
-        "benchmarks.networks.classifiers",
-        "benchmarks.spikingjelly_networks",
+        "snnbench.networks.classifiers",
+        "snnbench.baselines.spikingjelly",
     ],
     allow_failed_imports=False,
 )

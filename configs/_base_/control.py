@@ -1,6 +1,6 @@
 # Continuous control: a policy of stable-baselines3, 20 test episodes, its actor converted by every rate method and by
 # shifted-threshold IF. Seeds: training 0, validation from 1,000,000, calibration from 500,000, test from 1,000.
-default_scope = "snnconv"
+default_scope = "snnbench"
 default_hooks = dict(logger=None, checkpoint=None)
 log_level = "INFO"
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork"), dist_cfg=dict(backend="gloo"))

@@ -1,9 +1,9 @@
 # The rows of every detection table, and the networks that configs name. VOC's metric is a fraction: scale.
 custom_imports = dict(
     imports=[
-        "benchmarks.spikingjelly_networks",
-        "benchmarks.networks.resnet",
-        "benchmarks.networks.yolov2",
+        "snnbench.baselines.spikingjelly",
+        "snnbench.networks.resnet",
+        "snnbench.networks.yolov2",
     ],
     allow_failed_imports=False,
 )

@@ -1,12 +1,12 @@
 # The rows of every segmentation table, and the networks that configs name.
 custom_imports = dict(
     imports=[
-        "benchmarks.spikingjelly_networks",
-        "benchmarks.networks.vgg9",
-        "benchmarks.networks.aspp",
-        "benchmarks.networks.resnet",
-        "benchmarks.networks.torchvision_segmentation",
-        "benchmarks.networks.coco_masks",
+        "snnbench.baselines.spikingjelly",
+        "snnbench.networks.vgg9",
+        "snnbench.networks.aspp",
+        "snnbench.networks.resnet",
+        "snnbench.networks.torchvision_segmentation",
+        "snnbench.networks.coco_masks",
     ],
     allow_failed_imports=False,
 )

@@ -1,7 +1,7 @@
 # What every video run shares beside the classification's: the networks for clips, the metric, the rows.
 _base_ = ["./cls_runtime.py"]
 
-custom_imports = dict(imports=["benchmarks.networks.video", "benchmarks.spikingjelly_networks"])
+custom_imports = dict(imports=["snnbench.networks.video", "snnbench.baselines.spikingjelly"])
 test_evaluator = dict(type="ClipTopK")
 bench = dict(
     task="video",

@@ -10,32 +10,35 @@ torch.Size([3, 2])
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from snnconv import activations, methods
+from snnconv import _moved, activations, methods
+from snnconv._version import __version__
 from snnconv.conversion.checks import ConversionWarning
-from snnconv.convert import convert
+from snnconv.conversion.convert import convert
 from snnconv.graph.source import ConversionError
+from snnconv.integrations.register import register
 from snnconv.network import SpikingNetwork
-from snnconv.neurons import register
-from snnconv.prepare import prepare
 from snnconv.report import ConversionReport
 
 if TYPE_CHECKING:
-    from snnconv.finetune import finetune_layerwise
-    from snnconv.io import load, save
+    from snnconv import training
+    from snnconv.export.nir import from_nir, to_nir
     from snnconv.metrics import audit, compare, profile
-    from snnconv.nir import from_nir, to_nir
-    from snnconv.rate_scale import train_rate_scale
     from snnconv.selection import recommend
-
-__version__ = "0.1.0"
+    from snnconv.storage.network_file import load, save
+    from snnconv.training.finetune import finetune_layerwise
+    from snnconv.training.prepare import prepare
+    from snnconv.training.rate_scale import train_rate_scale
+    from snnconv.training.trainable import trainable
 
 __all__ = [
     "ConversionError",
     "ConversionReport",
     "ConversionWarning",
     "SpikingNetwork",
+    "__version__",
     "activations",
     "audit",
     "compare",
@@ -51,26 +54,36 @@ __all__ = [
     "save",
     "to_nir",
     "train_rate_scale",
+    "trainable",
+    "training",
 ]
 
 _LATER = {
-    "audit": "metrics",
-    "compare": "metrics",
-    "finetune_layerwise": "finetune",
-    "from_nir": "nir",
-    "load": "io",
-    "profile": "metrics",
-    "recommend": "selection",
-    "save": "io",
-    "to_nir": "nir",
-    "train_rate_scale": "rate_scale",
+    "audit": "snnconv.metrics",
+    "compare": "snnconv.metrics",
+    "finetune_layerwise": "snnconv.training.finetune",
+    "from_nir": "snnconv.export.nir",
+    "load": "snnconv.storage.network_file",
+    "prepare": "snnconv.training.prepare",
+    "profile": "snnconv.metrics",
+    "recommend": "snnconv.selection",
+    "save": "snnconv.storage.network_file",
+    "to_nir": "snnconv.export.nir",
+    "train_rate_scale": "snnconv.training.rate_scale",
+    "trainable": "snnconv.training.trainable",
 }
 
+_moved.install()
 
-def __getattr__(name: str) -> Any:
+
+def __getattr__(name: str) -> object:
     # imported where used: they pull in packages that a conversion does not need
     if name in _LATER:
-        from importlib import import_module
-
-        return getattr(import_module(f"snnconv.{_LATER[name]}"), name)
+        return getattr(import_module(_LATER[name]), name)
+    if name == "training":
+        return import_module("snnconv.training")
     raise AttributeError(f"module 'snnconv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

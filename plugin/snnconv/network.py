@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from snnconv import dynamics
+from snnconv.files.fingerprint import digest
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
+from snnconv.graph.unwrap import unwrap
 from snnconv.methods.base import Method
 from snnconv.runtime.batch import Batch, entries
+from snnconv.runtime.captured import captured
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
+from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.int8 import Int8, supported
 from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.pieces import piece_lengths, run_in_pieces
@@ -33,15 +38,14 @@ if TYPE_CHECKING:
 __all__ = ["SpikingNetwork"]
 
 DEFAULT_BUDGET = 16 * 2**20
-STATES: dict[str, Any] = {"if": dynamics.IFState, "signed_if": dynamics.SignedIFState}
-"""Neurons whose sequences run in pieces by a kernel, with what they remember."""
+MISSING = object()
 
 
 class SpikingNetwork(nn.Module):
     """A spiking network made by :func:`snnconv.convert`.
 
     Call it like the source network: ``y = snn(x)`` runs all time steps from a fresh state and returns the readout in
-    the shape and scale of ``model(x)``. It is stateless between calls.
+    the shape and scale of ``model(x)``. It is stateless between calls. A sample with NaN or infinite values gives NaN.
 
     Attributes:
         method: the :class:`~snnconv.methods.Method` it was converted with.
@@ -54,8 +58,9 @@ class SpikingNetwork(nn.Module):
         precision: ``"float32"``, or ``"int8"``: layers that read spikes compute with 8-bit weights, on a CPU with
             VNNI; biases, currents and membranes stay float32. It follows weights and thresholds that change by
             assignment, in place or by ``load_state_dict``; after a change through ``.data``, set it again.
-        backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"`` or ``"triton"``
-            (:func:`snnconv.dynamics.scan`); their spikes are the same.
+        source_digest: :func:`~snnconv.files.fingerprint.digest` of the network it was made from, if that is known.
+        backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"``, ``"triton"`` or one of
+            your own (:func:`snnconv.dynamics.scan`); their spikes are the same.
 
     >>> import torch, snnconv
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -83,6 +88,7 @@ class SpikingNetwork(nn.Module):
         placeholders = program.source.placeholders() if isinstance(program, GraphProgram) else ()
         self.signature = Signature.from_spec(self.input_spec, placeholders)
         self._tried: set[tuple[Any, ...]] = set()
+        self.source_digest: str | None = None
         self.memory_budget = DEFAULT_BUDGET
         self.backend = "auto"
         self._precision = "float32"
@@ -112,8 +118,7 @@ class SpikingNetwork(nn.Module):
 
     @backend.setter
     def backend(self, name: str) -> None:
-        if name not in dynamics.BACKENDS:
-            raise ValueError(f"unknown backend {name!r}: choose one of {', '.join(dynamics.BACKENDS)}")
+        dynamics.check_backend(name)
         self._backend = name
 
     @property
@@ -132,6 +137,10 @@ class SpikingNetwork(nn.Module):
                 raise ConversionError("precision 'int8' needs a network that traces; this one runs call by call")
             if self.method.coding == "sum" and self.timesteps > 8:
                 raise ConversionError(f"precision 'int8' holds 8 bits, and T = {self.timesteps}: take T of 8 or less")
+            if self.method.record.amplitudes is not None:
+                raise ConversionError(
+                    f"precision 'int8' takes spikes of one size; those of {self.method.neuron!r} neurons have several"
+                )
         if isinstance(self.program, GraphProgram):
             self.program.executor.int8 = self._make_int8(self.program) if name == "int8" else None
         self._precision = name
@@ -158,7 +167,7 @@ class SpikingNetwork(nn.Module):
             scan = self.method.scan_arguments(self.neurons[name])
             worth = self.thresholds[name] if scan is None else torch.as_tensor(scan["v_threshold"])
             amplitudes[name] = worth if scan is None or scan["scaled"] else torch.ones_like(worth)
-        return Int8(program.source, amplitudes, self.method.neuron == "signed_if")
+        return Int8(program.source, amplitudes, self.method.record.signed)
 
     @property
     def float_layers(self) -> dict[str, str]:
@@ -173,6 +182,17 @@ class SpikingNetwork(nn.Module):
         int8 = self._int8()
         return {} if int8 is None else dict(int8.left)
 
+    def made_from(self, model: nn.Module) -> bool | None:
+        """Whether ``model`` is the network this one was converted from, to the last bit; ``None`` where it is unknown.
+
+        >>> import snnconv
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=4), calibration=torch.randn(64, 4))
+        >>> snn.made_from(model), snn.made_from(nn.Linear(4, 8))
+        (True, False)
+        """
+        return None if self.source_digest is None else digest(unwrap(model).model) == self.source_digest
+
     @property
     def timesteps(self) -> int:
         """T: steps that are read out (``method.latency`` counts every step that runs)."""
@@ -183,44 +203,51 @@ class SpikingNetwork(nn.Module):
         for name in self.neurons:
             self.neurons[name].reset()
 
+    def _scan(self, node: Any) -> dict[str, Any] | None:
+        """Arguments of a kernel that stands in for a neuron; ``None`` where its own equation has to run."""
+        return None if node.watched or captured() else self.method.scan_arguments(node)
+
     def fire(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
-        node = self.neurons[site]
-        scan = None if node.watched else self.method.scan_arguments(node)
-        kind = None if scan is None else STATES.get(scan["neuron"])
-        if scan is None or kind is None:
+        node, record = self.neurons[site], self.method.record
+        scan = self._scan(node) if record.resumable else None
+        if scan is None:
             out: Tensor = node.run(x_seq)
             return out
         before = node.get_states()  # the membrane first, under the framework's name
-        if isinstance(next(iter(before.values())), (int, float)):  # set by hand
+        membrane, *others = before.values()
+        if any(isinstance(v, float) for v in before.values()):  # set by hand
             return node.run(x_seq)
-        fresh = any(not isinstance(v, Tensor) or v.shape != x_seq.shape[1:] for v in before.values())
-        memory = {} if fresh else {site: kind(*before.values())}
+        fresh = not isinstance(membrane, Tensor) or membrane.shape != x_seq.shape[1:] or any(v is None for v in others)
+        memory = {} if fresh else {site: record.state_of(before.values())}
         out = self._fire_from(memory, site, x_seq)
-        node.set_states(dict(zip(before, memory[site], strict=True)))
+        node.set_states(dict(zip(before, record.remembered(memory[site]), strict=True)))
         return out
 
     def _fire_from(self, memory: dict[str, Any], site: str, x_seq: Tensor, in_place: bool = False) -> Any:
         """`fire` with the states in ``memory``, by site; none yet: a fresh one."""
         scan = self.method.scan_arguments(self.neurons[site])
         assert scan is not None
-        codes = self._codes(site, scan)
-        if scan["neuron"] == "srp":  # in each phase integrate-and-fire; who calls knows the phase
-            scan |= {"neuron": "if"}
-            del scan["pre_timesteps"]
+        spikes = self._int8_spikes(site, scan)
+        pre = self.method.record.pre_phase
+        if pre is not None:  # who calls knows the phase
+            settings = {k: scan.pop(k) for k in self.method.neuron_options}
+            scan |= {"neuron": pre.neuron.name, **pre.options(settings)}
         out, memory[site] = dynamics.resume(
             x_seq=x_seq, state=memory.get(site), backend=self.backend, in_place=in_place, **scan
         )
-        return codes(out)
+        return spikes(out)
 
-    def _remembers_outside(self, *besides: str) -> bool:
-        """Whether `_fire_from` runs every neuron; of those in ``besides`` one phase."""
+    def _remembers_outside(self, phases: bool = False) -> bool:
+        """Whether `_fire_from` runs every neuron; ``phases``: or one of its two phases."""
+        record = self.method.record
+        if not record.resumable and not (phases and record.pre_phase is not None):
+            return False
         nodes = [self.neurons[name] for name in self.neurons]
-        scans = [None if node.watched else self.method.scan_arguments(node) for node in nodes]
-        kernels = all(scan is not None and scan["neuron"] in (*STATES, *besides) for scan in scans)
+        kernels = not any(self._scan(node) is None for node in nodes)
         return kernels and isinstance(self.program, GraphProgram)
 
-    def _codes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
+    def _int8_spikes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
         """Make a kernel's arguments ask for whole numbers where 8-bit layers read the site; what to make of them."""
         int8 = self._int8(look=False)
         if int8 is None or site not in int8.sites:
@@ -231,38 +258,37 @@ class SpikingNetwork(nn.Module):
     def fire_all(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on a whole sequence from a fresh state, by the fastest kernel of the same bits."""
         node = self.neurons[site]
-        scan = self.method.scan_arguments(node)
-        if scan is None or node.watched:
+        scan = self._scan(node)
+        if scan is None:
             return self.fire(site, x_seq)
-        # shifted-threshold spikes differ in what they are worth
-        codes = self._codes(site, scan) if self.method.coding == "rate" else _same
-        return codes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
+        # weighted spikes differ in what they are worth
+        spikes = self._int8_spikes(site, scan) if self.method.record.weight is None else _same
+        return spikes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
 
     def _fire_total(self, site: str, z: Tensor) -> Any:
-        """Sum of the weighted spikes of shifted-threshold neurons, without the spikes."""
+        """Sum of the weighted spikes of sum-coded neurons, without the spikes."""
         node = self.neurons[site]
-        scan = self.method.scan_arguments(node)
-        if scan is None or node.watched or not scan.pop("scaled") or scan.pop("neuron") != "shifted_threshold":
+        scan = self._scan(node)
+        if scan is None or not scan["scaled"]:
             return self.fire_all(site, z.unsqueeze(0)).sum(0)
-        codes = self._codes(site, scan, total=True)
-        return codes(dynamics.shifted_threshold_total(z.unsqueeze(0), backend=self.backend, **scan))
+        spikes = self._int8_spikes(site, scan, total=True)
+        return spikes(dynamics.total(x_seq=z.unsqueeze(0), backend=self.backend, **scan))
 
     def _fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Any:
         """Neurons of one site on one phase of two; ``masks`` holds what the first phase left."""
         node = self.neurons[site]
-        scan = self.method.scan_arguments(node)
-        if scan is None or node.watched or scan.pop("neuron") != "srp":
+        scan = self._scan(node)
+        if scan is None or self.method.record.pre_phase is None:
             return self.fire(site, x_seq)
-        scan.pop("pre_timesteps")
-        codes = self._codes(site, scan)
-        out, masks[site] = dynamics.srp_phase(x_seq, mask=masks.get(site), backend=self.backend, **scan)
-        return codes(out)
+        spikes = self._int8_spikes(site, scan)
+        out, masks[site] = dynamics.two_phases(x_seq=x_seq, mask=masks.get(site), backend=self.backend, **scan)
+        return spikes(out)
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
+    def forward(self, x: Any = MISSING, /, *more: Any, **named: Any) -> Any:
         """Readout after all steps.
 
         Args:
-            inputs, named: as the source network takes them, each ``[B, ...]``: constant currents at every step. Those
+            x, more, named: as the source network takes them, each ``[B, ...]``: constant currents at every step. Those
                 that had no batch dimension in calibration have none here.
 
         Raises:
@@ -273,16 +299,22 @@ class SpikingNetwork(nn.Module):
         >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=4), calibration=torch.randn(64, 4))
         >>> snn(torch.zeros(1, 4), mask=torch.ones(1, 8))
         Traceback (most recent call last):
-        snnconv.graph.source.ConversionError: this network has no input 'mask'; it takes input
+        snnconv.graph.error.ConversionError: this network has no input 'mask'; it takes input
         """
+        if self.precision == "int8" and (captured()):
+            raise ConversionError("8-bit layers cannot be exported: set snn.precision = 'float32' first")
+        if torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():
+            raise ConversionError("a converted network runs operator by operator: export it with strict=False")
         threads = self._threads()
-        parts = self._parts(self.signature.bind(inputs, named), threads)
+        parts = self._parts(self.signature.bind(() if x is MISSING else (x, *more), named), threads)
         if len(parts) > 1 and threads > 1:
             return join_batches(run_parts(self._read_alone, parts, threads))
         return join_batches([self.readout.part(self.run(part)) for part in parts])
 
     def _threads(self) -> int:
         """How many parts of a batch may run side by side: on the CPU, where no neuron keeps a state of its own."""
+        if captured():
+            return 1
         threads = torch.get_num_threads()
         nodes = [self.neurons[name] for name in self.neurons]
         if threads == 1 or self.backend == "inductor" or not isinstance(self.program, GraphProgram):
@@ -314,8 +346,10 @@ class SpikingNetwork(nn.Module):
             if out.shape[0] == self.timesteps:  # the read-out phase comes last
                 found[site] = self.readout.final(out)
 
-        self.run(self.given(*inputs, **named), observe=note)
-        return found
+        x = self.given(*inputs, **named)
+        self.run(x, observe=note)
+        marked: dict[str, Tensor] = NonFinite(x).mark(found)
+        return marked
 
     def run(
         self,
@@ -364,13 +398,13 @@ class SpikingNetwork(nn.Module):
             elif observe is None and inputs is None and len(pieces := piece_lengths(self, x, steps)) > 1:
                 result = run_in_pieces(self, x, pieces)
             else:
-                state = RunState(whole=True, backend=self.backend)
+                state = RunState(whole=not captured(), backend=self.backend)
                 if method.pre_timesteps_:
                     self.program.steps(x, method.pre_timesteps_, fired, state)
                     state.restart()
                 result = self.program.steps(x, steps, fired, state)
         self.reset()
-        return result
+        return NonFinite(x).mark(result, 1)
 
     @contextmanager
     def _unobserved(self, unobserved: bool = True) -> Iterator[None]:
@@ -402,7 +436,7 @@ class SpikingNetwork(nn.Module):
             for t in range(1, method.timesteps + 1):
                 yield t, readout.after(step_of(out, t - 1))
             return
-        states = self._fresh_states()
+        states, wrong = self._fresh_states(), NonFinite(x)
         state = RunState()
         for t in range(1 - method.pre_timesteps_, method.timesteps + 1):
             if t == 1:
@@ -412,7 +446,7 @@ class SpikingNetwork(nn.Module):
                 step = self.program.steps(x, 1, self.fire, state)
                 states = self._remember()
             if t >= 1:
-                yield t, readout.after(step)
+                yield t, wrong.mark(readout.after(step))
 
     def early_exit(
         self,
@@ -480,7 +514,8 @@ class SpikingNetwork(nn.Module):
         x = self.given(x)
         self._int8()  # before threads look for it
         size = self._batch_size(x) if most is None else most
-        if not isinstance(x, (Tensor, Batch)) or self.input_spec.get("whole_batch"):
+        # a cut would fix the batch of an exported network for good, and part inputs that have to do with one another
+        if captured() or not isinstance(x, (Tensor, Batch)) or self.input_spec.get("whole_batch"):
             return [x]
         if threads > 1 and size and len(x) > 1:
             size = min(size, -(-len(x) // threads))
@@ -500,7 +535,7 @@ class SpikingNetwork(nn.Module):
 
     def _check(self, x: Any) -> None:
         """Refuse what the network cannot take; a length that calibration did not have is tried once."""
-        new = self.signature.check(x, next(iter(self.buffers()), None))
+        new = self.signature.check(x, next(itertools.chain(self.buffers(), self.parameters()), None))
         shapes = tuple(v.shape[1:] for v in entries(x).values()) if new else ()
         if not new or shapes in self._tried:
             return
@@ -537,6 +572,6 @@ def _same(out: Tensor) -> Tensor:
 def _over_time(out: Any) -> Tensor:
     """What neurons put out ``[T, B, ...]`` as numbers."""
     if isinstance(out, Spikes):
-        return Spikes(out.codes, out.amplitude, out.axis if out.axis < 0 else out.axis + 1).floats()
+        return Spikes(out.int8_spikes, out.amplitude, out.axis if out.axis < 0 else out.axis + 1).floats()
     result: Tensor = out
     return result

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from snnconv.metrics import FitCurve, Trace
+    from snnconv.metrics import FitCurve, Trace, Unevenness
 
-__all__ = ["accuracy", "energy", "fit_curve", "layer_error", "membrane", "raster"]
+__all__ = ["accuracy", "energy", "fit_curve", "layer_error", "membrane", "raster", "unevenness"]
 
 
 def accuracy(
@@ -100,7 +100,7 @@ def layer_error(errors: Mapping[str, float], axes: Axes | None = None) -> Axes:
 
 
 def fit_curve(curve: FitCurve, layers: Collection[str] = (), axes: Axes | None = None) -> Axes:
-    """Error of every layer's rate against time steps (full lines), and its bound K/2T (dashed), both axes logarithmic.
+    """Error of every layer's rate against time steps (full lines), and its bound (dashed), both axes logarithmic.
 
     Args:
         curve: what :func:`snnconv.metrics.fit_curve` measured.
@@ -132,7 +132,35 @@ def fit_curve(curve: FitCurve, layers: Collection[str] = (), axes: Axes | None =
     axes.set_xlabel("time steps T")
     axes.set_ylabel("‖y − φ(T)‖² / ‖y‖²")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=6, ncols=2, title="dashed: bound K/2T", title_fontsize=7)
+    axes.legend(fontsize=6, ncols=2, title="dashed: bound", title_fontsize=7)
+    return axes
+
+
+def unevenness(found: Unevenness, axes: Axes | None = None) -> Axes:
+    """Share of neurons in each category of unevenness error, stacked, layer by layer.
+
+    Args:
+        found: what :func:`snnconv.metrics.unevenness` counted.
+        axes: where to draw; a new figure by default.
+
+    Example:
+        >>> from snnconv.metrics.uneven import CATEGORIES, LayerUnevenness, Unevenness
+        >>> layer = LayerUnevenness("relu", 100, dict(zip(CATEGORIES, (8, 2, 3, 1))))
+        >>> len(unevenness(Unevenness((layer,), 10, "input")).containers)
+        4
+    """
+    axes = _axes(axes)
+    places = list(range(len(found.layers)))
+    below = [0.0] * len(places)
+    categories = list(found.total.counts)
+    for category, colour in zip(categories, _colours(len(categories)), strict=True):
+        heights = [100 * layer.shares[category] for layer in found.layers]
+        axes.bar(places, heights, bottom=below, label=category, color=colour, width=0.8)
+        below = [b + h for b, h in zip(below, heights, strict=True)]
+    axes.set_xticks(places, labels=[layer.name for layer in found.layers], rotation=90, fontsize=7)
+    axes.set_ylabel("neurons (%)")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(fontsize=8)
     return axes
 
 

@@ -65,6 +65,7 @@ class ConversionReport:
         spiking: the converted activations, in execution order.
         analog: what stays analog.
         reads: what each layer with weights reads: ``input``, ``spikes``, ``sum of spikes`` or ``currents``.
+        scaled: by layer: the multiplications by a constant that the spikes it reads pass (an average's division).
         notes: sentences about choices that were made.
         calibration_samples: number of calibration inputs used.
         seconds: time of each part of the conversion.
@@ -79,6 +80,7 @@ class ConversionReport:
     spiking: list[SpikingSite] = field(default_factory=list)
     analog: list[AnalogSite] = field(default_factory=list)
     reads: dict[str, str] = field(default_factory=dict)
+    scaled: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     calibration_samples: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -151,6 +153,7 @@ class ConversionReport:
             lines += ["", table(("stays analog", "operator", "why"), analog)]
         else:
             lines += ["", "nothing stays analog" if not self._without_spikes() else "no operator stays analog"]
+        lines += [f"{layer} reads spikes scaled on their way: {', '.join(by)}" for layer, by in self.scaled.items()]
         lines += [f"note: {n}" for n in self.notes]
         if self.agreement is not None:
             off, quantised = self.agreement.error, self.agreement.quantised

@@ -15,10 +15,10 @@ from typing import Any
 
 from torch import nn
 
-from snnconv import convert as _convert
+from snnconv.conversion.convert import convert as _convert
+from snnconv.integrations.register import SNNTORCH, add
 from snnconv.methods import Method
 from snnconv.network import SpikingNetwork
-from snnconv.neurons.registration import SNNTORCH, add
 from snnconv.neurons.snntorch import IF, SRPIF, ShiftedThresholdIF, SignedIF, SoftResetNeuron
 
 __all__ = ["IF", "SRPIF", "ShiftedThresholdIF", "SignedIF", "SoftResetNeuron", "convert", "register"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import snnconv
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
+import snnconv
 from snnconv import methods
 from snnconv.activations import RateNorm
-from torch import Tensor, nn
 
 __all__ = ["SAMPLES", "Loop", "Sample", "Traced", "inputs"]
 

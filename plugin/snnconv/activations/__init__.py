@@ -1,12 +1,7 @@
-"""Trainable activations that replace ReLU so that a network converts directly, and the losses that go with them."""
+"""Trainable activations that replace ReLU so that a network converts directly."""
 
-from snnconv.activations.base import TrainedActivation
-from snnconv.activations.distill import Distillation
-from snnconv.activations.losses import BitSparsity, Coefficient, InferenceRate, RateInferenceLoss, one_bits, rate_ks
 from snnconv.activations.quant import QCFS, QuantReLU
 from snnconv.activations.rate_norm import RateNorm
+from snnconv.graph.trained import TrainedActivation
 
-__all__ = [
-    "QCFS", "BitSparsity", "Coefficient", "Distillation", "InferenceRate", "QuantReLU", "RateInferenceLoss", "RateNorm",
-    "TrainedActivation", "one_bits", "rate_ks",
-]  # fmt: skip
+__all__ = ["QCFS", "QuantReLU", "RateNorm", "TrainedActivation"]

@@ -8,8 +8,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from snnconv.activations.base import TrainedActivation
+from snnconv.graph.activation import Quantised
 from snnconv.graph.source import Site, broadcast
+from snnconv.graph.trained import TrainedActivation
 
 __all__ = ["QCFS", "QuantReLU"]
 
@@ -171,7 +172,7 @@ class QuantReLU(TrainedActivation):
         return straight_through(z, alpha, self.levels, self.gradient_scale(z), MARGINS[self.gradient])
 
     def site(self, name: str) -> Site:
-        return Site(name, kind="quant", axis=self.axis, threshold=self.alpha.detach().clone(), levels=self.levels)
+        return Site(name, Quantised(self.alpha.detach().clone(), self.levels), self.axis)
 
     def start_at(self, theta: Tensor) -> None:
         with torch.no_grad():

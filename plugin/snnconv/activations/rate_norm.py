@@ -7,8 +7,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from snnconv.activations.base import TrainedActivation
+from snnconv.graph import activation
+from snnconv.graph.activation import Clip
 from snnconv.graph.source import Site
+from snnconv.graph.trained import TrainedActivation
 
 __all__ = ["RateNorm"]
 
@@ -82,7 +84,8 @@ class RateNorm(TrainedActivation):
             raise ValueError(
                 f"{name}: this rate norm layer has seen no data (its running maximum is 0); train it first"
             )
-        return Site(name, kind="clip" if self.scaled else "rate_norm", threshold=self.theta.detach().clone())
+        theta = self.theta.detach().clone()
+        return Site(name, Clip(theta) if self.scaled else activation.RateNorm(theta))
 
     def start_at(self, theta: Tensor) -> None:
         """Set the running maximum r; p is as it was."""

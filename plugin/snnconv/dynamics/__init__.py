@@ -6,7 +6,18 @@ broadcasts against one step ``[B, ...]``.
 """
 
 from .integrate_fire import IFState, if_initial, if_multistep, if_step
-from .kernels import BACKENDS, NEURONS, add_spikes_, resume, scan, shifted_threshold_total, srp_phase
+from .kernels import (
+    BACKENDS,
+    add_spikes_,
+    check_backend,
+    resume,
+    scan,
+    shifted_threshold_total,
+    srp_phase,
+    total,
+    two_phases,
+)
+from .neuron import NEURONS, Neuron, Option, PrePhase
 from .pooling import accumulated_max_pool, running_sum
 from .shifted import (
     ShiftedThresholdState,
@@ -26,6 +37,9 @@ __all__ = [
     "BACKENDS",
     "NEURONS",
     "IFState",
+    "Neuron",
+    "Option",
+    "PrePhase",
     "SRPState",
     "ShiftedThresholdState",
     "SignedIFState",
@@ -33,6 +47,7 @@ __all__ = [
     "accumulated_max_pool",
     "add_spikes_",
     "broadcast_channels",
+    "check_backend",
     "check_threshold",
     "if_initial",
     "if_multistep",
@@ -57,4 +72,6 @@ __all__ = [
     "srp_multistep",
     "srp_phase",
     "srp_step",
+    "total",
+    "two_phases",
 ]

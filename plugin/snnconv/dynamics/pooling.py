@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .kernels.backends import pool_rows
+from .kernels.backends import NUMBA_MIN_NUMEL, available
 
 __all__ = ["accumulated_max_pool", "running_sum"]
 
@@ -66,14 +66,22 @@ def accumulated_max_pool(
         tensor([1., 2.])
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
-    if backend in ("auto", "numba") and not (torch.is_grad_enabled() and x_seq.requires_grad):
+    wanted = backend in ("auto", "numba") and not (torch.is_grad_enabled() and x_seq.requires_grad)
+    if wanted and _suits_numba(x_seq) and available("numba"):
+        from .kernels.numba_cpu.max_pool import max_pool
+
         kernel = _pair(kernel_size)
-        out = pool_rows(x_seq, kernel, _pair(stride, kernel), _pair(padding), _pair(dilation), ceil_mode)
-        if out is not None:
-            return out
+        return max_pool(x_seq, kernel, _pair(stride, kernel), _pair(padding), _pair(dilation), ceil_mode)
     total = running_sum(x_seq)
     pooled = F.max_pool2d(total.flatten(0, 1), *window).unflatten(0, x_seq.shape[:2])
     return torch.cat([pooled[:1], pooled[1:] - pooled[:-1]])
+
+
+def _suits_numba(x_seq: Tensor) -> bool:
+    if x_seq.dtype != torch.float32 or x_seq.device.type != "cpu" or x_seq.dim() != 5:
+        return False
+    folded = x_seq.flatten(0, 1)
+    return x_seq.numel() >= NUMBA_MIN_NUMEL and folded.is_contiguous(memory_format=torch.channels_last)
 
 
 def _pair(value: Size | None, default: tuple[int, int] = (1, 1)) -> tuple[int, int]:

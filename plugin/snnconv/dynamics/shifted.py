@@ -7,7 +7,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .neuron import Neuron, Option, register
 from .threshold import Surrogate, heaviside, membrane_dtype, threshold_like
+
+__all__ = [
+    "SHIFTED_THRESHOLD",
+    "ShiftedThresholdState",
+    "shifted_threshold_amplitudes",
+    "shifted_threshold_bit",
+    "shifted_threshold_fire",
+    "shifted_threshold_initial",
+    "shifted_threshold_integrate",
+    "shifted_threshold_multistep",
+    "shifted_threshold_step",
+]
 
 
 class ShiftedThresholdState(NamedTuple):
@@ -235,3 +248,51 @@ def shifted_threshold_multistep(
 def _check_timesteps(timesteps: int) -> None:
     if timesteps < 1:
         raise ValueError(f"timesteps is {timesteps}: a shifted-threshold neuron needs at least one step (one bit)")
+
+
+def _initial(x_like: Tensor, lsb: float | Tensor, timesteps: int) -> ShiftedThresholdState:
+    return shifted_threshold_initial(x_like)
+
+
+def _gather(x_seq: Tensor, lsb: float | Tensor, timesteps: int) -> ShiftedThresholdState:
+    v = shifted_threshold_integrate(x_seq)
+    return ShiftedThresholdState(torch.zeros_like(v), v + threshold_like(lsb, v) * 0.5, 0)
+
+
+def _window(
+    x_seq: Tensor,
+    lsb: float | Tensor,
+    timesteps: int,
+    state: ShiftedThresholdState | None = None,
+    *,
+    surrogate: Surrogate | None = None,
+    detach_reset: bool = False,
+) -> tuple[Tensor, ShiftedThresholdState]:
+    """Integrate and fire one window, whatever was before it."""
+    spikes, v = shifted_threshold_multistep(x_seq, lsb, timesteps, surrogate=surrogate, detach_reset=detach_reset)
+    return spikes, ShiftedThresholdState(torch.zeros_like(v), v, 0)
+
+
+def _weight(step: int, timesteps: int) -> float:
+    return 2.0 ** (timesteps - 1 - step % timesteps)
+
+
+def _latency(timesteps: int) -> int:
+    return timesteps
+
+
+SHIFTED_THRESHOLD = register(
+    Neuron(
+        name="shifted_threshold",
+        state=ShiftedThresholdState,
+        initial=_initial,
+        step=shifted_threshold_step,
+        multistep=_window,
+        options=(Option("timesteps", check=_check_timesteps, meaning="the number of bits"),),
+        membrane="v_fire",
+        gather=_gather,
+        weight=_weight,
+        latency=_latency,
+    )
+)
+"""Shifted-threshold integrate-and-fire; its threshold is the least significant bit."""

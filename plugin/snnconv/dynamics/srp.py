@@ -7,8 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .integrate_fire import IFState, if_step
-from .threshold import Surrogate, half_threshold, stack_steps, threshold_like
+from .integrate_fire import IF, IFState, if_step
+from .neuron import Neuron, Option, PrePhase, register
+from .threshold import Surrogate, check_eps, half_threshold, stack_steps, threshold_like
+
+__all__ = ["SRP", "SRPState", "srp_initial", "srp_multistep", "srp_step"]
 
 
 class SRPState(NamedTuple):
@@ -78,8 +81,7 @@ def srp_step(
         >>> state
         SRPState(v=tensor([0.5000, 0.5000]), mask=tensor([False, False]), step=1)
     """
-    if pre_timesteps < 0:
-        raise ValueError(f"pre_timesteps is {pre_timesteps}: phase 1 takes zero steps or more")
+    _check_pre_timesteps(pre_timesteps)
     if state is None:
         state = srp_initial(x, v_threshold)
     spike, (v,) = if_step(x, IFState(state.v), v_threshold, surrogate=surrogate, detach_reset=detach_reset)
@@ -128,3 +130,38 @@ def srp_multistep(
         )
         steps.append(spike)
     return stack_steps(steps, x_seq), state
+
+
+def _check_pre_timesteps(pre_timesteps: int) -> None:
+    if pre_timesteps < 0:
+        raise ValueError(f"pre_timesteps is {pre_timesteps}: phase 1 takes zero steps or more")
+
+
+def _initial(x_like: Tensor, v_threshold: float | Tensor, pre_timesteps: int, eps: float) -> SRPState:
+    return srp_initial(x_like, v_threshold)
+
+
+def _latency(pre_timesteps: int, eps: float) -> int:
+    return pre_timesteps
+
+
+def _allowed(state: IFState, v_threshold: float | Tensor, pre_timesteps: int, eps: float) -> Tensor:
+    return state.v > threshold_like(v_threshold, state.v) * eps
+
+
+SRP = register(
+    Neuron(
+        name="srp",
+        state=SRPState,
+        initial=_initial,
+        step=srp_step,
+        multistep=srp_multistep,
+        options=(
+            Option("pre_timesteps", check=_check_pre_timesteps, meaning="the length of its first phase"),
+            Option("eps", 1e-3, check_eps, "residual potentials that count as zero, as a fraction of the threshold"),
+        ),
+        latency=_latency,
+        pre_phase=PrePhase(IF, "pre_timesteps", _allowed),
+    )
+)
+"""SRP-IF, in two phases."""

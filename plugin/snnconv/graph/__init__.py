@@ -1,1 +1,3 @@
-"""From a PyTorch network to a source graph: tracing, folding, activation sites, threshold calibration."""
+"""A network as data: operators, weights, sites. Imports nothing of the project; runs nothing."""
+
+from snnconv.graph import torch_ops as torch_ops  # fills the operator table

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from snnconv.graph.arguments import argument, arguments, operand, set_argument
 from snnconv.graph.ops import SYNAPSES
 from snnconv.graph.source import ConversionError, SourceGraph, depends_on
 
@@ -84,26 +85,20 @@ def lower_batch_norm(source: SourceGraph) -> None:
             del source.modules[node.target]
 
 
-def _bn_arguments(node: fx.Node) -> dict[str, object]:
-    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-    values = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    return {"weight": None, "bias": None, "training": False, "eps": 1e-5, **values}
-
-
 def _scale_shift(source: SourceGraph, node: fx.Node) -> tuple[Tensor, Tensor] | None:
     """BatchNorm in evaluation mode as ``scale * x + shift`` per channel, in double precision."""
-    arguments = _bn_arguments(node)
+    given = {"training": False, "eps": 1e-5, **arguments(node)}
 
     def tensor(key: str) -> Tensor | None:
-        value = arguments[key]
+        value = given.get(key)
         return source.tensors[str(value.target)].double() if isinstance(value, fx.Node) else None
 
-    if arguments["training"] is True:
+    if given["training"] is True:
         raise ConversionError(f"{node.meta.get('path') or node.name}: BatchNorm runs in training mode inside forward")
     mean, variance = tensor("running_mean"), tensor("running_var")
     if mean is None or variance is None:
         return None
-    scale = (variance + float(arguments["eps"])).rsqrt()  # type: ignore[arg-type]
+    scale = (variance + float(given["eps"])).rsqrt()
     if (weight := tensor("weight")) is not None:
         scale = scale * weight
     bias = tensor("bias")
@@ -112,18 +107,16 @@ def _scale_shift(source: SourceGraph, node: fx.Node) -> tuple[Tensor, Tensor] | 
 
 def synapse_arguments(node: fx.Node) -> tuple[fx.Node | None, fx.Node | None]:
     """Weight and bias nodes of a layer with weights (``None`` for a missing bias or a computed weight)."""
-    weight = node.kwargs.get("weight", node.args[1] if len(node.args) > 1 else None)
-    bias = node.kwargs.get("bias", node.args[2] if len(node.args) > 2 else None)
+    weight, bias = argument(node, "weight"), argument(node, "bias")
     return (
         weight if isinstance(weight, fx.Node) and weight.op == "get_attr" else None,
         bias if isinstance(bias, fx.Node) and bias.op == "get_attr" else None,
     )
 
 
-def _set_argument(source: SourceGraph, node: fx.Node, position: int, name: str, value: Tensor) -> None:
-    """Give ``node`` a tensor of its own as weight (1) or bias (2); in place where no other node reads it."""
-    key = ("input", "weight", "bias")[position]
-    old = node.kwargs.get(key, node.args[position] if len(node.args) > position else None)
+def _set_argument(source: SourceGraph, node: fx.Node, key: str, name: str, value: Tensor) -> None:
+    """Give ``node`` a tensor of its own as ``weight`` or ``bias``; in place where no other node reads it."""
+    old = argument(node, key)
     if isinstance(old, fx.Node):
         readers = [n for n in source.graph.nodes if n.op == "get_attr" and n.target == old.target]
         if len(readers) == 1 and len(old.users) == 1:
@@ -131,20 +124,13 @@ def _set_argument(source: SourceGraph, node: fx.Node, position: int, name: str, 
             return
         name = str(old.target)
     new = source.new_tensor(name, value, node)
-    if key in node.kwargs or len(node.args) < position:
-        node.kwargs = {**node.kwargs, key: new}
-    else:
-        arguments = list(node.args)
-        arguments[position : position + 1] = [new]
-        node.args = tuple(arguments)
+    set_argument(node, key, new)
     if isinstance(old, fx.Node) and not old.users:
         source.graph.erase_node(old)
 
 
 def _groups(node: fx.Node) -> int:
-    """``groups`` of a transposed convolution (the seventh argument)."""
-    value = node.kwargs.get("groups", node.args[6] if len(node.args) > 6 else 1)
-    return int(value)  # type: ignore[arg-type]
+    return int(argument(node, "groups", 1))
 
 
 def fold_batch_norm(source: SourceGraph) -> None:
@@ -157,7 +143,7 @@ def fold_batch_norm(source: SourceGraph) -> None:
     for node in list(source.graph.nodes):
         if node.op != "call_function" or node.target not in (F.batch_norm, torch.batch_norm):
             continue
-        layer = node.args[0] if node.args else node.kwargs["input"]
+        layer = operand(node)
         folded = _scale_shift(source, node)
         if folded is None or not isinstance(layer, fx.Node) or layer.target not in SYNAPSES or len(layer.users) != 1:
             continue
@@ -177,8 +163,8 @@ def fold_batch_norm(source: SourceGraph) -> None:
             scaled = weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1))
         bias = shift if bias_node is None else source.tensors[str(bias_node.target)].double() * scale + shift
         base = str(weight_node.target).rpartition(".")[0]
-        _set_argument(source, layer, 1, f"{base}.weight".lstrip("."), scaled.to(weight.dtype))
-        _set_argument(source, layer, 2, f"{base}.bias".lstrip("."), bias.to(weight.dtype))
+        _set_argument(source, layer, "weight", f"{base}.weight".lstrip("."), scaled.to(weight.dtype))
+        _set_argument(source, layer, "bias", f"{base}.bias".lstrip("."), bias.to(weight.dtype))
         node.replace_all_uses_with(layer)
         source.graph.erase_node(node)
     source.prune()
@@ -236,5 +222,5 @@ def _into_layer(source: SourceGraph, node: fx.Node, current: Tensor) -> bool:
     delta = current.flatten().expand(channels)
     old = source.tensors[str(bias_node.target)] if bias_node is not None else torch.zeros_like(delta)
     base = str(weight_node.target).rpartition(".")[0]
-    _set_argument(source, node, 2, f"{base}.bias".lstrip("."), old + delta.to(old))
+    _set_argument(source, node, "bias", f"{base}.bias".lstrip("."), old + delta.to(old))
     return True

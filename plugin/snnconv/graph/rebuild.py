@@ -5,16 +5,19 @@ Unlike a source graph, which is for inference, the copy keeps its modules (Batch
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import fx, nn
 
-from snnconv.activations.base import TrainedActivation
+from snnconv.graph.activation import ReLU
+from snnconv.graph.capture.fx import ThreadTracer, attribute, run_tracer
+from snnconv.graph.capture.passes import drop_no_ops, make_out_of_place
+from snnconv.graph.capture.patterns import see_activations
 from snnconv.graph.sites import find_sites, is_activation_module
 from snnconv.graph.source import ConversionError, Site, SourceGraph
-from snnconv.graph.trace import ThreadTracer, drop_no_ops, make_out_of_place, run_tracer
+from snnconv.graph.trained import TrainedActivation
+from snnconv.graph.unwrap import copied
 
 __all__ = ["rebuilt", "replaceable", "with_modules"]
 
@@ -27,7 +30,7 @@ def replaceable(source: SourceGraph) -> bool:
     names = list(source.sites)
     for node in source.site_nodes():
         name = str(node.kwargs["site"])
-        if source.sites[name].kind != "relu":
+        if not isinstance(source.sites[name].function, ReLU):
             continue
         alone = node.meta.get("path") == name and f"{name}:2" not in names
         if not (alone and is_activation_module(node.meta.get("module_type")) and not node.meta.get("overwrites")):
@@ -37,7 +40,7 @@ def replaceable(source: SourceGraph) -> bool:
 
 def with_modules(model: nn.Module, sites: list[Site], make: Make) -> nn.Module:
     """A copy of ``model`` with the module at each site replaced; everything else is as it was."""
-    twin = copy.deepcopy(model)
+    twin = copied(model)[0]
     for site in sites:
         twin.set_submodule(site.name, make(site))
     return twin
@@ -55,17 +58,19 @@ def rebuilt(
         TraceFailure: the forward cannot be traced.
         ConversionError: the forward takes other ways in training than in evaluation.
     """
-    twin = copy.deepcopy(model)
+    twin = copied(model)[0]
     opened = {
         path for n in source.site_nodes() for path, _ in (n.meta.get("nn_module_stack") or {}).values()
     }  # modules that a ReLU happens in
     given = source.placeholders(), constants
-    training = run_tracer(_Tracer(opened), copy.deepcopy(twin).train(), *given)
+    training = run_tracer(_Tracer(opened), copied(twin)[0].train(), *given)
     graph = run_tracer(_Tracer(opened), twin.eval(), *given)
     _follow_mode(graph, training, twin)
-    traced = SourceGraph(graph, {})
+    numbers = {n.target: attribute(twin, n.target) for n in graph.nodes if n.op == "get_attr"}
+    traced = SourceGraph(graph, numbers)
     drop_no_ops(traced)
     make_out_of_place(traced)
+    see_activations(traced, quantisers=False)
     find_sites(traced)
     for node in traced.site_nodes():
         site = source.sites[str(node.kwargs["site"])]

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import fx
 
+from snnconv.graph.activation import activation_site
+from snnconv.graph.error import ConversionError
 from snnconv.graph.ops import qualified_name, resolve
-from snnconv.graph.source import ConversionError, activation_site
 
 __all__ = ["META", "NodeRecord", "Reference", "graph_of", "mapped", "records", "where"]
 
-META = ("path", "pre_neuron", "ndim")
+META = ("path", "pre_neuron")
 """What of a node's ``meta`` a converted network needs."""
 SITE = "site"
 """The name under which ``activation_site`` stands among the operators."""
@@ -106,15 +107,14 @@ def graph_of(nodes: Sequence[NodeRecord]) -> fx.Graph:
         node = graph.create_node(record.op, target, tuple(map(linked, record.args)), kwargs, name=record.name)
         node.meta.update(record.meta)
         known[record.name] = node
-    graph.lint()
     return graph
 
 
 def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
     """Apply ``function`` to the members of a container; other values as they are.
 
-    >>> mapped((1, slice(2, None)), str)
-    ('1', slice('2', 'None', 'None'))
+    >>> mapped((1, [2.5]), str)
+    ('1', '[2.5]')
     """
     if isinstance(value, torch.Size):
         return value

@@ -6,23 +6,16 @@ import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
-__all__ = ["ConversionError", "Site", "SourceGraph", "activation_site", "unique_name"]
+from snnconv.graph.activation import Activation, ReLU, activation_site, broadcast
+from snnconv.graph.error import ConversionError
+from snnconv.graph.records import graph_of, records
+
+__all__ = ["ConversionError", "Site", "SourceGraph", "activation_site", "broadcast", "depends_on", "unique_name"]
 
 
-class ConversionError(ValueError):
-    """A network or a request that cannot be converted; the message names the culprit and says what to do."""
-
-
-def activation_site(x: Tensor, site: str) -> Tensor:
-    """Marks the place of an activation in a source graph; executors decide what stands there.
-
-    >>> activation_site(torch.tensor([-1.0, 2.0]), "relu")
-    tensor([0., 2.])
-    """
-    return torch.relu(x)
+_RELU = ReLU()
 
 
 @dataclass(frozen=True)
@@ -31,20 +24,40 @@ class Site:
 
     Attributes:
         name: unique name, the module path with the call number from the second call on (``layer1.0.relu:2``).
-        kind: ``relu`` (with ``cap`` ReLU6 and clamps), ``quant`` (quantised activation), ``rate_norm``, ``clip``
-            (a rate norm layer in units of its input).
-        cap: upper clip of the activation in units of its output, or ``None``.
+        function: the activation, a kind of :mod:`snnconv.graph.activation` with its parameters.
         axis: channel axis of one step's tensor ``[B, C, ...]``.
-        threshold: trained threshold (``quant``: clip, ``rate_norm`` and ``clip``: p·r), scalar or per channel.
-        levels: number of quantisation levels above zero of a ``quant`` site.
+
+    >>> Site("a", ReLU(cap=6.0)).activation(torch.tensor([-1.0, 7.0]))
+    tensor([0., 6.])
     """
 
     name: str
-    kind: str = "relu"
-    cap: float | None = None
+    function: Activation = _RELU
     axis: int = 1
-    threshold: Tensor | None = None
-    levels: int | None = None
+
+    def activation(self, z: Tensor) -> Tensor:
+        """The source network's activation at this site."""
+        return self.function(z, self.axis)
+
+    @property
+    def kind(self) -> str:
+        """Name of the activation's kind: ``relu``, ``quant``, ``rate_norm``, ``clip``."""
+        return self.function.name
+
+    @property
+    def cap(self) -> float | None:
+        """Upper clip of the activation in units of its output, or ``None``."""
+        return getattr(self.function, "cap", None)
+
+    @property
+    def threshold(self) -> Tensor | None:
+        """Trained threshold (``quant``: clip, ``rate_norm`` and ``clip``: p·r), scalar or per channel, or ``None``."""
+        return getattr(self.function, "threshold", None)
+
+    @property
+    def levels(self) -> int | None:
+        """Quantisation levels above zero, or ``None``."""
+        return getattr(self.function, "levels", None)
 
     def with_(self, **changes: Any) -> Site:
         """Copy with some fields changed.
@@ -53,36 +66,6 @@ class Site:
         -1
         """
         return replace(self, **changes)
-
-    def activation(self, z: Tensor) -> Tensor:
-        """The source network's activation at this site (METHODS: ReLU, quantised, rate norm).
-
-        >>> Site("a", cap=6.0).activation(torch.tensor([-1.0, 7.0]))
-        tensor([0., 6.])
-        """
-        if self.kind == "relu":
-            return z.clamp(min=0) if self.cap is None else z.clamp(0, self.cap)
-        assert self.threshold is not None
-        theta = broadcast(self.threshold.to(z), z.dim(), self.axis)
-        if self.kind == "rate_norm":
-            return (z / theta).clamp(0, 1)
-        if self.kind == "clip":
-            return torch.minimum(z.clamp(min=0), theta)
-        assert self.levels is not None
-        return (torch.floor(z * self.levels / theta + 0.5) / self.levels).clamp(0, 1) * theta
-
-
-def broadcast(values: Tensor, ndim: int, axis: int) -> Tensor:
-    """Reshape one value per channel so that it broadcasts against a tensor of ``ndim`` dimensions on ``axis``.
-
-    >>> broadcast(torch.ones(3), 4, 1).shape
-    torch.Size([1, 3, 1, 1])
-    """
-    if values.dim() == 0 or values.numel() == 1:
-        return values.reshape(())
-    shape = [1] * ndim
-    shape[axis] = -1
-    return values.reshape(shape)
 
 
 def unique_name(name: str, taken: Any) -> str:
@@ -129,13 +112,9 @@ class SourceGraph:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        from snnconv.graph.records import records
-
         return {**self.__dict__, "graph": records(self.graph)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        from snnconv.graph.records import graph_of
-
         self.__dict__.update(state, graph=graph_of(state["graph"]))
 
     def site_nodes(self) -> list[fx.Node]:

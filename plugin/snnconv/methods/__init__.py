@@ -3,7 +3,7 @@
 A method says where thresholds come from, which neuron stands at each site, and how the output is read.
 """
 
-from snnconv.methods.base import Method
+from snnconv.methods.base import METHODS, Method, get, register
 from snnconv.methods.integrate_fire import IF
 from snnconv.methods.local_threshold_balancing import LocalThresholdBalancing
 from snnconv.methods.rate_norm import RateNorm
@@ -11,11 +11,15 @@ from snnconv.methods.shifted_threshold import ShiftedThreshold
 from snnconv.methods.signed_if import SignedIF
 from snnconv.methods.srp import SRP
 
-METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (RateNorm, SignedIF, SRP, ShiftedThreshold, LocalThresholdBalancing, IF)
-}
-"""Every method by its short name."""
-
 __all__ = [
-    "IF", "METHODS", "SRP", "LocalThresholdBalancing", "Method", "RateNorm", "ShiftedThreshold", "SignedIF",
-]  # fmt: skip
+    "IF",
+    "METHODS",
+    "SRP",
+    "LocalThresholdBalancing",
+    "Method",
+    "RateNorm",
+    "ShiftedThreshold",
+    "SignedIF",
+    "get",
+    "register",
+]

@@ -1,19 +1,22 @@
-"""What all methods have in common."""
+"""What all methods have in common, and the table of them."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
+from snnconv import limits
+from snnconv.dynamics import neuron as neurons
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.neurons.frameworks import neuron as make_neuron
 
-__all__ = ["Method"]
+__all__ = ["METHODS", "Method", "get", "register"]
 
 Correction = Literal["none", "bias", "reconstruct"]
 Delay = Literal["auto"] | int | None
@@ -22,9 +25,26 @@ _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
 @dataclass(frozen=True)
 class Method:
-    """Base of the conversion methods.
+    """Base of the conversion methods: frozen dataclasses, known by their name once they are registered (`register`).
+
+    A method of one's own names its neuron (`snnconv.dynamics.neuron`), and says what else differs from this base:
+
+    >>> from dataclasses import dataclass
+    >>> from snnconv import methods
+    >>> @methods.register
+    ... @dataclass(frozen=True)
+    ... class Percentile(methods.IF):
+    ...     name = "percentile"
+    ...     thresholds: str = "99.9%"
+    >>> methods.get("percentile")(timesteps=8).to_dict()["thresholds"]
+    '99.9%'
+    >>> del methods.METHODS["percentile"]
 
     Attributes:
+        name: the word for it, in files and on the command line (with hyphens).
+        neuron: name of its neuron.
+        converts: kinds of activation that it converts; None: every kind there is a neuron for.
+        refused_thresholds: where thresholds must not come from, each with the reason.
         timesteps: T, steps that are read out.
         thresholds: where they come from: ``"mse"`` (least squared quantisation error), ``"max"``, a percentile such
             as ``"99.9%"``, ``"ltb"`` (local threshold balancing), ``"trained"`` (the network's own rate norm layers or
@@ -38,7 +58,7 @@ class Method:
 
     name: ClassVar[str] = ""
     neuron: ClassVar[str] = ""
-    coding: ClassVar[str] = "rate"
+    converts: ClassVar[frozenset[str] | None] = None
     refused_thresholds: ClassVar[dict[str, str]] = {}
 
     timesteps: int
@@ -49,6 +69,7 @@ class Method:
 
     def __post_init__(self) -> None:
         self._whole("timesteps", 1)
+        self._bounded("timesteps")
         self._one_of("correction", get_args(Correction))
         self._one_of("max_pool", ("accumulated", "instantaneous"))
         if not isinstance(self.per_channel, bool):
@@ -61,6 +82,20 @@ class Method:
         self.percent  # noqa: B018 - validates the percentile
 
     # ------------------------------------------------------------------ what a method answers
+
+    @property
+    def record(self) -> neurons.Neuron:
+        """The record of this method's neuron.
+
+        Raises:
+            ValueError: it is not registered; the message lists those that are.
+        """
+        return neurons.get(self.neuron)
+
+    @property
+    def coding(self) -> str:
+        """``"rate"`` or ``"sum"``, as its neuron codes."""
+        return self.record.coding
 
     @property
     def levels(self) -> int:
@@ -140,13 +175,8 @@ class Method:
         >>> methods.Method.from_dict(methods.SRP(4, 2).to_dict())
         SRP(timesteps=4, ..., pre_timesteps=2, ...)
         """
-        from snnconv.methods import METHODS
-
         values = dict(values)
-        name = values.pop("name", None)
-        if name not in METHODS:
-            raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
-        return METHODS[name](**values)
+        return get(values.pop("name", None))(**values)
 
     # ------------------------------------------------------------------ validation
 
@@ -160,6 +190,14 @@ class Method:
             raise TypeError(f"{self._label}: {name} must be a whole number, got {value!r}")
         if value < least:
             raise ValueError(f"{self._label}: {name} must be at least {least}, got {value}")
+
+    def _bounded(self, name: str) -> None:
+        """Refuse numbers of steps that nobody waits for."""
+        if getattr(self, name) > limits.TIMESTEPS:
+            raise ValueError(
+                f"{self._label}: {name} is {getattr(self, name)}, more than snnconv.limits.TIMESTEPS = "
+                f"{limits.TIMESTEPS}; set that higher where it is meant"
+            )
 
     def _one_of(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:
@@ -180,3 +218,60 @@ class Method:
                 f"{self._label}: delay must be in 0 … timesteps − 1 = {self.timesteps - 1}, got {value}: "
                 "no step would be left to read"
             )
+
+
+METHODS: dict[str, type[Method]] = {}
+"""Every known method by its name."""
+
+Kind = TypeVar("Kind", bound=type[Method])
+
+
+def register(cls: Kind, *, replace: bool = False) -> Kind:
+    """Make a method known by its name: to `get`, to saved files and to the command line; returns it.
+
+    Args:
+        replace: take the place of another method of this name.
+
+    Raises:
+        TypeError: no method.
+        ValueError: no name, no neuron, or the name is another method's.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        raise TypeError(f"a method is a dataclass derived from methods.Method, got {cls!r}")
+    for field_ in ("name", "neuron"):
+        if not getattr(cls, field_):
+            raise ValueError(f'method {cls.__name__} has no {field_}: give it one, {field_} = "..."')
+    if not replace and METHODS.get(cls.name, cls) is not cls:
+        raise ValueError(f"there is a method {cls.name!r} already: choose another name, or pass replace=True")
+    METHODS[cls.name] = cls
+    return cls
+
+
+def load_installed(name: str | None = None) -> None:
+    """Import the modules that installed packages name under the entry point group ``snnconv.methods``.
+
+    Args:
+        name: only those of this method, which is the entry point's name.
+    """
+    for entry in entry_points(group="snnconv.methods"):
+        if name in (None, entry.name):
+            entry.load()
+
+
+def get(name: str) -> type[Method]:
+    """The method of this name: registered, or of an installed package that names it (`load_installed`).
+
+    Raises:
+        ValueError: no such method; the message lists the known ones.
+
+    >>> get("signed_if").__name__
+    'SignedIF'
+    """
+    if name not in METHODS:
+        load_installed(str(name))
+    if name not in METHODS:
+        raise ValueError(
+            f"unknown method {name!r}; known: {', '.join(METHODS)}; one of your own is known once the module that "
+            "registers it (snnconv.methods.register) has been imported"
+        )
+    return METHODS[name]

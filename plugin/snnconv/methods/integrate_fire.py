@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
-from snnconv.methods.base import Delay, Method
+from snnconv.methods.base import Delay, Method, register
 
 __all__ = ["IF", "RateMethod"]
 
-
-def node_scan(neuron: str, node: Any) -> dict[str, Any]:
-    """What every node's scan needs."""
-    return {
-        "neuron": neuron,
-        "v_threshold": node.v_threshold,
-        "channel_axis": node.channel_axis,
-        "scaled": node.scaled,
-    }
+Start = Literal["half", "zero"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +32,16 @@ class RateMethod(Method):
         return self.delay
 
 
+@register
 @dataclass(frozen=True)
 class IF(RateMethod):
     """Integrate-and-fire with soft reset, started at θ/2: the plain baseline.
 
     v ← v + W·x[t] + b;  s[t] = H(v − θ);  v ← v − θ·s[t];  out[t] = θ·s[t].
+
+    Attributes:
+        start: of the membrane: ``"half"``, θ/2, so that rates are rounded; ``"zero"``, 0, so that they are rounded
+            down (as in the rate norm layer's paper).
 
     >>> IF(timesteps=16).levels
     16
@@ -52,3 +49,13 @@ class IF(RateMethod):
 
     name: ClassVar[str] = "if"
     neuron: ClassVar[str] = "if"
+    start: Start = field(default="half", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._one_of("start", get_args(Start))
+
+    @property
+    def neuron_options(self) -> dict[str, Any]:
+        known = {option.name for option in self.record.options}  # those of a neuron that a subclass names
+        return {"start": self.start} if "start" in known else {}

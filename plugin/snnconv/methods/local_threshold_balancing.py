@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from snnconv.methods.base import Correction, Delay
+from snnconv.methods.base import Correction, Delay, register
 from snnconv.methods.integrate_fire import IF
 
 __all__ = ["LocalThresholdBalancing"]
 
 
+@register
 @dataclass(frozen=True)
 class LocalThresholdBalancing(IF):
     """Local threshold balancing (Bu et al., arXiv 2409.03368): training-free, plain IF neurons, delayed evaluation.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from snnconv.methods.base import Correction
+from snnconv.methods.base import Correction, register
 from snnconv.methods.integrate_fire import IF
 
 __all__ = ["RateNorm"]
@@ -13,6 +13,7 @@ __all__ = ["RateNorm"]
 _REASON = "the network was trained with its thresholds; use methods.IF for calibrated ones"
 
 
+@register
 @dataclass(frozen=True)
 class RateNorm(IF):
     """Conversion of a network trained with rate norm layers (Ding et al., IJCAI 2021, arXiv 2105.11654).
@@ -24,6 +25,7 @@ class RateNorm(IF):
     """
 
     name: ClassVar[str] = "rate_norm"
+    converts: ClassVar[frozenset[str] | None] = frozenset({"rate_norm", "clip"})
     refused_thresholds: ClassVar[dict[str, str]] = {"mse": _REASON, "max": _REASON, "ltb": _REASON}
     thresholds: str = field(default="trained", kw_only=True)
     correction: Correction = field(default="none", kw_only=True)

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from snnconv.methods.base import Method
+from snnconv.methods.base import Method, register
 
 __all__ = ["ShiftedThreshold"]
 
 
+@register
 @dataclass(frozen=True)
 class ShiftedThreshold(Method):
     """Shifted-threshold IF (Datta et al., arXiv 2312.06900): T weighted spikes carry 2^T − 1 levels.
@@ -26,7 +27,6 @@ class ShiftedThreshold(Method):
 
     name: ClassVar[str] = "shifted_threshold"
     neuron: ClassVar[str] = "shifted_threshold"
-    coding: ClassVar[str] = "sum"
 
     def __post_init__(self) -> None:
         super().__post_init__()

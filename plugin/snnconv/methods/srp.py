@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from snnconv.methods.base import Method
+from snnconv.methods.base import Method, register
 
 __all__ = ["SRP"]
 
 
+@register
 @dataclass(frozen=True)
 class SRP(Method):
     """SRP-IF (Hao et al., AAAI 2023, arXiv 2302.02091).
@@ -33,6 +34,7 @@ class SRP(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._whole("pre_timesteps", 1)
+        self._bounded("pre_timesteps")
         self._fraction("eps")
 
     @property

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_map_only
 
-from snnconv.graph.ops import op_name
-from snnconv.graph.provenance import analog_sites, provenance
+from snnconv.graph.flow import Flow, Path, layers, path_to, shape_values
+from snnconv.graph.ops import op_name, role
+from snnconv.graph.origin import analog, factor, origins
 from snnconv.graph.source import ConversionError, broadcast
-from snnconv.metrics.flow import Path, layers, path_to, role, shape_values
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
 from snnconv.runtime.executor import Executor, Temporal
@@ -82,7 +82,9 @@ class Audit:
         lines += [f"analog: {text}" for text in self.analog]
         lines += [f"note: {text}" for text in self.notes]
         lines += [f"FAILED: {text}" for text in self.failures]
-        if self:
+        if self and self.notes:
+            lines.append("not checked in full: see the notes; what could be checked is right")
+        elif self:
             lines.append("passed: nothing but spikes, or sums of them where named so, between the neurons")
         return "\n".join(lines)
 
@@ -130,6 +132,7 @@ class _Auditor:
     def __init__(self, snn: SpikingNetwork) -> None:
         self.snn = snn
         self.method = snn.method
+        self.sizes = snn.method.record.sizes(**snn.method.neuron_options)
         self.neurons = {name: Finding(name, "neurons", "", "silent: no spike to check") for name in snn.program.sites}
         self.result = Audit(list(self.neurons.values()))
         self.steps = snn.timesteps
@@ -187,7 +190,7 @@ class _Auditor:
         if self.method.coding == "sum":
             theta = theta / self.method.levels * 2.0 ** (self.method.timesteps - 1)
         theta = theta.to(step.dtype)
-        if site.kind == "rate_norm":
+        if site.function.unit:
             theta = torch.ones_like(theta)
         return broadcast(theta, step.dim(), site.axis).expand_as(step)
 
@@ -218,7 +221,15 @@ class _Auditor:
             last = torch.full_like(bits, self.method.timesteps - 1)
             unit = unit * (2.0 ** -(last if pooled else bits)).reshape(-1, *[1] * amplitude.dim())
         times = (size / unit.clamp(min=1e-300)).round()
-        nearest = unit * (times if pooled and self.method.coding == "sum" else times.clamp(max=1))
+        if pooled and self.method.coding == "sum":
+            nearest = unit * times
+        elif self.sizes == (1.0,):
+            nearest = unit * times.clamp(max=1)
+        else:
+            sizes = torch.tensor((0.0, *self.sizes), dtype=torch.float64, device=seq.device)
+            nearest = (
+                unit * sizes[(size / unit.clamp(min=1e-300) - sizes.reshape(-1, *[1] * size.dim())).abs().argmin(0)]
+            )
         wrong = (size - nearest).abs() > (tolerance * unit if pooled else tolerance * nearest)
         if not bool(wrong.any()):
             return None
@@ -253,17 +264,17 @@ class _GraphAuditor(_Auditor):
         if list(map(_described, running.nodes)) != list(map(_described, self.executor.nodes)):
             self.result.problems.append("the graph was changed after its executor was made")
             return
-        origin = provenance(source, running)
-        shapes = shape_values(running)
+        flow = Flow(source.graph)
+        origin, shapes = origins(flow), shape_values(flow)
         seen = []
-        for name, node, operand in layers(running):
+        for name, node, operand in layers(flow):
             finding = Finding(name, "layer", origin[operand], "")
             self.result.findings.append(finding)
             seen.append(name)
-            self._structure(finding, path_to(operand, running, shapes), running, node, operand)
+            self._structure(finding, path_to(operand, flow, shapes), flow, node, operand)
         report = self.snn.report
         listed = {(a.name, a.operator) for a in report.analog} if report is not None else set()
-        for site in analog_sites(source, running):
+        for site in analog(source, flow):
             self.result.analog.append(f"{site.name} ({site.operator}): {site.reason}")
             if report is not None and (site.name, site.operator) not in listed:
                 self.result.problems.append(
@@ -280,10 +291,11 @@ class _GraphAuditor(_Auditor):
             self.executor.observers.remove(self._observe)
         self.held.clear()
 
-    def _structure(self, finding: Finding, path: Path, running: Executor, node: fx.Node, operand: fx.Node) -> None:
+    def _structure(self, finding: Finding, path: Path, flow: Flow, node: fx.Node, operand: fx.Node) -> None:
         """What a layer reads according to the graph; decides which check its values get."""
         report = self.snn.report
         recorded = report.reads if report is not None else {}
+        listed = report.scaled.get(finding.name, []) if report is not None else []
         if recorded and recorded.get(finding.name) != finding.reads:
             was = recorded.get(finding.name)
             finding.problem = (
@@ -298,24 +310,32 @@ class _GraphAuditor(_Auditor):
         if finding.reads == "input":
             finding.checked = "reads the input, computed once"
             return
-        roles = {n: role(n, running.kinds[n]) for n in path.operators}
+        roles = {n: role(n, flow.kinds[n]) for n in path.operators}
+        left = list(listed)
         for operator_, what in roles.items():
             where = operator_.meta.get("path") or operator_.name
             if what == "scale":
+                if factor(operator_) in left:
+                    left.remove(factor(operator_))
+                    continue
                 finding.problem = f"the spikes it reads are scaled on their way, by {op_name(operator_)} at {where}"
                 return
             if what == "other":
                 where = f"{op_name(operator_)} at {where}"
                 finding.problem = f"the spikes it reads pass {where}, which is no sum, average or view"
                 return
+        if left:
+            finding.problem = f"the conversion report lists a scaling on its way that is gone: {left[0]}"
+            return
         joined = " and the input" if path.reads_input else ""
+        joined += f", scaled as the conversion report lists ({', '.join(listed)})" if listed else ""
         if "sum" in roles.values() or path.reads_input:
             names = sorted({op_name(n).strip("._") for n, what in roles.items() if what == "sum"})
             through = f" through {', '.join(names)}" if names else ""
             finding.checked = f"sum of checked spikes{joined}{through}"
             return
         finding.checked = "every value of every step is 0 or a spike"
-        pooled = "max" in roles.values()
+        pooled = "choose" in roles.values()
         if pooled and self.method.coding == "sum":
             finding.checked = "every value of every step is a whole multiple of q: the growth of a maximum of spikes"
         self.numeric[node.name] = (operand.name, finding, pooled)

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from snnconv.graph.provenance import reads
+from snnconv.graph.capture.fx import source_graph
+from snnconv.graph.ops import role
+from snnconv.graph.origin import reads
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
-from snnconv.graph.trace import source_graph
+from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
-from snnconv.metrics.flow import role
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
@@ -188,6 +189,7 @@ def profile(
     >>> costs.sops == 2 * costs.spikes, costs.snn_macs, costs.ann_macs, costs.latency
     (True, 32.0, 48.0, 16)
     """
+    model = unwrap(model).model
     parts = network_batches(snn, loader, limit)
     sizes = {tuple(tuple(v.shape[1:]) for v in entries(part).values()) for part in parts}
     if len(sizes) > 1:
@@ -236,7 +238,7 @@ def _count_spikes(
         pools = {
             n.name
             for n, origin in flow.origin.items()
-            if origin in ("spikes", "sum of spikes") and role(n, flow.kinds[n]) == "max"
+            if origin in ("spikes", "sum of spikes") and role(n, flow.facts.kinds[n]) == "choose"
         }
         observers = snn.program.executor.observers
     total, done = sum(map(len, parts)), 0
@@ -262,7 +264,7 @@ def _layer_costs(
 ) -> tuple[list[LayerCost], list[str]]:
     flow = SpikeFlow(source, counts, pooled)
     arrived = flow.send(example)
-    origins = reads(source, flow)
+    origins = reads(flow.facts)
     once = SpikeFlow(source, {k: v * 0 for k, v in counts.items()}, {k: v * 0 for k, v in pooled.items()}, 1.0).send(
         example
     )

@@ -13,18 +13,24 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_any, tree_map, tree_map_only
 
-from snnconv.graph.ops import SYNAPSES, is_synapse
-from snnconv.graph.provenance import provenance
+from snnconv.graph.arguments import arguments
+from snnconv.graph.capture.fx import source_graph
+from snnconv.graph.flow import Flow, layers
+from snnconv.graph.ops import SYNAPSES, is_synapse, operator_of, role
+from snnconv.graph.origin import origins
 from snnconv.graph.source import SourceGraph
-from snnconv.graph.trace import source_graph
-from snnconv.metrics.flow import ADAPTIVE_POOLS, AVERAGE_POOLS, RESIZES, layers, role
+from snnconv.graph.unwrap import unwrap
 from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.executor import Executor
 
 __all__ = ["SpikeFlow", "WatchedMacs", "connections", "fan_out", "multiplications", "synapses_per_spike"]
 
-_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-_CONV_TRANSPOSE = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_AVERAGE_POOLS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+_ADAPTIVE_POOLS = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+_RESIZES = (F.interpolate, F.upsample)
+_SUMS = tuple(operator_of(f) for f in (torch.add, torch.sub))
+_TOTALS = tuple(operator_of(f) for f in (torch.mean, torch.sum))
+_SPIKES = {"spikes", "sum of spikes"}
 _CASTS = {"to", "float", "half", "bfloat16", "type", "type_as"}
 
 
@@ -45,8 +51,7 @@ def fan_out(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping
     tensor([[[ 5., 10., 10.,  5.]]], dtype=torch.float64)
     """
     kind = SYNAPSES[function]
-    names = _CONV_TRANSPOSE if kind == "conv_transpose" else _CONV
-    given = dict(zip(names, args, strict=False)) | dict(kwargs)
+    given = operator_of(function).bind(args, kwargs)
     x, weight = given.pop("input"), given.pop("weight")
     if kind == "linear":
         return torch.tensor(float(weight.shape[0]), dtype=torch.float64, device=x.device)
@@ -67,7 +72,7 @@ def connections(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Map
     >>> connections(torch.conv1d, (torch.zeros(1, 1, 4), torch.zeros(1, 1, 3)), {"padding": 1})
     10.0
     """
-    x = args[0] if args else kwargs["input"]
+    x = operator_of(function).bind(args, kwargs)["input"]
     return float(fan_out(function, args, kwargs).expand(1, *x.shape[1:]).sum())
 
 
@@ -96,12 +101,13 @@ class SpikeFlow(Executor):
         constant: float = 0.0,
     ) -> None:
         super().__init__(source, lambda site, z: counts[site].to(z.device) if site in counts else z.float() * 0)
-        self.origin = provenance(source, self)
+        self.facts = Flow(source.graph)
+        self.origin = origins(self.facts)
         self.pooled = pooled
         self.constant = constant
         self.arrived: dict[str, tuple[Tensor, Tensor]] = {}
         self.lost: list[str] = []
-        self._names = {node: name for name, node, _ in layers(self)}
+        self._names = {node: name for name, node, _ in layers(self.facts)}
 
     def send(self, example: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """Counts and fan-out by layer; ``example`` is any input ``[1, ...]``; only its shape counts."""
@@ -117,13 +123,15 @@ class SpikeFlow(Executor):
             return partial(self._synapse, node, function)
         if node not in self.temporal:
             return partial(self._filled, self.constant, function)
-        if self.origin[node] in ("spikes", "sum of spikes"):
+        reads = {self.origin[n] for n in node.all_input_nodes}
+        ends = self.kinds[node] == "linear" and self.origin[node] == "currents" and reads & _SPIKES
+        if self.origin[node] in _SPIKES or ends:
             return partial(self._carried, node, function)
         return partial(self._filled, 0.0, function)
 
     def _synapse(self, node: fx.Node, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Tensor:
-        x = args[0] if args else kwargs["input"]
-        weight = kwargs["weight"] if "weight" in kwargs else args[1]
+        given = operator_of(node.target).bind(args, kwargs)
+        x, weight = given["input"], given["weight"]
 
         def meta(value: Tensor) -> Tensor:
             return torch.empty_like(value, device="meta", dtype=weight.dtype)
@@ -152,21 +160,22 @@ class SpikeFlow(Executor):
         if kind == "move":
             moved = args[0] if name in _CASTS else function(*args, **kwargs)
             return tree_map_only(Tensor, torch.abs, moved)
-        if kind == "max" and node.name in self.pooled:
+        if kind == "choose" and node.name in self.pooled:
             return self.pooled[node.name]
         if kind == "scale":
-            return self._scaled(node, args)
-        if kind == "sum":
-            return _summed(node.target, function, args, kwargs)
+            return self._scaled(node, args, kwargs)
+        if kind == "sum" and (total := _summed(node, function, args, kwargs)) is not None:
+            return total
         self.lost.append(node.meta.get("path") or node.name)
         return self._filled(0.0, function, *args, **kwargs)
 
-    def _scaled(self, node: fx.Node, args: tuple[Any, ...]) -> Tensor:
-        tensors = [a for a in args[:2] if isinstance(a, Tensor)]
+    def _scaled(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        values = operator_of(node.target, node.op == "call_method").bind(args, kwargs)
+        tensors = [v for v in values.values() if isinstance(v, Tensor)]
         counts = next(
-            value
-            for given, value in zip(node.args, args, strict=False)
-            if isinstance(given, fx.Node) and given in self.varies and isinstance(value, Tensor)
+            values[name]
+            for name, given in arguments(node).items()
+            if isinstance(given, fx.Node) and given in self.varies and isinstance(values[name], Tensor)
         )
         return counts.expand(torch.broadcast_shapes(*(t.shape for t in tensors)))
 
@@ -197,7 +206,7 @@ def synapses_per_spike(model: nn.Module, example: Tensor) -> dict[str, tuple[flo
     >>> synapses_per_spike(net, torch.zeros(1, 2))
     {'1': (5.0, 3)}
     """
-    source = source_graph(model)
+    source = source_graph(unwrap(model).model)
     source.tensors = {name: value.to(example.device) for name, value in source.tensors.items()}
     reached: dict[str, tuple[float, int]] = {}
     flow = SpikeFlow(source, {}, {})
@@ -235,19 +244,25 @@ def _has_tensors(*trees: Any) -> bool:
     return tree_any(lambda v: isinstance(v, Tensor), trees)
 
 
-def _summed(target: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """Counts behind an operator that adds: every spike enters each cell that it contributes to."""
-    x = args[0] if args else kwargs["input"]
-    if target in AVERAGE_POOLS:
-        return _window_sums(*args, **kwargs)
-    if target in ADAPTIVE_POOLS:
-        return _adaptive_sums(x, function(*args, **kwargs))
-    if target in RESIZES:
-        return _resized(x, function, args, kwargs)
-    if target in ("mean", "sum", torch.mean, torch.sum):
-        kwargs = {k: v for k, v in kwargs.items() if k != "dtype"}
-        return torch.sum(*args, **kwargs) if args else torch.sum(x, **{k: v for k, v in kwargs.items() if k != "input"})
-    operands = [a for a in (*args[:2], kwargs.get("other")) if isinstance(a, Tensor)]
+def _summed(
+    node: fx.Node, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Tensor | None:
+    """Counts behind an operator that adds: every spike enters each cell that it contributes to; None if not known."""
+    record = operator_of(node.target, node.op == "call_method")
+    given = record.bind(args, kwargs)
+    x = given.get("input")
+    if node.target in _AVERAGE_POOLS:
+        return _window_sums(**given)
+    if node.target in _ADAPTIVE_POOLS:
+        return _adaptive_sums(given["input"], function(*args, **kwargs))
+    if node.target in _RESIZES:
+        return _resized(given["input"], function, args, kwargs)
+    if record in _TOTALS:
+        given.pop("dtype", None)
+        return torch.sum(**given)
+    if record not in _SUMS:
+        return None
+    operands = [a for a in (x, given.get("other")) if isinstance(a, Tensor)]
     return torch.stack(torch.broadcast_tensors(*operands)).sum(0)
 
 
@@ -320,6 +335,6 @@ class WatchedMacs(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in SYNAPSES:
-            x = args[0] if args else kwargs["input"]
+            x = operator_of(func).bind(args, kwargs)["input"]
             self.total += connections(func, args, kwargs) * x.shape[0]
         return func(*args, **kwargs)

@@ -9,16 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnconv.dynamics import (
-    if_initial,
-    if_step,
-    shifted_threshold_bit,
-    shifted_threshold_integrate,
-    signed_if_initial,
-    signed_if_step,
-    srp_initial,
-    srp_step,
-)
+from snnconv.dynamics import shifted_threshold_integrate
+from snnconv.dynamics.neuron import follow
 from snnconv.graph.source import broadcast
 from snnconv.network import SpikingNetwork
 
@@ -79,32 +71,10 @@ def trace(snn: SpikingNetwork, x: Any, site: str) -> Trace:
     parts: list[Tensor] = []
     snn.run(snn.given(x), inputs=lambda name, x_seq: parts.append(x_seq) if name == site else None)
     current = torch.cat(parts)
-    if snn.method.coding == "sum":
+    if snn.method.coding == "sum":  # summed before it fires
         current = shifted_threshold_integrate(current).unsqueeze(0)
     theta = broadcast(snn.thresholds[site].to(current), current.dim() - 1, snn.program.sites[site].axis)
-    return Trace(site, current, *_follow(snn, current, theta), theta.expand(current.shape[1:]))
-
-
-def _follow(snn: SpikingNetwork, current: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Membrane potentials and unit spikes of every step."""
-    method, potentials, spikes = snn.method, [], []
-    if method.coding == "sum":
-        q = theta / method.levels
-        v = current[0] + q * 0.5
-        for k in range(method.timesteps - 1, -1, -1):
-            spike, v = shifted_threshold_bit(v, q, k)
-            spikes.append(spike)
-            potentials.append(v)
-        return torch.stack(potentials), torch.stack(spikes)
-    step = {
-        "if": (if_initial, if_step, {}),
-        "signed_if": (signed_if_initial, signed_if_step, {"eps": getattr(method, "eps", 0.0)}),
-        "srp": (srp_initial, srp_step, {"pre_timesteps": method.pre_timesteps_, "eps": getattr(method, "eps", 0.0)}),
-    }
-    initial, run, options = step[method.neuron]
-    state = initial(current[0], theta)
-    for x in current:
-        spike, state = run(x, state, theta, **options)  # type: ignore[operator]
-        spikes.append(spike)
-        potentials.append(state.v)
-    return torch.stack(potentials), torch.stack(spikes)
+    node = snn.neurons[site]
+    smallest = broadcast(torch.as_tensor(node.v_threshold).to(current), current.dim() - 1, node.channel_axis)
+    spikes, potentials = follow(snn.method.record, current, smallest, **snn.method.neuron_options)
+    return Trace(site, current, potentials, spikes, theta.expand(current.shape[1:]))

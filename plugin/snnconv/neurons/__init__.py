@@ -1,6 +1,5 @@
 """Spiking neuron modules for SpikingJelly and snnTorch, over the equations in `snnconv.dynamics`."""
 
-from .registration import register
-from .spikingjelly import ChannelIFNode, ShiftedThresholdIFNode, SignedIFNode, SRPIFNode
+from snnconv.neurons.spikingjelly import ChannelIFNode, ShiftedThresholdIFNode, SignedIFNode, SRPIFNode
 
-__all__ = ["ChannelIFNode", "SRPIFNode", "ShiftedThresholdIFNode", "SignedIFNode", "register"]
+__all__ = ["ChannelIFNode", "SRPIFNode", "ShiftedThresholdIFNode", "SignedIFNode"]

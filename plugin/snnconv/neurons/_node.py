@@ -1,22 +1,18 @@
-"""What the SpikingJelly nodes share: thresholds, start of the state, output scaling."""
+"""A SpikingJelly node from a neuron's record: its settings, its memories, thresholds, output scaling."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from spikingjelly.activation_based import surrogate
 from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor
 
-from ..dynamics.threshold import (
-    broadcast_channels,
-    check_threshold,
-    half_threshold,
-    membrane_dtype,
-    threshold_like,
-)
+from ..dynamics.neuron import Neuron, follow
+from ..dynamics.threshold import broadcast_channels, check_threshold, membrane_dtype, threshold_like
+from ._record import module_options, module_signature, settings_repr
 
 States = tuple[Any, ...]
 Outputs = tuple[tuple[Tensor, ...], States]
@@ -34,14 +30,24 @@ class SoftResetNode(BaseNode):
         step_mode: ``"s"`` for one step ``[B, ...]``, ``"m"`` for a sequence ``[T, B, ...]``.
         store_v_seq: keep the membrane potentials of the last sequence in ``v_seq``.
         channel_axis: channel axis of one step ``[B, C, ...]``.
-        scaled: emit ``theta * s`` instead of the unit spike ``s``.
+        scaled: emit ``theta * s`` instead of the unit spike ``s``; by default where spikes differ in what they are
+            worth, which unit spikes lose.
+        options: the neuron's own settings.
+
+    Attributes:
+        neuron: the record of the neuron.
 
     Raises:
-        ValueError: a threshold that is not positive and finite, or a ``v_reset``.
+        TypeError: a missing or unknown setting.
+        ValueError: a threshold that is not positive and finite, a ``v_reset``, or a setting that makes no sense.
     """
 
-    _MEMORIES: tuple[tuple[str, object], ...] = ()
-    """Memories after ``v``, with their reset values."""
+    neuron: ClassVar[Neuron]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "neuron" in cls.__dict__:
+            cls.__signature__ = module_signature(SoftResetNode.__init__, cls.neuron)
 
     def __init__(
         self,
@@ -53,7 +59,8 @@ class SoftResetNode(BaseNode):
         store_v_seq: bool = False,
         *,
         channel_axis: int = 1,
-        scaled: bool = False,
+        scaled: bool | None = None,
+        **options: Any,
     ) -> None:
         name = type(self).__name__
         if v_reset is not None:
@@ -81,17 +88,30 @@ class SoftResetNode(BaseNode):
             del self.v_threshold
             self.register_buffer("v_threshold", v_threshold.detach().clone())
         self.channel_axis = channel_axis
-        self.scaled = scaled
+        self.scaled = self.neuron.weight is not None if scaled is None else scaled
+        for option, value in module_options(self.neuron, name, options).items():
+            setattr(self, option, value)
         # None means "start as the equation says": at half of whatever the threshold is at the first step.
         self.v = None
         self.set_reset_value("v", None)
-        for memory, value in self._MEMORIES:
+        for memory, value in self._reset_values():
             self.register_memory(memory, value)
+
+    def _reset_values(self) -> list[tuple[str, int | None]]:
+        """Memories after ``v``; tensors, like it, start as the equation says."""
+        counters = self.neuron.counters
+        return [(name, 0 if name in counters else None) for name in self.neuron.memories[1:]]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The neuron's own settings."""
+        return {option.name: getattr(self, option.name) for option in self.neuron.options}
 
     @property
     def latency(self) -> int:
-        """Steps before the first meaningful output."""
-        return 0
+        """Steps before the first output that counts; a window of sum coding is gathered whole in multi-step mode."""
+        whole = self.neuron.coding == "sum" and self.step_mode == "m"
+        return 0 if whole else self.neuron.first(**self.options)
 
     @property
     def watched(self) -> bool:
@@ -99,8 +119,21 @@ class SoftResetNode(BaseNode):
         return bool(self._forward_hooks or self._forward_pre_hooks or self.store_v_seq)
 
     def run(self, x_seq: Tensor) -> Tensor:
-        """All steps of a sequence ``[T, B, ...]``, from the state that the node has; its spikes ``[T, B, ...]``."""
-        out: Tensor = self(x_seq)
+        """All steps of a sequence ``[T, B, ...]``, from the state that the node has; its spikes ``[T, B, ...]``.
+
+        In single-step mode (``functional.set_step_mode(network, "s")``) a monitor sees every step by itself. A window
+        of sum coding is then gathered whole, and fired without the pipeline's lag.
+        """
+        if self.step_mode == "m":
+            out: Tensor = self(x_seq)
+            return out
+        if self.neuron.gather is None:
+            return torch.stack([self(x) for x in x_seq]) if len(x_seq) else torch.empty_like(x_seq)
+        silence = torch.zeros_like(x_seq[0])
+        gathered = self.neuron.gather(x_seq, self.threshold_for(silence), **self.options)
+        self.set_states(dict(zip(self._memories, self.neuron.remembered(gathered), strict=True)))
+        out = torch.stack([self(silence) for _ in range(self.options["timesteps"])])
+        self.reset()
         return out
 
     def get_states(self) -> dict[str, Any]:
@@ -129,18 +162,44 @@ class SoftResetNode(BaseNode):
 
     def single_step_functional_forward(self, inputs: tuple[Tensor, ...], states: States, **kwargs: object) -> Outputs:
         """Run one step ``[B, ...]`` on explicit states, in the order of the node's memories."""
-        theta = self.threshold_for(inputs[0])
-        spikes, states = self._dynamics(inputs[0], states, theta, multistep=False)
-        return (spikes * threshold_like(theta, spikes) if self.scaled else spikes,), states
+        x, before = inputs[0], self.neuron.state_of(states)
+        theta = self.threshold_for(x)
+        spikes, after = self.neuron.step(x, before, theta, **self._gradient, **self.options)
+        if self.scaled:
+            spikes = spikes * self._worth(theta, spikes, getattr(before, "step", 0))
+        return (spikes,), self.neuron.remembered(after)
 
     def multi_step_functional_forward(self, inputs: tuple[Tensor, ...], states: States, **kwargs: object) -> Outputs:
-        """Run a sequence ``[T, B, ...]`` on explicit states, in the order of the node's memories."""
-        theta = self.threshold_for(inputs[0][0])
-        spikes, states = self._dynamics(inputs[0], states, theta, multistep=True)
-        return (spikes * threshold_like(theta, spikes) if self.scaled else spikes,), states
+        """Run a sequence ``[T, B, ...]`` on explicit states, in the order of the node's memories.
 
-    def _dynamics(self, x: Tensor, states: States, theta: float | Tensor, *, multistep: bool) -> tuple[Tensor, States]:
-        raise NotImplementedError
+        In sum coding it is of any length: every call is one window, whatever the states hold.
+        """
+        x_seq, before = inputs[0], self.neuron.state_of(states)
+        theta = self.threshold_for(x_seq[0])
+        spikes, after = self.neuron.sequence(x_seq, theta, before, **self._gradient, **self.options)
+        if self.scaled and self.neuron.weight is None:
+            spikes = spikes * threshold_like(theta, spikes)
+        elif self.scaled:
+            first = 0 if self.neuron.coding == "sum" else before.step
+            spikes = torch.stack([s * self._worth(theta, s, first + t) for t, s in enumerate(spikes)])
+        return (spikes,), self.neuron.remembered(after)
+
+    def _worth(self, theta: float | Tensor, spikes: Tensor, step: int) -> float | Tensor:
+        """What the spikes of a step are worth."""
+        worth, weight = threshold_like(theta, spikes), self.neuron.weight
+        return worth if weight is None else worth * weight(step, **self.options)
+
+    def multi_step_forward(self, x_seq: Tensor, *args: Tensor, **kwargs: object) -> Any:
+        """Run a sequence on the node's own state; with ``store_v_seq`` keep the potential after every step."""
+        if not self.store_v_seq or self.neuron.coding == "rate":
+            return super().multi_step_forward(x_seq, *args, **kwargs)
+        states = self.materialize_states((x_seq,), tuple(self._memories.values()), "m")
+        (spikes,), states = self.multi_step_functional_forward((x_seq,), states, **kwargs)
+        for name, value in zip(self._memories, states, strict=True):
+            self._memories[name] = value
+        theta = self.threshold_for(x_seq[0])
+        self.v_seq = follow(self.neuron, x_seq, theta, **self._gradient, **self.options)[1]
+        return spikes
 
     @property
     def _gradient(self) -> dict[str, Any]:
@@ -150,23 +209,25 @@ class SoftResetNode(BaseNode):
         """Turn reset values into tensors like the input; a new input shape starts afresh."""
         x = inputs[0][0] if step_mode == "m" else inputs[0]
         v, *rest = states
+        start = None
         if not isinstance(v, Tensor) or v.shape != x.shape:
             if isinstance(v, Tensor):
-                rest = [value for _, value in self._MEMORIES]
-            start = self._initial_v(x)
-            v = torch.full_like(start, v) if isinstance(v, (int, float)) else start
+                rest = [value for _, value in self._reset_values()]
+            start = self._start(x)
+            v = torch.full_like(start[0], v) if isinstance(v, (int, float)) else start[0]
+        if any(value is None for value in rest):
+            start = start or self._start(x)
+            rest = [begins if value is None else value for value, begins in zip(rest, start[1:], strict=True)]
         like = v.to(device=x.device, dtype=membrane_dtype(x))
         return (like, *(self._materialize(value, like) for value in rest))
 
-    def _initial_v(self, x: Tensor) -> Tensor:
-        return half_threshold(x, self.threshold_for(x))
+    def _start(self, x: Tensor) -> States:
+        return self.neuron.remembered(self.neuron.initial(x, self.threshold_for(x), **self.options))
 
     @staticmethod
     def _materialize(value: object, v: Tensor) -> object:
         if isinstance(value, float):
             return torch.full_like(v, value)
-        if value is None:
-            return torch.ones_like(v, dtype=torch.bool)
         if isinstance(value, Tensor):
             return value.to(device=v.device, dtype=torch.bool if value.dtype == torch.bool else v.dtype)
         return value
@@ -180,4 +241,5 @@ class SoftResetNode(BaseNode):
             shown = f"{float(theta):g}"
         return (
             f"v_threshold={shown}, detach_reset={self.detach_reset}, step_mode={self.step_mode}, scaled={self.scaled}"
+            + settings_repr(self.neuron, self.options, self.latency)
         )

@@ -14,7 +14,7 @@ class Framework(NamedTuple):
     """A framework that networks can be built for.
 
     Attributes:
-        module: where its neuron classes are, in a dictionary ``CLASSES``.
+        module: where its neuron classes are, given by ``node_class(name)``.
         options: arguments with which a converted network's neurons are made.
     """
 
@@ -29,10 +29,10 @@ FRAMEWORKS = {
 
 
 def neuron_class(kind: str, framework: str) -> type[nn.Module]:
-    """The class of a neuron (``"if"``, ``"signed_if"``, ``"srp"``, ``"shifted_threshold"``) in a framework.
+    """The class of a neuron, by its name (`snnconv.dynamics.neuron`), in a framework.
 
     Raises:
-        ValueError: an unknown framework.
+        ValueError: an unknown framework or neuron.
         ImportError: the framework is not installed.
 
     >>> neuron_class("signed_if", "spikingjelly").__name__
@@ -40,7 +40,7 @@ def neuron_class(kind: str, framework: str) -> type[nn.Module]:
     """
     if framework not in FRAMEWORKS:
         raise ValueError(f"framework must be one of {tuple(FRAMEWORKS)}, got {framework!r}")
-    found: type[nn.Module] = importlib.import_module(FRAMEWORKS[framework].module).CLASSES[kind]
+    found: type[nn.Module] = importlib.import_module(FRAMEWORKS[framework].module).node_class(kind)
     return found
 
 

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ..dynamics import (
-    IFState,
-    ShiftedThresholdState,
-    SignedIFState,
-    SRPState,
-    if_step,
-    membrane_dtype,
-    shifted_threshold_integrate,
-    shifted_threshold_step,
-    signed_if_step,
-    srp_step,
-)
-from ..dynamics.threshold import (
-    broadcast_channels,
-    check_eps,
-    check_threshold,
-    half_threshold,
-    heaviside,
-    threshold_like,
-)
+from ..dynamics import integrate_fire, shifted, signed, srp
+from ..dynamics.neuron import Neuron
+from ..dynamics.threshold import broadcast_channels, check_threshold, heaviside, threshold_like
+from ._record import ModuleClasses, module_options, module_signature, settings_repr
 
 try:
     import snntorch
@@ -37,10 +20,10 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError('snntorch is not installed: pip install "snnconv-plugin[snntorch]"', name="snntorch") from error
 
-__all__ = ["CLASSES", "IF", "SRPIF", "ShiftedThresholdIF", "SignedIF", "SoftResetNeuron"]
+__all__ = ["IF", "SRPIF", "ShiftedThresholdIF", "SignedIF", "SoftResetNeuron", "node_class"]
 
 
-class SoftResetNeuron(snntorch.Leaky, ABC):
+class SoftResetNeuron(snntorch.Leaky):
     """Base of the soft-reset neurons: per-channel thresholds, membrane starting at half a threshold.
 
     A ``snntorch.Leaky`` to snnTorch (``snntorch.utils.reset``, its training loops), but without leak: ``mem`` starts
@@ -58,21 +41,31 @@ class SoftResetNeuron(snntorch.Leaky, ABC):
         output: return ``(spk, mem)`` also with ``init_hidden``.
         graded_spikes_factor, learn_graded_spikes_factor: as in snnTorch.
         channel_axis: channel axis of one step ``[B, C, ...]`` for thresholds ``[C]``.
-        scaled: emit ``theta * s`` instead of the unit spike ``s``.
+        scaled: emit ``theta * s`` instead of the unit spike ``s``; by default where spikes differ in what they are
+            worth, which unit spikes lose.
         detach_reset: keep the reset out of the gradient, as snnTorch does.
         listed: be one of ``snntorch.SpikingNeuron.instances``, which ``snntorch.utils.reset`` goes through and which
             are never freed; a converted network resets its neurons itself.
+        options: the neuron's own settings.
+
+    Attributes:
+        neuron: the record of the neuron.
 
     Raises:
-        ValueError: a threshold that is not positive and finite.
+        TypeError: a missing or unknown setting.
+        ValueError: a threshold that is not positive and finite, or a setting that makes no sense.
     """
 
-    _MEMORIES: tuple[tuple[str, object], ...] = ()
-    """What is remembered besides ``mem``, with the values at the start of a sequence."""
+    neuron: ClassVar[Neuron]
 
     threshold: Tensor
     mem: Tensor
     instances: list[nn.Module]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "neuron" in cls.__dict__:
+            cls.__signature__ = module_signature(SoftResetNeuron.__init__, cls.neuron)
 
     def __init__(
         self,
@@ -86,11 +79,13 @@ class SoftResetNeuron(snntorch.Leaky, ABC):
         learn_graded_spikes_factor: bool = False,
         *,
         channel_axis: int = 1,
-        scaled: bool = False,
+        scaled: bool | None = None,
         detach_reset: bool = True,
         listed: bool = True,
+        **options: Any,
     ) -> None:
         check_threshold(threshold, f"{type(self).__name__}: threshold")
+        settings = module_options(self.neuron, type(self).__name__, options)
         theta = threshold.detach().clone() if isinstance(threshold, Tensor) else torch.tensor(float(threshold))
         snntorch.SpikingNeuron.__init__(  # not Leaky's: there is no beta
             self,
@@ -108,10 +103,12 @@ class SoftResetNeuron(snntorch.Leaky, ABC):
         if not listed:
             snntorch.SpikingNeuron.instances.pop()
         self.channel_axis = channel_axis
-        self.scaled = scaled
+        self.scaled = self.neuron.weight is not None if scaled is None else scaled
+        for option, value in settings.items():
+            setattr(self, option, value)
         self.detach_reset = detach_reset
         self.register_buffer("mem", torch.zeros(0), persistent=False)
-        for name, _ in self._MEMORIES:
+        for name in self._others:
             self.register_buffer(name, None, persistent=False)
         self.reset_mem()
 
@@ -120,9 +117,14 @@ class SoftResetNeuron(snntorch.Leaky, ABC):
     def reset_mem(self) -> Tensor:
         """Start a new sequence; returns the ``mem`` to pass with the first input."""
         self._buffers["mem"] = self.threshold.detach().new_zeros(0)
-        for name, value in self._MEMORIES:
-            self._remember(name, value)
+        for name in self._others:
+            self._remember(name, 0 if name in self.neuron.counters else None)
         return self.mem
+
+    @property
+    def _others(self) -> tuple[str, ...]:
+        """What is remembered besides ``mem``."""
+        return self.neuron.memories[1:]
 
     def reset(self) -> None:
         """The same, without a result."""
@@ -130,7 +132,7 @@ class SoftResetNeuron(snntorch.Leaky, ABC):
 
     def get_states(self) -> dict[str, Any]:
         """What the neuron remembers, to be given back to `set_states`."""
-        return {"mem": self.mem, **{name: getattr(self, name) for name, _ in self._MEMORIES}}
+        return {"mem": self.mem, **{name: getattr(self, name) for name in self._others}}
 
     def set_states(self, states: dict[str, Any]) -> None:
         """Go on from states that `get_states` gave."""
@@ -164,25 +166,29 @@ class SoftResetNeuron(snntorch.Leaky, ABC):
         if self.listed:
             snntorch.SpikingNeuron.instances.append(self)  # copies are reset with the others
 
-    def _start(self, x: Tensor) -> None:
-        self.reset_mem()
-        mem = self._initial(x)
-        self._buffers["mem"] = mem
-        for name, value in self._MEMORIES:
-            if isinstance(value, float):
-                self._remember(name, torch.full_like(mem, value))
-            elif value is None:
-                self._remember(name, torch.ones_like(mem, dtype=torch.bool))
+    def _state(self, x: Tensor, theta: Tensor) -> Any:
+        """What the equation goes on from; what is not there yet starts as the equation says."""
+        values = [self.mem, *(getattr(self, name) for name in self._others)]
+        fresh = self.mem.shape != x.shape
+        if fresh or any(value is None for value in values):
+            start = self.neuron.remembered(self.neuron.initial(x, theta, **self.options))
+            values = list(start) if fresh else [s if v is None else v for v, s in zip(values, start, strict=True)]
+        return self.neuron.state_of(values)
 
-    def _initial(self, x: Tensor) -> Tensor:
-        return half_threshold(x, self.threshold_for(x))
+    def _keep(self, state: Any) -> None:
+        self.set_states(dict(zip(("mem", *self._others), self.neuron.remembered(state), strict=True)))
 
     # ------------------------------------------------------------------ running
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The neuron's own settings."""
+        return {option.name: getattr(self, option.name) for option in self.neuron.options}
+
+    @property
     def latency(self) -> int:
-        """Steps before the first meaningful output."""
-        return 0
+        """Steps before the first output that counts."""
+        return self.neuron.first(**self.options)
 
     @property
     def v_threshold(self) -> Tensor:
@@ -228,29 +234,33 @@ class SoftResetNeuron(snntorch.Leaky, ABC):
             if self.init_hidden:
                 raise TypeError("`mem` should not be passed as an argument while `init_hidden=True`")
             self._buffers["mem"] = mem
-        if self.mem.shape != input_.shape:
-            self._start(input_)
         theta = self.threshold_for(input_)
-        spk = self._step(input_, theta)
+        before = self._state(input_, theta)
+        spk, after = self.neuron.step(input_, before, theta, **self._gradient, **self.options)
+        self._keep(after)
         if self.scaled:
-            spk = spk * self._amplitude(theta, spk)
+            worth, weight = threshold_like(theta, spk), self.neuron.weight
+            spk = spk * (worth if weight is None else worth * weight(before.step, **self.options))
         spk = spk * self.graded_spikes_factor.to(spk.dtype)
         return spk if self.init_hidden and not self.output else (spk, self.mem)
 
     def run(self, x_seq: Tensor) -> Tensor:
-        """All steps of a sequence ``[T, B, ...]``, from the state that the neuron has; its spikes ``[T, B, ...]``."""
-        return torch.stack([self._spikes(x) for x in x_seq]) if len(x_seq) else torch.empty_like(x_seq)
+        """All steps of a sequence ``[T, B, ...]``, from the state that the neuron has; its spikes ``[T, B, ...]``.
+
+        In sum coding a sequence of any length is one window: it is gathered whole, and then its ``timesteps`` spikes
+        are fired, without the pipeline's lag.
+        """
+        if self.neuron.gather is None:
+            return torch.stack([self._spikes(x) for x in x_seq]) if len(x_seq) else torch.empty_like(x_seq)
+        silence = torch.zeros_like(x_seq[0])
+        self._keep(self.neuron.gather(x_seq, self.threshold_for(silence), **self.options))
+        out = torch.stack([self._spikes(silence) for _ in range(self.options["timesteps"])])
+        self.reset_mem()
+        return out
 
     def _spikes(self, x: Tensor) -> Tensor:
         out = self(x)
         return out if isinstance(out, Tensor) else out[0]
-
-    @abstractmethod
-    def _step(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Unit spikes of one step; goes on from the state, and stores the new one."""
-
-    def _amplitude(self, theta: Tensor, spk: Tensor) -> float | Tensor:
-        return threshold_like(theta, spk)
 
     @property
     def _gradient(self) -> dict[str, Any]:
@@ -267,7 +277,10 @@ class SoftResetNeuron(snntorch.Leaky, ABC):
         """List the parameters; a per-channel threshold by its size."""
         theta = self.threshold
         shown = f"{float(theta):g}" if theta.ndim == 0 else f"<{tuple(theta.shape)} on axis {self.channel_axis}>"
-        return f"threshold={shown}, init_hidden={self.init_hidden}, output={self.output}, scaled={self.scaled}"
+        settings = settings_repr(self.neuron, self.options, self.latency)
+        return (
+            f"threshold={shown}, init_hidden={self.init_hidden}, output={self.output}, scaled={self.scaled}{settings}"
+        )
 
 
 class IF(SoftResetNeuron):
@@ -283,10 +296,7 @@ class IF(SoftResetNeuron):
         (tensor([[0., 1.]]), tensor([[0.7500, 0.2500]]))
     """
 
-    def _step(self, x: Tensor, theta: Tensor) -> Tensor:
-        spk, state = if_step(x, IFState(self.mem), theta, **self._gradient)
-        self._buffers["mem"] = state.v
-        return spk
+    neuron = integrate_fire.IF
 
 
 class SignedIF(SoftResetNeuron):
@@ -296,6 +306,7 @@ class SignedIF(SoftResetNeuron):
 
     Args:
         eps: dead zone below zero as a fraction of the threshold.
+        eps_absolute: the dead zone in units of the membrane, in place of ``eps``.
         threshold, spike_grad, ...: as in `SoftResetNeuron`.
 
     Example:
@@ -304,21 +315,7 @@ class SignedIF(SoftResetNeuron):
         [1.0, -1.0, 0.0]
     """
 
-    _MEMORIES = (("n", 0.0),)
-
-    def __init__(self, threshold: float | Tensor = 1.0, *args: Any, eps: float = 1e-3, **kwargs: Any) -> None:
-        check_eps(eps)
-        super().__init__(threshold, *args, **kwargs)
-        self.eps = eps
-
-    def _step(self, x: Tensor, theta: Tensor) -> Tensor:
-        spk, state = signed_if_step(x, SignedIFState(self.mem, self.n), theta, self.eps, **self._gradient)
-        self._buffers["mem"], self._buffers["n"] = state.v, state.n
-        return spk
-
-    def extra_repr(self) -> str:
-        """List the parameters."""
-        return f"{super().extra_repr()}, eps={self.eps:g}"
+    neuron = signed.SIGNED_IF
 
 
 class SRPIF(SoftResetNeuron):
@@ -341,33 +338,7 @@ class SRPIF(SoftResetNeuron):
         [1.0, 0.0, 0.0, 0.0]
     """
 
-    _MEMORIES = (("mask", None), ("step", 0))
-
-    def __init__(
-        self, threshold: float | Tensor = 1.0, *args: Any, pre_timesteps: int, eps: float = 1e-3, **kwargs: Any
-    ) -> None:
-        if pre_timesteps < 0:
-            raise ValueError(f"SRPIF: pre_timesteps is {pre_timesteps}: phase 1 takes zero steps or more")
-        check_eps(eps)
-        super().__init__(threshold, *args, **kwargs)
-        self.pre_timesteps = pre_timesteps
-        self.eps = eps
-
-    @property
-    def latency(self) -> int:
-        """Steps of phase 1, before the first output that counts."""
-        return self.pre_timesteps
-
-    def _step(self, x: Tensor, theta: Tensor) -> Tensor:
-        spk, state = srp_step(
-            x, SRPState(self.mem, self.mask, self.step), theta, self.pre_timesteps, self.eps, **self._gradient
-        )
-        self.set_states({"mem": state.v, "mask": state.mask, "step": state.step})
-        return spk
-
-    def extra_repr(self) -> str:
-        """List the parameters."""
-        return f"{super().extra_repr()}, pre_timesteps={self.pre_timesteps}, eps={self.eps:g}, latency={self.latency}"
+    neuron = srp.SRP
 
 
 class ShiftedThresholdIF(SoftResetNeuron):
@@ -395,54 +366,24 @@ class ShiftedThresholdIF(SoftResetNeuron):
         [0.0, 0.0, 2.0, 0.0]
     """
 
-    _MEMORIES = (("v_in", 0.0), ("step", 0))
-
-    def __init__(
-        self, threshold: float | Tensor = 1.0, *args: Any, timesteps: int, scaled: bool = True, **kwargs: Any
-    ) -> None:
-        if timesteps < 1:
-            raise ValueError(f"ShiftedThresholdIF: timesteps is {timesteps}: it needs at least one step (one bit)")
-        super().__init__(threshold, *args, scaled=scaled, **kwargs)
-        self.timesteps = timesteps
-
-    @property
-    def latency(self) -> int:
-        """Steps before the first output that counts: a window."""
-        return self.timesteps
-
-    def run(self, x_seq: Tensor) -> Tensor:
-        """Integrate a whole sequence of any length and fire it: ``timesteps`` steps, without the pipeline's lag."""
-        v = shifted_threshold_integrate(x_seq)
-        like = v.to(x_seq.dtype)
-        self._start(like)
-        q = threshold_like(self.threshold_for(like), v)
-        self._buffers["mem"] = v + q * 0.5
-        out = torch.stack([self._spikes(torch.zeros_like(like)) for _ in range(self.timesteps)])
-        self.reset_mem()
-        return out
-
-    def _initial(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x, dtype=membrane_dtype(x))
-
-    def _step(self, x: Tensor, theta: Tensor) -> Tensor:
-        state = ShiftedThresholdState(self.v_in, self.mem, self.step)
-        spk, state = shifted_threshold_step(x, state, theta, self.timesteps, **self._gradient)
-        self.set_states({"mem": state.v_fire, "v_in": state.v_in, "step": state.step})
-        return spk
-
-    def _amplitude(self, theta: Tensor, spk: Tensor) -> float | Tensor:
-        bit = self.timesteps - 1 - (self.step - 1) % self.timesteps  # the step has been counted
-        return threshold_like(theta, spk) * 2.0**bit
-
-    def extra_repr(self) -> str:
-        """List the parameters."""
-        return f"{super().extra_repr()}, timesteps={self.timesteps}, latency={self.latency}"
+    neuron = shifted.SHIFTED_THRESHOLD
 
 
-CLASSES: dict[str, type[SoftResetNeuron]] = {
-    "if": IF,
-    "signed_if": SignedIF,
-    "srp": SRPIF,
-    "shifted_threshold": ShiftedThresholdIF,
-}
-"""The class of every neuron that a method names."""
+_CLASSES = ModuleClasses(SoftResetNeuron, __name__, "", IF, SignedIF, SRPIF, ShiftedThresholdIF)
+
+
+def node_class(name: str) -> type[SoftResetNeuron]:
+    """The module of a neuron, made from its record where none is written out.
+
+    Raises:
+        ValueError: an unknown neuron.
+
+    Example:
+        >>> node_class("signed_if").__name__
+        'SignedIF'
+    """
+    return _CLASSES.of(name)
+
+
+def __getattr__(name: str) -> type[SoftResetNeuron]:
+    return _CLASSES.named(name)

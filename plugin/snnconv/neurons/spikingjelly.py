@@ -1,34 +1,15 @@
-"""SpikingJelly nodes over the neuron equations in `snnconv.dynamics`."""
+"""SpikingJelly nodes over the neuron equations in `snnconv.dynamics`, one for each neuron's record."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from ..dynamics.integrate_fire import IF
+from ..dynamics.shifted import SHIFTED_THRESHOLD
+from ..dynamics.signed import SIGNED_IF
+from ..dynamics.srp import SRP
+from ._node import SoftResetNode
+from ._record import ModuleClasses
 
-import torch
-from torch import Tensor
-
-from ..dynamics import (
-    IFState,
-    ShiftedThresholdState,
-    SignedIFState,
-    SRPState,
-    if_multistep,
-    if_step,
-    membrane_dtype,
-    shifted_threshold_amplitudes,
-    shifted_threshold_bit,
-    shifted_threshold_integrate,
-    shifted_threshold_multistep,
-    shifted_threshold_step,
-    signed_if_multistep,
-    signed_if_step,
-    srp_multistep,
-    srp_step,
-)
-from ..dynamics.threshold import check_eps, threshold_like
-from ._node import Outputs, SoftResetNode, States
-
-__all__ = ["CLASSES", "ChannelIFNode", "SRPIFNode", "ShiftedThresholdIFNode", "SignedIFNode"]
+__all__ = ["ChannelIFNode", "SRPIFNode", "ShiftedThresholdIFNode", "SignedIFNode", "node_class"]
 
 
 class ChannelIFNode(SoftResetNode):
@@ -46,6 +27,7 @@ class ChannelIFNode(SoftResetNode):
         store_v_seq: keep the membrane potentials of the last sequence in ``v_seq``.
         channel_axis: channel axis of one step.
         scaled: emit ``theta * s`` instead of the unit spike ``s``.
+        start: the membrane starts at ``"half"`` the threshold, or at ``"zero"``.
 
     Raises:
         ValueError: a threshold that is not positive and finite, a ``v_reset``, or (at the first step) a
@@ -57,9 +39,7 @@ class ChannelIFNode(SoftResetNode):
         tensor([[4., 2.]])
     """
 
-    def _dynamics(self, x: Tensor, states: States, theta: float | Tensor, *, multistep: bool) -> tuple[Tensor, States]:
-        run = if_multistep if multistep else if_step
-        return run(x, v_threshold=theta, state=IFState(*states), **self._gradient)
+    neuron = IF
 
 
 class SignedIFNode(SoftResetNode):
@@ -70,6 +50,7 @@ class SignedIFNode(SoftResetNode):
 
     Args:
         eps: dead zone below zero as a fraction of the threshold.
+        eps_absolute: the dead zone in units of the membrane, in place of ``eps``.
         v_threshold, v_reset, surrogate_function, detach_reset, step_mode, store_v_seq, channel_axis, scaled:
             as in `ChannelIFNode`.
 
@@ -82,41 +63,7 @@ class SignedIFNode(SoftResetNode):
         tensor([ 1., -1.,  0.])
     """
 
-    _MEMORIES = (("n", 0.0),)
-
-    def __init__(
-        self,
-        v_threshold: float | Tensor = 1.0,
-        v_reset: None = None,
-        surrogate_function: Callable[[Tensor], Tensor] | None = None,
-        detach_reset: bool = False,
-        step_mode: str = "s",
-        store_v_seq: bool = False,
-        *,
-        eps: float = 1e-3,
-        channel_axis: int = 1,
-        scaled: bool = False,
-    ) -> None:
-        super().__init__(
-            v_threshold,
-            v_reset,
-            surrogate_function,
-            detach_reset,
-            step_mode,
-            store_v_seq,
-            channel_axis=channel_axis,
-            scaled=scaled,
-        )
-        check_eps(eps)
-        self.eps = eps
-
-    def _dynamics(self, x: Tensor, states: States, theta: float | Tensor, *, multistep: bool) -> tuple[Tensor, States]:
-        run = signed_if_multistep if multistep else signed_if_step
-        return run(x, v_threshold=theta, state=SignedIFState(*states), eps=self.eps, **self._gradient)
-
-    def extra_repr(self) -> str:
-        """List the parameters."""
-        return f"{super().extra_repr()}, eps={self.eps:g}"
+    neuron = SIGNED_IF
 
 
 class SRPIFNode(SoftResetNode):
@@ -141,57 +88,7 @@ class SRPIFNode(SoftResetNode):
         (tensor([1., 0., 0., 0.]), 2)
     """
 
-    _MEMORIES = (("mask", None), ("step", 0))
-
-    def __init__(
-        self,
-        v_threshold: float | Tensor = 1.0,
-        v_reset: None = None,
-        surrogate_function: Callable[[Tensor], Tensor] | None = None,
-        detach_reset: bool = False,
-        step_mode: str = "s",
-        store_v_seq: bool = False,
-        *,
-        pre_timesteps: int,
-        eps: float = 1e-3,
-        channel_axis: int = 1,
-        scaled: bool = False,
-    ) -> None:
-        super().__init__(
-            v_threshold,
-            v_reset,
-            surrogate_function,
-            detach_reset,
-            step_mode,
-            store_v_seq,
-            channel_axis=channel_axis,
-            scaled=scaled,
-        )
-        if pre_timesteps < 0:
-            raise ValueError(f"SRPIFNode: pre_timesteps is {pre_timesteps}: phase 1 takes zero steps or more")
-        check_eps(eps)
-        self.pre_timesteps = pre_timesteps
-        self.eps = eps
-
-    @property
-    def latency(self) -> int:
-        """Steps of phase 1, before the first output that counts."""
-        return self.pre_timesteps
-
-    def _dynamics(self, x: Tensor, states: States, theta: float | Tensor, *, multistep: bool) -> tuple[Tensor, States]:
-        run = srp_multistep if multistep else srp_step
-        return run(
-            x,
-            v_threshold=theta,
-            pre_timesteps=self.pre_timesteps,
-            state=SRPState(*states),
-            eps=self.eps,
-            **self._gradient,
-        )
-
-    def extra_repr(self) -> str:
-        """List the parameters."""
-        return f"{super().extra_repr()}, pre_timesteps={self.pre_timesteps}, eps={self.eps:g}, latency={self.latency}"
+    neuron = SRP
 
 
 class ShiftedThresholdIFNode(SoftResetNode):
@@ -224,92 +121,26 @@ class ShiftedThresholdIFNode(SoftResetNode):
         tensor([2.0000, 0.0000, 0.5000])
     """
 
-    _MEMORIES = (("v_in", 0.0), ("step", 0))
-
-    def __init__(
-        self,
-        v_threshold: float | Tensor = 1.0,
-        v_reset: None = None,
-        surrogate_function: Callable[[Tensor], Tensor] | None = None,
-        detach_reset: bool = False,
-        step_mode: str = "s",
-        store_v_seq: bool = False,
-        *,
-        timesteps: int,
-        channel_axis: int = 1,
-        scaled: bool = True,
-    ) -> None:
-        super().__init__(
-            v_threshold,
-            v_reset,
-            surrogate_function,
-            detach_reset,
-            step_mode,
-            store_v_seq,
-            channel_axis=channel_axis,
-            scaled=scaled,
-        )
-        if timesteps < 1:
-            raise ValueError(f"ShiftedThresholdIFNode: timesteps is {timesteps}: it needs at least one step (one bit)")
-        self.timesteps = timesteps
-
-    @property
-    def latency(self) -> int:
-        """Steps before the first output that counts: a window in single-step mode, else none."""
-        return self.timesteps if self.step_mode == "s" else 0
-
-    def single_step_functional_forward(self, inputs: tuple[Tensor, ...], states: States, **kwargs: object) -> Outputs:
-        """Run one pipelined step on explicit states ``(v, v_in, step)``."""
-        q = self.threshold_for(inputs[0])
-        v, v_in, step = states
-        before = ShiftedThresholdState(v_in, v, step)
-        spikes, after = shifted_threshold_step(inputs[0], before, q, self.timesteps, **self._gradient)
-        if self.scaled:
-            bit = self.timesteps - 1 - step % self.timesteps
-            spikes = spikes * (threshold_like(q, spikes) * 2.0**bit)
-        return (spikes,), (after.v_fire, after.v_in, after.step)
-
-    def multi_step_functional_forward(self, inputs: tuple[Tensor, ...], states: States, **kwargs: object) -> Outputs:
-        """Integrate a whole sequence and fire it; every call is one window, whatever the states hold."""
-        q = self.threshold_for(inputs[0][0])
-        spikes, v = shifted_threshold_multistep(inputs[0], q, self.timesteps, **self._gradient)
-        if self.scaled:
-            theta = shifted_threshold_amplitudes(threshold_like(q, spikes), self.timesteps).to(spikes)
-            spikes = spikes * theta.reshape(self.timesteps, *(theta.shape[1:] or (1,) * (spikes.ndim - 1)))
-        return (spikes,), (v, torch.zeros_like(v), 0)
-
-    def multi_step_forward(self, x_seq: Tensor, *args: Tensor, **kwargs: object) -> Tensor:
-        """Run a sequence on the node's own state; with ``store_v_seq`` keep the potential after every bit."""
-        states = tuple(self._memories.values())
-        (spikes,), states = self.multi_step_functional_forward((x_seq,), states, **kwargs)
-        for name, value in zip(self._memories, states, strict=True):
-            self._memories[name] = value
-        if self.store_v_seq:
-            self.v_seq = self._potentials(x_seq)
-        return spikes
-
-    def _potentials(self, x_seq: Tensor) -> Tensor:
-        v = shifted_threshold_integrate(x_seq)
-        q = threshold_like(self.threshold_for(v), v)
-        v = v + q * 0.5
-        potentials = []
-        for k in range(self.timesteps - 1, -1, -1):
-            _, v = shifted_threshold_bit(v, q, k, **self._gradient)
-            potentials.append(v)
-        return torch.stack(potentials)
-
-    def _initial_v(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x, dtype=membrane_dtype(x))
-
-    def extra_repr(self) -> str:
-        """List the parameters."""
-        return f"{super().extra_repr()}, timesteps={self.timesteps}, latency={self.latency}"
+    neuron = SHIFTED_THRESHOLD
 
 
-CLASSES: dict[str, type[SoftResetNode]] = {
-    "if": ChannelIFNode,
-    "signed_if": SignedIFNode,
-    "srp": SRPIFNode,
-    "shifted_threshold": ShiftedThresholdIFNode,
-}
-"""The class of every neuron that a method names."""
+_CLASSES = ModuleClasses(
+    SoftResetNode, __name__, "Node", ChannelIFNode, SignedIFNode, SRPIFNode, ShiftedThresholdIFNode
+)
+
+
+def node_class(name: str) -> type[SoftResetNode]:
+    """The node of a neuron, made from its record where none is written out.
+
+    Raises:
+        ValueError: an unknown neuron.
+
+    Example:
+        >>> node_class("signed_if").__name__
+        'SignedIFNode'
+    """
+    return _CLASSES.of(name)
+
+
+def __getattr__(name: str) -> type[SoftResetNode]:
+    return _CLASSES.named(name)

@@ -14,7 +14,6 @@ An operator that is not known to treat the inputs of a batch one by one runs on 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import operator
 from collections.abc import Callable
@@ -27,8 +26,9 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_map, tree_map_only
 
 from snnconv.dynamics.pooling import accumulated_max_pool, running_sum
-from snnconv.graph.ops import is_synapse, op_kind, op_name, shape_query
-from snnconv.graph.source import ConversionError, SourceGraph, activation_site, depends_on
+from snnconv.graph.flow import Flow
+from snnconv.graph.ops import is_synapse, op_name
+from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.fuse import Deferred, conv_added_to, residual_adds
 from snnconv.runtime.int8 import Int8
@@ -76,7 +76,7 @@ class Executor:
         int8: the layers that run in 8 bits, or None.
 
     >>> from torch import nn
-    >>> from snnconv.graph.trace import source_graph
+    >>> from snnconv.graph.capture.fx import source_graph
     >>> source = source_graph(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     >>> run = Executor(source, lambda site, x: x.clamp(min=0))
     >>> run(torch.zeros(3, 2)).shape
@@ -90,13 +90,8 @@ class Executor:
         self.neuron = neuron
         self.coding = coding
         self.max_pool = max_pool
-        self.nodes = list(source.graph.nodes)
-        inputs = {n for n in self.nodes if n.op == "placeholder"}
-        self.varies = depends_on(source.graph, inputs)
-        self.temporal = depends_on(source.graph, set(source.site_nodes()))
-        self.kinds: dict[fx.Node, str] = {}
-        for node in self.nodes:
-            self.kinds[node] = self._kind(node)
+        flow = Flow(source.graph)
+        self.nodes, self.kinds, self.varies, self.temporal = flow.nodes, flow.kinds, flow.varies, flow.temporal
         self.observers: list[Callable[[fx.Node, Any], None]] = []
         self._expires: dict[fx.Node, list[fx.Node]] = {}
         last: dict[fx.Node, fx.Node] = {}
@@ -115,33 +110,6 @@ class Executor:
     def expires(self, node: fx.Node) -> list[fx.Node]:
         """Nodes whose values nobody reads after this one."""
         return self._expires.get(node, [])
-
-    def _kind(self, node: fx.Node) -> str:
-        if node.op in ("placeholder", "get_attr", "output") or node.target is activation_site:
-            return node.op if node.op != "call_function" else "site"
-        if shape_query(node):
-            return "shape"
-        if node in self.varies and all(
-            self.kinds[n] in ("shape", "size") for n in node.all_input_nodes if n in self.varies
-        ):
-            return "size"
-        if node.op == "call_module":
-            return "nonlinear"
-        if _is_record(node):
-            return "record"
-        if node.op == "call_method" and any(_is_integer(a) for a in (*node.args, *node.kwargs.values())):
-            return "nonlinear"  # a cast that rounds
-
-        def varies(value: Any) -> bool:
-            return value in self.varies and self.kinds[value] not in ("shape", "size")
-
-        return op_kind(
-            node.target,
-            node.op == "call_method",
-            node.args,
-            dict(node.kwargs),
-            lambda value: isinstance(value, fx.Node) and varies(value),
-        )
 
     @functools.cached_property
     def _calls(self) -> dict[fx.Node, Call]:
@@ -245,12 +213,14 @@ class Executor:
         if timesteps and (self.coding == "sum" or not self._each_step_alone(node)):
             return None
         args, whole = list(call.args), list(call.args)
-        shapes = set()
+        shapes: list[tuple[int, Any]] = []
         for index, used in call.slots:
             value = plain(env[used])
             if type(value) is world and not getattr(value, "scalar", False):
                 args[index], whole[index] = value.data, value
-                shapes.add((value.data.dim(), value.data.shape[:1]))
+                shape = value.data.dim(), value.data.shape[:1]
+                if shape not in shapes:  # no set: a size that torch.export traces has no hash
+                    shapes.append(shape)
             elif used.op == "get_attr":
                 args[index] = whole[index] = value
             else:
@@ -543,7 +513,7 @@ class Executor:
             seq = unfolded(value, timesteps)
         out = self.neuron(site, seq)
         if isinstance(out, Spikes):
-            return replace(out, codes=out.codes.flatten(0, 1), world=Temporal)
+            return replace(out, int8_spikes=out.int8_spikes.flatten(0, 1), world=Temporal)
         return folded(out)
 
 
@@ -574,15 +544,6 @@ def _entering_once(value: Any, timesteps: int, start: int) -> Any:
 
 def _emptied(value: Any) -> Any:
     return value._replace(data=torch.zeros_like(value.data)) if isinstance(value, Temporal) else value
-
-
-def _is_record(node: fx.Node) -> bool:
-    """Whether a call makes a dataclass."""
-    return node.op == "call_function" and isinstance(node.target, type) and dataclasses.is_dataclass(node.target)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, torch.dtype) and not (value.is_floating_point or value.is_complex)
 
 
 def _outputs(function: Callable[[Any], Any], tree: Any) -> Any:

@@ -33,7 +33,7 @@ def footprint(executor: Executor, x: Tensor) -> Footprint:
     written over their operands hold less.
 
     >>> from torch import nn
-    >>> from snnconv.graph.trace import source_graph
+    >>> from snnconv.graph.capture.fx import source_graph
     >>> source = source_graph(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)))
     >>> footprint(Executor(source, lambda site, x: x.clamp(min=0)), torch.zeros(1, 4))
     Footprint(constant=32, step=40)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from snnconv.graph.ops import SYNAPSES
+from snnconv.graph.ops import SYNAPSES, operator_of
 from snnconv.graph.source import activation_site
 
 __all__ = ["Deferred", "conv_added_to", "residual_adds"]
@@ -61,9 +61,8 @@ def residual_adds(nodes: Sequence[fx.Node], last: dict[fx.Node, fx.Node]) -> dic
 
 def conv_added_to(other: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
     """``other += torch.conv2d(*args, **kwargs)``, or None where the operator does not fit (``other`` stays)."""
-    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     values: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-    values |= dict(zip(names, args, strict=False)) | kwargs
+    values |= operator_of(torch.conv2d).bind(args, kwargs)
     x, weight = values["input"], values["weight"]
     if not all(isinstance(t, Tensor) and t.dim() == 4 and t.dtype == torch.float32 for t in (x, weight, other)):
         return None

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from snnconv.dynamics.kernels import add_spikes_, processor
+from snnconv.graph.arguments import arguments
 from snnconv.graph.ops import is_synapse, op_name
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.runtime.values import Spikes
@@ -24,10 +25,7 @@ from snnconv.runtime.values import Spikes
 __all__ = ["Int8", "supported"]
 
 _ADDS = (operator.add, torch.add)
-_NAMES = {
-    torch.conv2d: ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
-    F.linear: ("input", "weight", "bias"),
-}
+_FORMS = (torch.conv2d, F.linear)
 _CLIPS = torch.linspace(0.6, 1.0, 21)
 
 
@@ -46,7 +44,7 @@ class Layer:
 
     Attributes:
         weight: what the 8-bit weights stand for, in the layer's own units.
-        run: ``run(codes)``, float32, with the bias.
+        run: ``run(int8_spikes)``, float32, with the bias.
     """
 
     weight: Tensor
@@ -78,7 +76,7 @@ class Int8:
                 if reason:
                     self.left[str(node.meta.get("path") or node.name)] = reason
                 else:
-                    reads[node] = _named(node)
+                    reads[node] = arguments(node)
         self.sites = {str(values["input"].kwargs["site"]) for values in reads.values()}
         self.layers = {node: self._make(node, values) for node, values in reads.items()}
 
@@ -88,11 +86,11 @@ class Int8:
         return [str(node.meta.get("path") or node.name) for node in self.layers]
 
     def _why_not(self, node: fx.Node) -> str:
-        if node.target not in _NAMES:
+        if node.target not in _FORMS:
             return f"{op_name(node)} has no 8-bit form here"
         if len(node.args) < 2:
             return "its weight is a named argument"
-        values = _named(node)
+        values = arguments(node)
         site = values["input"]
         if not isinstance(site, fx.Node) or site.target is not activation_site:
             return "it does not read spikes"
@@ -145,12 +143,12 @@ class Int8:
 
     def runs(self, node: fx.Node, spikes: Spikes) -> Tensor:
         """A layer's currents for the spikes it reads."""
-        codes = spikes.codes
+        whole = spikes.int8_spikes
         if self.signed:  # the operator takes bytes: 0, 1, 2 stand for -1, 0, 1
             if not spikes.bytes:
-                spikes.bytes.append(codes.view(torch.uint8) + 1)
-            codes = spikes.bytes[0]
-        return self.layers[node].run(codes.view(torch.uint8))
+                spikes.bytes.append(whole.view(torch.uint8) + 1)
+            whole = spikes.bytes[0]
+        return self.layers[node].run(whole.view(torch.uint8))
 
     @staticmethod
     def adds(node: fx.Node, values: Sequence[Any]) -> Tensor | None:
@@ -163,9 +161,9 @@ class Int8:
             return None
         if not isinstance(other, spikes.world or ()) or not is_synapse(layer) or len(layer.users) != 1:
             return None
-        if other.data.shape != spikes.codes.shape:
+        if other.data.shape != spikes.int8_spikes.shape:
             return None
-        return add_spikes_(other.data, spikes.codes, spikes.amplitude, channel_axis=spikes.axis)
+        return add_spikes_(other.data, spikes.int8_spikes, spikes.amplitude, channel_axis=spikes.axis)
 
 
 _GEOMETRY = (("stride", 1), ("padding", 0), ("dilation", 1))
@@ -198,10 +196,6 @@ def _input_channels(weight: Tensor, amplitude: Tensor, groups: int) -> Tensor:
         raise ConversionError(f"{amplitude.numel()} thresholds for a layer of {weight.shape[1] * groups} inputs")
     by_group = amplitude.reshape(groups, -1).repeat_interleave(weight.shape[0] // groups, 0)
     return by_group.reshape(*by_group.shape, *[1] * (weight.dim() - 2))
-
-
-def _named(node: fx.Node) -> dict[str, Any]:
-    return dict(zip(_NAMES[node.target], node.args, strict=False)) | dict(node.kwargs)  # type: ignore[index]
 
 
 def _pair(value: Any) -> list[int]:

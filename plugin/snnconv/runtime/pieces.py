@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from snnconv.dynamics.threshold import threshold_like
 from snnconv.graph.source import broadcast
 from snnconv.runtime.readout import behind
 from snnconv.runtime.run import RunState
@@ -30,7 +29,7 @@ def piece_lengths(snn: SpikingNetwork, x: Any, steps: int) -> list[int]:
     step = int(step * snn.signature.growth(x))
     room = LARGEST * snn.memory_budget - int(snn.input_spec.get("constant_bytes", 0))
     count = min(steps, -(-steps * step // max(room, step)))  # of equal length, one step longer or shorter
-    if count == 1 or not snn._remembers_outside("srp"):
+    if count == 1 or not snn._remembers_outside(phases=True):
         return [steps]
     return [steps // count + (i < steps % count) for i in range(count)]
 
@@ -47,7 +46,7 @@ def run_in_pieces(snn: SpikingNetwork, x: Tensor, pieces: list[int]) -> Any:
         memory: dict[str, Any] = {}
         for piece in piece_lengths(snn, x, latency):
             snn.program.steps(x, piece, _firing(snn, memory, None), state)
-        masks = {site: _allowed(snn, site, memory.pop(site)[0]) for site in list(memory)}
+        masks = {site: _allowed(snn, site, memory.pop(site)) for site in list(memory)}
         state.restart()
     fire = _firing(snn, {}, masks if latency else None)
     return behind(*[snn.program.steps(x, piece, fire, state) for piece in pieces])
@@ -59,15 +58,15 @@ def _firing(snn: SpikingNetwork, memory: dict[str, Any], masks: dict[str, Tensor
     def fire(site: str, x_seq: Tensor) -> Any:
         out = snn._fire_from(memory, site, x_seq, in_place=True)
         if masks is not None:
-            (out if isinstance(out, Tensor) else out.codes).mul_(masks[site])
+            (out if isinstance(out, Tensor) else out.int8_spikes).mul_(masks[site])
         return out
 
     return fire
 
 
-def _allowed(snn: SpikingNetwork, site: str, v: Tensor) -> Tensor:
-    """SRP's mask: the neurons whose potential is above ε·θ at the end of phase 1."""
-    scan = snn.method.scan_arguments(snn.neurons[site])
-    assert scan is not None
-    theta = threshold_like(broadcast(scan["v_threshold"], v.dim(), scan["channel_axis"]), v)
-    return v > scan["eps"] * theta
+def _allowed(snn: SpikingNetwork, site: str, state: Any) -> Tensor:
+    """Who may fire in the second phase, from the state after the first."""
+    record, node = snn.method.record, snn.neurons[site]
+    assert record.pre_phase is not None
+    theta = broadcast(node.v_threshold, getattr(state, record.pre_phase.neuron.membrane).dim(), node.channel_axis)
+    return record.pre_phase.allowed(state, theta, **snn.method.neuron_options)

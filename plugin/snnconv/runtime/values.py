@@ -65,14 +65,14 @@ class Spikes:
     """What neurons put out, as whole numbers.
 
     Attributes:
-        codes: ``int8`` (-1, 0, 1) or ``uint8`` (sums of the weights 1, 2, 4, ...).
+        int8_spikes: ``int8`` (-1, 0, 1) or ``uint8`` (sums of the weights 1, 2, 4, ...).
         amplitude: what a spike is worth, ``[1]`` or one value a channel.
-        axis: channel axis of ``codes``; negative where time comes before the batch.
+        axis: channel axis of ``int8_spikes``; negative where time comes before the batch.
         world: `Static` or `Temporal`.
-        bytes: the codes as a layer takes them, where they were made.
+        bytes: the same as a layer takes them, where they were made.
     """
 
-    codes: Tensor
+    int8_spikes: Tensor
     amplitude: Tensor
     axis: int
     world: type[Static] | type[Temporal] | None = None
@@ -87,8 +87,8 @@ class Spikes:
         tensor([[0.5000, 0.0000]])
         """
         if not self._floats:
-            amplitude = broadcast(self.amplitude, self.codes.dim(), self.axis)
-            self._floats.append(self.codes.to(self.amplitude.dtype).mul_(amplitude))
+            amplitude = broadcast(self.amplitude, self.int8_spikes.dim(), self.axis)
+            self._floats.append(self.int8_spikes.to(self.amplitude.dtype).mul_(amplitude))
         return self._floats[0]
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnconv.convert import convert
+from snnconv.conversion.convert import convert
+from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.source import ConversionError
-from snnconv.graph.trace import TraceFailure, source_graph
 from snnconv.methods import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars

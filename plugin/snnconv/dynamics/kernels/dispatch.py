@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ..integrate_fire import IFState
-from ..signed import SignedIFState
-from ..threshold import broadcast_channels, check_eps, membrane_dtype
-from .backends import BACKENDS, Job, add_codes, run
-from .layout import empty_steps
-from .levels import levels
+from ..neuron import NEURONS, Neuron, get
+from ..threshold import broadcast_channels, membrane_dtype
+from . import eager
+from .add_spikes import add_in_one_pass
+from .backends import BACKENDS, Backend, Kernel, available, check_backend, has_kernel, kernel_of
+from .job import KINDS, Job, Kind
+from .layout import empty_steps, step_strides
+from .thresholds import thresholds
 
-NEURONS = ("if", "signed_if", "srp", "shifted_threshold")
-"""Names that `scan` accepts."""
+__all__ = ["add_spikes_", "resume", "scan", "shifted_threshold_total", "srp_phase", "total", "two_phases"]
 
 
 @torch.no_grad()
@@ -25,40 +28,40 @@ def scan(
     backend: str = "auto",
     scaled: bool = True,
     channel_axis: int = 1,
-    pre_timesteps: int | None = None,
-    eps: float = 1e-3,
-    timesteps: int | None = None,
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,
+    **options: Any,
 ) -> Tensor:
-    """Run one of the neuron equations over a sequence from its start state, without gradient.
+    """Run a neuron over a sequence from its start state, without gradient.
 
-    The equations are `if_multistep`, `signed_if_multistep`, `srp_multistep` and
-    `shifted_threshold_multistep`, and the spikes equal theirs bit for bit on every backend.
+    The spikes equal those of its equation (`if_multistep`, `signed_if_multistep`, `srp_multistep`,
+    `shifted_threshold_multistep`) bit for bit on every backend.
 
     Args:
-        neuron: ``"if"``, ``"signed_if"``, ``"srp"`` or ``"shifted_threshold"``.
+        neuron: ``"if"``, ``"signed_if"``, ``"srp"``, ``"shifted_threshold"``, or one of your own
+            (`snnconv.dynamics.neuron`).
         x_seq: input currents ``[T, B, ...]``, for ``"srp"`` ``tau + T`` steps; an expanded view is read in
             place.
         v_threshold: ``theta`` (for ``"shifted_threshold"`` the least significant bit ``q``); a float, one
             value per channel ``[C]``, or a tensor that broadcasts against one step.
         backend: ``"eager"``, ``"numba"`` (CPU, float32 and bfloat16), ``"triton"`` (GPU), ``"inductor"``
-            (``torch.compile`` of the equation itself, once a shape), or ``"auto"``: numba or Triton where they
-            are installed and apply and the input is large enough to gain, else eager.
+            (``torch.compile`` of the eager kernel, once a shape), one of your own
+            (`snnconv.dynamics.kernels.backends`), or ``"auto"``: the one that gains most where it is installed and
+            applies, else eager.
         scaled: emit ``theta * s`` (``theta_k * s``), else unit spikes.
         channel_axis: axis of one step ``[B, C, ...]`` that a threshold ``[C]`` runs along.
-        pre_timesteps: ``tau``; for ``"srp"`` only.
-        eps: dead zone of ``"signed_if"`` and ``"srp"``, as a fraction of ``theta``.
-        timesteps: output steps of ``"shifted_threshold"``; as many as ``x_seq`` has by default.
         dtype: dtype of the output; ``x_seq``'s by default. ``torch.int8`` with ``scaled=False`` gives -1, 0, 1.
         out: tensor to write to, of the output's shape; its dtype is the output's.
+        options: the neuron's own: ``start`` of ``"if"``; ``eps`` of ``"signed_if"`` and ``"srp"``, a fraction of
+            ``theta``, 1e-3 by default, and ``eps_absolute`` of ``"signed_if"``; ``pre_timesteps`` of ``"srp"``,
+            ``tau``; ``timesteps`` of ``"shifted_threshold"``, its output steps, as many as ``x_seq`` has by default.
 
     Returns:
         ``[T, B, ...]``, steps in the memory format of ``x_seq``'s: where ``x_seq`` with time folded into the
         batch is channels-last, so is the output.
 
     Raises:
-        ValueError: an unknown neuron or backend, an input without steps or of an integer dtype, a threshold
+        ValueError: an unknown neuron, backend or option, an input without steps or of an integer dtype, a threshold
             that does not fit, a missing or too large ``pre_timesteps``, or an ``out`` of another shape.
         ModuleNotFoundError: a backend whose package is not installed.
 
@@ -66,13 +69,17 @@ def scan(
         >>> scan("if", torch.full((4, 1, 2), 0.5), torch.tensor([1.0, 2.0])).sum(0)
         tensor([[2., 2.]])
     """
-    _check(neuron, x_seq, backend, pre_timesteps, eps)
-    steps = len(x_seq)
-    if neuron == "shifted_threshold" and timesteps is not None:
-        steps = timesteps
-        if steps < 1:
-            raise ValueError(f"timesteps is {steps}: a shifted-threshold neuron needs at least one step (one bit)")
-    x_seq = x_seq.detach()
+    record = _checked(neuron, x_seq, backend)
+    if record.coding == "sum" and options.get("timesteps") is None:
+        options["timesteps"] = len(x_seq)
+    settings = record.settings(options)
+    steps = int(settings["timesteps"]) if record.coding == "sum" else len(x_seq)
+    pre = record.pre_phase
+    if pre is not None and not 0 <= settings[pre.steps] < len(x_seq):
+        raise ValueError(
+            f"{pre.steps} is {settings[pre.steps]} and x_seq has {len(x_seq)} steps: "
+            "it must be 0 or more and leave steps for the second phase"
+        )
     shape = (steps, *x_seq.shape[1:])
     if out is None:
         result = empty_steps(x_seq, steps, dtype or x_seq.dtype)
@@ -82,12 +89,14 @@ def scan(
         raise ValueError(f"out is {out.dtype} but dtype={dtype} was asked for: pass one of the two")
     else:
         result = out
-    run(_job(neuron, x_seq, result, v_threshold, channel_axis, eps, scaled, pre=pre_timesteps or 0), backend)
+    job = _job(record, "scan", x_seq, result, v_threshold, channel_axis, scaled, settings)
+    _run(job, *_chosen(job, backend))
     return result
 
 
 @torch.no_grad()
-def srp_phase(
+def two_phases(
+    neuron: str,
     x_seq: Tensor,
     v_threshold: float | Tensor,
     mask: Tensor | None = None,
@@ -95,23 +104,44 @@ def srp_phase(
     backend: str = "auto",
     scaled: bool = True,
     channel_axis: int = 1,
-    eps: float = 1e-3,
     dtype: torch.dtype | None = None,
+    **options: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Run one of SRP-IF's two phases: a network runs the first in all its layers before the second.
-
-    The spikes of phase 1 and then of phase 2 equal `srp_multistep`'s bit for bit.
+    """Run one phase of a neuron with two: a network runs the first in all its layers before the second.
 
     Args:
+        neuron: one whose first phase decides who may fire in the second, such as ``"srp"``.
         x_seq: input currents of the phase, ``[T, B, ...]``.
-        v_threshold, backend, scaled, channel_axis, eps, dtype: as in `scan`.
+        v_threshold, backend, scaled, channel_axis, dtype, options: as in `scan`; the first phase's length is not asked
+            for.
         mask: ``None`` for phase 1; for phase 2 what phase 1 returned.
 
     Returns:
         Spikes ``[T, B, ...]``, and the neurons ``[B, ...]`` that may fire in phase 2 (bool).
 
     Raises:
-        ValueError: as `scan`, or a mask of another shape than one step.
+        ValueError: as `scan`, a neuron of one phase, or a mask of another shape than one step.
+    """
+    record = _checked(neuron, x_seq, backend)
+    if record.pre_phase is None:
+        raise ValueError(f"neuron {neuron!r} has one phase; {_those(lambda n: n.pre_phase is not None)} has two")
+    if mask is not None and mask.shape != x_seq.shape[1:]:
+        raise ValueError(f"mask has shape {tuple(mask.shape)} but a step has shape {tuple(x_seq.shape[1:])}")
+    settings = record.settings({record.pre_phase.steps: len(x_seq), **options})
+    result = empty_steps(x_seq, len(x_seq), dtype or x_seq.dtype)
+    allowed = empty_steps(x_seq, 1, torch.bool)[0]
+    if mask is not None:
+        allowed.copy_(mask)
+    job = _job(record, "phase", x_seq, result, v_threshold, channel_axis, scaled, settings)
+    job.mask, job.is_first = allowed, mask is None
+    _run(job, *_chosen(job, backend))
+    return result, allowed
+
+
+def srp_phase(
+    x_seq: Tensor, v_threshold: float | Tensor, mask: Tensor | None = None, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """`two_phases` of SRP-IF: the spikes of phase 1 and then of phase 2 equal `srp_multistep`'s bit for bit.
 
     Example:
         >>> first, mask = srp_phase(torch.tensor([[1.0, -0.5]]), 1.0)
@@ -119,17 +149,7 @@ def srp_phase(
         tensor([[1., 0.],
                 [1., 0.]])
     """
-    _check("if", x_seq, backend, None, eps)
-    if mask is not None and mask.shape != x_seq.shape[1:]:
-        raise ValueError(f"mask has shape {tuple(mask.shape)} but a step has shape {tuple(x_seq.shape[1:])}")
-    x_seq = x_seq.detach()
-    result = empty_steps(x_seq, len(x_seq), dtype or x_seq.dtype)
-    allowed = empty_steps(x_seq, 1, torch.bool)[0]
-    if mask is not None:
-        allowed.copy_(mask)
-    job = _job("srp", x_seq, result, v_threshold, channel_axis, eps, scaled, mask=allowed, is_first=mask is None)
-    run(job, backend)
-    return result, allowed
+    return two_phases("srp", x_seq, v_threshold, mask, **options)
 
 
 @torch.no_grad()
@@ -137,20 +157,20 @@ def resume(
     neuron: str,
     x_seq: Tensor,
     v_threshold: float | Tensor,
-    state: IFState | SignedIFState | None,
+    state: Any,
     *,
     backend: str = "auto",
     scaled: bool = True,
     channel_axis: int = 1,
-    eps: float = 1e-3,
     dtype: torch.dtype | None = None,
     in_place: bool = False,
-) -> tuple[Tensor, IFState | SignedIFState]:
+    **options: Any,
+) -> tuple[Tensor, Any]:
     """Run some steps of a sequence, going on from a state: as `scan`, in pieces.
 
     Args:
-        neuron: ``"if"`` or ``"signed_if"``.
-        x_seq, v_threshold, backend, scaled, channel_axis, eps, dtype: as in `scan`.
+        neuron: a rate-coded one of one phase, such as ``"if"`` and ``"signed_if"``.
+        x_seq, v_threshold, backend, scaled, channel_axis, dtype, options: as in `scan`.
         state: the state before the first of these steps; ``None`` starts afresh. It is not changed, unless
             ``in_place``.
         in_place: write the state after the last step over ``state``, where that lies in memory as the kernel wants it.
@@ -167,75 +187,93 @@ def resume(
         >>> torch.equal(torch.cat([first, resume("if", x_seq[2:], 1.0, state)[0]]), scan("if", x_seq, 1.0))
         True
     """
-    if neuron not in ("if", "signed_if"):
-        raise ValueError(f"neuron {neuron!r} does not run in pieces: only 'if' and 'signed_if' do")
-    _check(neuron, x_seq, backend, None, eps)
-    x_seq = x_seq.detach()
-    kept = []
-    for index in range(2 if neuron == "signed_if" else 1):
-        tensor = empty_steps(x_seq, 1, membrane_dtype(x_seq))[0]
-        if state is not None:
-            if state[index].shape != tensor.shape:
-                raise ValueError(f"a state {tuple(state[index].shape)} for steps {tuple(tensor.shape)}")
-            if in_place and state[index].stride() == tensor.stride() and state[index].dtype == tensor.dtype:
-                tensor = state[index]
-            else:
-                tensor.copy_(state[index])
-        kept.append(tensor)
+    record = _checked(neuron, x_seq, backend)
+    if not record.resumable:
+        raise ValueError(f"neuron {neuron!r} does not run in pieces: only {_those(lambda n: n.resumable)} do")
+    settings = record.settings(options)
+    for value in state or ():
+        if isinstance(value, Tensor) and value.shape != x_seq.shape[1:]:
+            raise ValueError(f"a state {tuple(value.shape)} for steps {tuple(x_seq.shape[1:])}")
     result = empty_steps(x_seq, len(x_seq), dtype or x_seq.dtype)
-    resumed = state is not None
-    run(_job(neuron, x_seq, result, v_threshold, channel_axis, eps, scaled, state=kept, resumed=resumed), backend)
-    return result, IFState(*kept) if neuron == "if" else SignedIFState(*kept)
+    job = _job(record, "resume", x_seq, result, v_threshold, channel_axis, scaled, settings)
+    job.resumed = state is not None
+    found, kernel = _chosen(job, backend)
+    if kernel is eager.equation:
+        job.state = state
+        if not result.numel() and state is None:
+            job.state = record.initial(x_seq[0], job.thresholds.theta, **settings)
+        _run(job, found, kernel)
+        return result, job.state
+    job.state = [_own(value, x_seq, in_place) for value in state or [None] * len(record.state._fields)]
+    _run(job, found, kernel)
+    return result, record.state(*job.state)
+
+
+def _own(value: Tensor | None, x_seq: Tensor, in_place: bool) -> Tensor:
+    """A state tensor laid out as one step; the caller's own where that may be written over."""
+    dtype = membrane_dtype(x_seq)
+    if in_place and value is not None and value.dtype == dtype and value.stride() == step_strides(x_seq):
+        return value
+    tensor = empty_steps(x_seq, 1, dtype)[0]
+    return tensor if value is None else tensor.copy_(value)
 
 
 @torch.no_grad()
-def shifted_threshold_total(
+def total(
+    neuron: str,
     x_seq: Tensor,
     v_threshold: float | Tensor,
-    timesteps: int,
     *,
     backend: str = "auto",
     scaled: bool = True,
     channel_axis: int = 1,
     dtype: torch.dtype | None = None,
+    **options: Any,
 ) -> Tensor:
-    """Sum of the weighted spikes of shifted-threshold IF, without the spikes: ``sum_k q * 2^k * s_k``.
-
-    The spikes are those of `shifted_threshold_multistep`, added from the most significant bit down.
+    """Sum of the weighted spikes of a sum-coded neuron, without the spikes, added in the order in which they come.
 
     Args:
+        neuron: one that is sum coded, such as ``"shifted_threshold"``.
         x_seq: input currents ``[T, B, ...]``.
-        v_threshold: the least significant bit ``q``, as in `scan`.
-        timesteps: number of bits.
-        backend, channel_axis, dtype: as in `scan`.
-        scaled: weights ``q * 2^k``, else ``2^k``.
+        v_threshold, backend, channel_axis, dtype: as in `scan`.
+        scaled: what a spike is worth in the input's units, else in units of the threshold.
+        options: as in `scan`; ``timesteps``, the number of spikes, must be given.
 
     Returns:
         ``[B, ...]`` in ``x_seq``'s dtype, or in ``dtype``.
 
     Raises:
-        ValueError: as `scan`.
+        ValueError: as `scan`, or a rate-coded neuron.
+    """
+    record = _checked(neuron, x_seq, backend)
+    if record.coding != "sum":
+        raise ValueError(f"neuron {neuron!r} is rate coded; {_those(lambda n: n.coding == 'sum')} is sum coded")
+    out = empty_steps(x_seq, 1, dtype or x_seq.dtype)
+    settings = record.settings(options)
+    job = _job(record, "total", x_seq, out, v_threshold, channel_axis, scaled, settings)
+    _run(job, *_chosen(job, backend))
+    return out[0]
+
+
+def shifted_threshold_total(x_seq: Tensor, v_threshold: float | Tensor, timesteps: int, **options: Any) -> Tensor:
+    """`total` of shifted-threshold IF: ``sum_k q * 2^k * s_k``, the spikes those of `shifted_threshold_multistep`.
 
     Example:
         >>> shifted_threshold_total(torch.tensor([[5.2, -1.0, 99.0]]), 1.0, timesteps=3)
         tensor([5., 0., 7.])
     """
-    _check("shifted_threshold", x_seq, backend, None, 0.0)
-    if timesteps < 1:
-        raise ValueError(f"timesteps is {timesteps}: a shifted-threshold neuron needs at least one step (one bit)")
-    x_seq = x_seq.detach()
-    out = empty_steps(x_seq, 1, dtype or x_seq.dtype)
-    run(_job("shifted_threshold", x_seq, out, v_threshold, channel_axis, 0.0, scaled, bits=timesteps), backend)
-    return out[0]
+    return total("shifted_threshold", x_seq, v_threshold, timesteps=timesteps, **options)
 
 
 @torch.no_grad()
-def add_spikes_(x: Tensor, codes: Tensor, amplitude: Tensor, *, backend: str = "auto", channel_axis: int = 1) -> Tensor:
-    """``x += codes * amplitude``, in place.
+def add_spikes_(
+    x: Tensor, spikes: Tensor, amplitude: Tensor, *, backend: str = "auto", channel_axis: int = 1
+) -> Tensor:
+    """``x += spikes * amplitude``, in place.
 
     Args:
         x: currents ``[B, ...]``.
-        codes: whole numbers of the same shape, ``int8`` or ``uint8``.
+        spikes: whole numbers of the same shape, ``int8`` or ``uint8``.
         amplitude: what one of them is worth, ``[1]`` or one value per channel.
         backend, channel_axis: as in `scan`.
 
@@ -249,63 +287,82 @@ def add_spikes_(x: Tensor, codes: Tensor, amplitude: Tensor, *, backend: str = "
         >>> add_spikes_(torch.zeros(1, 2), torch.tensor([[1, -1]], dtype=torch.int8), torch.tensor([0.5, 2.0]))
         tensor([[ 0.5000, -2.0000]])
     """
-    if codes.shape != x.shape:
-        raise ValueError(f"codes have shape {tuple(codes.shape)}, the currents {tuple(x.shape)}")
+    if spikes.shape != x.shape:
+        raise ValueError(f"spikes have shape {tuple(spikes.shape)}, the currents {tuple(x.shape)}")
     worth = amplitude.reshape(-1)
-    if not add_codes(x, codes, worth, channel_axis, backend):
+    if not add_in_one_pass(x, spikes, worth, channel_axis, backend):
         fitted = broadcast_channels(worth if len(worth) > 1 else worth[0], x.ndim, channel_axis, x.shape[channel_axis])
-        x.add_(codes.to(x.dtype).mul_(fitted))
+        x.add_(spikes.to(x.dtype).mul_(fitted))
     return x
 
 
-def _job(
-    neuron: str,
-    x_seq: Tensor,
-    out: Tensor,
-    v_threshold: float | Tensor,
-    axis: int,
-    eps: float,
-    scaled: bool,
-    pre: int = 0,
-    mask: Tensor | None = None,
-    is_first: bool = False,
-    state: list[Tensor] | None = None,
-    resumed: bool = False,
-    bits: int = 0,
-) -> Job:
-    return Job(
-        neuron,
-        x_seq,
-        out,
-        levels(v_threshold, x_seq, axis, eps),
-        axis,
-        scaled,
-        pre,
-        mask,
-        is_first,
-        state or [],
-        resumed,
-        bits,
-    )
+# --- which kernel ------------------------------------------------------------------------------------------
 
 
-def _check(neuron: str, x_seq: Tensor, backend: str, pre_timesteps: int | None, eps: float) -> None:
-    if neuron not in NEURONS:
-        raise ValueError(f"unknown neuron {neuron!r}: choose one of {', '.join(NEURONS)}")
-    if backend not in BACKENDS:
-        raise ValueError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+def _chosen(job: Job, name: str) -> tuple[Backend, Kernel]:
+    """The backend of this name, or the one that ``"auto"`` stands for, and its kernel for a job or the equation."""
+    chooses = name == "auto" or not job.out.numel()  # nothing to run is never refused
+    backend = _best(job) if chooses else BACKENDS[name]
+    if not chooses:
+        neuron = job.neuron.name
+        reason = backend.refusal(job)
+        if not reason and not backend.runs_equations and not any(has_kernel(neuron, backend, k) for k in KINDS):
+            reason = f"it has no kernel for the neuron {neuron!r}"
+        if reason:
+            raise ValueError(f"backend {name!r} does not run this input: {reason}; use backend='auto'")
+        if not available(backend.package):
+            package = backend.package
+            raise ModuleNotFoundError(
+                f"backend {name!r} needs the {package} package: pip install {package}, or use backend='auto'"
+            )
+    return backend, kernel_of(job.neuron.name, backend, job.kind) or eager.equation
+
+
+def _best(job: Job) -> Backend:
+    """The last backend registered that has a kernel for a job, gains by it and can run it."""
+    device, size = job.x_seq.device.type, job.x_seq.numel()
+    for backend in reversed(BACKENDS.values()):
+        smallest = backend.smallest
+        if smallest is None or size < smallest or (backend.devices and device not in backend.devices):
+            continue
+        if not (backend.runs_equations or has_kernel(job.neuron.name, backend, job.kind)):
+            continue
+        if not backend.refusal(job) and available(backend.package):
+            return backend
+    return BACKENDS["eager"]
+
+
+def _run(job: Job, backend: Backend, kernel: Kernel) -> None:
+    if job.out.numel():
+        backend.run(kernel, job)
+
+
+# --- checks ------------------------------------------------------------------------------------------------
+
+
+def _checked(neuron: str, x_seq: Tensor, backend: str) -> Neuron:
+    record = get(neuron)
+    check_backend(backend)
     if x_seq.ndim < 2 or len(x_seq) == 0:
         raise ValueError(f"x_seq has shape {tuple(x_seq.shape)}: it needs a time axis with steps, [T, B, ...]")
     if not x_seq.is_floating_point():
         raise ValueError(f"x_seq is {x_seq.dtype}: input currents are floating point")
-    check_eps(eps)
-    if neuron == "srp":
-        if pre_timesteps is None:
-            raise ValueError("neuron 'srp' needs pre_timesteps, the length of its first phase")
-        if not 0 <= pre_timesteps < len(x_seq):
-            raise ValueError(
-                f"pre_timesteps is {pre_timesteps} and x_seq has {len(x_seq)} steps: "
-                "it must be 0 or more and leave steps for the second phase"
-            )
-    elif pre_timesteps is not None:
-        raise ValueError(f"pre_timesteps is for neuron 'srp' only, not {neuron!r}")
+    return record
+
+
+def _those(which: Any) -> str:
+    return " and ".join(repr(name) for name, neuron in NEURONS.items() if which(neuron)) or "no neuron"
+
+
+def _job(
+    neuron: Neuron,
+    kind: Kind,
+    x_seq: Tensor,
+    out: Tensor,
+    v_threshold: float | Tensor,
+    axis: int,
+    scaled: bool,
+    options: dict[str, Any],
+) -> Job:
+    x_seq = x_seq.detach()
+    return Job(neuron, kind, x_seq, out, thresholds(v_threshold, x_seq, axis), axis, scaled, options)

@@ -10,16 +10,6 @@ import torch
 from torch import Tensor
 
 
-def is_dense(step: Tensor) -> bool:
-    """Tell whether a tensor fills a block of memory without gaps or overlaps, in any order of dimensions.
-
-    Example:
-        >>> is_dense(torch.zeros(2, 3).t()), is_dense(torch.zeros(2, 3)[:, :2])
-        (True, False)
-    """
-    return _is_dense(step.shape, step.stride())
-
-
 @functools.lru_cache(maxsize=4096)
 def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
     expected = 1
@@ -39,11 +29,20 @@ def empty_steps(x_seq: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
         >>> folded.is_contiguous(memory_format=torch.channels_last)
         True
     """
-    shape, strides = x_seq.shape[1:], x_seq.stride()[1:]
-    if not _is_dense(shape, strides):
-        strides = torch.empty_like(x_seq[0], device="meta").stride()
+    shape = x_seq.shape[1:]
     size = math.prod(shape)
-    return torch.empty_strided((steps, *shape), (size, *strides), dtype=dtype, device=x_seq.device)
+    return torch.empty_strided((steps, *shape), (size, *step_strides(x_seq)), dtype=dtype, device=x_seq.device)
+
+
+def step_strides(x_seq: Tensor) -> tuple[int, ...]:
+    """Strides of a dense step in the memory format of ``x_seq``'s steps.
+
+    Example:
+        >>> step_strides(torch.zeros(4, 2, 3)[..., :2])
+        (2, 1)
+    """
+    strides = x_seq.stride()[1:]
+    return strides if _is_dense(x_seq.shape[1:], strides) else torch.empty_like(x_seq[0], device="meta").stride()
 
 
 def dense_steps(x_seq: Tensor) -> Tensor:

@@ -1,1 +1,0 @@
-"""Measured comparisons of conversion methods: ``benchmarks.quick`` and ``benchmarks.cifar10``."""

@@ -1,0 +1,153 @@
+"""``python -m benchmarks.against COMMIT``: this checkout beside an earlier one, on the same machine and in one run.
+
+Every method in both frameworks converts a digits CNN and, where ``SNNCONV_DATA`` has it, CIFAR-10's ResNet-20; outputs
+are compared bit for bit, files that the earlier release saved are loaded by this one, and calls are timed in pairs,
+one of each in turn. Each release runs in a process of its own; the earlier one in a worktree of its commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import against_worker
+from snnbench.results import provenance, write_whole
+
+ROOT = Path(__file__).parent.parent
+
+
+class Worker:
+    """One release in a process of its own, told what to do line by line."""
+
+    def __init__(self, tree: Path, folder: Path) -> None:
+        path = os.pathsep.join(str(tree / part) for part in ("plugin", "benchmarks", "."))
+        command = [sys.executable, str(Path(against_worker.__file__)), str(folder)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+        )
+
+    def ask(self, what: str, **arguments: Any) -> Any:
+        """The worker's answer.
+
+        Raises:
+            RuntimeError: it failed; the message is its own.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"what": what, **arguments}) + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith(against_worker.ANSWER):
+                answer = json.loads(line.removeprefix(against_worker.ANSWER))
+                if "error" in answer:
+                    raise RuntimeError(answer["error"])
+                return answer["value"]
+        raise RuntimeError(f"the worker ended with status {self.process.wait()}")
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+@contextmanager
+def worktree(commit: str) -> Iterator[Path]:
+    """A checkout of ``commit`` beside this one, gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder, "tree")
+        git = ("git", "-C", str(ROOT), "worktree")
+        subprocess.run([*git, "add", "--detach", "--quiet", str(tree), commit], check=True)
+        try:
+            yield tree
+        finally:
+            subprocess.run([*git, "remove", "--force", str(tree)], check=True)
+
+
+def compared(before: Worker, after: Worker, networks: list[str], folder: Path) -> list[dict[str, Any]]:
+    """One line a network, method and framework: whether outputs are equal, and whether the old file gives them."""
+    rows = []
+    for network in networks:
+        for framework in against_worker.FRAMEWORKS:
+            for method in against_worker.methods_of(network):
+                row: dict[str, Any] = {"network": network, "framework": framework, "method": method}
+                try:
+                    for name, worker in (("before", before), ("after", after)):
+                        worker.ask("convert", network=network, framework=framework, method=method, name=name)
+                    old, new = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("before", "after"))
+                    row["equal"] = bool(torch.equal(old, new))
+                    row["difference"] = float((old - new).abs().max() / old.abs().max())
+                    loaded = after.ask("load", file="before.snn.safetensors", network=network)
+                    row["old_file_equal"] = bool(torch.equal(torch.load(folder / loaded, weights_only=True), old))
+                except RuntimeError as error:
+                    row["error"] = str(error)
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+    return rows
+
+
+def timed(before: Worker, after: Worker, network: str, method: str, pairs: int, seed: int) -> dict[str, Any]:
+    """Median of the ratios of calls in pairs, with its upper confidence bound (95 %, bootstrap)."""
+    for worker, name in ((before, "before"), (after, "after")):
+        worker.ask("convert", network=network, framework="spikingjelly", method=method, name=name)
+        worker.ask("time")
+    ratios = []
+    for pair in range(pairs):
+        seconds = {}
+        for worker in (before, after) if pair % 2 else (after, before):
+            seconds[worker] = float(worker.ask("time"))
+        ratios.append(seconds[after] / seconds[before])
+    draws = np.random.default_rng(seed).choice(ratios, (2000, pairs))
+    bound = float(np.quantile(np.median(draws, axis=1), 0.95))
+    row = {"network": network, "method": method, "pairs": pairs, "ratio": statistics.median(ratios), "bound": bound}
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("commit", help="the earlier release")
+    parser.add_argument("--pairs", type=int, default=200, help="timed pairs a network and method; 0: none")
+    parser.add_argument("--images", type=int, default=1000, help="CIFAR-10 test images to compare on")
+    parser.add_argument("--only", choices=("equal", "speed"), help="one part alone")
+    parser.add_argument("--out", type=Path, help="JSON file of the figures")
+    options = parser.parse_args(arguments)
+    torch.manual_seed(0)
+    found: dict[str, Any] = {"against": options.commit, **provenance(0)}
+    with worktree(options.commit) as tree, tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        networks = against_worker.prepare(folder, options.images)
+        before, after = Worker(tree, folder), Worker(ROOT, folder)
+        if options.only != "speed":
+            found["equal"] = compared(before, after, networks, folder)
+        if options.only != "equal" and options.pairs:
+            found["speed"] = [
+                timed(before, after, network, method, options.pairs, 0)
+                for network in networks
+                for method in against_worker.methods_of(network)
+            ]
+        before.close()
+        after.close()
+    if options.out is not None:
+        write_whole(options.out, (json.dumps(found, indent=1) + "\n").encode())
+    unequal = [row for row in found.get("equal", []) if not (row.get("equal") and row.get("old_file_equal"))]
+    slower = [row for row in found.get("speed", []) if row["bound"] > 1.03]
+    print(f"{len(unequal)} networks of {len(found.get('equal', []))} differ, {len(slower)} timings are slower")
+    return 1 if unequal or slower else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

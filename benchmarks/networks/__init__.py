@@ -1,5 +1,0 @@
-"""Networks that configs name by ``custom_imports``, registered for mmseg, mmdet or mmengine."""
-
-from snnconv.openmm.operators import install
-
-install()  # before any of the modules here imports mmdet or mmseg

@@ -1,0 +1,173 @@
+"""``snnconv bench | train | leaderboard``: the commands that the suite adds to the plugin's."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from snnbench.catalogue import find, names
+from snnconv.cli.inputs import InputError
+from snnconv.runtime import allocation
+
+__all__ = ["bench", "config_options", "leaderboard", "train"]
+
+PROGRAMS = "A Python config is a program: it runs, so take none from strangers. YAML and JSON are data, which do not."
+Config = Annotated[
+    str,
+    typer.Argument(
+        help="A config by its short name, such as bccd/retinanet_r18 (bench --list), or a file. " + PROGRAMS
+    ),
+]
+WorkDir = Annotated[
+    Path | None, typer.Option(help="Logs and checkpoints; default work_dirs/<task>/<data set>/<config>.")
+]
+CfgOptions = Annotated[
+    list[str] | None,
+    typer.Option("--cfg-options", help="Change the config: key=value, such as model.depth=34; repeat for more."),
+]
+Launcher = Annotated[
+    str, typer.Option(help="none; or pytorch (under torchrun), slurm (under srun), mpi (under mpirun).")
+]
+
+
+def bench(
+    config: Annotated[
+        str | None,
+        typer.Argument(help="A config by its short name, such as bccd/retinanet_r18, or a file. " + PROGRAMS),
+    ] = None,
+    *,
+    list_: Annotated[bool, typer.Option("--list", help="List the configs by their short names.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("benchmarks/results"),
+    work_dir: WorkDir = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Test on the first N samples only.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from an interrupted test.")] = False,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Only rows whose label contains one of these words: signed,shifted; a whole label: that row."
+        ),
+    ] = None,
+    draw: Annotated[
+        int, typer.Option(min=0, help="Draw the predictions on the first N samples as PNG; videos of N episodes.")
+    ] = 0,
+    cfg_options: CfgOptions = None,
+    launcher: Launcher = "none",
+) -> None:
+    """Run a benchmark config: train where there are no weights, convert by every method, test, write results."""
+    if list_ or config is None:
+        _list_configs(asked=list_)
+        return
+    allocation.keep_memory()
+    written = _runner().run_config(
+        find(config),
+        out=out,
+        work_dir=work_dir,
+        limit=limit,
+        resume=resume,
+        methods=methods.split(",") if methods else (),
+        options=config_options(cfg_options),
+        launcher=launcher,
+        draw=draw,
+    )
+    if written:
+        from snnbench import results
+
+        Console().print(_result_table([results.read(path) for path in written]))
+        typer.echo(f"{len(written)} result files in {written[0].parent}")
+
+
+def train(
+    config: Config, *, work_dir: WorkDir = None, cfg_options: CfgOptions = None, launcher: Launcher = "none"
+) -> None:
+    """Train the source network of a config; an interrupted training goes on from its last checkpoint."""
+    allocation.keep_memory()
+    runner = _runner()
+    path = find(config)
+    loaded = runner.load_config(path, config_options(cfg_options))
+    loaded.work_dir = str(work_dir or runner.default_work_dir(path))
+    loaded.launcher = launcher
+    typer.echo(f"wrote {runner.train(loaded)}")
+
+
+def _runner() -> Any:
+    """:mod:`snnbench.bench`, or one sentence on what to install."""
+    try:
+        from snnbench import bench
+    except ImportError as error:
+        raise InputError(f'{error.name or error} is not installed: pip install "snnconv-plugin[bench]"') from error
+    return bench
+
+
+def _list_configs(asked: bool) -> None:
+    """Every config by its short name, a block a task."""
+    if not asked:
+        raise InputError("bench takes a config: a short name of `snnconv bench --list`, or a file")
+    task = None
+    for name, path in sorted(names().items(), key=lambda item: (item[1].parts[-3], item[0])):
+        if path.parts[-3] != task:
+            task = path.parts[-3]
+            typer.echo(f"{task}:")
+        typer.echo(f"  {name}")
+
+
+def _result_table(rows: list[dict[str, Any]]) -> Table:
+    """Metric against T, a line a row, the source network first."""
+    first = rows[0]
+    steps = sorted({p["latency"] for row in rows for p in row["points"]})
+    table = Table(title=f"{first['metric']}, {first['architecture']}, {first['dataset']}, {first['samples']:,} samples")
+    table.add_column("row")
+    for t in steps:
+        table.add_column(f"T={t}", justify="right")
+    table.add_row("ANN", *[""] * (len(steps) - 1), f"{first['ann']['metrics'][first['metric']]:.2f}")
+    for row in rows:
+        best: dict[int, float] = {}
+        for p in row["points"]:  # of several readout windows, the row's own comes first
+            best.setdefault(p["latency"], p["metrics"][row["metric"]])
+        table.add_row(row["label"], *(f"{best[t]:.2f}" if t in best else "" for t in steps))
+    return table
+
+
+def leaderboard(
+    *,
+    folder: Annotated[Path, typer.Option(help="Holds results/ and published/; gets the pages.")] = Path("benchmarks"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if the pages are not what the result files give.")
+    ] = False,
+) -> None:
+    """Render the result files into LEADERBOARD.md and leaderboard.html, or check that they are up to date."""
+    from snnbench import leaderboard as board
+
+    if not check:
+        for path in board.write(folder):
+            typer.echo(f"wrote {path}")
+        return
+    outdated = board.check(folder)
+    for sentence in outdated:
+        typer.secho(sentence, fg="red", err=True)
+    if outdated:
+        raise typer.Exit(1)
+    typer.echo(f"the pages in {folder} are what its result files give")
+
+
+def config_options(pairs: list[str] | None) -> dict[str, Any]:
+    """``key=value`` pairs as a dictionary; values are Python literals, or text where they are none.
+
+    >>> config_options(["train_cfg.max_iters=10", "work_dir=here", "bench.methods.0.timesteps=[4, 8]"])
+    {'train_cfg.max_iters': 10, 'work_dir': 'here', 'bench.methods.0.timesteps': [4, 8]}
+    """
+
+    found: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise InputError(f"--cfg-options takes key=value, got {pair!r}")
+        try:
+            found[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[key] = text
+    return found

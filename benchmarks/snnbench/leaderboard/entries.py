@@ -1,0 +1,220 @@
+"""From result files to entries: a method on a network, its seeds together, a row for each number of steps."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from snnbench.leaderboard.statistics import Estimate, estimate
+from snnbench.results import Point, Record, ResultError, slug
+from snnconv.files.fingerprint import canonical
+
+__all__ = ["Entry", "Row", "collect"]
+
+
+@dataclass(eq=False)
+class Row:
+    """An entry at one number of steps. Figures are means over its seeds, ``None`` where a file does not hold them.
+
+    Attributes:
+        estimate: the metric.
+        drop: the ANN's metric minus this one, positive where the ANN is better.
+        wall_ratio: seconds for all samples over the ANN's.
+        rank: best and worst rank among what the network's entries reach with at most this latency.
+        rivals: number of entries in that comparison, this one included.
+        certain: whether the files give the error of every entry in it; else ``rank`` is the values' order.
+        front: the costs, of ``"latency"`` and ``"energy"``, for which no row of the network is as good and cheaper.
+    """
+
+    timesteps: int
+    pre_timesteps: int
+    latency: int
+    pipelined_latency: int | None
+    window: tuple[int, int] | None
+    estimate: Estimate
+    drop: float
+    spikes_per_neuron: float | None
+    sops: float | None
+    macs: float | None
+    energy_ratio: float | None
+    wall_ratio: float | None
+    convert_seconds: float | None
+    command: str
+    rank: tuple[int, int] = (1, 1)
+    rivals: int = 1
+    certain: bool = True
+    front: set[str] = field(default_factory=set)
+
+    @property
+    def steps(self) -> str:
+        """T, or τ + T."""
+        return f"{self.pre_timesteps} + {self.timesteps}" if self.pre_timesteps else str(self.timesteps)
+
+
+@dataclass(eq=False)
+class Entry:
+    """A method on a network: the result files that differ in nothing but the seed.
+
+    Attributes:
+        name: unique; made from the first file's path.
+        files: the result files, relative to their folder.
+        records: what they hold, in the same order.
+        ann: the source network's metric.
+        epochs: training epochs that the row needs after the pretrained network; ``None`` where the file does not tell.
+        rows: one for each latency.
+        hidden: points left out of ``rows``: other readout windows of the same latency.
+    """
+
+    name: str
+    files: list[str]
+    records: list[Record]
+    ann: Estimate
+    epochs: float | None
+    rows: list[Row]
+    hidden: int
+
+    @property
+    def record(self) -> Record:
+        """The first file's content, for what all of them have in common."""
+        return self.records[0]
+
+    @property
+    def label(self) -> str:
+        """The method's name in tables."""
+        return str(self.record["label"])
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """Seed of each file."""
+        return [record["seed"] for record in self.records]
+
+
+def collect(records: Mapping[PurePath, Record]) -> list[Entry]:
+    """The entries of result files, in the order of their first file.
+
+    Files are repeats of one entry where task, data, network, label and settings are equal and the seeds differ.
+
+    Args:
+        records: file, relative to the folder of results → its content.
+
+    Raises:
+        ResultError: files whose figures cannot be put together; it names them.
+    """
+    groups: dict[str, list[tuple[str, Record]]] = {}
+    for path, record in sorted(records.items(), key=lambda item: item[0].as_posix()):
+        groups.setdefault(_identity(record), []).append((path.as_posix(), record))
+    found: list[Entry] = []
+    for members in groups.values():
+        seeds = [record["seed"] for _, record in members]
+        repeats = len(set(seeds)) == len(seeds)  # two files of one seed are two measurements, not a repetition
+        for group in [members] if repeats else [[member] for member in members]:
+            try:
+                found.append(_entry(group))
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                files = ", ".join(path for path, _ in group)
+                raise ResultError(f"{files}: cannot be shown ({type(error).__name__}: {error})") from error
+    found.sort(key=lambda entry: entry.files[0])
+    taken: set[str] = set()
+    for entry in found:  # a/b-c.json and a-b/c.json have one slug
+        name, number = entry.name, 1
+        while entry.name in taken:
+            number += 1
+            entry.name = f"{name}-{number}"
+        taken.add(entry.name)
+    return found
+
+
+def _identity(record: Record) -> str:
+    names = ("task", "dataset", "split", "samples", "architecture", "label", "method", "metric")
+    settings = {key: value for key, value in record["config"].items() if key not in ("seed", "weights")}
+    return canonical([*(record[name] for name in names), settings])
+
+
+def _entry(members: Sequence[tuple[str, Record]]) -> Entry:
+    records = [record for _, record in members]
+    files = [path for path, _ in members]
+    first, metric = records[0], records[0]["metric"]
+    values = [record["ann"]["metrics"][metric] for record in records]
+    if len({record["weights"] for record in records}) == 1:
+        values = values[:1]  # one network measured again is no repetition
+    ann = estimate(values, first["samples"], metric, [r["ann"]["metrics"] for r in records[: len(values)]])
+    points: dict[tuple[int, int, int], list[tuple[Record, Point]]] = {}
+    hidden = 0
+    for record in records:
+        kept, left_out = _one_window(record["points"])
+        hidden += left_out
+        for point in kept:
+            key = (point["latency"], point["timesteps"], point["pre_timesteps"])
+            points.setdefault(key, []).append((record, point))
+    rows = [_row(metric, points[key], ann.value, first["higher_is_better"]) for key in sorted(points)]
+    name = slug(files[0].removesuffix(".json"))
+    return Entry(name, files, records, ann, _epochs(first), rows, hidden)
+
+
+def _one_window(points: Sequence[Point]) -> tuple[list[Point], int]:
+    """Of several readout windows that end at one step, the widest: picking the best would be picking on test data."""
+    widest: dict[tuple[int, int], Point] = {}
+    for point in points:
+        key = (point["pre_timesteps"], point["latency"])
+        if key not in widest or _width(point) > _width(widest[key]):
+            widest[key] = point
+    return list(widest.values()), len(points) - len(widest)
+
+
+def _width(point: Point) -> int:
+    first, last = point["window"] or (1, point["timesteps"])
+    return int(last) - int(first)
+
+
+def _row(metric: str, members: Sequence[tuple[Record, Point]], ann: float, higher: bool) -> Row:
+    record, point = members[0]
+    metrics = [item["metrics"] for _, item in members]
+    measured = estimate([m[metric] for m in metrics], record["samples"], metric, metrics)
+
+    def mean(name: str) -> float | None:
+        return _mean(item[name] for _, item in members)
+
+    gap = ann - measured.value
+    return Row(
+        timesteps=point["timesteps"],
+        pre_timesteps=point["pre_timesteps"],
+        latency=point["latency"],
+        pipelined_latency=point["pipelined_latency"],
+        window=tuple(point["window"]) if point["window"] else None,
+        estimate=measured,
+        drop=gap if higher else -gap,
+        spikes_per_neuron=mean("spikes_per_neuron"),
+        sops=mean("sops"),
+        macs=mean("macs"),
+        energy_ratio=mean("energy_ratio"),
+        wall_ratio=_mean(_wall_ratio(r, p) for r, p in members),
+        convert_seconds=_mean(p["seconds"]["convert"] for _, p in members),
+        command=point.get("run", {}).get("command", record["command"]),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    return None if any(v is None for v in known) else statistics.fmean(v for v in known if v is not None)
+
+
+def _wall_ratio(record: Record, point: Point) -> float | None:
+    """Seconds over the ANN's, where both were measured on one machine and the run served this point alone."""
+    own, ann = point["seconds"]["evaluate"], record["ann"]["seconds"]
+    if not own or not ann or "machine" in point.get("run", {}):
+        return None
+    longer = [p for p in record["points"] if p["seconds"] == point["seconds"] and p["latency"] > point["latency"]]
+    return None if longer else own / ann
+
+
+def _epochs(record: Record) -> float | None:
+    """Epochs after the pretrained network: fine-tuning after the conversion, and what trained thresholds took."""
+    settings: dict[str, Any] = record["config"].get("settings") or {}
+    after = float((settings.get("finetune") or {}).get("epochs", 0))
+    if record["method"]["fields"].get("thresholds") != "trained":
+        return after  # calibrated without labels
+    training = record["training"] or {}
+    return after + training["epochs"] if training.get("epochs") else None

@@ -1,0 +1,146 @@
+"""From a finished test pass to result files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from snnbench.results import results
+from snnbench.testing.readouts import Variant
+from snnbench.testing.test_loop import ANN, SNNTestLoop
+
+__all__ = ["Row", "write_results"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method row of a config and the file its result goes to.
+
+    Attributes:
+        settings: the row as the config has it.
+        config: what decides its figures; a stored result of another config is not continued.
+        path: the result file.
+    """
+
+    settings: dict[str, Any]
+    config: dict[str, Any]
+    path: Path
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return str(self.settings.get("label", self.settings["type"]))
+
+    @classmethod
+    def of(
+        cls, settings: dict[str, Any], folder: Path, config: Config, weights: str, samples: int, limit: int | None
+    ) -> Row:
+        """The row ``settings`` of ``config`` on ``samples`` test samples, for the network with the hash ``weights``."""
+        bench = config.bench
+        calibration = dict(bench.get("calibration") or {})
+        decides = {
+            "dataset": bench.dataset,
+            "architecture": bench.architecture,
+            "weights": weights,
+            "settings": {k: v for k, v in settings.items() if k not in ("label", "timesteps", "windows")},
+            "scope": bench.get("scope", "dense"),
+            "test_samples": samples,
+            "calibration": {k: v for k, v in calibration.items() if _is_plain(v)},
+            "seed": int((config.get("randomness") or {}).get("seed") or 0),
+            "limit": limit,
+        }
+        if bench.task == "control":
+            decides["first_seed"] = config.test_dataloader.dataset.get("seed")
+        label = str(settings.get("label", settings["type"]))
+        return cls(settings, results.plain(decides), results.path_of(folder, label))
+
+    def is_finished(self) -> bool:
+        """Whether the file holds every number of steps, measured with exactly this config."""
+        if not self.path.exists():
+            return False
+        record = results.read(self.path)
+        if self.settings.get("windows"):  # a grid is measured as a whole
+            return False
+        steps = self.settings["timesteps"]
+        steps = steps if isinstance(steps, (list, tuple)) else [steps]
+        before = int(self.settings.get("pre_timesteps", 0))
+        return all(results.finished(record, self.config, int(t), before) is not None for t in steps)
+
+
+def write_results(rows: list[Row], config: Config, loop: SNNTestLoop, training: dict[str, Any] | None) -> list[Path]:
+    """One file a row: every number of steps and every readout window is a point.
+
+    Args:
+        rows: the method rows that were run.
+        config: the benchmark config.
+        loop: the test loop, after its pass.
+        training: epochs, iterations and seconds of a training run here.
+    """
+    bench = config.bench
+    scale = float(bench.get("scale", 1.0))
+    written = []
+    for row in rows:
+        variants = [v for v in loop.variants if v.label == row.label]
+        if not variants:
+            continue
+        costs = next((r.costs for v in variants for r in v.readings if r.costs), {})
+        first = variants[0]
+        fields = {k: v for k, v in first.method["fields"].items() if k != "timesteps"}
+        header = {
+            "task": bench.task,
+            "dataset": bench.dataset,
+            "split": bench.get("split", "test"),
+            "samples": len(loop.dataloader.dataset),
+            "architecture": bench.architecture,
+            "label": row.label,
+            "method": {"name": first.method["name"], "fields": results.plain(fields)},
+            "metric": bench.metric,
+            "higher_is_better": bool(bench.get("higher_is_better", True)),
+            "ann": {
+                "metrics": _scaled(loop.results[ANN, (0, 0)], scale),
+                "seconds": loop.seconds.get(ANN),
+                "macs": costs.get("ann_macs"),
+                "energy_joule": costs.get("ann_energy_joule"),
+            },
+            "sites": first.sites or None,
+            "training": training,
+            "config": row.config,
+            "weights": row.config["weights"],
+            **results.provenance(row.config["seed"]),
+        }
+        record = results.begin(row.path, header)
+        for variant in variants:
+            for item in _points(variant, loop, scale):
+                record = results.with_point(record, item, [*variant.notes, *loop.notes])
+        results.write(row.path, record)
+        written.append(row.path)
+    return written
+
+
+def _points(variant: Variant, loop: SNNTestLoop, scale: float) -> list[dict[str, Any]]:
+    names = ("pipelined_latency", "spikes", "spikes_per_neuron", "sops", "macs", "energy_joule", "energy_ratio")
+    found = []
+    for reading in variant.readings:
+        found.append(
+            results.point(
+                reading.timesteps,
+                _scaled(loop.results[variant.name, reading.window], scale),
+                {"convert": round(variant.seconds, 3), "evaluate": round(loop.seconds.get(variant.name, 0.0), 3)},
+                pre_timesteps=variant.pre_timesteps,
+                window=reading.window,
+                memory_mib=results.peak_memory(),
+                **{name: reading.costs.get(name) for name in names},
+            )
+        )
+    return found
+
+
+def _scaled(metrics: dict[str, float], scale: float) -> dict[str, float]:
+    return {name: value * scale for name, value in metrics.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)

@@ -1,0 +1,377 @@
+"""Result files: one JSON file a row of a benchmark, from which every table, plot and page is made.
+
+A row is a network, a data set and a method; its ``points`` are the numbers of steps at which it was measured. The
+fields are described in ``result.schema.json`` beside this file.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snnbench.results.json_lines import line_of
+from snnbench.results.provenance import command, describe, peak_memory, provenance
+from snnbench.results.validation import SCHEMA, Point, Record, ResultError, key_of, leaf, schema, validate, wrong
+from snnconv.files import atomic
+from snnconv.files.fingerprint import canonical, config_hash, digest, plain
+from snnconv.files.lock import LockTimeout, locked
+from snnconv.files.untrusted import read_json as parse_json
+from snnconv.files.untrusted import refused_as
+
+if TYPE_CHECKING:
+    from snnconv.metrics import Profile
+    from snnconv.report import ConversionReport
+
+__all__ = [
+    "SCHEMA", "Point", "Record", "ResultError", "begin", "check_place", "chosen", "command", "config_hash", "counted",
+    "describe", "digest", "finished", "located", "path_of", "peak_memory", "plain", "point", "provenance", "read",
+    "read_all", "read_json", "schema", "sites", "slug", "thresholds", "validate", "with_point", "write", "write_whole",
+]  # fmt: skip
+
+_RUN = ("versions", "machine", "commit", "command")
+_FIGURES = (
+    "latency", "pipelined_latency", "spikes", "spikes_per_neuron", "sops", "macs", "energy_joule", "energy_ratio",
+    "memory_mib", "thresholds",
+)  # fmt: skip
+
+
+def slug(label: str) -> str:
+    """A label as a file name: lower case, letters and digits with single hyphens.
+
+    >>> slug("SRP, τ = T/2")
+    'srp-t-2'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+
+
+def chosen(labels: Sequence[str], words: Iterable[str]) -> list[bool]:
+    """Which rows words name: a whole label its row alone, other words the rows whose label contains them.
+
+    >>> chosen(["IF", "signed IF", "SRP"], ["if"]), chosen(["IF", "signed IF", "SRP"], ["sign", "rp"])
+    ([True, False, False], [False, True, True])
+    """
+    slugs = [slug(label) for label in labels]
+    wanted = {slug(word) for word in words} - {""}
+    parts = wanted - set(slugs)
+    return [label in wanted or any(part in label for part in parts) for label in slugs]
+
+
+def path_of(folder: str | os.PathLike[str], label: str) -> Path:
+    """The file of the row ``label``.
+
+    Raises:
+        ResultError: a label without letter or digit.
+
+    >>> path_of("results", "signed IF").name
+    'signed-if.json'
+    """
+    if not slug(label):
+        raise ResultError(f"the label {label!r} names no file: give it a letter or digit of ASCII")
+    return Path(folder) / f"{slug(label)}.json"
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def read(path: str | os.PathLike[str]) -> Record:
+    """The result in ``path``, checked.
+
+    Raises:
+        ResultError: there is no such file, it is not JSON, or not a result; the message names the line and the field.
+    """
+    record, text = read_json(path)
+    for sentence in wrong(record):
+        raise ResultError(located(path, text, sentence))
+    result: Record = record
+    return result
+
+
+def read_json(path: str | os.PathLike[str]) -> tuple[Any, str]:
+    """What a JSON file holds, and its text.
+
+    Raises:
+        ResultError: there is no such file, or it is not JSON; the message names the line.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise ResultError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be read ({error.strerror})") from error
+    with refused_as(ResultError):
+        return parse_json(content, str(path)), content.decode("utf-8")
+
+
+def located(path: str | os.PathLike[str], text: str, sentence: str) -> str:
+    """``sentence`` about a field of the JSON file ``path``, with the file and the field's line before it."""
+    line = line_of(text, sentence)
+    return f"{path}: {sentence}" if line is None else f"{path}: line {line}: {sentence}"
+
+
+def read_all(folder: str | os.PathLike[str]) -> dict[Path, Record]:
+    """Every result under ``folder``, by file, sorted; files of any other name than ``*.json`` are passed over.
+
+    Raises:
+        ResultError: there is no such folder, or files in it are bad: one sentence each, a line each.
+    """
+    if not Path(folder).is_dir():
+        raise ResultError(f"{folder}: there is no such folder")
+    found: dict[Path, Record] = {}
+    bad: list[str] = []
+    for path in sorted(Path(folder).rglob("*.json")):
+        try:
+            found[path] = read(path)
+        except ResultError as error:
+            bad.append(str(error))
+    if bad:
+        raise ResultError("\n".join(bad))
+    return found
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that :func:`write` could not write, before the work whose result is to go there.
+
+    Raises:
+        ResultError: there is a file that is no result, or the folder cannot be made or takes no new files.
+    """
+    path = Path(path)
+    _stored(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.writable(path)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def write(path: str | os.PathLike[str], record: Record) -> None:
+    """Check ``record`` and write it, whole or not at all: ``path`` is the old file or the new one.
+
+    Points that another run of the same config has stored there meanwhile stay. One process at a time does this.
+
+    Raises:
+        ResultError: the record is not in the layout, the file that is there is no result, or it cannot be written; the
+            old file is as it was.
+    """
+    path = Path(path)
+    foreign = leaf(record, lambda value: value is not None and not isinstance(value, bool | int | float | str))
+    if foreign is not None:
+        raise ResultError(f"{path}: {foreign} is neither number nor text; convert it first, for instance with .item()")
+    values: Record = json.loads(json.dumps(record))  # tuples become lists
+    validate(values, path)
+    order = list(schema()["properties"])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path):
+            found = _stored(path)
+            if found is not None and canonical(found["config"]) == canonical(values["config"]):
+                values = _with_stored(values, found)
+            ordered = {key: values[key] for key in sorted(values, key=order.index)}
+            write_whole(path, (_text(ordered) + "\n").encode())
+    except LockTimeout as error:
+        raise ResultError(str(error)) from error
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write ``content`` through a temporary file beside ``path``, which then takes its place.
+
+    Raises:
+        ResultError: the file cannot be written, for instance because the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_whole(path, content)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> ResultError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResultError(f"{path}: no space left to write it; free some and run again")
+    return ResultError(f"{path}: cannot be written ({error.strerror or error})")
+
+
+def _stored(path: Path) -> Record | None:
+    """The result that is at ``path`` already; ``None`` where there is nothing."""
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except ResultError as error:
+        raise ResultError(f"{error}; it is not written over: mend it, or move it away") from error
+
+
+def _text(value: Any, indent: str = "") -> str:
+    """JSON with what fits, and holds no further lists or objects, on one line."""
+    if not isinstance(value, dict | list) or not value:
+        return json.dumps(value, ensure_ascii=False)
+    flat = json.dumps(value, ensure_ascii=False)
+    items = value.values() if isinstance(value, dict) else value
+    if len(indent) + len(flat) <= 110 and not any(isinstance(item, dict | list) for item in items):
+        return flat
+    inner = indent + "  "
+    if isinstance(value, dict):
+        lines = [f"{json.dumps(str(key), ensure_ascii=False)}: {_text(item, inner)}" for key, item in value.items()]
+    else:
+        lines = [_text(item, inner) for item in value]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}\n" + ",\n".join(inner + line for line in lines) + f"\n{indent}{closing}"
+
+
+# --- rows --------------------------------------------------------------------------------------------------
+
+
+def point(
+    timesteps: int,
+    metrics: Mapping[str, float | None],
+    seconds: Mapping[str, float | None],
+    *,
+    pre_timesteps: int = 0,
+    window: Sequence[int] | None = None,
+    **figures: Any,
+) -> Point:
+    """One measurement. Figures that are not given are null; the latency is τ + the last step read.
+
+    Args:
+        timesteps: T, steps of the read-out phase.
+        metrics: metric → value.
+        seconds: ``convert`` and ``evaluate``.
+        pre_timesteps: τ.
+        window: first and last step that are read, counted from 1 behind τ; all T by default.
+        figures: any other field of a point, for instance those that :func:`counted` gives.
+
+    Raises:
+        TypeError: a figure that the schema does not have.
+
+    >>> point(8, {"top1": 90.0}, {"convert": 1.0, "evaluate": 2.0}, pre_timesteps=4, sops=100)["latency"]
+    12
+    """
+    unknown = [name for name in figures if name not in _FIGURES]
+    if unknown:
+        raise TypeError(f"{unknown[0]!r} is no figure of a point; there are {', '.join(_FIGURES)}")
+    first, last = window or (1, timesteps)
+    given = {
+        "timesteps": timesteps,
+        "pre_timesteps": pre_timesteps,
+        "latency": pre_timesteps + last,
+        "window": [first, last],
+        "metrics": dict(metrics),
+        "seconds": dict(seconds),
+        **figures,
+    }
+    return {name: given.get(name) for name in schema()["$defs"]["point"]["properties"] if name != "run"}
+
+
+def counted(profile: Profile) -> dict[str, Any]:
+    """A profile's figures for :func:`point`: spikes, operations and energy an inference."""
+    return {
+        "pipelined_latency": profile.pipelined_latency,
+        "spikes": profile.spikes,
+        "spikes_per_neuron": profile.spikes_per_neuron,
+        "sops": profile.sops,
+        "macs": profile.snn_macs,
+        "energy_joule": profile.snn_energy,
+        "energy_ratio": profile.energy_ratio,
+    }
+
+
+def sites(report: ConversionReport) -> dict[str, Any]:
+    """A conversion's spiking sites, counted, and what stays analog: the field ``sites``."""
+    analog = [{"name": a.name, "operator": a.operator, "reason": a.reason} for a in report.analog]
+    return {"spiking": len(report.spiking), "analog": analog}
+
+
+def thresholds(report: ConversionReport) -> dict[str, list[float]]:
+    """Site → smallest, mean and largest threshold: the field ``thresholds`` of a point."""
+    return {s.name: [s.threshold_min, s.threshold_mean, s.threshold_max] for s in report.spiking}
+
+
+def begin(path: str | os.PathLike[str], header: Record) -> Record:
+    """A row to add points to: ``header``, and the points that ``path`` already holds of exactly this config.
+
+    A file that is absent or of another config gives none. Nothing is written. A point of another run keeps that run's
+    versions, machine, commit and command as ``run``, where they differ.
+
+    Args:
+        path: the row's file.
+        header: every field but ``schema``, ``config_hash`` and ``points``; ``ann`` and ``sites`` may be absent or
+            null, and are then the stored ones, if there are any.
+
+    Raises:
+        ResultError: the file that is there is no result, for instance because it holds marks of a merge.
+    """
+    config = plain(header["config"])
+    record: Record = {**header, "schema": SCHEMA, "config": config, "config_hash": config_hash(config), "points": []}
+    found = _stored(Path(path))
+    if found is None or canonical(found["config"]) != canonical(config):
+        return record
+    record |= {name: found[name] for name in ("ann", "sites") if record.get(name) is None}
+    return _with_stored(record, found)
+
+
+def _with_stored(record: Record, found: Record) -> Record:
+    """``record`` with the points and notes of ``found``, the same row of another run, that it has none in place of."""
+    own = {key_of(item) for item in record["points"]}
+    steps = {key[:2] for key in own}
+    points = list(record["points"])
+    for item in found["points"]:
+        key = key_of(item)
+        if key in own or (not key[2] and key[:2] in steps):
+            continue
+        run = {**{name: found[name] for name in _RUN}, **item.get("run", {})}
+        differs = {name: value for name, value in run.items() if value != record[name]}
+        kept = {name: value for name, value in item.items() if name != "run"}
+        points.append({**kept, "run": differs} if differs else kept)
+    return _with_notes({**record, "points": sorted(points, key=key_of)}, found.get("notes", []))
+
+
+def finished(
+    record: Record | None,
+    config: dict[str, Any],
+    timesteps: int,
+    pre_timesteps: int = 0,
+    window: Sequence[int] | None = None,
+) -> Point | None:
+    """The point of ``record`` measured with exactly ``config`` at these steps; ``None`` where it is to be measured.
+
+    Args:
+        record: a row as :func:`read` or :func:`begin` gives it.
+        config: what decides the figures.
+        timesteps: T.
+        pre_timesteps: τ.
+        window: the readout's first and last step; any by default.
+    """
+    if record is None or canonical(record["config"]) != canonical(config):
+        return None
+    for item in record["points"]:
+        same = (item["timesteps"], item["pre_timesteps"]) == (timesteps, pre_timesteps)
+        if same and (window is None or item["window"] == list(window)):
+            found: Point = item
+            return found
+    return None
+
+
+def with_point(record: Record, point: Point, notes: Iterable[str] = ()) -> Record:
+    """``record`` with ``point`` in its place, instead of one at the same steps and window, or of unknown window.
+
+    Args:
+        record: the row; it is not changed.
+        point: the measurement.
+        notes: sentences to add to the row's.
+    """
+    steps, before, window = key_of(point)
+    replaced = ((steps, before, window), (steps, before, ()))
+    points = [item for item in record["points"] if key_of(item) not in replaced]
+    return _with_notes({**record, "points": sorted([*points, point], key=key_of)}, notes)
+
+
+def _with_notes(record: Record, notes: Iterable[str]) -> Record:
+    every = list(dict.fromkeys([*record.get("notes", []), *notes]))
+    return {**record, "notes": every} if every else record

@@ -1,0 +1,6 @@
+"""CIFAR-10, PreActResNet-18 with rate norm layers and shortcuts of activations (arXiv 2105.11654), first stage."""
+
+_base_ = "./preactresnet18_rate_norm.py"
+
+model = dict(network=dict(type="CifarPreActResNet18", shortcut="activation"))
+bench = dict(architecture="PreActResNet-18, shortcuts of activations, rate norm")

@@ -1,0 +1,6 @@
+"""CIFAR-10, PreActResNet-34 with rate norm layers and shortcuts of activations (arXiv 2105.11654), first stage."""
+
+_base_ = "./preactresnet18_rate_norm.py"
+
+model = dict(network=dict(type="CifarPreActResNet34", shortcut="activation"))
+bench = dict(architecture="PreActResNet-34, shortcuts of activations, rate norm")

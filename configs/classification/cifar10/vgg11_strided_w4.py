@@ -1,0 +1,14 @@
+"""CIFAR-10, VGG-11 with strides with 4-bit weights and activations (15 levels), Fast-SNN's protocol.
+
+Starts from the weights that `snnconv train` of vgg11_strided.py leaves in its work folder.
+"""
+
+_base_ = "../../_base_/cifar10_fast_snn_w4.py"
+
+model = dict(
+    network=dict(
+        network=dict(type="StridedVGG11"),
+        checkpoint="work_dirs/classification/cifar10/vgg11_strided/weights.safetensors",
+    ),
+)
+bench = dict(architecture="VGG-11 with strides, 4-bit weights and activations")

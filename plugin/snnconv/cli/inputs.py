@@ -1,0 +1,111 @@
+"""What the command line is given: a method with its settings; and the error for what it cannot use."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from snnconv.files.atomic import writable
+
+__all__ = ["InputError", "check_out", "make_method", "method_classes", "method_fields"]
+
+
+class InputError(ValueError):
+    """Something on the command line cannot be used; the message says what, and what to do next."""
+
+
+def check_out(path: Path) -> None:
+    """Refuse an ``--out`` that cannot be written, before the work whose result is to go there.
+
+    Raises:
+        InputError: its folder does not exist or takes no files, or it is a folder itself.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"the folder of --out, {path.parent}, does not exist")
+    try:
+        writable(path)
+    except OSError as error:
+        raise InputError(f"--out {path} cannot be written: {error.strerror or error}") from error
+
+
+def method_classes() -> dict[str, type]:
+    """Command-line name → dataclass, for every method in `snnconv.methods` and of packages that join by entry point."""
+    from snnconv import methods
+
+    methods.base.load_installed()
+    return {name.replace("_", "-"): cls for name, cls in methods.METHODS.items()}
+
+
+def method_fields() -> dict[str, str]:
+    """Field of any method → help text naming the methods that have it, with their defaults."""
+    owners: dict[str, list[str]] = {}
+    for name, cls in method_classes().items():
+        for field in dataclasses.fields(cls):
+            if field.init:
+                default = "" if field.default is dataclasses.MISSING else f" = {field.default}"
+                owners.setdefault(field.name, []).append(f"{name}{default}")
+    return {field: ", ".join(names) for field, names in owners.items()}
+
+
+def make_method(name: str, settings: Mapping[str, str | None]) -> Any:
+    """The method ``name`` with the settings given on the command line, validated by the method itself.
+
+    >>> make_method("if", {"timesteps": "8", "correction": "none"}).correction
+    'none'
+    """
+    classes = method_classes()
+    if name not in classes:
+        raise InputError(f"no method {name!r}; there are: {', '.join(classes)}")
+    cls = classes[name]
+    kinds = _kinds(cls)
+    given = {key: _value(text, kinds.get(key, Any)) for key, text in settings.items() if text is not None}
+    own = {field.name for field in dataclasses.fields(cls) if field.init}
+    if foreign := [f"--{key.replace('_', '-')}" for key in given if key not in own]:
+        raise InputError(f"{name} has no {', '.join(foreign)}; it has: {', '.join(sorted(own))}")
+    needed = [f.name for f in dataclasses.fields(cls) if f.init and f.default is dataclasses.MISSING]
+    if missing := [f"--{key.replace('_', '-')}" for key in needed if key not in given]:
+        raise InputError(f"{name} needs {' and '.join(missing)}; for instance: {missing[0]} 8")
+    try:
+        return cls(**given)
+    except TypeError as error:
+        raise InputError(f"{name}: {str(error).replace(f'{cls.__name__}.__init__() ', '')}") from error
+
+
+def _kinds(cls: type) -> dict[str, Any]:
+    """Type of every field, as far as its annotation can be read."""
+    try:
+        return get_type_hints(cls)
+    except NameError:  # of a type that is imported for type checkers alone
+        return {}
+
+
+def _value(text: str, kind: Any) -> Any:
+    """A setting as its field wants it: one of its words, none, a truth value, a number; else the text as it is."""
+    choices = _choices(kind)
+    words = [choice for choice in choices if isinstance(choice, str)]
+    lowered = text.strip().lower()
+    if text in words:
+        return text
+    if lowered == "none" and (type(None) in choices or Any in choices):
+        return None
+    if lowered in ("true", "false") and (bool in choices or Any in choices):
+        return lowered == "true"
+    for number in (int, float):
+        if number in choices or Any in choices or (float in choices and number is int):
+            try:
+                return number(text)
+            except ValueError:
+                continue
+    return text
+
+
+def _choices(kind: Any) -> list[Any]:
+    """The types of a union and the words of a Literal, side by side."""
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    if get_origin(kind) in (Union, UnionType):
+        return [choice for part in get_args(kind) for choice in _choices(part)]
+    return [kind]

@@ -1,0 +1,174 @@
+"""Reconstruction: weights, biases and thresholds adjusted so that the quantised network says what the source says.
+
+No labels: the target is the source network's own output and activations on the calibration inputs. Forward, each site
+is the quantiser that its neuron computes for constant input, clip(⌊zL/θ + 1/2⌋, 0, L)·θ/L (for shifted-threshold IF
+that is the spiking network itself); backward, gradients pass straight through it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnconv.activations.quant import straight_through
+from snnconv.conversion.ranks import Ranks
+from snnconv.graph.source import broadcast
+from snnconv.progress import ProgressFn
+from snnconv.runtime.batch import same_shapes
+from snnconv.runtime.program import Program
+from snnconv.runtime.readout import join_batches
+
+__all__ = ["Reconstruction", "reconstruct"]
+
+BATCH = 32
+LEARNING_RATE = 3e-3
+WARM_UP = 0.1
+LAYER_WEIGHT = 1.0
+PASSES = 12
+MIN_STEPS = 200
+
+
+class Reconstruction:
+    """Gradient steps on one network being converted.
+
+    Args:
+        ann: the source network.
+        snn: the network to be converted; its weights are adjusted in place.
+        thresholds: where the thresholds start.
+        levels: L, levels above zero.
+        total: number of steps that will be taken (for the learning rate's schedule).
+        seed: of batches and augmentation.
+        ranks: the processes that share the inputs; their gradients are averaged.
+    """
+
+    def __init__(
+        self,
+        ann: Program,
+        snn: Program,
+        thresholds: dict[str, Tensor],
+        levels: int,
+        total: int,
+        seed: int = 0,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.ranks = ranks or Ranks()
+        self.ann = ann
+        self.snn = snn
+        self.levels = levels
+        self.total = total
+        self.generator = torch.Generator().manual_seed(seed)
+        self.lowest = {site: 0.05 * value for site, value in thresholds.items()}
+        self.theta = {site: torch.nn.Parameter(value.clone()) for site, value in thresholds.items()}
+        self.weights = snn.trainable()
+        groups = [
+            # relative to the tensor's size: folded BatchNorm leaves layers with very different scales
+            {"params": [p], "lr": float(p.detach().square().mean().sqrt().clamp(min=1e-3)) * LEARNING_RATE}
+            for p in (*self.weights, *self.theta.values())
+        ]
+        self.optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
+
+    def _rate(self, step: int) -> float:
+        warm = max(1, int(self.total * WARM_UP))
+        if step < warm:
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.total - warm)))
+
+    def step(self, x: Any) -> float:
+        """One step on inputs ``[B, ...]``; returns the loss."""
+        x = self._augment(x)
+        wanted: dict[str, Tensor] = {}
+
+        def record(site: str, z: Tensor) -> Tensor:
+            wanted[site] = self.ann.sites[site].activation(z)
+            return wanted[site]
+
+        with torch.no_grad():
+            target = self.ann.static(x, record)
+        layers: list[Tensor] = []
+
+        def quantise(name: str, z: Tensor) -> Tensor:
+            theta = broadcast(self.theta[name], z.dim(), self.snn.sites[name].axis)
+            out = straight_through(z, theta, self.levels)
+            energy = wanted[name].square().mean().clamp(min=1e-12)
+            layers.append((out - wanted[name]).square().mean() / energy)
+            return out
+
+        with torch.enable_grad():
+            output = self.snn.static(x, quantise)
+            loss = output_loss(output, target) + LAYER_WEIGHT * torch.stack(layers).mean()
+            self.optimiser.zero_grad()
+            loss.backward()
+        for parameter in (*self.weights, *self.theta.values()):
+            if parameter.grad is not None:
+                parameter.grad = self.ranks.mean(parameter.grad)
+        self.optimiser.step()
+        self.schedule.step()
+        with torch.no_grad():
+            for name, value in self.theta.items():
+                value.copy_(torch.maximum(value, self.lowest[name]))
+        return float(loss)
+
+    def _augment(self, x: Any) -> Any:
+        """Images: a random flip and shift. Labels are not needed, so nothing has to keep its class."""
+        if not isinstance(x, Tensor) or x.dim() != 4 or min(x.shape[2:]) < 16:
+            return x
+        reach = max(1, min(x.shape[2:]) // 10)
+        padded = F.pad(x, (reach,) * 4, mode="reflect")
+        top, left = torch.randint(0, 2 * reach + 1, (2,), generator=self.generator).tolist()
+        x = padded[:, :, top : top + x.shape[2], left : left + x.shape[3]]
+        flip = torch.rand(len(x), generator=self.generator).to(x.device) < 0.5
+        x = torch.where(flip[:, None, None, None], x.flip(3), x)
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+def output_loss(output: object, target: object) -> Tensor:
+    """Kullback-Leibler divergence of class scores ``[B, classes]``; relative squared error of anything else.
+
+    >>> float(output_loss(torch.zeros(1, 2), torch.zeros(1, 2)))
+    0.0
+    """
+    outputs = [v for v in torch.utils._pytree.tree_leaves(output) if isinstance(v, Tensor)]
+    targets = [v for v in torch.utils._pytree.tree_leaves(target) if isinstance(v, Tensor)]
+    total = outputs[0].new_zeros(())
+    for out, aim in zip(outputs, targets, strict=True):
+        if out.dim() == 2 and out.shape[1] > 1:
+            total = total + F.kl_div(out.log_softmax(1), aim.log_softmax(1), log_target=True, reduction="batchmean")
+        elif out.is_floating_point():
+            total = total + (out - aim).square().mean() / aim.square().mean().clamp(min=1e-12)
+    return total
+
+
+def reconstruct(
+    ann: Program,
+    snn: Program,
+    thresholds: dict[str, Tensor],
+    levels: int,
+    batches: Sequence[Any],
+    progress: ProgressFn | None = None,
+    ranks: Ranks | None = None,
+) -> dict[str, Tensor]:
+    """Adjust the weights of ``snn`` on ``batches`` (of all ``ranks``) and return its new thresholds.
+
+    The number of steps is fixed by the number of inputs, not by a clock, so that a seed gives the same network.
+    """
+    data = join_batches(list(batches)) if same_shapes(batches) else batches[0]
+    passes = max(PASSES, math.ceil(MIN_STEPS / math.ceil(len(data) / BATCH)))
+    steps = passes * math.ceil(len(data) / BATCH)
+    work = Reconstruction(ann, snn, thresholds, levels, steps, ranks=ranks)
+    done = 0
+    for _ in range(passes):
+        order = torch.randperm(len(data), generator=work.generator)
+        for start in range(0, len(data), BATCH):
+            work.step(data[order[start : start + BATCH]])
+            done += 1
+            if progress:
+                progress("reconstruction", done, steps)
+    for tensor in work.weights:
+        tensor.requires_grad_(False)
+    return {site: value.detach().clone() for site, value in work.theta.items()}

@@ -1,0 +1,91 @@
+"""What the compiled scans share: loads and stores of bfloat16 and whole numbers, tables by channel.
+
+A scan runs the equation of its namesake in `snnconv.dynamics` over a whole sequence, compiled once for every shape:
+parallel over positions, time outside, positions inside, so that a membrane never leaves the cache. Importing this
+package's modules needs numba; the compiled code is cached on disk (``NUMBA_CACHE_DIR``).
+
+bfloat16 comes in and goes out as its 16 bits, since numpy has no such type. Fused multiply-add cannot change
+a result here: a threshold is only ever multiplied by 0, 1 or a power of two, which is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+__all__ = ["BLOCK", "fill", "jit", "load", "negate", "store"]
+
+BLOCK = 2048
+"""Positions per block, about: potentials and tables stay in the first-level cache."""
+
+jit: Callable[..., Any] = numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+
+
+def load(value): ...
+
+
+@overload(load, inline="always")
+def _overload_load(value):
+    if value == types.uint16:
+        return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
+    return lambda value: value
+
+
+def store(value, like): ...
+
+
+@overload(store, inline="always")
+def _overload_store(value, like):
+    if like == types.uint16:  # the value is a bfloat16 already: its lower half is zero
+        return lambda value, like: np.uint16(np.float32(value).view(np.uint32) >> np.uint32(16))
+    if like == types.uint8:
+        return lambda value, like: np.uint8(value)
+    return lambda value, like: value
+
+
+def negate(value): ...
+
+
+@overload(negate, inline="always")
+def _overload_negate(value):
+    if value == types.uint16:
+        return lambda value: np.uint16(value ^ np.uint16(0x8000))
+    if value == types.int8:
+        return lambda value: np.int8(-value)
+    return lambda value: -value
+
+
+@jit
+def fill(buffer, table, first, count, channels, inner):
+    """Write the channel values of positions from ``first``; channel = position // inner % channels."""
+    if channels == 1:
+        value = table[0]
+        for i in range(count):
+            buffer[i] = value
+        return
+    channel = first // inner % channels
+    i = 0
+    if inner == 1:
+        while i < count:
+            run = min(channels - channel, count - i)
+            for j in range(run):
+                buffer[i + j] = table[channel + j]
+            i += run
+            channel = 0
+        return
+    left = inner - first % inner
+    while i < count:
+        run = min(left, count - i)
+        value = table[channel]
+        for j in range(run):
+            buffer[i + j] = value
+        i += run
+        left = inner
+        channel += 1
+        if channel == channels:
+            channel = 0

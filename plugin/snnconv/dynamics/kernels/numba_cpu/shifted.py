@@ -1,0 +1,140 @@
+"""Shifted-threshold integrate-and-fire, compiled."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from ..job import Job
+from .compiled import fill, jit, load, store
+from .launch import launch
+
+__all__ = ["scan", "total"]
+
+
+def scan(job: Job) -> None:
+    """Sum the whole input, then fire one bit a step."""
+    decay = np.float32(0.5 if job.scaled else 1.0)
+    launch(job, shifted_threshold_scan, (len(job.x_seq), len(job.out)), (decay,))
+
+
+def total(job: Job) -> None:
+    """Sum the whole input, then write the sum of the weighted spikes."""
+    launch(job, shifted_threshold_total(job.options["timesteps"]), (len(job.x_seq),))
+
+
+@jit
+def shifted_threshold_scan(
+    x,
+    out,
+    in_steps,
+    out_steps,
+    size,
+    x_stride,
+    channels,
+    inner,
+    lsbs,
+    amplitudes,
+    decay,
+    length,
+    uniform,
+    first_block,
+    last_block,
+):
+    """Sum ``in_steps`` of input, then fire ``out_steps`` bits.
+
+    ``amplitudes`` are those of the first bit, as float32; ``decay`` takes them from bit to bit, 0.5 or 1.
+    """
+    v = np.empty(length, np.float32)
+    lsb = np.empty(length, np.float32)
+    amplitudes_ = np.empty(length, np.float32)
+    theta = np.empty(length, np.float32)
+    amplitude = np.empty(length, np.float32)
+    top = np.float32(2.0 ** (out_steps - 1))
+    for block in range(first_block, last_block):
+        first = block * length
+        count = min(length, size - first)
+        if not uniform or block == first_block:
+            fill(lsb, lsbs, first, count, channels, inner)
+            fill(amplitudes_, amplitudes, first, count, channels, inner)
+        for i in range(count):
+            v[i] = 0
+        for t in range(in_steps):
+            accumulate(x, v, t * x_stride + first, count)
+        for i in range(count):
+            v[i] += lsb[i] * np.float32(0.5)
+            theta[i] = lsb[i] * top
+            amplitude[i] = amplitudes_[i]
+        for t in range(out_steps):
+            fire_bit(out, v, theta, amplitude, decay, t * size + first, count)
+
+
+@functools.cache
+def shifted_threshold_total(bits: int) -> Callable[..., None]:
+    """Kernel that sums ``in_steps`` of input, then writes the sum of the weighted spikes of ``bits`` bits.
+
+    The spikes are never written. It is compiled once for every number of bits, so that a neuron's bits are straight
+    code on registers.
+    """
+    top = np.float32(2.0 ** (bits - 1))
+
+    @jit
+    def total_of(v, out, lsb, amplitude, count):
+        half, zero = np.float32(0.5), np.float32(0)
+        none = out.dtype.type(0)
+        for i in range(count):
+            u = v[i] + lsb[i] * half
+            theta = lsb[i] * top
+            weight = amplitude[i]
+            total = zero
+            for _ in range(bits):
+                fired = u >= theta
+                u = u - theta if fired else u
+                total += weight if fired else zero
+                theta *= half
+                weight *= half
+            out[i] = store(total, none)
+
+    @jit
+    def kernel(
+        x, out, in_steps, size, x_stride, channels, inner, lsbs, amplitudes, length, uniform, first_block, last_block
+    ):
+        v = np.empty(length, np.float32)
+        lsb = np.empty(length, np.float32)
+        amplitude = np.empty(length, np.float32)
+        for block in range(first_block, last_block):
+            first = block * length
+            count = min(length, size - first)
+            if not uniform or block == first_block:
+                fill(lsb, lsbs, first, count, channels, inner)
+                fill(amplitude, amplitudes, first, count, channels, inner)
+            for i in range(count):
+                v[i] = 0
+            for t in range(in_steps):
+                accumulate(x, v, t * x_stride + first, count)
+            total_of(v, out[first : first + count], lsb, amplitude, count)
+
+    made: Callable[..., None] = kernel
+    return made
+
+
+@jit
+def accumulate(x, v, first, count):
+    xs = x[first : first + count]
+    for i in range(count):
+        v[i] += load(xs[i])
+
+
+@jit
+def fire_bit(out, v, theta, amplitude, decay, first, count):
+    outs = out[first : first + count]
+    zero = outs.dtype.type(0)
+    for i in range(count):
+        fired = v[i] >= theta[i]
+        v[i] = v[i] - theta[i] if fired else v[i]
+        emitted = amplitude[i] if fired else np.float32(0)
+        outs[i] = store(emitted, zero)
+        theta[i] *= np.float32(0.5)
+        amplitude[i] *= decay

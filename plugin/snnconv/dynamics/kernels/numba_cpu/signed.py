@@ -1,0 +1,84 @@
+"""Signed integrate-and-fire, compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..job import Job
+from ..layout import flat
+from .compiled import fill, jit, load, negate
+from .launch import array, dead_zones, launch
+
+__all__ = ["resume", "scan"]
+
+
+def scan(job: Job) -> None:
+    """A sequence, from the start or from the job's state."""
+    states = [array(flat(s.unsqueeze(0))) for s in job.state] or [np.empty(0, np.float32)] * 2
+    how = (*states, job.resumed, bool(job.state), len(job.x_seq))
+    launch(job, signed_if_scan, how, (dead_zones(job),))
+
+
+resume = scan
+
+
+@jit
+def signed_if_scan(
+    x,
+    out,
+    v_state,
+    n_state,
+    resume,
+    keep,
+    steps,
+    size,
+    x_stride,
+    channels,
+    inner,
+    thetas,
+    amplitudes,
+    dead_zones,
+    length,
+    uniform,
+    first_block,
+    last_block,
+):
+    """Run signed integrate-and-fire; states as in `integrate_fire.if_scan`."""
+    v = np.empty(length, np.float32)
+    n = np.empty(length, np.int32)
+    theta = np.empty(length, np.float32)
+    dead_zone = np.empty(length, np.float32)
+    amplitude = np.empty(length, out.dtype)
+    for block in range(first_block, last_block):
+        first = block * length
+        count = min(length, size - first)
+        if not uniform or block == first_block:
+            fill(theta, thetas, first, count, channels, inner)
+            fill(dead_zone, dead_zones, first, count, channels, inner)
+            fill(amplitude, amplitudes, first, count, channels, inner)
+        for i in range(count):
+            v[i] = v_state[first + i] if resume else theta[i] * np.float32(0.5)
+            n[i] = np.int32(n_state[first + i]) if resume else np.int32(0)
+        _signed_steps(x, out, v, n, theta, dead_zone, amplitude, steps, first, count, x_stride, size)
+        if keep:
+            for i in range(count):
+                v_state[first + i] = v[i]
+                n_state[first + i] = n[i]
+
+
+@jit
+def _signed_steps(x, out, v, n, theta, dead_zone, amplitude, steps, first, count, x_stride, size):
+    zero = amplitude.dtype.type(0)
+    for t in range(steps):
+        xs = x[t * x_stride + first : t * x_stride + first + count]
+        outs = out[t * size + first : t * size + first + count]
+        for i in range(count):
+            u = v[i] + load(xs[i])
+            fired = u >= theta[i]
+            # A positive spike leaves u >= 0, so at most one of the two fires.
+            taken_back = (u + dead_zone[i] < np.float32(0)) & (n[i] > 0)
+            down = u - theta[i] if fired else u
+            v[i] = u + theta[i] if taken_back else down
+            n[i] += np.int32(fired) - np.int32(taken_back)
+            emitted = amplitude[i] if fired else zero
+            outs[i] = negate(amplitude[i]) if taken_back else emitted

@@ -1,0 +1,177 @@
+"""Running NIR graphs of integrate-and-fire networks, as the reference for what a file says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snnconv import dynamics
+from snnconv.export.nir.checks import checked_edges, checked_metadata, checked_node, input_shape
+from snnconv.export.nir.shapes import spread
+from snnconv.graph.source import ConversionError
+from snnconv.graph.store import Store
+
+__all__ = ["NIRNetwork", "from_nir"]
+
+
+def from_nir(source: str | os.PathLike[str] | nir.NIRGraph) -> NIRNetwork:
+    """Read a NIR file that `snnconv.to_nir` wrote, or a graph of the same nodes whose neurons reset by subtraction.
+
+    Raises:
+        ConversionError: a file that is damaged or something else; a graph with a node that is not supported, with
+            values that no network has (thresholds that are not positive and finite, half a time step), with edges that
+            are recurrent, missing or lead nowhere, or without the metadata ``timesteps`` and ``reset = "subtract"``.
+            The message names the file and the node.
+        OSError: no such file.
+
+    >>> import snnconv
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=8), calibration=torch.randn(64, 4))
+    >>> x = torch.randn(3, 4)
+    >>> torch.allclose(from_nir(snnconv.to_nir(snn, start="state"))(x), snn(x), atol=1e-5)
+    True
+    """
+    if isinstance(source, nir.NIRGraph):
+        return NIRNetwork(source)
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"there is no NIR file {source}")
+    try:
+        graph = nir.read(str(source))
+    except Exception as error:  # what h5py and nir say to a file that is not one has no common class
+        raise ConversionError(f"{source}: not a readable NIR file ({type(error).__name__}: {error})") from error
+    if not isinstance(graph, nir.NIRGraph):
+        raise ConversionError(f"{source}: it holds a {type(graph).__name__}, not a graph")
+    try:
+        return NIRNetwork(graph)
+    except ConversionError as error:
+        raise ConversionError(f"{source}: {error}") from error
+
+
+class NIRNetwork(nn.Module):
+    """A NIR graph as a network: ``y = network(x)`` runs all steps on a constant input and returns the mean output.
+
+    Attributes:
+        timesteps: T.
+        delay: D, steps left out of the mean.
+        neurons: names of the integrate-and-fire nodes, in order.
+    """
+
+    def __init__(self, graph: nir.NIRGraph) -> None:
+        super().__init__()
+        data = checked_metadata(graph.metadata)
+        self.timesteps, self.delay, self.v_init = data.timesteps, data.delay, data.v_init
+        self.kinds = {str(name): type(node).__name__ for name, node in graph.nodes.items()}
+        unknown = [f"{name} ({kind})" for name, kind in self.kinds.items() if kind not in _RUN]
+        if unknown:
+            raise ConversionError(f"these NIR nodes are not supported: {', '.join(unknown)}")
+        self.inputs = checked_edges(self.kinds, graph.edges)
+        try:
+            self.order = list(TopologicalSorter(self.inputs).static_order())
+        except CycleError as error:
+            raise ConversionError(f"recurrent edges are not supported: {' -> '.join(error.args[1])}") from None
+        self.neurons = [name for name in self.order if self.kinds[name] == "IF"]
+        self.settings: dict[str, dict[str, Any]] = {}
+        self.tensors = Store()
+        for name in self.order:
+            tensors, self.settings[name] = checked_node(name, graph.nodes[name], _RUN[self.kinds[name]][1])
+            for key, value in tensors.items():
+                self.tensors[f"{name}.{key}"] = value
+        first = next(name for name in self.order if self.kinds[name] == "Input")
+        self.shape = input_shape(first, graph.nodes[first])
+        self._run(torch.zeros(1, *self.shape), 1)  # what fits together shows with one step
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mean output over the steps that are read."""
+        return self.run(x)[0][self.delay :].mean(0)
+
+    def run(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Output ``[T, B, ...]`` and the unit spikes of every neuron node ``[T, B, ...]`` for an input ``[B, ...]``.
+
+        Raises:
+            ConversionError: an input of another shape than the graph's.
+        """
+        if tuple(x.shape[1:]) != self.shape:
+            raise ConversionError(
+                f"wrong input shape {tuple(x.shape)}: this graph takes [B, {', '.join(map(str, self.shape))}]"
+            )
+        return self._run(x, self.timesteps)
+
+    def _run(self, x: Tensor, timesteps: int) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = len(x)
+        values: dict[str, Tensor] = {}
+        spikes: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for name in self.order:
+                try:
+                    given = [values[source] for source in self.inputs[name]]
+                    total = sum(given[1:], given[0]) if given else x.expand(timesteps, *x.shape).flatten(0, 1)
+                    if self.kinds[name] == "IF":
+                        spikes[name] = self._fire(name, total.reshape(timesteps, batch, *total.shape[1:]))
+                        values[name] = spikes[name].flatten(0, 1)
+                    else:
+                        function, names = _RUN[self.kinds[name]]
+                        tensors = {k: self.tensors[f"{name}.{k}"] for k in names}
+                        values[name] = function(total, tensors, self.settings[name])
+                except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                    raise ConversionError(f"node {name!r} ({self.kinds[name]}) fails: {error}") from error
+        return values[self._last()].reshape(timesteps, batch, *values[self._last()].shape[1:]), spikes
+
+    def _last(self) -> str:
+        return next(name for name in self.order if self.kinds[name] == "Output")
+
+    def _fire(self, name: str, x_seq: Tensor) -> Tensor:
+        theta = self.tensors[f"{name}.v_threshold"]
+        v = (theta * self.v_init).expand(x_seq.shape[1:]).to(x_seq)
+        return dynamics.if_multistep(x_seq * self.tensors[f"{name}.r"], theta, dynamics.IFState(v))[0]
+
+
+def _conv(function: Callable[..., Tensor], dims: int) -> Callable[..., Tensor]:
+    def run(x: Tensor, t: dict[str, Tensor], s: dict[str, Any]) -> Tensor:
+        padding = s["padding"] if isinstance(s["padding"], str) else spread(_plain(s["padding"]), dims)
+        stride, dilation = (spread(_plain(s[key]), dims) for key in ("stride", "dilation"))
+        return function(x, t["weight"], t["bias"], stride, padding, dilation, int(s["groups"]))
+
+    return run
+
+
+def _pool(divided: bool) -> Callable[..., Tensor]:
+    def run(x: Tensor, t: dict[str, Tensor], s: dict[str, Any]) -> Tensor:
+        kernel, stride, padding = (spread(_plain(s[key]), 2) for key in ("kernel_size", "stride", "padding"))
+        return F.avg_pool2d(x, kernel, stride, padding, divisor_override=None if divided else 1)
+
+    return run
+
+
+def _flatten(x: Tensor, t: dict[str, Tensor], s: dict[str, Any]) -> Tensor:
+    first, last = (int(v) + (1 if int(v) >= 0 else 0) for v in (s["start_dim"], s["end_dim"]))
+    return x.flatten(first, last)
+
+
+def _plain(value: Any) -> Any:
+    return np.asarray(value).tolist()
+
+
+_Run = Callable[[Tensor, dict[str, Tensor], dict[str, Any]], Tensor]
+_RUN: dict[str, tuple[_Run, tuple[str, ...]]] = {
+    "Input": (lambda x, t, s: x, ()),
+    "Output": (lambda x, t, s: x, ()),
+    "IF": (lambda x, t, s: x, ("r", "v_threshold")),
+    "Linear": (lambda x, t, s: F.linear(x, t["weight"]), ("weight",)),
+    "Affine": (lambda x, t, s: F.linear(x, t["weight"], t["bias"]), ("weight", "bias")),
+    "Scale": (lambda x, t, s: x * t["scale"], ("scale",)),
+    "Conv1d": (_conv(F.conv1d, 1), ("weight", "bias")),
+    "Conv2d": (_conv(F.conv2d, 2), ("weight", "bias")),
+    "AvgPool2d": (_pool(True), ()),
+    "SumPool2d": (_pool(False), ()),
+    "Flatten": (_flatten, ()),
+}
+"""How each node runs, and the tensors that it takes."""

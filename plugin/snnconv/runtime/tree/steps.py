@@ -1,0 +1,136 @@
+"""One call of a forward on all steps at once: each step as if it were alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from snnconv.runtime.tree.functions import ELEMENTWISE, PER_SAMPLE, Arguments, Function
+
+__all__ = ["over_steps", "step_by_step"]
+
+
+def over_steps(
+    function: Function,
+    run: Callable[..., Any],
+    given: Arguments,
+    leaves: list[Any],
+    sequences: Mapping[int, Tensor],
+    kind: str,
+) -> Any:
+    """What ``run(*args, **kwargs)`` gives at each step; every tensor of it is ``[T, ...]``.
+
+    Args:
+        function: what is called.
+        run: calls it.
+        given, leaves: how the arguments nest, and the arguments of one step.
+        sequences: the arguments that differ from step to step, ``[T, ...]``, by their position in ``leaves``.
+        kind: of the call, as :func:`snnconv.graph.ops.op_kind` has it.
+
+    Raises:
+        ValueError: what it gives has another shape at each step.
+    """
+    if function.bare in ELEMENTWISE and not (function.bare == "where" and len(leaves) < 3):
+        aligned = _aligned(leaves, sequences)
+        if aligned is not None:
+            return _called(run, given, aligned)
+    elif list(sequences) == [0] and _per_sample(function, sequences[0].dim() - 1, kind):
+        steps = sequences[0].shape[:2]
+        out = _called(run, given, [sequences[0].flatten(0, 1), *leaves[1:]])
+        return _mapped(lambda v: v.unflatten(0, steps), out)
+    elif function.bare == "linear" and list(sequences) == [0]:
+        return _called(run, given, [sequences[0], *leaves[1:]])
+    elif function.bare == "scaled_dot_product_attention" and sorted(sequences) == [0, 1, 2]:
+        return _called(run, given, [sequences.get(i, leaf) for i, leaf in enumerate(leaves)])
+    try:
+        return _vmapped(run, given, leaves, sequences)
+    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
+        # no batching rule, or an error of the call itself, which comes again here
+        return _stacked(step_by_step(run, given, leaves, sequences))
+
+
+def step_by_step(
+    run: Callable[..., Any], given: Arguments, leaves: list[Any], sequences: Mapping[int, Tensor]
+) -> list[Any]:
+    """What a call gives at each step, one after the other."""
+    steps = len(next(iter(sequences.values())))
+    return [
+        _called(run, given, [sequences[i][t] if i in sequences else leaf for i, leaf in enumerate(leaves)])
+        for t in range(steps)
+    ]
+
+
+def _called(run: Callable[..., Any], given: Arguments, leaves: list[Any]) -> Any:
+    args, kwargs = given.filled(leaves)
+    return run(*args, **kwargs)
+
+
+def _mapped(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return change(tree)
+    leaves, spec = tree_flatten(tree)
+    return tree_unflatten([change(v) if isinstance(v, Tensor) else v for v in leaves], spec)
+
+
+def _aligned(leaves: list[Any], sequences: Mapping[int, Tensor]) -> list[Any] | None:
+    """Arguments that broadcast within a step, with time in front; None where number types could differ by it."""
+    inner = {i: sequences[i].dim() - 1 if i in sequences else v.dim() for i, v in _tensors(leaves)}
+    if len({v.dtype for _, v in _tensors(leaves)}) > 1 and 0 in inner.values():
+        return None
+    most = max(inner.values())
+    if any(isinstance(v, torch.memory_format) for v in leaves):
+        return None
+    found = list(leaves)
+    for i, sequence in sequences.items():
+        found[i] = sequence[(slice(None), *[None] * (most - inner[i]))]
+    return found
+
+
+def _tensors(leaves: list[Any]) -> list[tuple[int, Tensor]]:
+    return [(i, v) for i, v in enumerate(leaves) if isinstance(v, Tensor)]
+
+
+def _per_sample(function: Function, dims: int, kind: str) -> bool:
+    if function.method:
+        return False
+    if function.bare == "batch_norm":
+        return kind == "affine" and dims > 1
+    return PER_SAMPLE.get(function.bare) == dims
+
+
+def _vmapped(run: Callable[..., Any], given: Arguments, leaves: list[Any], sequences: Mapping[int, Tensor]) -> Any:
+    shape: list[Any] = []
+
+    def call(*steps: Tensor) -> tuple[Tensor, ...]:
+        filled = list(leaves)
+        for position, step in zip(sequences, steps, strict=True):
+            filled[position] = step
+        out, nesting = tree_flatten(_called(run, given, filled))
+        shape[:] = [nesting, [None if isinstance(v, Tensor) else v for v in out], [isinstance(v, Tensor) for v in out]]
+        return tuple(v for v in out if isinstance(v, Tensor))
+
+    tensors = iter(torch.vmap(call, randomness="different")(*sequences.values()))
+    nesting, others, which = shape
+    return tree_unflatten(
+        [next(tensors) if tensor else other for tensor, other in zip(which, others, strict=True)], nesting
+    )
+
+
+def _stacked(steps: list[Any]) -> Any:
+    flat = [tree_flatten(step) for step in steps]
+    columns = []
+    for column in zip(*(leaves for leaves, _ in flat), strict=True):
+        tensors = all(isinstance(v, Tensor) for v in column)
+        shapes = sorted({tuple(v.shape) for v in column}) if tensors else []
+        if len(shapes) > 1 or not (tensors or all(v == column[0] for v in column)):
+            what = f"tensors of shapes {shapes[0]} and {shapes[-1]}" if tensors else f"{column[0]} and {column[-1]}"
+            raise ValueError(
+                f"it gives {what} at different steps: what it picks depends on what the neurons have sent so far; pick "
+                "by a mask (torch.where) instead"
+            )
+        columns.append(torch.stack(column) if tensors else column[0])
+    return tree_unflatten(columns, flat[0][1])

@@ -1,0 +1,238 @@
+"""Networks that do not trace: activations are found and replaced call by call."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import snnconv
+from snnconv import ConversionError, methods
+from snnconv.activations import QuantReLU
+from snnconv.graph.capture.fx import TraceFailure, source_graph
+from snnconv.runtime.executor import RunState
+from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.tree import TreeProgram
+
+ROWS = torch.randn(48, 5, generator=torch.Generator().manual_seed(3))
+IMAGES = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+
+
+class Branching(nn.Module):
+    """Takes one of two ways, by the data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.up, self.down, self.head = (nn.Linear(5, 5) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.a(x))
+        branch = self.up if float(x.detach().mean()) > 0 else self.down
+        return self.head(torch.relu(branch(y)) + y)
+
+
+class Pyramid(nn.Module):
+    """Iterates over a list of features, asks for its length and for single values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.stages = nn.ModuleList([nn.Conv2d(4, 4, 3, stride=2, padding=1) for _ in range(2)])
+        self.act = nn.ReLU(inplace=True)
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        features = [self.act(self.stem(x))]
+        for stage in self.stages:
+            features.append(self.act(stage(features[-1])))
+        top = features[-1]
+        for row in top:  # iterates over the batch, which a tracer cannot
+            assert row.dim() == 3
+        for feature in features[-2::-1]:
+            top = feature + F.interpolate(top, size=tuple(feature.shape[-2:]))
+        return {"out": self.head(top), "pooled": F.max_pool2d(top, 2)}
+
+
+class Plain(nn.Module):
+    """Traces: both paths can be compared on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.bn = nn.BatchNorm2d(4)
+        self.act = nn.ReLU()
+        self.two = nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4 * 9, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.bn(self.conv(x)))
+        z = self.act(self.two(y)) + F.silu(self.two(y))
+        return self.head(F.relu(F.max_pool2d(z + y, 2)).flatten(1))
+
+
+def test_sites_are_call_sites() -> None:
+    program = TreeProgram(Pyramid(), IMAGES[:2])
+    assert list(program.sites) == ["act", "act:2", "act:3"]
+    assert list(TreeProgram(Branching(), ROWS + 1).sites) == ["relu", "relu:2"]
+
+
+@pytest.mark.parametrize("model", [Branching(), Pyramid()], ids=lambda m: type(m).__name__)
+def test_these_do_not_trace(model: nn.Module) -> None:
+    with pytest.raises(TraceFailure):
+        source_graph(model)
+
+
+@torch.no_grad()
+def test_without_time_it_is_the_network() -> None:
+    for model, x in ((Pyramid(), IMAGES), (Branching(), ROWS), (Plain(), IMAGES)):
+        program = TreeProgram(model, x)
+        out = program.static(x, lambda site, z, program=program: program.sites[site].activation(z))
+        torch.testing.assert_close(out, model.eval()(x))
+
+
+@torch.no_grad()
+def test_over_time_it_is_the_graph() -> None:
+    model = Plain().eval()
+    tree, graph = TreeProgram(model, IMAGES), GraphProgram(source_graph(model))
+    assert list(tree.sites) == list(graph.sites)
+
+    def spikes(program: TreeProgram | GraphProgram):
+        clock = {}
+
+        def neuron(site: str, x_seq: Tensor) -> Tensor:
+            start = clock.get(site, 0)
+            clock[site] = start + len(x_seq)
+            swing = torch.tensor([1.5, 0.5, 1.0, 1.0])[start : start + len(x_seq)]
+            return x_seq.clamp(min=0) * swing.reshape(-1, *[1] * (x_seq.dim() - 1))
+
+        return neuron
+
+    for chunks in ([4], [1, 3], [1, 1, 1, 1]):
+        outs = []
+        for program in (tree, graph):
+            state, neuron = RunState(), spikes(program)
+            outs.append(torch.cat([program.steps(IMAGES, n, neuron, state) for n in chunks]))
+        torch.testing.assert_close(*outs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        methods.SignedIF(16),
+        methods.SRP(8, 8),
+        methods.ShiftedThreshold(6),
+        methods.LocalThresholdBalancing(64),
+    ],
+    ids=lambda m: m.name,
+)
+def test_a_network_that_does_not_trace_converts(method: methods.Method) -> None:
+    torch.manual_seed(0)
+    model = Pyramid()
+    snn = snnconv.convert(model, method, IMAGES, progress=False)
+    assert snn.report is not None
+    assert snn.report.path == "module tree"
+    assert any("call by call" in note for note in snn.report.notes)
+    assert [s.name for s in snn.report.spiking] == ["act", "act:2", "act:3"]
+    out, expected = snn(IMAGES)["out"], model(IMAGES)["out"].detach()
+    assert float((out - expected).norm() / expected.norm()) < 0.15
+
+
+@pytest.mark.parametrize("method", [methods.SignedIF(8), methods.ShiftedThreshold(4)], ids=lambda m: m.name)
+def test_both_paths_convert_alike(method: methods.Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Plain()
+    graph = snnconv.convert(model, method, IMAGES, progress=False)
+
+    def refuse(model: nn.Module, *given: object) -> None:
+        raise TraceFailure("not now")
+
+    monkeypatch.setattr(sys.modules["snnconv.conversion.convert"], "source_graph", refuse)
+    tree = snnconv.convert(model, method, IMAGES, progress=False)
+    assert tree.report is not None
+    assert graph.report is not None
+    assert tree.report.path == "module tree"
+    assert [s.name for s in tree.report.spiking] == [s.name for s in graph.report.spiking]
+    a, b = tree(IMAGES), graph(IMAGES)
+    assert float((a - b).norm() / b.norm()) < 0.1
+    assert [a.operator for a in tree.report.analog] == ["silu"]
+
+
+def test_a_trained_activation_is_a_site() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.act, self.b = nn.Linear(5, 6), QuantReLU(7, clip=1.5), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.act(self.a(x))
+            return self.b(self.act(y * 2) if float(y.detach().sum()) > 0 else y)
+
+    snn = snnconv.convert(Net(), methods.ShiftedThreshold(3, thresholds="trained"), ROWS, progress=False)
+    assert [(s.name, s.threshold_mean) for s in snn.report.spiking] == [("act", 1.5), ("act:2", 1.5)]
+    model = Net()
+    model.load_state_dict(snn.program.model.state_dict(), strict=False)
+
+
+def test_a_way_not_taken_in_calibration_is_named() -> None:
+    class Net(Branching):
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.relu(self.a(x))
+            if float(x.detach().mean()) > 5:
+                y = F.relu6(self.up(y))
+            return self.head(y)
+
+    snn = snnconv.convert(Net(), methods.IF(4), ROWS, progress=False)
+    with pytest.raises(ConversionError, match=r"relu6: the network came to an activation.*calibration data"):
+        snn(ROWS + 100)
+
+
+def test_stepwise_bits_are_refused_with_a_way_out() -> None:
+    snn = snnconv.convert(Pyramid(), methods.ShiftedThreshold(4), IMAGES, progress=False)
+    with pytest.raises(ConversionError, match=r"call snn\(x\)"):
+        list(snn.stream(IMAGES))
+
+
+def test_a_broken_weight_is_named() -> None:
+    model = Branching()
+    with torch.no_grad():
+        model.up.weight[0, 0] = torch.inf
+    with pytest.raises(ConversionError, match=r"up\.weight"):
+        snnconv.convert(model, methods.IF(4), ROWS, progress=False)
+
+
+def test_an_alias_that_tracing_loses_is_noticed() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 5), nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = self.a(x)
+            kept = out
+            out.view(-1).add_(1.0)  # changes `kept` too, through a view, which a tracer does not see
+            return self.b(F.relu(kept))
+
+    model = Net()
+    snn = snnconv.convert(model, methods.ShiftedThreshold(8), ROWS, progress=False)
+    assert snn.report is not None
+    assert snn.report.path == "module tree"
+    torch.testing.assert_close(snn(ROWS), model(ROWS).detach(), rtol=0.05, atol=0.05)
+
+
+def test_the_model_is_left_alone() -> None:
+    model = Pyramid().train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    snn = snnconv.convert(model, methods.SignedIF(4), IMAGES, progress=False)
+    snn(IMAGES)
+    assert model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in [*model.modules(), *snn.modules()])
+
+
+def test_an_error_inside_the_network_leaves_no_hooks() -> None:
+    snn = snnconv.convert(Pyramid(), methods.SignedIF(4), IMAGES, progress=False)
+    with pytest.raises(Exception, match=r"."):
+        snn.program.static(torch.zeros(1, 7, 8, 8), lambda s, z: z)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in snn.modules())

@@ -1,0 +1,118 @@
+"""A unit of the plugin (a folder, or a file of the root) imports only from floors below its own.
+
+Every import counts: those inside functions and those for type checkers, too.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import snnconv
+
+PLUGIN = Path(snnconv.__file__).parent
+FLOORS = (
+    ("limits", "report", "progress", "_version", "_moved"),
+    ("files",),
+    ("dynamics", "graph"),
+    ("neurons", "activations"),
+    ("methods",),
+    ("runtime",),
+    ("network",),
+    ("inputs",),
+    ("metrics", "storage"),
+    ("conversion",),
+    ("training",),
+    ("export", "integrations", "selection", "control", "plot", "demo"),
+    ("__init__", "snntorch"),
+    ("cli",),
+)
+FLOOR = {unit: number for number, units in enumerate(FLOORS) for unit in units}
+ELSEWHERE = ("snnbench", "mmengine", "mmdet", "mmseg", "mmcv")
+UPWARD_STILL = {
+    ("snnconv.runtime.continued", "snnconv.network"),
+    ("snnconv.runtime.early_exit", "snnconv.network"),
+    ("snnconv.runtime.pieces", "snnconv.network"),
+    ("snnconv.runtime.thresholds", "snnconv.network"),
+}
+"""Arrows that go up until the files are mended; this list only gets shorter."""
+CIRCLES_STILL = ("snnconv.network",)
+
+
+def module(path: Path) -> str:
+    parts = path.relative_to(PLUGIN.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def unit(name: str) -> str:
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+FILES = {module(path): path for path in sorted(PLUGIN.rglob("*.py"))}
+
+
+def imports(name: str) -> Iterator[tuple[str, int]]:
+    """The modules that a file imports, each with its line; of a package's names those that are modules of it."""
+    path = FILES[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                yield (whole if whole in FILES else base), node.lineno
+
+
+def test_every_unit_stands_on_a_floor() -> None:
+    assert {unit(name) for name in FILES} <= set(FLOOR)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_go_down(name: str) -> None:
+    here = unit(name)
+    wrong = []
+    for target, line in imports(name):
+        root = target.split(".")[0]
+        if root in ELSEWHERE:
+            wrong.append(f"line {line}: {target}")
+        elif root == "snnconv" and unit(target) != here and FLOOR[unit(target)] >= FLOOR[here]:
+            if (name, target) in UPWARD_STILL:
+                continue
+            wrong.append(f"line {line}: {target}, floor {FLOOR[unit(target)]}, from floor {FLOOR[here]}")
+    assert not wrong, f"{name}: " + "; ".join(wrong)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if unit(name) == "graph"])
+def test_the_graph_imports_nothing_of_the_project(name: str) -> None:
+    assert {unit(target) for target, _ in imports(name) if target.split(".")[0] == "snnconv"} <= {"graph"}
+
+
+def test_no_circle_of_files() -> None:
+    arrows = {name: {target for target, _ in imports(name) if target in FILES and target != name} for name in FILES}
+    done: set[str] = set()
+    circles: list[str] = []
+
+    def visit(name: str, trail: list[str]) -> None:
+        if name in trail:
+            if not name.startswith(CIRCLES_STILL):
+                circles.append(" -> ".join([*trail[trail.index(name) :], name]))
+            return
+        if name in done:
+            return
+        for target in sorted(arrows[name]):
+            visit(target, [*trail, name])
+        done.add(name)
+
+    for name in FILES:
+        visit(name, [])
+    assert not circles, "; ".join(circles)
