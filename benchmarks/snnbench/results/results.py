@@ -177,8 +177,7 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
     """Check ``record`` and write it, whole or not at all, beside the points of another run of its config.
 
     Raises:
-        ResultError: the record is not in the layout, the file that is there is no result, or it cannot be written; the
-            old file is as it was.
+        ResultError: a record or a stored file that is no result, or one that cannot be written: it is as it was.
     """
     path = Path(path)
     foreign = leaf(record, lambda value: value is not None and not isinstance(value, bool | int | float | str))
