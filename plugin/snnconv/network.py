@@ -278,7 +278,7 @@ class SpikingNetwork(nn.Module):
         >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=4), calibration=torch.randn(64, 4))
         >>> snn(torch.zeros(1, 4), mask=torch.ones(1, 8))
         Traceback (most recent call last):
-        snnconv.graph.source.ConversionError: this network has no input 'mask'; it takes input
+        snnconv.graph.error.ConversionError: this network has no input 'mask'; it takes input
         """
         threads = self._threads()
         parts = self._parts(self.signature.bind(inputs, named), threads)

@@ -114,8 +114,8 @@ def graph_of(nodes: Sequence[NodeRecord]) -> fx.Graph:
 def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
     """Apply ``function`` to the members of a container; other values as they are.
 
-    >>> mapped((1, slice(2, None)), str)
-    ('1', slice('2', 'None', 'None'))
+    >>> mapped(slice(2, None), lambda v: v and v + 1)
+    slice(3, None, None)
     """
     if isinstance(value, torch.Size):
         return value
