@@ -19,7 +19,8 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from snnbench import results
+import snnconv
+from snnbench import config_data, results
 from snnbench.data.roots import resolve_config
 from snnbench.mmcv_ops import install as operators
 from snnbench.results.provenance import portable
@@ -27,9 +28,10 @@ from snnbench.results.record import Row, write_results
 from snnbench.testing.convert_hook import ConvertHook, bare_model
 from snnbench.testing.episode_video import EpisodeVideos
 from snnbench.testing.picture import SideBySide
+from snnbench.testing.readouts import CONVERSIONS
 from snnbench.testing.test_loop import SNNTestLoop
 from snnbench.weights.card import ModelCard, read_card, save_weights
-from snnconv.files.untrusted import allow_checkpoint_globals, load_weights
+from snnconv.files.untrusted import allow_checkpoint_globals, load_weights, refused_as
 
 __all__ = ["LAUNCHERS", "BenchError", "default_work_dir", "load_config", "run_config", "train"]
 
@@ -61,18 +63,19 @@ def default_work_dir(path: str | os.PathLike[str]) -> Path:
 def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Config:
     """Read a config, merge ``options`` into it, register what it names, and find its data.
 
+    Args:
+        path: a Python config, which is a program and runs; or YAML or JSON, of which nothing is run.
+        options: changes, by field.
+
     Raises:
-        BenchError: no such file, no ``bench`` key, a package that is not installed.
+        BenchError: no such file, no ``bench`` key, a package that is not installed, code in YAML or JSON.
     """
     if not Path(path).is_file():
         raise BenchError(f"there is no config {path}")
     operators.install()
     allow_checkpoint_globals()
-    sys.path[:] = sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]  # custom_imports of a checkout
-    try:
-        config = Config.fromfile(str(path))
-    except ImportError as error:
-        raise BenchError(f"{path}: {error}; benchmark configs run from the project's folder") from error
+    is_data = Path(path).suffix in config_data.SUFFIXES
+    config = _data_config(path) if is_data else _program_config(path)
     if options:
         config.merge_from_dict(options)
         if "epochs" in options:
@@ -82,8 +85,26 @@ def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = N
     if config.bench.get("task") == "control":
         config.bench.dataset = config.model.env  # with its version, whatever was asked for
     _register(str(config.get("default_scope", "snnbench")))
+    if is_data:
+        with refused_as(BenchError):
+            config_data.check_types(config, (*snnconv.methods.__all__, *CONVERSIONS))
     resolve_config(config)
     return config
+
+
+def _data_config(path: str | os.PathLike[str]) -> Config:
+    with refused_as(BenchError):
+        return config_data.read_config(path)
+
+
+def _program_config(path: str | os.PathLike[str]) -> Config:
+    if Path(path).suffix != ".py":
+        raise BenchError(f"{path}: a config is a Python file, or {', '.join(config_data.SUFFIXES)}")
+    sys.path[:] = sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]  # custom_imports of a checkout
+    try:
+        return Config.fromfile(str(path))
+    except ImportError as error:
+        raise BenchError(f"{path}: {error}; benchmark configs run from the project's folder") from error
 
 
 def _set_epochs(config: Config, epochs: int) -> None:
@@ -143,6 +164,7 @@ def run_config(
 
     Raises:
         BenchError: a config or option that cannot be run, or no row that converts.
+        snnbench.results.ResultError: a result file that cannot be written, or that is damaged: before any work.
         snnbench.data.roots.DataRootError: data that is not there.
     """
     if launcher not in LAUNCHERS:
@@ -153,10 +175,13 @@ def run_config(
     config.launcher = launcher
     chosen = _chosen(bench.methods, methods)
     _start_processes(launcher)
+    folder = Path(out) / results.slug(bench.dataset) / results.slug(bench.architecture)
+    if is_main_process():
+        for row in chosen:
+            results.check_place(results.path_of(folder, str(row.get("label", row["type"]))))
     weights, training = _weights(config)
     if limit is not None:
         config.test_dataloader.dataset["indices"] = int(limit)
-    folder = Path(out) / results.slug(bench.dataset) / results.slug(bench.architecture)
     runner = _test_runner(config, chosen)
     model = bare_model(runner.model)
     if weights is not None:

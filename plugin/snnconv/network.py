@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_map_only
 
 from snnconv import dynamics
+from snnconv.files.fingerprint import digest
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
+from snnconv.graph.unwrap import unwrap
 from snnconv.methods.base import Method
 from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.executor import RunState
+from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.int8 import Int8, supported
 from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.pieces import piece_lengths, run_in_pieces
@@ -41,7 +44,7 @@ class SpikingNetwork(nn.Module):
     """A spiking network made by :func:`snnconv.convert`.
 
     Call it like the source network: ``y = snn(x)`` runs all time steps from a fresh state and returns the readout in
-    the shape and scale of ``model(x)``. It is stateless between calls.
+    the shape and scale of ``model(x)``. It is stateless between calls. A sample with NaN or infinite values gives NaN.
 
     Attributes:
         method: the :class:`~snnconv.methods.Method` it was converted with.
@@ -54,6 +57,7 @@ class SpikingNetwork(nn.Module):
         precision: ``"float32"``, or ``"int8"``: layers that read spikes compute with 8-bit weights, on a CPU with
             VNNI; biases, currents and membranes stay float32. It follows weights and thresholds that change by
             assignment, in place or by ``load_state_dict``; after a change through ``.data``, set it again.
+        source_digest: :func:`~snnconv.files.fingerprint.digest` of the network it was made from, if that is known.
         backend: what runs the neurons: ``"auto"``, ``"eager"``, ``"numba"``, ``"inductor"``, ``"triton"`` or one of
             your own (:func:`snnconv.dynamics.scan`); their spikes are the same.
 
@@ -83,6 +87,7 @@ class SpikingNetwork(nn.Module):
         placeholders = program.source.placeholders() if isinstance(program, GraphProgram) else ()
         self.signature = Signature.from_spec(self.input_spec, placeholders)
         self._tried: set[tuple[Any, ...]] = set()
+        self.source_digest: str | None = None
         self.memory_budget = DEFAULT_BUDGET
         self.backend = "auto"
         self._precision = "float32"
@@ -175,6 +180,17 @@ class SpikingNetwork(nn.Module):
         """
         int8 = self._int8()
         return {} if int8 is None else dict(int8.left)
+
+    def made_from(self, model: nn.Module) -> bool | None:
+        """Whether ``model`` is the network this one was converted from, to the last bit; ``None`` where it is unknown.
+
+        >>> import snnconv
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=4), calibration=torch.randn(64, 4))
+        >>> snn.made_from(model), snn.made_from(nn.Linear(4, 8))
+        (True, False)
+        """
+        return None if self.source_digest is None else digest(unwrap(model).model) == self.source_digest
 
     @property
     def timesteps(self) -> int:
@@ -319,8 +335,10 @@ class SpikingNetwork(nn.Module):
             if out.shape[0] == self.timesteps:  # the read-out phase comes last
                 found[site] = self.readout.final(out)
 
-        self.run(self.given(*inputs, **named), observe=note)
-        return found
+        x = self.given(*inputs, **named)
+        self.run(x, observe=note)
+        marked: dict[str, Tensor] = NonFinite(x).mark(found)
+        return marked
 
     def run(
         self,
@@ -373,7 +391,7 @@ class SpikingNetwork(nn.Module):
                     state.restart()
                 result = self.program.steps(x, steps, fired, state)
         self.reset()
-        return result
+        return NonFinite(x).mark(result, 1)
 
     @contextmanager
     def _unobserved(self, unobserved: bool = True) -> Iterator[None]:
@@ -407,7 +425,7 @@ class SpikingNetwork(nn.Module):
                 total = step if total is None else _add(total, step)
                 yield t, total
             return
-        states = self._fresh_states()
+        states, wrong = self._fresh_states(), NonFinite(x)
         state = RunState()
         for t in range(1 - method.pre_timesteps_, method.timesteps + 1):
             if t == 1:
@@ -418,7 +436,7 @@ class SpikingNetwork(nn.Module):
                 states = self._remember()
             if t < 1:
                 continue
-            step = tree_map_only(Tensor, lambda v: v[0], step)
+            step = wrong.mark(tree_map_only(Tensor, lambda v: v[0], step))
             if t <= self.delay + 1:  # the mean begins behind the delay; before that, the step alone
                 total, first = step, t
             else:

@@ -100,7 +100,7 @@ def layer_error(errors: Mapping[str, float], axes: Axes | None = None) -> Axes:
 
 
 def fit_curve(curve: FitCurve, layers: Collection[str] = (), axes: Axes | None = None) -> Axes:
-    """Error of every layer's rate against time steps (full lines), and its bound K/2T (dashed), both axes logarithmic.
+    """Error of every layer's rate against time steps (full lines), and its bound (dashed), both axes logarithmic.
 
     Args:
         curve: what :func:`snnconv.metrics.fit_curve` measured.
@@ -132,7 +132,7 @@ def fit_curve(curve: FitCurve, layers: Collection[str] = (), axes: Axes | None =
     axes.set_xlabel("time steps T")
     axes.set_ylabel("‖y − φ(T)‖² / ‖y‖²")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=6, ncols=2, title="dashed: bound K/2T", title_fontsize=7)
+    axes.legend(fontsize=6, ncols=2, title="dashed: bound", title_fontsize=7)
     return axes
 
 

@@ -242,6 +242,10 @@ for case in range(40):
         a, b = (dyn.scan(neuron, x_seq, theta, backend=name, **options) for name in ("triton", "eager"))
         assert torch.equal(a, b), (case, neuron)
         cases += 1
+    for neuron, more in (("if", {"start": "zero"}), ("signed_if", {"eps_absolute": 0.3})):
+        a, b = (dyn.scan(neuron, x_seq, theta, backend=name, scaled=scaled, **more) for name in ("triton", "eager"))
+        assert torch.equal(a, b), (case, neuron, more)
+        cases += 1
     for neuron in ("if", "signed_if"):
         state = None
         whole = dyn.scan(neuron, x_seq, theta, backend="eager", scaled=scaled)
@@ -271,7 +275,7 @@ def test_triton_kernels_interpreted_on_the_cpu_give_the_same_spikes() -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERPRETED], capture_output=True, text=True, check=False, env=environment
     )
-    assert done.stdout.strip() == "320 equal", done.stderr[-3000:]
+    assert done.stdout.strip() == "400 equal", done.stderr[-3000:]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

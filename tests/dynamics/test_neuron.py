@@ -159,7 +159,8 @@ def two_sizes(x: Tensor, state: Any, v_threshold: Any, *, surrogate: Any = None,
 
 def graded(sizes: tuple[float, ...] | None) -> snnconv.SpikingNetwork:
     fields = {"amplitudes": None if sizes is None else lambda: sizes}
-    neuron.register(replace(IF, name="two_sizes", step=two_sizes, multistep=None, nir="", **fields), replace=True)
+    plain = replace(IF, name="two_sizes", step=two_sizes, multistep=None, options=(), nir="", **fields)
+    neuron.register(plain, replace=True)
     cls = type("TwoSizes", (methods.IF,), {"name": "two_sizes", "neuron": "two_sizes"})
     return converted(methods.register(dataclass(frozen=True)(cls), replace=True)(4))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import snnconv
-from snnconv import ConversionError, methods
+from snnconv import ConversionError, limits, methods
 from snnconv.activations import QuantReLU, RateNorm
-from snnconv.storage import network_file as io
+from snnconv.graph.records import NodeRecord
+from snnconv.storage import graph_json
+from tests.fuzz.mutate import Parts
 from tests.fuzz.samples import SAMPLES
 
 METHODS = [
@@ -207,19 +210,20 @@ def test_a_module_kept_whole_is_refused_by_name(tmp_path: Path) -> None:
     ids=repr,
 )  # fmt: skip
 def test_arguments_survive_json(value: Any) -> None:
-    again = io._decode(json.loads(json.dumps(io._encode(value, "here"), allow_nan=False)))
+    again = graph_json.decode(json.loads(json.dumps(graph_json.encode(value, "here"), allow_nan=False)))
     assert again == value
     assert type(again) is type(value)
 
 
 def test_not_a_number_survives_json() -> None:
-    assert str(io._decode(json.loads(json.dumps(io._encode(float("nan"), "here"), allow_nan=False)))) == "nan"
+    written = json.dumps(graph_json.encode(float("nan"), "here"), allow_nan=False)
+    assert str(graph_json.decode(json.loads(written))) == "nan"
 
 
 @pytest.mark.parametrize("value", [torch.zeros(2), object(), {1: 2}, 1j, b"x"], ids=lambda v: type(v).__name__)
 def test_other_arguments_are_refused_by_place(value: Any) -> None:
     with pytest.raises(ConversionError, match=r"block\.3"):
-        io._encode({"name": "conv", "op": "x", "args": (value,), "meta": {"path": "block.3"}}, "nodes")
+        graph_json.encode(NodeRecord("x", "conv", "y", (value,), meta={"path": "block.3"}), "nodes")
 
 
 def test_only_converted_networks_are_saved(tmp_path: Path) -> None:
@@ -283,22 +287,17 @@ def test_a_file_may_be_replaced_while_its_network_is_in_use(tmp_path: Path) -> N
 # --- damaged and foreign files -----------------------------------------------------------------------------
 
 
-def edited(saved: Path, path: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
-    """A copy of the saved file whose safetensors header went through ``edit``."""
-    content = saved.read_bytes()
-    (size,) = struct.unpack("<Q", content[:8])
-    header = json.loads(content[8 : 8 + size])
-    edit(header)
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + size :])
+def edited(saved: Path, path: Path, edit: Callable[[Parts], Any], seal: bool = True) -> Path:
+    """A copy of the saved file whose parts went through ``edit``, sealed as by somebody who means it."""
+    parts = Parts.of(saved.read_bytes())
+    text = edit(parts)
+    path.write_bytes(parts.joined(seal, text if isinstance(text, str) else None))
     return path
 
 
-def in_network(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
-    def edit(header: dict[str, Any]) -> None:
-        network = json.loads(header["__metadata__"]["network"])
-        change(network)
-        header["__metadata__"]["network"] = json.dumps(network)
+def in_network(change: Callable[[dict[str, Any]], Any]) -> Callable[[Parts], Any]:
+    def edit(parts: Parts) -> None:
+        change(parts.network)
 
     return edit
 
@@ -345,8 +344,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused(saved: Path, tmp_path: Path) -> None:
-    path = edited(saved, tmp_path / "new", lambda h: h["__metadata__"].update(version="7"))
-    with pytest.raises(ConversionError, match=r"new: format version 7.*upgrade"):
+    path = edited(saved, tmp_path / "new", lambda parts: parts.metadata.update(version="7", release="9.1"))
+    with pytest.raises(ConversionError, match=r"new: format version 7, written by snnconv 9.1; this is .*upgrade"):
         snnconv.load(path)
 
 
@@ -383,10 +382,13 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "bad choice": (lambda n: n["method"]["dict"].append(["tau", 3]), "tau"),
     "no time": (lambda n: n["method"]["dict"].append(["timesteps", 0]), "timesteps"),
     "lost tensor": (lambda n: n["tensors"].append("weights/lost"), "'weights/lost' is missing"),
-    "no threshold": (lambda n: n["tensors"].pop(0), "has no threshold"),
+    "unlisted tensor": (lambda n: n["tensors"].pop(0), "'neurons/.*' is in the file and not in its list"),
+    "tensor twice": (lambda n: n["tensors"].append(n["tensors"][0]), "is listed twice"),
+    "foreign tensor": (lambda n: n["tensors"].append("pickles/x"), "unknown kind; known: neurons, "),
     "unknown value": (lambda n: n.update(delay={"pickle": "x"}), "unknown type of value 'pickle'"),
     "unknown site kind": (lambda n: set_field(n["sites"][0], "kind", "magic"), "unknown activation kind 'magic'"),
-    "wrong type": (lambda n: n.update(nodes=3), "damaged header"),
+    "wrong type": (lambda n: n.update(nodes=3), "header.nodes must be a list, got 3"),
+    "unknown field": (lambda n: n.update(colour="red"), "header has a field 'colour'; known: path, "),
 }  # fmt: skip
 
 
@@ -399,14 +401,14 @@ def test_a_damaged_header_is_named(kind: str, saved: Path, tmp_path: Path) -> No
 
 
 def test_a_header_that_is_no_json_is_named(saved: Path, tmp_path: Path) -> None:
-    path = edited(saved, tmp_path / "damaged", lambda h: h["__metadata__"].update(network="{"))
+    path = edited(saved, tmp_path / "damaged", lambda parts: "{")
     with pytest.raises(ConversionError, match="damaged: damaged header"):
         snnconv.load(path)
 
 
 def test_a_bottomless_header_is_named(saved: Path, tmp_path: Path) -> None:
     deep = "[" * 100_000 + "]" * 100_000
-    path = edited(saved, tmp_path / "damaged", lambda h: h["__metadata__"].update(network=deep))
+    path = edited(saved, tmp_path / "damaged", lambda parts: deep)
     with pytest.raises(ConversionError, match="damaged: damaged header"):
         snnconv.load(path)
 
@@ -499,3 +501,189 @@ def test_a_file_of_an_earlier_release_gives_the_same_outputs(path: Path, tmp_pat
 def test_every_method_has_a_file_of_an_earlier_release() -> None:
     kept = {path.name.removesuffix(SUFFIX).rpartition(".")[0] for path in FORMER.glob(f"*{SUFFIX}")}
     assert kept >= {f"{method}.{kind}" for method in methods.METHODS for kind in ("graph", "tree")}
+
+
+# --- contradictions ----------------------------------------------------------------------------------------
+
+
+def pairs(*path: Any, **fields: Any) -> Callable[[dict[str, Any]], None]:
+    """Give some fields of the record at ``path`` other values."""
+
+    def change(network: dict[str, Any]) -> None:
+        record: Any = network
+        for key in path:
+            record = record[key] if not isinstance(record, dict) or "dict" not in record else dict(record["dict"])[key]
+        for key, value in fields.items():
+            if key in dict(record["dict"]):
+                set_field(record, key, value)
+            else:
+                record["dict"].append([key, value])
+
+    return change
+
+
+def call(target: str, *args: Any) -> Callable[[dict[str, Any]], None]:
+    """Another operator, of plain numbers, in the middle of the graph, read by the output."""
+
+    def change(network: dict[str, Any]) -> None:
+        fields = {"op": "call_function", "name": "odd", "target": target, "args": {"tuple": list(args)}}
+        record = [*fields.items(), ("kwargs", {"dict": []}), ("meta", {"dict": []})]
+        output = network["nodes"][-1]
+        network["nodes"].insert(-1, {"dict": [list(item) for item in record]})
+        (last,) = dict(output["dict"])["args"]["tuple"]
+        set_field(output, "args", {"tuple": [{"tuple": [last, {"node": "odd"}]}]})
+
+    return change
+
+
+CONTRADICTIONS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "delay of another method": (lambda n: n.update(delay=2), "delay is 2, and SignedIF.* has 0"),
+    "delay beyond the steps": (lambda n: n.update(delay=4), "delay is 4"),
+    "delay that is no whole number": (lambda n: n.update(delay=1.5), "header.delay must be a whole number, got 1.5"),
+    "endless steps": (pairs("method", timesteps=2**64), "timesteps is 18446744073709551616, more than snnconv.limits"),
+    "another framework": (lambda n: n.update(framework="brian"), "one of spikingjelly, snntorch, got 'brian'"),
+    "no budget": (lambda n: n.update(memory_budget=0), "memory_budget is 0"),
+    "another path": (lambda n: n.update(path="module tree"), "path is 'module tree', and there are .* nodes"),
+    "unknown path": (lambda n: n.update(path="cloud"), "graph, module tree, got 'cloud'"),
+    "precision": (lambda n: n.update(precision="int4"), "float32, int8, got 'int4'"),
+    "axis without end": (pairs("sites", 0, axis=99), "axis 99 is no channel axis"),
+    "axis of the batch": (pairs("sites", 0, axis=0), "axis 0 is no channel axis"),
+    "axis of another dimension": (pairs("sites", 0, axis=2), "has the thresholds of 6 channels, and its input 8"),
+    "cap below zero": (pairs("sites", 0, cap=-1), "cap is -1"),
+    "levels of a ReLU": (pairs("sites", 0, levels=3), "a field 'levels', which a relu does not have"),
+    "kind without threshold": (pairs("sites", 0, kind="quant"), "missing .*'threshold'"),
+    "site twice": (lambda n: n["sites"].append(n["sites"][0]), "there are two sites"),
+    "site less": (lambda n: n["sites"].pop(0), "belongs to no site"),
+    "shape of another network": (pairs("input_spec", shape=[3, 8]), "shape, dtype and floating are not those of"),
+    "shape that is a number": (pairs("input_spec", shape=4), "input_spec.shape must be a list, got 4"),
+    "negative bytes": (pairs("input_spec", step_bytes=-1), "step_bytes is -1"),
+    "infinite bytes": (pairs("input_spec", constant_bytes={"float": "inf"}), "constant_bytes must be a whole number"),
+    "unknown field": (pairs("input_spec", colour=1), "input_spec has a field 'colour'; known: shape, "),
+    "unknown dtype": (pairs("input_spec", dtype="float4"), "shape, dtype and floating|dtype 'float4'"),
+    "operator of other types": (at("call_method", "args", {"tuple": [3]}), "of nothing"),
+    "arguments that are none": (at("call_function", "args", 3), "args must be a tuple, got 3"),
+    "arguments by no name": (at("call_function", "kwargs", "x"), "kwargs must be a dict, got 'x'"),
+    "weights of another shape": (at("get_attr", "target", "head.weight"), "read by no node"),
+    "numbers without end": (call("operator.pow", 10, 10**9), "operator.pow of numbers"),
+    "a constant without end": (call("torch.zeros", 10**6, 10**6), "makes 1000000000000 elements.*limits.CONSTANT"),
+    "a constant that fails": (call("torch.zeros", "x"), "torch.zeros fails"),
+    "a device that is not here": (call("torch.zeros", 1, {"device": "cuda:77"}), "cuda:77, which this machine lacks"),
+    "a node nobody reads": (lambda n: n["nodes"].insert(1, json.loads(json.dumps(n["nodes"][1]).replace("first", "x"))),
+                            "two nodes of that name|nobody reads it|is missing"),
+    "a report of another path": (pairs("report", path="module tree"), "report.path"),
+    "a report of other types": (pairs("report", delay="x"), "report.delay must be a whole number, got 'x'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CONTRADICTIONS)
+def test_a_contradiction_is_refused_whoever_wrote_it(kind: str, saved: Path, tmp_path: Path) -> None:
+    change, message = CONTRADICTIONS[kind]
+    path = edited(saved, tmp_path / "odd", in_network(change))
+    with pytest.raises(ConversionError, match=f"odd: .*({message})"):
+        snnconv.load(path)
+
+
+def growing(network: dict[str, Any]) -> None:
+    """A size of the input to a power, to a power ..."""
+    first = dict(node(network, "placeholder")["dict"])["name"]
+    names, steps = ["width"], [("call_method", "width", "size", [{"node": first}, 2])]
+    for number in range(12):
+        names.append(f"power_{number}")
+        steps.append(("call_function", names[-1], "operator.pow", [{"node": names[-2]}, {"node": names[-2]}]))
+    output = network["nodes"].pop()
+    for op, name, target, args in steps:
+        fields = {"op": op, "name": name, "target": target, "args": {"tuple": args}}
+        record = [*fields.items(), ("kwargs", {"dict": []}), ("meta", {"dict": []})]
+        network["nodes"].append({"dict": [list(item) for item in record]})
+    (last,) = dict(output["dict"])["args"]["tuple"]
+    set_field(output, "args", {"tuple": [{"tuple": [last, {"node": names[-1]}]}]})
+    network["nodes"].append(output)
+
+
+def test_numbers_that_grow_without_end_are_refused_before_they_do(saved: Path, tmp_path: Path) -> None:
+    path = edited(saved, tmp_path / "odd", in_network(growing))
+    with pytest.raises(ConversionError, match=r"pow of numbers gives one without end|limits\.SIZE"):
+        snnconv.load(path)
+
+
+TENSORS: dict[str, tuple[str, bytes, str]] = {
+    "NaN weights": ("weights/head.weight", struct.pack("<f", float("nan")), "'head.weight' has 1 NaN"),
+    "infinite weights": ("weights/head.weight", struct.pack("<f", float("inf")), "'head.weight' has 1 NaN or infinite"),
+    "NaN thresholds": ("neurons/first.2", struct.pack("<f", float("nan")), "its threshold at .* is nan"),
+    "no thresholds": ("neurons/first.2", struct.pack("<f", 0.0), "its threshold at .* is 0.0"),
+    "negative thresholds": ("neurons/first.2", struct.pack("<f", -1.0), "its threshold at .* is -1.0"),
+    "infinite thresholds": ("neurons/first.2", struct.pack("<f", float("inf")), "its threshold at .* is inf"),
+}
+
+
+@pytest.mark.parametrize("kind", TENSORS)
+def test_values_that_no_network_has_are_refused_whoever_wrote_them(kind: str, saved: Path, tmp_path: Path) -> None:
+    name, value, message = TENSORS[kind]
+
+    def change(parts: Parts) -> None:
+        start = parts.layout[name]["data_offsets"][0]
+        parts.body = parts.body[:start] + value + parts.body[start + 4 :]
+
+    with pytest.raises(ConversionError, match=message):
+        snnconv.load(edited(saved, tmp_path / "odd", change))
+
+
+def test_a_file_of_the_first_format_that_contradicts_its_method_is_refused(tmp_path: Path) -> None:
+    former = FORMER / f"if.graph.spikingjelly{SUFFIX}"
+    for field, value in (("coding", "sum"), ("max_pool", "instantaneous"), ("delay", 3)):
+        path = edited(former, tmp_path / "odd", in_network(lambda n, f=field, v=value: n.update({f: v})))
+        with pytest.raises(ConversionError, match=field):
+            snnconv.load(path)
+
+
+def test_every_flipped_bit_is_seen(saved: Path, tmp_path: Path) -> None:
+    content, path = saved.read_bytes(), tmp_path / "flipped"
+    for seed in range(60):
+        draw = random.Random(seed)
+        changed = bytearray(content)
+        changed[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(changed)
+        with pytest.raises(ConversionError, match="flipped: "):
+            snnconv.load(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no pipes with names")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConversionError, match="pipe is a pipe, a socket or a device"):
+        snnconv.load(tmp_path / "pipe")
+    with pytest.raises(OSError, match=r"cannot write .*pipe: it is a pipe"):
+        snnconv.save(converted(), tmp_path / "pipe")
+
+
+def test_a_file_says_which_network_it_was_made_from(tmp_path: Path) -> None:
+    model = Net().eval()
+    snn = snnconv.convert(model, methods.IF(4), IMAGES, progress=False)
+    assert snn.made_from(model)
+    snnconv.save(snn, tmp_path / "net")
+    again = snnconv.load(tmp_path / "net")
+    assert again.made_from(model)
+    model.head.bias.data[0] += 1
+    assert again.made_from(model) is False
+    former = snnconv.load(FORMER / f"if.graph.spikingjelly{SUFFIX}")
+    assert former.made_from(model) is None
+
+
+def test_another_release_is_named_where_its_file_is_refused(saved: Path, tmp_path: Path) -> None:
+    def change(parts: Parts) -> None:
+        parts.metadata["release"] = "9.1"
+        parts.network["method"] = {"dict": [["name", "hal"], ["timesteps", 4]]}
+
+    with pytest.raises(
+        ConversionError, match=r"unknown method 'hal'; known: .*signed_if.*written by snnconv 9\.1; this"
+    ):
+        snnconv.load(edited(saved, tmp_path / "odd", change))
+
+
+def test_limits_are_raised_by_who_means_it(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = edited(saved, tmp_path / "long", in_network(pairs("method", timesteps=2**17)))
+    with pytest.raises(ConversionError, match=r"limits\.TIMESTEPS = 65536; set that higher"):
+        snnconv.load(path)
+    monkeypatch.setattr(limits, "TIMESTEPS", 2**17)
+    assert snnconv.load(path).timesteps == 2**17

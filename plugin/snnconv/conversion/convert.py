@@ -16,6 +16,7 @@ from snnconv.conversion import thresholds as calibrate
 from snnconv.conversion.bias import BiasCorrection
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.reconstruct import reconstruct
+from snnconv.files.fingerprint import digest
 from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.flow import Flow
 from snnconv.graph.origin import analog, reads, scaled
@@ -125,8 +126,11 @@ def convert(
         if method.correction != "none" and batches:
             with _timed(report, "bias correction"):
                 _correct(ann, snn, method, thresholds, batches, framework, spec, tell, ranks)
-        report.delay = delay_steps(method.delay_, _delay_estimate(ann.sites, thresholds, means), method.timesteps)
+        report.delay = delay_steps(
+            method.delay_, _delay_estimate(method, ann.sites, thresholds, means), method.timesteps
+        )
         network = SpikingNetwork(snn, method, thresholds, framework, report, report.delay, spec)
+        network.source_digest = digest(model)
         with _timed(report, "layer errors"):
             _describe(network, ann, batches)
     return network
@@ -353,10 +357,13 @@ def _thresholds(
     return {k: v if method.per_channel else v.reshape(()) for k, v in thresholds.items()}, means
 
 
-def _delay_estimate(sites: dict[str, Site], thresholds: dict[str, Tensor], means: dict[str, float]) -> float:
-    """Σ_l mean_c(θ_c − v₀) / max_i(data mean of element i), with v₀ = θ/2 (arXiv 2409.03368, eq. 19)."""
+def _delay_estimate(
+    method: Method, sites: dict[str, Site], thresholds: dict[str, Tensor], means: dict[str, float]
+) -> float:
+    """Σ_l mean_c(θ_c − v₀) / max_i(data mean of element i), with v₀ = θ/2 or 0 (arXiv 2409.03368, eq. 19)."""
     units = {name: 1.0 if sites[name].kind == "rate_norm" else float(v.mean()) for name, v in thresholds.items()}
-    return sum(theta / 2 / means[name] for name, theta in units.items() if means.get(name, 0) > 0)
+    below = 1.0 if method.neuron_options.get("start") == "zero" else 0.5
+    return sum(below * theta / means[name] for name, theta in units.items() if means.get(name, 0) > 0)
 
 
 def _correct(

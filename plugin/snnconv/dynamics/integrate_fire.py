@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from .neuron import Neuron, register
+from .neuron import Neuron, Option, register
 from .threshold import Surrogate, half_threshold, heaviside, membrane_dtype, stack_steps, threshold_like
 
-__all__ = ["IF", "IFState", "if_initial", "if_multistep", "if_step"]
+__all__ = ["IF", "STARTS", "IFState", "check_start", "if_initial", "if_multistep", "if_step"]
 
 
 class IFState(NamedTuple):
@@ -22,21 +23,41 @@ class IFState(NamedTuple):
     v: Tensor
 
 
-def if_initial(x_like: Tensor, v_threshold: float | Tensor) -> IFState:
-    """Return the start state ``v = theta/2`` for one step shaped like ``x_like`` ``[B, ...]``.
+STARTS = {"half": 0.5, "zero": 0.0}
+"""Names of the membrane's start, as fractions of the threshold."""
+
+
+def check_start(start: str) -> None:
+    """Refuse a start of another name.
+
+    Example:
+        >>> check_start("full")
+        Traceback (most recent call last):
+        ...
+        ValueError: start must be one of ('half', 'zero'), got 'full'
+    """
+    if start not in STARTS:
+        raise ValueError(f"start must be one of {tuple(STARTS)}, got {start!r}")
+
+
+def if_initial(x_like: Tensor, v_threshold: float | Tensor, start: str = "half") -> IFState:
+    """Return the start state for one step shaped like ``x_like`` ``[B, ...]``: ``v = theta/2``, or 0 (``"zero"``).
 
     Example:
         >>> import torch
         >>> if_initial(torch.zeros(1, 2), 1.0)
         IFState(v=tensor([[0.5000, 0.5000]]))
     """
-    return IFState(half_threshold(x_like, v_threshold))
+    check_start(start)
+    v = half_threshold(x_like, v_threshold)
+    return IFState(v if start == "half" else torch.zeros_like(v))
 
 
 def if_step(
     x: Tensor,
     state: IFState | None,
     v_threshold: float | Tensor,
+    start: str = "half",
     *,
     surrogate: Surrogate | None = None,
     detach_reset: bool = False,
@@ -48,8 +69,10 @@ def if_step(
 
     Args:
         x: input current of one step, ``[B, ...]``, in units of ``theta``.
-        state: potential before the step; ``None`` starts at ``theta/2``.
+        state: potential before the step; ``None`` starts afresh.
         v_threshold: ``theta``, a float or a tensor that broadcasts against ``x`` (see `per_channel`).
+        start: ``"half"``: at ``theta/2``, so that the spikes of a constant input are rounded; ``"zero"``: at 0, so that
+            they are rounded down.
         surrogate: replaces H in training; must have H's forward value. ``None``: no gradient.
         detach_reset: keep the reset out of the gradient.
 
@@ -66,7 +89,7 @@ def if_step(
         (tensor([[0., 1.]]), tensor([[0.7500, 0.2500]]))
     """
     if state is None:
-        state = if_initial(x, v_threshold)
+        state = if_initial(x, v_threshold, start)
     v = state.v + x.to(membrane_dtype(x))
     theta = threshold_like(v_threshold, v)
     spike = (surrogate or heaviside)(v - theta)
@@ -78,6 +101,7 @@ def if_multistep(
     x_seq: Tensor,
     v_threshold: float | Tensor,
     state: IFState | None = None,
+    start: str = "half",
     *,
     surrogate: Surrogate | None = None,
     detach_reset: bool = False,
@@ -88,7 +112,7 @@ def if_multistep(
 
     Args:
         x_seq: input currents, time first; may be an expanded view.
-        v_threshold, state, surrogate, detach_reset: as in `if_step`.
+        v_threshold, state, start, surrogate, detach_reset: as in `if_step`.
 
     Returns:
         Unit spikes ``[T, B, ...]`` in ``x_seq``'s dtype, and the state after the last step.
@@ -100,7 +124,7 @@ def if_multistep(
         tensor([2.])
     """
     if state is None:
-        state = if_initial(x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:]), v_threshold)
+        state = if_initial(x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:]), v_threshold, start)
     steps = []
     for x in x_seq:
         spike, state = if_step(x, state, v_threshold, surrogate=surrogate, detach_reset=detach_reset)
@@ -109,6 +133,14 @@ def if_multistep(
 
 
 IF = register(
-    Neuron(name="if", state=IFState, initial=if_initial, step=if_step, multistep=if_multistep, nir="IF"),
+    Neuron(
+        name="if",
+        state=IFState,
+        initial=if_initial,
+        step=if_step,
+        multistep=if_multistep,
+        options=(Option("start", "half", check_start, "where the membrane starts, 'half' the threshold or 'zero'"),),
+        nir="IF",
+    )
 )
 """Integrate-and-fire with soft reset."""

@@ -77,8 +77,8 @@ class PrePhase:
     allowed: Callable[..., Tensor]
 
     def options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Of the two-phase neuron's options those of the one that runs in a phase."""
-        return {option.name: options[option.name] for option in self.neuron.options}
+        """Of the two-phase neuron's options those of the one that runs in a phase; what it lacks by default."""
+        return {option.name: options.get(option.name, option.default) for option in self.neuron.options}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -42,6 +43,7 @@ def signed_if_step(
     state: SignedIFState | None,
     v_threshold: float | Tensor,
     eps: float = 1e-3,
+    eps_absolute: float | None = None,
     *,
     surrogate: Surrogate | None = None,
     detach_reset: bool = False,
@@ -57,6 +59,8 @@ def signed_if_step(
         state: state before the step; ``None`` starts at ``v = theta/2, n = 0``.
         v_threshold: ``theta``, a float or a tensor that broadcasts against ``x`` (see `per_channel`).
         eps: dead zone below zero as a fraction of ``theta``, so that rounding errors do not fire.
+        eps_absolute: the dead zone in units of the membrane, whatever ``theta``, in place of ``eps``, as the authors
+            have it.
         surrogate: replaces H in training, for both signs; must have H's forward value.
         detach_reset: keep both resets out of the gradient.
 
@@ -78,7 +82,8 @@ def signed_if_step(
     theta = threshold_like(v_threshold, v)
     n = state.n + spike.detach()
     # 1 - H(v + eps*theta) is [v < -eps*theta], strict as the rule asks.
-    negative = (1 - (surrogate or heaviside)(v + theta * eps)) * (n > 0)
+    dead_zone = theta * eps if eps_absolute is None else eps_absolute
+    negative = (1 - (surrogate or heaviside)(v + dead_zone)) * (n > 0)
     v = v + (negative.detach() if detach_reset else negative) * theta
     return (spike - negative).to(x.dtype), SignedIFState(v, n - negative.detach())
 
@@ -88,6 +93,7 @@ def signed_if_multistep(
     v_threshold: float | Tensor,
     state: SignedIFState | None = None,
     eps: float = 1e-3,
+    eps_absolute: float | None = None,
     *,
     surrogate: Surrogate | None = None,
     detach_reset: bool = False,
@@ -96,7 +102,7 @@ def signed_if_multistep(
 
     Args:
         x_seq: input currents, time first; may be an expanded view.
-        v_threshold, state, eps, surrogate, detach_reset: as in `signed_if_step`.
+        v_threshold, state, eps, eps_absolute, surrogate, detach_reset: as in `signed_if_step`.
 
     Returns:
         Unit spikes ``[T, B, ...]`` in {-1, 0, +1} in ``x_seq``'s dtype, and the state after the last step.
@@ -110,12 +116,28 @@ def signed_if_multistep(
         state = signed_if_initial(x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:]), v_threshold)
     steps = []
     for x in x_seq:
-        spike, state = signed_if_step(x, state, v_threshold, eps, surrogate=surrogate, detach_reset=detach_reset)
+        spike, state = signed_if_step(
+            x, state, v_threshold, eps, eps_absolute, surrogate=surrogate, detach_reset=detach_reset
+        )
         steps.append(spike)
     return stack_steps(steps, x_seq), state
 
 
-def _initial(x_like: Tensor, v_threshold: float | Tensor, eps: float) -> SignedIFState:
+def check_eps_absolute(eps_absolute: float | None) -> None:
+    """Refuse a dead zone that is no width.
+
+    Example:
+        >>> check_eps_absolute(None)
+        >>> check_eps_absolute(-1.0)
+        Traceback (most recent call last):
+        ...
+        ValueError: eps_absolute must be 0 or more and finite, or None, got -1.0
+    """
+    if eps_absolute is not None and not (0 <= eps_absolute < math.inf):
+        raise ValueError(f"eps_absolute must be 0 or more and finite, or None, got {eps_absolute}")
+
+
+def _initial(x_like: Tensor, v_threshold: float | Tensor, eps: float, eps_absolute: float | None) -> SignedIFState:
     return signed_if_initial(x_like, v_threshold)
 
 
@@ -126,7 +148,10 @@ SIGNED_IF = register(
         initial=_initial,
         step=signed_if_step,
         multistep=signed_if_multistep,
-        options=(Option("eps", 1e-3, check_eps, "the dead zone below zero, as a fraction of the threshold"),),
+        options=(
+            Option("eps", 1e-3, check_eps, "the dead zone below zero, as a fraction of the threshold"),
+            Option("eps_absolute", None, check_eps_absolute, "the dead zone in units of the membrane, in place of eps"),
+        ),
         signed=True,
     )
 )

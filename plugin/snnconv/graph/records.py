@@ -19,7 +19,7 @@ from snnconv.graph.ops import qualified_name, resolve
 
 __all__ = ["META", "NodeRecord", "Reference", "graph_of", "mapped", "records", "where"]
 
-META = ("path", "pre_neuron", "ndim")
+META = ("path", "pre_neuron")
 """What of a node's ``meta`` a converted network needs."""
 SITE = "site"
 """The name under which ``activation_site`` stands among the operators."""
@@ -107,15 +107,14 @@ def graph_of(nodes: Sequence[NodeRecord]) -> fx.Graph:
         node = graph.create_node(record.op, target, tuple(map(linked, record.args)), kwargs, name=record.name)
         node.meta.update(record.meta)
         known[record.name] = node
-    graph.lint()
     return graph
 
 
 def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
     """Apply ``function`` to the members of a container; other values as they are.
 
-    >>> mapped(slice(2, None), lambda v: v and v + 1)
-    slice(3, None, None)
+    >>> mapped((1, [2.5]), str)
+    ('1', '[2.5]')
     """
     if isinstance(value, torch.Size):
         return value

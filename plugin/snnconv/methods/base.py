@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from snnconv import limits
 from snnconv.dynamics import neuron as neurons
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.neurons.frameworks import neuron as make_neuron
@@ -68,6 +69,7 @@ class Method:
 
     def __post_init__(self) -> None:
         self._whole("timesteps", 1)
+        self._bounded("timesteps")
         self._one_of("correction", get_args(Correction))
         self._one_of("max_pool", ("accumulated", "instantaneous"))
         if not isinstance(self.per_channel, bool):
@@ -188,6 +190,14 @@ class Method:
             raise TypeError(f"{self._label}: {name} must be a whole number, got {value!r}")
         if value < least:
             raise ValueError(f"{self._label}: {name} must be at least {least}, got {value}")
+
+    def _bounded(self, name: str) -> None:
+        """Refuse numbers of steps that nobody waits for."""
+        if getattr(self, name) > limits.TIMESTEPS:
+            raise ValueError(
+                f"{self._label}: {name} is {getattr(self, name)}, more than snnconv.limits.TIMESTEPS = "
+                f"{limits.TIMESTEPS}; set that higher where it is meant"
+            )
 
     def _one_of(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from snnconv.methods.base import Delay, Method, register
 
 __all__ = ["IF", "RateMethod"]
+
+Start = Literal["half", "zero"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,23 @@ class IF(RateMethod):
 
     v ← v + W·x[t] + b;  s[t] = H(v − θ);  v ← v − θ·s[t];  out[t] = θ·s[t].
 
+    Attributes:
+        start: of the membrane: ``"half"``, θ/2, so that rates are rounded; ``"zero"``, 0, so that they are rounded
+            down (as in the rate norm layer's paper).
+
     >>> IF(timesteps=16).levels
     16
     """
 
     name: ClassVar[str] = "if"
     neuron: ClassVar[str] = "if"
+    start: Start = field(default="half", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._one_of("start", get_args(Start))
+
+    @property
+    def neuron_options(self) -> dict[str, Any]:
+        known = {option.name for option in self.record.options}  # those of a neuron that a subclass names
+        return {"start": self.start} if "start" in known else {}

@@ -34,6 +34,7 @@ class SRP(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._whole("pre_timesteps", 1)
+        self._bounded("pre_timesteps")
         self._fraction("eps")
 
     @property

@@ -2,12 +2,13 @@
 
 from snnconv.metrics.auditing import Audit, audit
 from snnconv.metrics.comparing import Comparison, compare
+from snnconv.metrics.efficiency import frames_per_watt, operations_until
 from snnconv.metrics.fit import FitCurve, fit_curve
 from snnconv.metrics.profiling import Profile, profile
 from snnconv.metrics.tracing import Trace, trace
 from snnconv.metrics.uneven import Unevenness, unevenness
 
 __all__ = [
-    "Audit", "Comparison", "FitCurve", "Profile", "Trace", "Unevenness", "audit", "compare", "fit_curve", "profile",
-    "trace", "unevenness",
+    "Audit", "Comparison", "FitCurve", "Profile", "Trace", "Unevenness", "audit", "compare", "fit_curve",
+    "frames_per_watt", "operations_until", "profile", "trace", "unevenness",
 ]  # fmt: skip

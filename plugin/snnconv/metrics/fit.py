@@ -27,7 +27,7 @@ class LayerFit:
         name: its site.
         k: K = Σ θ·y / Σ y², y its activation and θ its threshold in the units of y.
         errors: number of steps T → ‖y − φ(T)‖² / ‖y‖², measured.
-        bounds: number of steps T → K/(2T), predicted.
+        bounds: number of steps T → K/(2T), of neurons that start at 0 K/T, predicted.
     """
 
     name: str
@@ -148,7 +148,9 @@ def fit_curve(
         if progress:
             progress("fit curve", number, len(parts))
     return FitCurve(
-        tuple(_layer(name, sums[name], wanted) for name in snn.program.sites), tuple(wanted), sum(map(len, parts))
+        tuple(_layer(name, sums[name], wanted, _most(snn)) for name in snn.program.sites),
+        tuple(wanted),
+        sum(map(len, parts)),
     )
 
 
@@ -157,7 +159,12 @@ def _theta(site: Site, threshold: Tensor, y: Tensor) -> Tensor:
     return y.new_ones(()) if site.function.unit else broadcast(threshold.to(y), y.dim(), site.axis)
 
 
-def _layer(name: str, found: dict[Any, float], timesteps: list[int]) -> LayerFit:
+def _most(snn: SpikingNetwork) -> float:
+    """Largest error of a constant current's rate, times T, in thresholds."""
+    return 1.0 if snn.method.neuron_options.get("start") == "zero" else 0.5
+
+
+def _layer(name: str, found: dict[Any, float], timesteps: list[int], most: float) -> LayerFit:
     power = max(found["y y"], 1e-30)
     k = found["theta y"] / power
-    return LayerFit(name, k, {t: found[t] / power for t in timesteps}, {t: k / (2 * t) for t in timesteps})
+    return LayerFit(name, k, {t: found[t] / power for t in timesteps}, {t: k * most / t for t in timesteps})

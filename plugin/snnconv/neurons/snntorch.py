@@ -306,6 +306,7 @@ class SignedIF(SoftResetNeuron):
 
     Args:
         eps: dead zone below zero as a fraction of the threshold.
+        eps_absolute: the dead zone in units of the membrane, in place of ``eps``.
         threshold, spike_grad, ...: as in `SoftResetNeuron`.
 
     Example:

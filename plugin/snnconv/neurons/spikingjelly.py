@@ -27,6 +27,7 @@ class ChannelIFNode(SoftResetNode):
         store_v_seq: keep the membrane potentials of the last sequence in ``v_seq``.
         channel_axis: channel axis of one step.
         scaled: emit ``theta * s`` instead of the unit spike ``s``.
+        start: the membrane starts at ``"half"`` the threshold, or at ``"zero"``.
 
     Raises:
         ValueError: a threshold that is not positive and finite, a ``v_reset``, or (at the first step) a
@@ -49,6 +50,7 @@ class SignedIFNode(SoftResetNode):
 
     Args:
         eps: dead zone below zero as a fraction of the threshold.
+        eps_absolute: the dead zone in units of the membrane, in place of ``eps``.
         v_threshold, v_reset, surrogate_function, detach_reset, step_mode, store_v_seq, channel_axis, scaled:
             as in `ChannelIFNode`.
 

@@ -10,6 +10,7 @@ import torch
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.executor import RunState
+from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.readout import window_mean
 
 __all__ = ["Continued"]
@@ -48,6 +49,7 @@ class Continued:
             raise ConversionError("SRP keeps no membrane between inputs: its mask belongs to one input")
         self.network = network
         self._states: dict[str, Any] | None = None
+        self._wrong: NonFinite | None = None
 
     @property
     def timesteps(self) -> int:
@@ -61,7 +63,7 @@ class Continued:
 
     def reset(self) -> None:
         """Forget every neuron's state: the next call begins afresh."""
-        self._states = None
+        self._states = self._wrong = None
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Readout of the next T steps, for inputs ``[B, ...]`` of the same batch as before."""
@@ -77,4 +79,5 @@ class Continued:
         with torch.no_grad():
             out = network.program.steps(x, max(last for _, last in windows), network.fire, RunState())
         self._states = network._remember()
-        return [window_mean(out, first, last) for first, last in windows]
+        self._wrong = NonFinite(x).behind(self._wrong)
+        return [self._wrong.mark(window_mean(out, first, last)) for first, last in windows]

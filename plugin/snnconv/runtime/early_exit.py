@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from snnconv.graph.source import ConversionError
 from snnconv.runtime.executor import RunState
+from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.readout import join_batches
 from snnconv.runtime.values import Static, channels_last
@@ -94,7 +95,7 @@ def run_until_settled(
                 blocks = _dealt(left, most, threads)
     finally:
         snn.reset()
-    return EarlyExit(output, steps, method.pre_timesteps_)
+    return EarlyExit(NonFinite(x).mark(output), steps, method.pre_timesteps_)
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Converted networks as files: what a file holds, and how it is checked before anything is made of it."""

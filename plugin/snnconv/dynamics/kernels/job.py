@@ -58,6 +58,11 @@ class Job:
         """The threshold times an option, such as a dead zone."""
         return self.thresholds.fraction(self.options[option])
 
+    def dead_zone(self) -> Fraction:
+        """Width below zero: ``eps`` times the threshold, or ``eps_absolute`` of a neuron that has it."""
+        width = self.options.get("eps_absolute")
+        return self.fraction("eps") if width is None else self.thresholds.constant(width)
+
 
 @dataclass
 class Flat:

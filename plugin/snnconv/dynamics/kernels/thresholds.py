@@ -60,6 +60,20 @@ class Thresholds:
         found: Fraction = self.kept[key]
         return found
 
+    def constant(self, value: float) -> Fraction:
+        """``value`` whatever the threshold, made once.
+
+        Example:
+            >>> thresholds(torch.tensor([1.0, 2.0]), torch.zeros(4, 1, 2), 1).constant(0.5).channels
+            tensor([0.5000, 0.5000])
+        """
+        key = ("constant", value)
+        if key not in self.kept:
+            channels = None if self.channels is None else torch.full_like(self.channels, value)
+            self.kept[key] = Fraction(float(value), channels)
+        found: Fraction = self.kept[key]
+        return found
+
 
 _KNOWN: Any = WeakTensorKeyDictionary()
 """Threshold → its values when they were looked at, and what was made of them for each shape of step."""

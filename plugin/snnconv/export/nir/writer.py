@@ -47,7 +47,8 @@ def to_nir(
             ``RateNorm``).
         path: file to write (HDF5); ``None`` gives the graph alone.
         start: the membrane starts at zero and gets θ/2 as a constant ``"current"`` spread over T steps, or at θ/2 as a
-            ``"state"`` that the reader must set.
+            ``"state"`` that the reader must set. Neurons that start at zero themselves (``start="zero"`` of the method)
+            need neither.
         pooling: average pooling as ``"average"`` (AvgPool2d), or as ``"sum"`` (SumPool2d; the next weights divide).
 
     Returns:
@@ -112,7 +113,8 @@ class _Writer:
             raise ConversionError("the network does not know its input's shape: convert it with calibration data")
         self.snn, self.start, self.pooling = snn, start, pooling
         self.source = program.source.copy()
-        if start == "current":
+        self.half = snn.method.neuron_options.get("start", "half") == "half"
+        if start == "current" and self.half:
             shapes = step_shapes(self.source, snn)
             for node in self.source.site_nodes():
                 site = self.source.sites[str(node.kwargs["site"])]
@@ -135,7 +137,7 @@ class _Writer:
             "timesteps": method.timesteps,
             "delay": self.snn.delay,
             "reset": "subtract",
-            "v_init": 0.0 if self.start == "current" else 0.5,
+            "v_init": 0.5 if self.start == "state" and self.half else 0.0,
         }
         return nir.NIRGraph(self.nodes, self.edges, metadata=metadata)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...integrate_fire import STARTS
 from ..job import Job
 from ..layout import flat
 from .compiled import fill, jit, load
@@ -15,7 +16,8 @@ __all__ = ["if_steps", "resume", "scan"]
 def scan(job: Job) -> None:
     """A sequence, from the start or from the job's state."""
     state = array(flat(job.state[0].unsqueeze(0))) if job.state else np.empty(0, np.float32)
-    launch(job, if_scan, (state, job.resumed, bool(job.state), len(job.x_seq)))
+    start = np.float32(STARTS[job.options["start"]])
+    launch(job, if_scan, (state, job.resumed, bool(job.state), start, len(job.x_seq)))
 
 
 resume = scan
@@ -41,6 +43,7 @@ def if_scan(
     v_state,
     resume,
     keep,
+    start,
     steps,
     size,
     x_stride,
@@ -55,7 +58,7 @@ def if_scan(
 ):
     """Run integrate-and-fire; ``x`` and ``out`` are flat, step t at ``t * stride``.
 
-    ``resume`` starts from ``v_state``, ``keep`` leaves the last potential there.
+    ``resume`` starts from ``v_state``, else it is ``start`` times the threshold; ``keep`` leaves the last one there.
     """
     v = np.empty(length, np.float32)
     theta = np.empty(length, np.float32)
@@ -67,7 +70,7 @@ def if_scan(
             fill(theta, thetas, first, count, channels, inner)
             fill(amplitude, amplitudes, first, count, channels, inner)
         for i in range(count):
-            v[i] = v_state[first + i] if resume else theta[i] * np.float32(0.5)
+            v[i] = v_state[first + i] if resume else theta[i] * start
         if_steps(x, out, v, theta, amplitude, 0, steps, first, count, x_stride, size)
         if keep:
             for i in range(count):

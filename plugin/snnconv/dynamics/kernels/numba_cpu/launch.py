@@ -48,11 +48,11 @@ def _tables(job: Job) -> tuple[Any, Any]:
     return found
 
 
-def dead_zones(job: Job, option: str) -> Any:
-    """A fraction of the threshold by channel."""
-    kept, key = job.thresholds.kept, ("numba", option, job.options[option])
+def dead_zones(job: Job) -> Any:
+    """`Job.dead_zone` by channel."""
+    kept, key = job.thresholds.kept, ("numba", "dead zone", job.options["eps"], job.options.get("eps_absolute"))
     if key not in kept:
-        channels = job.fraction(option).channels
+        channels = job.dead_zone().channels
         assert channels is not None
         kept[key] = array(channels)
     return kept[key]

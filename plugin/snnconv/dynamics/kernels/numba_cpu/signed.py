@@ -16,7 +16,7 @@ def scan(job: Job) -> None:
     """A sequence, from the start or from the job's state."""
     states = [array(flat(s.unsqueeze(0))) for s in job.state] or [np.empty(0, np.float32)] * 2
     how = (*states, job.resumed, bool(job.state), len(job.x_seq))
-    launch(job, signed_if_scan, how, (dead_zones(job, "eps"),))
+    launch(job, signed_if_scan, how, (dead_zones(job),))
 
 
 resume = scan

@@ -15,14 +15,14 @@ __all__ = ["phase", "scan"]
 
 def scan(job: Job) -> None:
     """Both phases in one sequence."""
-    launch(job, srp_scan, (len(job.x_seq),), (dead_zones(job, "eps"), job.options["pre_timesteps"]))
+    launch(job, srp_scan, (len(job.x_seq),), (dead_zones(job), job.options["pre_timesteps"]))
 
 
 def phase(job: Job) -> None:
     """One phase; the first writes the job's mask, the second reads it."""
     assert job.mask is not None
     mask = array(flat(job.mask.unsqueeze(0)))
-    launch(job, srp_phase, (mask, job.is_first, len(job.x_seq)), (dead_zones(job, "eps"),))
+    launch(job, srp_phase, (mask, job.is_first, len(job.x_seq)), (dead_zones(job),))
 
 
 @jit

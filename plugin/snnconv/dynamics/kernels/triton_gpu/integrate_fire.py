@@ -5,6 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ...integrate_fire import STARTS
 from ..job import Job
 from .launch import by_channel, launch, step_of
 
@@ -14,7 +15,8 @@ __all__ = ["resume", "scan"]
 def scan(job: Job) -> None:
     """A sequence, from the start or from the job's state."""
     v = step_of(job.state[0]) if job.state else job.x_seq
-    launch(job, integrate_fire, (v,), (len(job.x_seq),), RESUMED=job.resumed, KEEP=bool(job.state))
+    constants = {"RESUMED": job.resumed, "KEEP": bool(job.state), "START": STARTS[job.options["start"]]}
+    launch(job, integrate_fire, (v,), (len(job.x_seq),), **constants)
 
 
 resume = scan
@@ -34,14 +36,15 @@ def integrate_fire(
     steps,
     RESUMED: tl.constexpr,
     KEEP: tl.constexpr,
+    START: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """``RESUMED`` starts from the state, ``KEEP`` leaves the last potential there."""
+    """``RESUMED`` starts from the state, else from ``START`` thresholds; ``KEEP`` leaves the last potential there."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     theta = by_channel(theta_p, at, inside, channels, inner)
     worth = by_channel(worth_p, at, inside, channels, inner)
-    v = theta * 0.5
+    v = theta * START
     if RESUMED:
         v = tl.load(v_p + at, mask=inside, other=0.0)
     for t in range(steps):

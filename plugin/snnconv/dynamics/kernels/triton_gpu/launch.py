@@ -40,9 +40,9 @@ def launch(job: Job, kernel: Any, before: tuple[Any, ...], after: tuple[Any, ...
         job.out.copy_(f.out)
 
 
-def dead_zones(job: Job, option: str) -> Tensor:
-    """A fraction of the threshold by channel."""
-    channels = job.fraction(option).channels
+def dead_zones(job: Job) -> Tensor:
+    """`Job.dead_zone` by channel."""
+    channels = job.dead_zone().channels
     assert channels is not None
     return channels.float().to(job.x_seq.device)
 

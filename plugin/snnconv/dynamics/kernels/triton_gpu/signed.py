@@ -15,7 +15,7 @@ def scan(job: Job) -> None:
     """A sequence, from the start or from the job's state."""
     v, n = (step_of(s) for s in job.state) if job.state else (job.x_seq, job.x_seq)
     constants = {"RESUMED": job.resumed, "KEEP": bool(job.state)}
-    launch(job, signed_integrate_fire, (v, n, dead_zones(job, "eps")), (len(job.x_seq),), **constants)
+    launch(job, signed_integrate_fire, (v, n, dead_zones(job)), (len(job.x_seq),), **constants)
 
 
 resume = scan

@@ -14,14 +14,14 @@ __all__ = ["phase", "scan"]
 
 def scan(job: Job) -> None:
     """Both phases in one sequence."""
-    before, after = (job.x_seq, dead_zones(job, "eps")), (job.options["pre_timesteps"], len(job.x_seq))
+    before, after = (job.x_seq, dead_zones(job)), (job.options["pre_timesteps"], len(job.x_seq))
     launch(job, two_phases, before, after, PHASE=0)
 
 
 def phase(job: Job) -> None:
     """One phase; the first writes the job's mask, the second reads it."""
     assert job.mask is not None
-    before = (step_of(job.mask).view(torch.uint8), dead_zones(job, "eps"))
+    before = (step_of(job.mask).view(torch.uint8), dead_zones(job))
     launch(job, two_phases, before, (0, len(job.x_seq)), PHASE=1 if job.is_first else 2)
 
 

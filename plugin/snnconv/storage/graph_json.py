@@ -1,0 +1,273 @@
+"""A graph's records as JSON, and what the graph of a file may hold."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnconv import limits
+from snnconv.graph import activation
+from snnconv.graph.ops import METHODS, SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, resolve
+from snnconv.graph.records import META, SITE, NodeRecord, Reference, where
+from snnconv.graph.source import ConversionError
+
+__all__ = ["DTYPES", "check_nodes", "decode", "encode", "node_of"]
+
+_ATTRIBUTES = SHAPE_ATTRIBUTES | VIEW_ATTRIBUTES
+"""What ``getattr`` in a saved network may ask for."""
+DTYPES = {str(v).removeprefix("torch."): v for v in vars(torch).values() if isinstance(v, torch.dtype)}
+"""Data types by their names."""
+_FORMATS = {
+    str(v).removeprefix("torch."): v
+    for v in (torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d)
+}
+_OPS = ("placeholder", "get_attr", "call_function", "call_method", "output")
+_ON_NUMBERS = (operator.pow, operator.mul, operator.imul, operator.add, operator.iadd)
+"""Operators that on plain numbers or sequences give results of any size."""
+
+
+# --- values ------------------------------------------------------------------------------------------------
+
+
+def encode(value: Any, place: str) -> Any:
+    """A value as JSON: what JSON lacks becomes an object with one key that names its type.
+
+    >>> encode((1, float("inf"), torch.int8), "here")
+    {'tuple': [1, {'float': 'inf'}, {'dtype': 'int8'}]}
+    """
+    if value is None or isinstance(value, (bool, str)) or type(value) is int:
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {"float": str(float(value))}
+    if isinstance(value, NodeRecord):
+        return encode(vars(value), where(value))
+    if isinstance(value, Reference):
+        return {"node": value.name}
+    if isinstance(value, torch.Size):
+        return {"size": [int(v) for v in value]}
+    if type(value) is tuple:
+        return {"tuple": [encode(v, place) for v in value]}
+    if isinstance(value, list):
+        return [encode(v, place) for v in value]
+    if isinstance(value, dict) and all(isinstance(k, str) for k in value):
+        return {"dict": [[k, encode(v, place)] for k, v in value.items()]}
+    if isinstance(value, slice):
+        return {"slice": [encode(v, place) for v in (value.start, value.stop, value.step)]}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
+    if isinstance(value, torch.device):
+        return {"device": str(value)}
+    if isinstance(value, torch.memory_format):
+        return {"memory_format": str(value).removeprefix("torch.")}
+    if value is ...:
+        return {"ellipsis": True}
+    raise ConversionError(
+        f"{place}: a {type(value).__name__} ({value!r:.80}) as an argument cannot be written to a file; "
+        "pass a number, a string, a tuple or a registered tensor instead"
+    )
+
+
+def decode(value: Any) -> Any:
+    """Inverse of :func:`encode`.
+
+    Raises:
+        ConversionError: what `encode` does not write.
+
+    >>> decode({"slice": [None, 3, None]})
+    slice(None, 3, None)
+    """
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, list):
+        return [v if type(v) in _PLAIN else decode(v) for v in value]
+    if len(value) != 1:
+        raise ConversionError(f"damaged header: {list(value)[:3]} is no encoded value")
+    ((kind, content),) = value.items()
+    if kind not in _DECODERS:
+        raise ConversionError(f"damaged header: unknown type of value {kind!r}")
+    try:
+        return _DECODERS[kind](content)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, ConversionError):
+            raise
+        raise ConversionError(f"damaged header: {content!r:.60} is no {kind}") from error
+
+
+def _text(content: Any) -> str:
+    if not isinstance(content, str):
+        raise TypeError
+    return content
+
+
+def _record(content: Any) -> dict[str, Any]:
+    if not all(type(key) is str for key, _ in content):
+        raise TypeError
+    return {key: v if type(v) in _PLAIN else decode(v) for key, v in content}
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""What JSON says as it is."""
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "node": lambda content: Reference(_text(content)),
+    "tuple": lambda content: tuple(decode(list(content))),
+    "dict": _record,
+    "float": lambda content: float(_text(content)),
+    "slice": lambda content: slice(*(decode(v) for v in content)),
+    "size": torch.Size,
+    "dtype": DTYPES.__getitem__,
+    "device": lambda content: torch.device(_text(content)),
+    "memory_format": _FORMATS.__getitem__,
+    "ellipsis": lambda content: ...,
+}
+
+
+_FIELDS: dict[str, type] = {"op": str, "name": str, "target": str, "args": tuple, "kwargs": dict, "meta": dict}
+_META_FIELDS: dict[str, type] = {"path": str, "pre_neuron": bool, "ndim": int}
+"""What a node's ``meta`` may say; ``ndim`` in former files."""
+
+
+def node_of(values: Any, number: int) -> NodeRecord:
+    """A node of a file's list.
+
+    Raises:
+        ConversionError: a field that is missing, unknown or of another type.
+    """
+    place = f"nodes[{number}]"
+    if not isinstance(values, dict) or {*values} != {*_FIELDS}:
+        shown = ", ".join(values) if isinstance(values, dict) else repr(values)[:60]
+        raise ConversionError(f"{place} has the fields {', '.join(_FIELDS)}, got {shown}")
+    if isinstance(values["name"], str):
+        place = f"node {values['name']!r}"
+    _check_types(values, _FIELDS, place)
+    _check_types(values["meta"], _META_FIELDS, f"{place}.meta")
+    return NodeRecord(**{**values, "meta": {key: value for key, value in values["meta"].items() if key in META}})
+
+
+def _check_types(values: dict[str, Any], kinds: dict[str, type], place: str) -> None:
+    for key, value in values.items():
+        if key not in kinds:
+            raise ConversionError(f"{place} has a field {key!r}; known: {', '.join(kinds)}")
+        if type(value) is not kinds[key]:
+            raise ConversionError(f"{place}.{key} must be a {kinds[key].__name__}, got {value!r:.60}")
+
+
+# --- graphs ------------------------------------------------------------------------------------------------
+
+
+def check_nodes(nodes: Sequence[NodeRecord], tensors: dict[str, Tensor], sites: Sequence[str]) -> None:
+    """Refuse what no converted network holds: foreign operators, endless ones, what nobody reads.
+
+    Raises:
+        ConversionError: names the node.
+    """
+    known: set[str] = set()
+    read: set[str] = set()
+    seen: list[str] = []
+    for node in nodes:
+        if node.op not in _OPS:
+            raise ConversionError(f"{where(node)}: unknown kind of node {node.op!r}")
+        if node.name in known:
+            raise ConversionError(f"{where(node)}: there are two nodes of that name")
+        leaves = _leaves((node.args, node.kwargs))
+        reads = False
+        for value in leaves:
+            if isinstance(value, Reference):
+                reads = True
+                if value.name not in known:
+                    raise ConversionError(f"{where(node)}: node {value.name!r} is read before it is computed")
+                read.add(value.name)
+            elif isinstance(value, int) and abs(value) > limits.SIZE:
+                raise ConversionError(f"{where(node)}: a number of {value.bit_length()} bits: see snnconv.limits.SIZE")
+            elif isinstance(value, torch.device):
+                _check_device(node, value)
+        known.add(node.name)
+        _check_target(node, tensors, sites)
+        if node.target == SITE and node.op == "call_function":
+            seen.append(node.kwargs["site"])
+        if node.op == "call_function" and not reads:
+            _check_constant(node)
+    if sorted(seen) != sorted(sites):
+        odd = next(iter({*sites} ^ {*seen}), None) or next(name for name in seen if seen.count(name) > 1)
+        raise ConversionError(f"site {odd!r} does not stand in the graph exactly once")
+    if [node.op for node in nodes if node.op == "output"] != ["output"] or nodes[-1].op != "output":
+        raise ConversionError("damaged header: the network has no output, or something behind it")
+    unread = [n for n in nodes if n.name not in read and n.op not in ("placeholder", "output")]
+    if unread:
+        raise ConversionError(f"{where(unread[0])} is computed, and nobody reads it")
+    spare = {*tensors} - {node.target for node in nodes if node.op == "get_attr"}
+    if spare:
+        raise ConversionError(f"weight {min(spare)!r} is read by no node")
+
+
+def _check_target(node: NodeRecord, tensors: dict[str, Tensor], sites: Sequence[str]) -> None:
+    target = node.target
+    if not isinstance(target, str):
+        raise ConversionError(f"{where(node)}: its target is {target!r:.60}, no name")
+    if node.op == "call_function" and target == SITE:
+        if not isinstance(node.kwargs.get("site"), str) or node.kwargs["site"] not in sites:
+            raise ConversionError(f"{where(node)}: unknown site {node.kwargs.get('site')!r}")
+        if list(node.kwargs) != ["site"] or len(node.args) != 1 or not isinstance(node.args[0], Reference):
+            raise ConversionError(f"{where(node)}: neurons read one value")
+    elif node.op == "call_function":
+        try:
+            function = resolve(target)
+        except ValueError as error:
+            raise ConversionError(f"{where(node)}: {error}") from error
+        if function is getattr:
+            check_attribute(node)
+        if function is activation.activated:
+            activation.get(str(node.kwargs.get("kind")))
+        if function in _ON_NUMBERS and not any(isinstance(v, Reference) for v in _leaves(node.args)):
+            raise ConversionError(f"{where(node)}: {target} of numbers, which no network computes at every call")
+    elif node.op == "call_method" and target not in METHODS:
+        raise ConversionError(f"{where(node)}: method {target!r} is not one that a saved network may use")
+    elif node.op == "call_method" and not (node.args and isinstance(node.args[0], Reference)):
+        raise ConversionError(f"{where(node)}: method {target!r} of nothing")
+    elif node.op == "get_attr" and target not in tensors:
+        raise ConversionError(f"{where(node)}: weight {target!r} is missing")
+    elif node.op == "output" and (len(node.args) != 1 or node.kwargs):
+        raise ConversionError(f"{where(node)}: an output is one value, or one tree of values")
+
+
+def _check_device(node: NodeRecord, device: torch.device) -> None:
+    try:
+        torch.zeros(0, device=device)
+    except Exception as error:  # a missing device is a RuntimeError, an AssertionError or a NotImplementedError
+        raise ConversionError(f"{where(node)}: it makes a tensor on {device}, which this machine lacks") from error
+
+
+def check_attribute(node: NodeRecord) -> None:
+    """Refuse to ask for an attribute that is no shape and no view."""
+    if len(node.args) != 2 or node.kwargs or node.args[1] not in _ATTRIBUTES:
+        raise ConversionError(f"{where(node)}: attribute {node.args[1:2]} is not one that a saved network may use")
+
+
+def _check_constant(node: NodeRecord) -> None:
+    """Whether a tensor that numbers alone make is of a size that somebody means; none is made to find out."""
+    kwargs = {key: value for key, value in node.kwargs.items() if key != "device"}
+    try:
+        with torch.device("meta"):
+            made = resolve(node.target)(*node.args, **kwargs)
+    except Exception as error:  # whatever torch says to arguments that nobody wrote
+        raise ConversionError(f"{where(node)}: {node.target} fails: {error}") from error
+    if isinstance(made, Tensor) and made.numel() > limits.CONSTANT:
+        raise ConversionError(
+            f"{where(node)}: {node.target} makes {made.numel()} elements, more than snnconv.limits.CONSTANT = "
+            f"{limits.CONSTANT}"
+        )
+
+
+def _leaves(value: Any) -> list[Any]:
+    """Members of containers, whatever lies in whatever."""
+    if isinstance(value, (tuple, list)):
+        return [leaf for item in value for leaf in _leaves(item)] if value else []
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in _leaves(item)] if value else []
+    if isinstance(value, slice):
+        return [leaf for item in (value.start, value.stop, value.step) for leaf in _leaves(item)]
+    return [value]
