@@ -86,7 +86,9 @@ def test_several_inputs_run_as_the_page_on_conversion_says(tmp_path: Path, monke
 
 def test_the_training_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
     space = run_page("training.md", tmp_path, monkeypatch)
+    assert space["accuracy"](space["trained"]) > space["accuracy"](space["spiking"]) + 2
     assert space["again"].state_dict().keys() == space["qann"].state_dict().keys()
     assert space["card"].seed == 0
     assert (tmp_path / "fit.png").stat().st_size > 5000

@@ -208,12 +208,14 @@ class Executor:
         if timesteps and (self.coding == "sum" or not self._each_step_alone(node)):
             return None
         args, whole = list(call.args), list(call.args)
-        shapes = set()
+        shapes: list[tuple[int, Any]] = []
         for index, used in call.slots:
             value = plain(env[used])
             if type(value) is world:
                 args[index], whole[index] = value.data, value
-                shapes.add((value.data.dim(), value.data.shape[:1]))
+                shape = value.data.dim(), value.data.shape[:1]
+                if shape not in shapes:  # no set: a size that torch.export traces has no hash
+                    shapes.append(shape)
             elif used.op == "get_attr":
                 args[index] = whole[index] = value
             else:
@@ -401,7 +403,7 @@ class Executor:
         tensors = [v.data for v in _flat((args, kwargs)) if isinstance(v, Temporal)]
         if not tensors or node.op == "call_module":
             return False
-        if len({(v.dim(), v.shape[:1]) for v in tensors}) > 1:
+        if any((v.dim(), v.shape[:1]) != (tensors[0].dim(), tensors[0].shape[:1]) for v in tensors):
             return True  # values with different first dimensions broadcast within a step only
         if node.op == "call_function" and node.target is operator.getitem and not isinstance(args[0], Temporal):
             return False  # an element of a tuple
