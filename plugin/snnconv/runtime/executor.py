@@ -23,8 +23,9 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_any, tree_leaves, tree_map, tree_map_only
 
 from snnconv.dynamics.pooling import accumulated_max_pool, running_sum
-from snnconv.graph.ops import acts_on_batch, is_synapse, op_kind, op_name, shape_query
-from snnconv.graph.source import ConversionError, SourceGraph, activation_site, depends_on
+from snnconv.graph.flow import Flow
+from snnconv.graph.ops import acts_on_batch, is_synapse, op_name
+from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.fuse import Deferred, conv_added_to, residual_adds
 from snnconv.runtime.int8 import Int8
@@ -108,13 +109,9 @@ class Executor:
         self.neuron = neuron
         self.coding = coding
         self.max_pool = max_pool
-        self.nodes = list(source.graph.nodes)
-        inputs = {n for n in self.nodes if n.op == "placeholder"}
-        self.varies = depends_on(source.graph, inputs)
-        self.temporal = depends_on(source.graph, set(source.site_nodes()))
-        self.kinds: dict[fx.Node, str] = {}
-        for node in self.nodes:
-            self.kinds[node] = self._kind(node)
+        self.flow = Flow(source.graph)
+        self.nodes, self.kinds = self.flow.nodes, self.flow.kinds
+        self.varies, self.temporal = self.flow.varies, self.flow.temporal
         self.observers: list[Callable[[fx.Node, Any], None]] = []
         self._expires: dict[fx.Node, list[fx.Node]] = {}
         last: dict[fx.Node, fx.Node] = {}
@@ -133,29 +130,6 @@ class Executor:
     def expires(self, node: fx.Node) -> list[fx.Node]:
         """Nodes whose values nobody reads after this one."""
         return self._expires.get(node, [])
-
-    def _kind(self, node: fx.Node) -> str:
-        if node.op in ("placeholder", "get_attr", "output") or node.target is activation_site:
-            return node.op if node.op != "call_function" else "site"
-        if shape_query(node):
-            return "shape"
-        if node in self.varies and all(
-            self.kinds[n] in ("shape", "size") for n in node.all_input_nodes if n in self.varies
-        ):
-            return "size"
-        if node.op == "call_module":
-            return "nonlinear"
-
-        def varies(value: Any) -> bool:
-            return value in self.varies and self.kinds[value] not in ("shape", "size")
-
-        return op_kind(
-            node.target,
-            node.op == "call_method",
-            node.args,
-            dict(node.kwargs),
-            lambda value: isinstance(value, fx.Node) and varies(value),
-        )
 
     @functools.cached_property
     def _calls(self) -> dict[fx.Node, Call]:
