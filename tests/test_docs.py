@@ -13,7 +13,7 @@ import torch
 
 import snnconv
 from snnbench import results
-from snnconv import methods
+from snnconv import dynamics, methods
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -31,7 +31,7 @@ def run_page(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, only: str
         if only not in block[1]:
             continue
         line = text[: block.start(1)].count("\n")
-        exec(compile("\n" * line + block[1], str(DOCS / name), "exec"), space)
+        exec(compile("\n" * line + block[1], str(DOCS / name), "exec", dont_inherit=True), space)
     return space
 
 
@@ -63,6 +63,18 @@ def test_the_speed_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert result.average_steps < 32
 
 
+def test_the_page_on_extending_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        space = run_page("extending.md", tmp_path, monkeypatch)
+        assert type(space["snn"].neurons["1"]).__name__ == "LeakyIfNode"
+        assert torch.equal(space["before"], space["after"])
+        assert torch.equal(space["snn"](space["x"]), space["before"])
+        assert type(snnconv.load(tmp_path / "leaky.snn.safetensors").method) is space["LeakyIF"]
+    finally:
+        for table, name in ((dynamics.NEURONS, "leaky_if"), (methods.METHODS, "leaky_if"), (dynamics.BACKENDS, "mine")):
+            table.pop(name, None)  # type: ignore[arg-type]
+
+
 def test_several_inputs_run_as_the_page_on_conversion_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"torch": torch, "snnconv": snnconv, "methods": methods}
     space = run_page("conversion.md", tmp_path, monkeypatch, "class Two", **given)
@@ -74,7 +86,9 @@ def test_several_inputs_run_as_the_page_on_conversion_says(tmp_path: Path, monke
 
 def test_the_training_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
     space = run_page("training.md", tmp_path, monkeypatch)
+    assert space["accuracy"](space["trained"]) > space["accuracy"](space["spiking"]) + 2
     assert space["again"].state_dict().keys() == space["qann"].state_dict().keys()
     assert space["card"].seed == 0
     assert (tmp_path / "fit.png").stat().st_size > 5000

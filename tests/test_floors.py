@@ -15,7 +15,8 @@ import snnconv
 
 PLUGIN = Path(snnconv.__file__).parent
 FLOORS = (
-    ("files", "report", "progress", "limits", "_version", "_moved"),
+    ("limits", "report", "progress", "_version", "_moved"),
+    ("files",),
     ("dynamics", "graph"),
     ("neurons", "activations"),
     ("methods",),

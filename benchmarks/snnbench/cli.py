@@ -16,10 +16,11 @@ from snnconv.runtime import allocation
 
 __all__ = ["bench", "config_options", "leaderboard", "train"]
 
+PROGRAMS = "A Python config is a program: it runs, so take none from strangers. YAML and JSON are data, which do not."
 Config = Annotated[
     str,
     typer.Argument(
-        help="A config by its short name, such as bccd/retinanet_r18 (bench --list), or a file; its code runs."
+        help="A config by its short name, such as bccd/retinanet_r18 (bench --list), or a file. " + PROGRAMS
     ),
 ]
 WorkDir = Annotated[
@@ -37,7 +38,7 @@ Launcher = Annotated[
 def bench(
     config: Annotated[
         str | None,
-        typer.Argument(help="A config by its short name, such as bccd/retinanet_r18, or a file; its code runs."),
+        typer.Argument(help="A config by its short name, such as bccd/retinanet_r18, or a file. " + PROGRAMS),
     ] = None,
     *,
     list_: Annotated[bool, typer.Option("--list", help="List the configs by their short names.")] = False,

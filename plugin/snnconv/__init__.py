@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from snnconv.training.finetune import finetune_layerwise
     from snnconv.training.prepare import prepare
     from snnconv.training.rate_scale import train_rate_scale
+    from snnconv.training.trainable import trainable
 
 __all__ = [
     "ConversionError",
@@ -51,6 +52,7 @@ __all__ = [
     "save",
     "to_nir",
     "train_rate_scale",
+    "trainable",
     "training",
 ]
 
@@ -66,6 +68,7 @@ _LATER = {
     "save": "snnconv.storage.network_file",
     "to_nir": "snnconv.export.nir",
     "train_rate_scale": "snnconv.training.rate_scale",
+    "trainable": "snnconv.training.trainable",
 }
 
 _moved.install()

@@ -14,7 +14,7 @@ ValueError: methods.IF: timesteps is 1048576, more than snnconv.limits.TIMESTEPS
 
 from __future__ import annotations
 
-__all__ = ["CONSTANT", "SIZE", "TIMESTEPS", "VALUES"]
+__all__ = ["CONSTANT", "EXPANSION", "PIXELS", "SIZE", "TIMESTEPS", "UNPACKED", "VALUES"]
 
 TIMESTEPS = 2**16
 """Time steps of a method, in each of its phases: a run of so many takes minutes for the smallest of networks."""
@@ -27,3 +27,12 @@ SIZE = 2**53
 
 VALUES = 2**28
 """Elements that an operator of a file's graph may give for one sample."""
+
+PIXELS = 2**26
+"""Pixels of one picture that is read; as many as 8,192 x 8,192 take 200 MB, and a gigabyte as a network's input."""
+
+UNPACKED = 2**30
+"""Bytes that any zip may grow to; one that is large itself may grow to :data:`EXPANSION` times its size."""
+
+EXPANSION = 100
+"""How many times its own size a zip may grow to beyond :data:`UNPACKED`; pictures and videos hardly grow."""

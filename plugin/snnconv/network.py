@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from snnconv.graph.store import Store
 from snnconv.graph.unwrap import unwrap
 from snnconv.methods.base import Method
 from snnconv.runtime.batch import Batch, entries
+from snnconv.runtime.captured import captured
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.finite import NonFinite
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["SpikingNetwork"]
 
 DEFAULT_BUDGET = 16 * 2**20
+MISSING = object()
 
 
 class SpikingNetwork(nn.Module):
@@ -100,6 +103,7 @@ class SpikingNetwork(nn.Module):
         for name, site in program.sites.items():
             self.neurons[name] = method.node(thresholds[name], site.axis, site.kind, framework)
         self.readout = Readout(method.coding, method.timesteps, delay)
+        self._gradient_asked = False
         self.requires_grad_(False)
         self.eval()
 
@@ -202,10 +206,14 @@ class SpikingNetwork(nn.Module):
         for name in self.neurons:
             self.neurons[name].reset()
 
+    def _scan(self, node: Any) -> dict[str, Any] | None:
+        """Arguments of a kernel that stands in for a neuron; ``None`` where its own equation has to run."""
+        return None if node.watched or captured() else self.method.scan_arguments(node)
+
     def fire(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
         node, record = self.neurons[site], self.method.record
-        scan = None if node.watched or not record.resumable else self.method.scan_arguments(node)
+        scan = self._scan(node) if record.resumable else None
         if scan is None:
             out: Tensor = node.run(x_seq)
             return out
@@ -239,7 +247,7 @@ class SpikingNetwork(nn.Module):
         if not record.resumable and not (phases and record.pre_phase is not None):
             return False
         nodes = [self.neurons[name] for name in self.neurons]
-        kernels = not any(node.watched or self.method.scan_arguments(node) is None for node in nodes)
+        kernels = not any(self._scan(node) is None for node in nodes)
         return kernels and isinstance(self.program, GraphProgram)
 
     def _int8_spikes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
@@ -253,8 +261,8 @@ class SpikingNetwork(nn.Module):
     def fire_all(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on a whole sequence from a fresh state, by the fastest kernel of the same bits."""
         node = self.neurons[site]
-        scan = self.method.scan_arguments(node)
-        if scan is None or node.watched:
+        scan = self._scan(node)
+        if scan is None:
             return self.fire(site, x_seq)
         # weighted spikes differ in what they are worth
         spikes = self._int8_spikes(site, scan) if self.method.record.weight is None else _same
@@ -263,8 +271,8 @@ class SpikingNetwork(nn.Module):
     def _fire_total(self, site: str, z: Tensor) -> Any:
         """Sum of the weighted spikes of sum-coded neurons, without the spikes."""
         node = self.neurons[site]
-        scan = self.method.scan_arguments(node)
-        if scan is None or node.watched or not scan["scaled"]:
+        scan = self._scan(node)
+        if scan is None or not scan["scaled"]:
             return self.fire_all(site, z.unsqueeze(0)).sum(0)
         spikes = self._int8_spikes(site, scan, total=True)
         return spikes(dynamics.total(x_seq=z.unsqueeze(0), backend=self.backend, **scan))
@@ -272,22 +280,23 @@ class SpikingNetwork(nn.Module):
     def _fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Any:
         """Neurons of one site on one phase of two; ``masks`` holds what the first phase left."""
         node = self.neurons[site]
-        scan = self.method.scan_arguments(node)
-        if scan is None or node.watched or self.method.record.pre_phase is None:
+        scan = self._scan(node)
+        if scan is None or self.method.record.pre_phase is None:
             return self.fire(site, x_seq)
         spikes = self._int8_spikes(site, scan)
         out, masks[site] = dynamics.two_phases(x_seq=x_seq, mask=masks.get(site), backend=self.backend, **scan)
         return spikes(out)
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
+    def forward(self, x: Any = MISSING, /, *more: Any, **named: Any) -> Any:
         """Readout after all steps.
 
         Args:
-            inputs, named: as the source network takes them, each ``[B, ...]``: constant currents at every step. Those
+            x, more, named: as the source network takes them, each ``[B, ...]``: constant currents at every step. Those
                 that had no batch dimension in calibration have none here.
 
         Raises:
-            ConversionError: inputs of another shape, dtype or device than the network's, missing or unknown ones.
+            ConversionError: inputs of another shape, dtype or device than the network's, missing or unknown ones;
+                a gradient that is asked for.
 
         >>> import snnconv
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -296,14 +305,38 @@ class SpikingNetwork(nn.Module):
         Traceback (most recent call last):
         snnconv.graph.error.ConversionError: this network has no input 'mask'; it takes input
         """
+        if self.precision == "int8" and captured():
+            raise ConversionError("8-bit layers cannot be exported: set snn.precision = 'float32' first")
+        if torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():
+            raise ConversionError("a converted network runs operator by operator: export it with strict=False")
+        given = self.signature.bind(() if x is MISSING else (x, *more), named)
+        self._no_gradient(given)
         threads = self._threads()
-        parts = self._parts(self.signature.bind(inputs, named), threads)
+        parts = self._parts(given, threads)
         if len(parts) > 1 and threads > 1:
             return join_batches(run_parts(self._read_alone, parts, threads))
         return join_batches([self.readout.final(self.run(part)) for part in parts])
 
+    def requires_grad_(self, requires_grad: bool = True) -> SpikingNetwork:
+        """Ask for gradients, which a call then refuses: :func:`snnconv.trainable` has them."""
+        self._gradient_asked = requires_grad
+        return super().requires_grad_(requires_grad)
+
+    def _no_gradient(self, x: Any) -> None:
+        """Refuse a call whose gradient somebody waits for."""
+        if not torch.is_grad_enabled() or captured():
+            return
+        wanted = isinstance(x, (Tensor, Batch)) and any(v.requires_grad for v in entries(x).values())
+        if wanted or self._gradient_asked:
+            raise ConversionError(
+                "a converted network gives no gradient: train snnconv.trainable(snn), which does, also for its input; "
+                "for outputs alone call it under torch.no_grad()"
+            )
+
     def _threads(self) -> int:
         """How many parts of a batch may run side by side: on the CPU, where no neuron keeps a state of its own."""
+        if captured():
+            return 1
         threads = torch.get_num_threads()
         nodes = [self.neurons[name] for name in self.neurons]
         if threads == 1 or self.backend == "inductor" or not isinstance(self.program, GraphProgram):
@@ -385,7 +418,7 @@ class SpikingNetwork(nn.Module):
             elif observe is None and inputs is None and len(pieces := piece_lengths(self, x, steps)) > 1:
                 result = run_in_pieces(self, x, pieces)
             else:
-                state = RunState(whole=True, backend=self.backend)
+                state = RunState(whole=not captured(), backend=self.backend)
                 if method.pre_timesteps_:
                     self.program.steps(x, method.pre_timesteps_, fired, state)
                     state.restart()
@@ -509,7 +542,7 @@ class SpikingNetwork(nn.Module):
         x = self.given(x)
         self._int8()  # before threads look for it
         size = self._batch_size(x) if most is None else most
-        if not isinstance(x, (Tensor, Batch)):
+        if captured() or not isinstance(x, (Tensor, Batch)):  # a cut would fix the batch for good
             return [x]
         if threads > 1 and size and len(x) > 1:
             size = min(size, -(-len(x) // threads))
@@ -529,7 +562,7 @@ class SpikingNetwork(nn.Module):
 
     def _check(self, x: Any) -> None:
         """Refuse what the network cannot take; a length that calibration did not have is tried once."""
-        new = self.signature.check(x, next(iter(self.buffers()), None))
+        new = self.signature.check(x, next(itertools.chain(self.buffers(), self.parameters()), None))
         shapes = tuple(v.shape[1:] for v in entries(x).values()) if new else ()
         if not new or shapes in self._tried:
             return

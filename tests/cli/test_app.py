@@ -14,8 +14,11 @@ from typer.testing import CliRunner
 import snnconv
 from snnconv import methods
 from snnconv.cli import inputs as cli_inputs
+from snnconv.cli import preprocessing
 from snnconv.cli.app import app
+from snnconv.cli.data import Data, load_data
 from snnconv.cli.inputs import InputError
+from snnconv.cli.models import load_model
 from snnconv.runtime.int8 import supported
 
 runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
@@ -47,7 +50,7 @@ def network(tmp_path: Path) -> str:
 def images(tmp_path: Path, network: str) -> Path:
     x = torch.randn(60, 1, 8, 8)
     with torch.no_grad():
-        y = cli_inputs.load_model(network, None, None, False)(x).argmax(1)
+        y = load_model(network, None, None, False)(x).argmax(1)
     path = tmp_path / "images.npz"
     np.savez(path, x=x.numpy(), y=y.numpy())
     return path
@@ -194,11 +197,11 @@ class TestMistakes:
         base = ("eval", network, "--data", images, "--at", 2, "--weights", path)
         assert "does not exist" in refused(*base)
         path.write_bytes(b"nonsense")
-        assert "cannot be read" in refused(*base)
+        assert "not a checkpoint that can be read" in refused(*base)
         torch.save({"state_dict": {"a": torch.zeros(1)}}, path)
-        assert "does not fit" in refused(*base)
+        assert "0.weight is not in the file" in refused(*base)
         torch.save(nn.Linear(2, 2), path)  # a pickled module runs code when read
-        assert "weights_only=True" in refused(*base)
+        assert "refused, and nothing of it was run: it asks for torch.nn.modules.linear.Linear" in refused(*base)
 
     def test_data(self, network: str, tmp_path: Path) -> None:
         path = tmp_path / "data.npz"
@@ -241,7 +244,8 @@ def test_folder_of_images(tmp_path: Path) -> None:
     for name, value in (("cat", 0), ("dog", 255)):
         (tmp_path / name).mkdir()
         image_module.new("RGB", (12, 10), (value,) * 3).save(tmp_path / name / "0.png")
-    folder = cli_inputs.load_data(tmp_path, 8, "0.5,0.5,0.5", "0.5,0.5,0.5")
+    half = preprocessing.find("net.py:net", None, False, size=8, mean="0.5,0.5,0.5", std="0.5,0.5,0.5")
+    folder = load_data(tmp_path, half)
     ((x, y),) = folder.batches()
     assert x.shape == (2, 3, 8, 8)
     assert (x[0].max(), x[1].min(), y.tolist()) == (-1, 1, [0, 1])
@@ -251,13 +255,13 @@ def test_folder_of_images(tmp_path: Path) -> None:
 def test_bytes_in_a_file_are_scaled_and_normalised(tmp_path: Path) -> None:
     path = tmp_path / "bytes.npz"
     np.savez(path, x=np.full((2, 3, 4, 4), 255, np.uint8))
-    loaded = cli_inputs.load_data(path, 8, "0.5,0.5,0.5", "0.25,0.25,0.25")
+    loaded = load_data(path, preprocessing.find("net.py:net", None, False, mean="0.5,0.5,0.5", std="0.25,0.25,0.25"))
     assert not loaded.labelled
     assert loaded.inputs()[0].unique().tolist() == [2.0]
 
 
 def test_calibration_inputs_come_from_the_whole_set() -> None:
-    data = cli_inputs.Data({"x": torch.arange(101.0).view(-1, 1), "y": None}, 101, False)
+    data = Data({"x": torch.arange(101.0).view(-1, 1), "y": None}, 101, False)
     assert torch.cat(data.inputs(3)).flatten().tolist() == [0, 50, 100]
 
 
@@ -266,3 +270,23 @@ def test_a_missing_setting_is_named_as_the_option() -> None:
 
     with pytest.raises(InputError, match="srp needs --timesteps and --pre-timesteps"):
         make_method("srp", {})
+
+
+def test_settings_are_read_as_their_fields_want_them() -> None:
+    assert cli_inputs.make_method("if", {"timesteps": "4", "correction": "none"}).correction == "none"
+    assert cli_inputs.make_method("signed-if", {"timesteps": "4", "delay": "none"}).delay is None
+    assert cli_inputs.make_method("signed-if", {"timesteps": "4", "delay": "2"}).delay == 2
+    assert cli_inputs.make_method("if", {"timesteps": "4", "per_channel": "False"}).per_channel is False
+    assert cli_inputs.make_method("srp", {"timesteps": "4", "pre_timesteps": "4", "eps": "1e-2"}).eps == 0.01
+    for name, cls in cli_inputs.method_classes().items():
+        fields = [f for f in dataclasses.fields(cls) if f.init]
+        given = {f.name: str(f.default) for f in fields if f.default is not dataclasses.MISSING}
+        needed = {f.name: "4" for f in fields if f.default is dataclasses.MISSING}
+        whole = cli_inputs.make_method(name, {**needed, **given})
+        assert whole == cls(**{key: int(value) for key, value in needed.items()})
+
+
+def test_correction_none_is_a_choice(network: str, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small.snn.safetensors"
+    run("convert", network, "--data", images, "--out", out, "--method", "if", "--timesteps", 4, "--correction", "none")
+    assert snnconv.load(out).method.correction == "none"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -289,6 +291,110 @@ class TestReader:
         graph.edges.append((graph.edges[1][1], graph.edges[0][1]))
         with pytest.raises(snnconv.ConversionError, match=r"recurrent edges.*conv"):
             snnconv.from_nir(graph)
+
+
+def edit_nodes(kind: str, **values: Any) -> Callable[[Any], None]:
+    """Give the first node of a kind other attributes, past its own checks."""
+
+    def change(graph: Any) -> None:
+        node = next(n for n in graph.nodes.values() if type(n).__name__ == kind)
+        for key, value in values.items():
+            before = getattr(node, key)
+            object.__setattr__(node, key, value(before) if callable(value) else value)
+
+    return change
+
+
+def metadata(**values: Any) -> Callable[[Any], None]:
+    return lambda graph: graph.metadata.update(values)
+
+
+def edges(change: Callable[[list[tuple[str, str]]], Any]) -> Callable[[Any], None]:
+    return lambda graph: change(graph.edges)
+
+
+def first_set_to(value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def change(before: np.ndarray) -> np.ndarray:
+        after = np.array(before)
+        after.flat[0] = value
+        return after
+
+    return change
+
+
+ODD: dict[str, tuple[Callable[[Any], None], str]] = {
+    "half a step": (metadata(timesteps=2.7), "timesteps is 2.7, no whole number"),
+    "no steps": (metadata(timesteps=0), "timesteps is 0"),
+    "endless steps": (metadata(timesteps=2**40), "timesteps is 1099511627776: it must be 1 … snnconv.limits.TIMESTEPS"),
+    "steps of text": (metadata(timesteps="many"), "timesteps is 'many', no number"),
+    "steps that are NaN": (metadata(timesteps=float("nan")), "timesteps is nan, no finite number"),
+    "a delay of all steps": (metadata(delay=9), "delay is 9: it must be 0 … timesteps - 1 = 8"),
+    "a negative delay": (metadata(delay=-1), "delay is -1"),
+    "a start above the threshold": (metadata(v_init=7.0), "v_init is 7.0"),
+    "NaN thresholds": (edit_nodes("IF", v_threshold=first_set_to(np.nan)), r"node '\w+' \(IF\): v_threshold has 1 NaN"),
+    "infinite thresholds": (edit_nodes("IF", v_threshold=first_set_to(np.inf)), r"\(IF\): v_threshold has 1 NaN or "),
+    "zero thresholds": (edit_nodes("IF", v_threshold=first_set_to(0)), "v_threshold is 0.0 somewhere.*positive"),
+    "negative thresholds": (edit_nodes("IF", v_threshold=first_set_to(-1)), "v_threshold is -1.0 somewhere.*positive"),
+    "NaN weights": (edit_nodes("Conv2d", weight=first_set_to(np.nan)), r"\(Conv2d\): weight has 1 NaN"),
+    "weights of another shape": (edit_nodes("Conv2d", weight=lambda w: w[:, :2]), r"node '\w+' \(Conv2d\) fails"),
+    "weights of text": (edit_nodes("Conv2d", weight=np.array(["x"])), "weight is of type <U1, no numbers"),
+    "a stride of nothing": (edit_nodes("Conv2d", stride=0), "stride is .*whole numbers from 1 on"),
+    "half a stride": (edit_nodes("Conv2d", stride=(1.5, 1)), "stride is .*whole numbers from 1 on"),
+    "unknown padding": (edit_nodes("Conv2d", padding="most"), "padding is 'most'"),
+    "no groups": (edit_nodes("Conv2d", groups=0), "groups is 0"),
+    "thresholds of another shape": (edit_nodes("IF", v_threshold=lambda v: np.ones(5, np.float32)), r"\(IF\) fails"),
+    "a missing edge": (edges(lambda e: e.pop(0)), "an edge is missing"),
+    "an edge to nowhere": (edges(lambda e: e.append(("nobody", e[0][1]))), "nobody -> .* that there is not"),
+    "an edge twice": (edges(lambda e: e.append(e[0])), "is there twice"),
+    "no output": (lambda g: g.nodes.pop("output"), "that there is not|one Output node"),
+    "two inputs": (lambda g: g.nodes.update(more=g.nodes["input"]), "one Input node, this one 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_graph_that_no_network_is_is_refused_by_node(kind: str) -> None:
+    change, message = ODD[kind]
+    snn, _ = converted("vgg")
+    graph = snnconv.to_nir(snn)
+    change(graph)
+    with pytest.raises(snnconv.ConversionError, match=message):
+        snnconv.from_nir(graph)
+
+
+def test_an_input_of_another_shape_is_refused() -> None:
+    snn, x = converted("vgg")
+    net = snnconv.from_nir(snnconv.to_nir(snn))
+    with pytest.raises(snnconv.ConversionError, match=r"wrong input shape .*takes \[B, 3, 14, 14\]"):
+        net(x[:, :, :4])
+
+
+def test_a_linear_layer_along_a_sequence_is_told_from_one_on_vectors() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    snn = snnconv.convert(model, methods.IF(4), torch.randn(16, 5, 6), progress=False)
+    with pytest.raises(snnconv.ConversionError, match=r"runs along a sequence, \[5, 6\] a sample.*Conv1d"):
+        snnconv.to_nir(snn)
+
+
+def test_changed_files_are_refused_in_our_words_or_run(tmp_path: Path) -> None:
+    """HDF5 has no digest: another value may be read, but nothing fails in other words, and no NaN comes out."""
+    snn, x = converted("means")
+    snnconv.to_nir(snn, tmp_path / "net.nir")
+    content, path = (tmp_path / "net.nir").read_bytes(), tmp_path / "changed.nir"
+    refused = 0
+    for seed in range(80):
+        draw = random.Random(seed)
+        changed = bytearray(content)
+        for _ in range(draw.choice((1, 1, 4, 16))):
+            changed[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(changed if draw.random() < 0.8 else changed[: draw.randrange(len(content))])
+        said = ""
+        try:
+            y = snnconv.from_nir(path)(x)
+        except snnconv.ConversionError as error:
+            said = str(error)
+        assert str(path) in said or "wrong input shape" in said or not y.isnan().any()
+        refused += bool(said)
+    assert refused
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from snnconv.graph import axes
 from snnconv.graph.activation import Activation, register_activation
 from snnconv.graph.ops import Operator, register_operator
 
@@ -53,6 +54,6 @@ register_operator(
         parameters=("input", "scale", "shift"),
         kind=lambda given, varies: "linear" if given.get("shift") is None else "affine",
         role="scale",
-        channels=lambda axis, given, ndim: axis,
+        channels=axes.same,
     )
 )

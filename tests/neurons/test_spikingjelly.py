@@ -14,7 +14,9 @@ from spikingjelly.activation_based import ann2snn, base, functional, layer, moni
 from spikingjelly.activation_based.ann2snn.recipes import RateCodingRecipe
 from torch import Tensor, nn
 
+import snnconv
 from snnconv import dynamics as dyn
+from snnconv import methods
 from snnconv.neurons import (
     ChannelIFNode,
     ShiftedThresholdIFNode,
@@ -446,3 +448,31 @@ def test_parameters_out_of_range_are_refused() -> None:
         ShiftedThresholdIFNode(timesteps=0)
     with pytest.raises(ValueError, match=r"eps is -0\.1"):
         SignedIFNode(eps=-0.1)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [methods.IF(8), methods.SignedIF(8), methods.SRP(8, 4), methods.ShiftedThreshold(4)],
+    ids=lambda m: m.name,
+)
+def test_a_monitor_sees_the_same_steps_one_by_one_in_single_step_mode(method):
+    """After ``functional.set_step_mode(network, "s")``, too, a network says what it said, watched or not."""
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    x = torch.randn(8, 6)
+    snn = snnconv.convert(model, method, x, progress=False)
+    wanted = snn(x)
+    seen = {}
+    for mode in ("m", "s", "m"):
+        functional.set_step_mode(snn, mode)
+        torch.testing.assert_close(snn(x), wanted)
+        watch = monitor.OutputMonitor(snn, type(snn.neurons["1"]))
+        assert torch.equal(snn(x), wanted)
+        *_, (_, streamed) = snn.stream(x)
+        torch.testing.assert_close(streamed, wanted)
+        watch.clear_recorded_data()
+        snn(x)
+        steps = {width: [r for r in watch.records if r.shape[-1] == width] for width in (16, 8)}
+        watch.remove_hooks()
+        whole = [torch.stack(r) if mode == "s" else torch.cat(r) for r in steps.values()]
+        assert all(torch.equal(a, b) for a, b in zip(whole, seen.setdefault("first", whole), strict=True))
+        assert whole[0].shape == (method.latency, 8, 16)

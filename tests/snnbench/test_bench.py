@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -549,6 +550,40 @@ class TestErrors:
             CalibrationData([1, 2], images=3)
 
 
+class TestLastCheckpoint:
+    @pytest.mark.parametrize(
+        ("note", "reason"),
+        [
+            ("", r"last_checkpoint names 'nothing', which is no file"),
+            ("gone.pth", r"last_checkpoint names 'gone\.pth', which is no file"),
+            ("half.pth", r"half\.pth: not a checkpoint that can be read: it is truncated.*last_checkpoint"),
+        ],
+    )
+    def test_one_that_cannot_be_gone_on_from_is_refused_before_the_training(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: str, reason: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        torch.save({"state_dict": {"a": torch.zeros(100)}}, "half.pth")
+        Path("half.pth").write_bytes(Path("half.pth").read_bytes()[:500])
+        Path("last_checkpoint").write_text(note)
+        with pytest.raises(BenchError, match=reason):
+            bench_module._check_last(tmp_path)
+
+    def test_a_whole_one_is_gone_on_from(self, tmp_path: Path) -> None:
+        torch.save({"state_dict": {"a": torch.zeros(100)}}, tmp_path / "whole.pth")
+        bench_module._check_last(tmp_path)
+        (tmp_path / "last_checkpoint").write_text(str(tmp_path / "whole.pth"))
+        bench_module._check_last(tmp_path)
+
+
+@pytest.mark.slow
+def test_results_that_cannot_be_written_are_found_before_the_training(data: Path) -> None:
+    (data / "out").touch()
+    with pytest.raises(results.ResultError, match="cannot be written"):
+        run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]})
+    assert not (data / "work").exists()
+
+
 class TestPartialState:
     def test_goes_back_to_a_batch_that_another_rank_has_stored(self, tmp_path: Path) -> None:
         state = PartialState(tmp_path / "s.pt", "run")
@@ -561,6 +596,57 @@ class TestPartialState:
     def test_a_damaged_file_means_to_begin_again(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "s.pt").write_bytes(content)
         assert PartialState(tmp_path / "s.pt", "run").done() == 0
+
+    def test_arrays_of_objects_are_not_read(self, tmp_path: Path) -> None:
+        class Kind:
+            def __reduce__(self) -> tuple:
+                return np.dtype, ("O8", False, True)
+
+        class Array:
+            def __reduce__(self) -> tuple:
+                return np.ndarray, ((1,), Kind(), b"ABCDEFGH")
+
+        key = ("ANN", (0, 0))
+        content = {"fingerprint": "run", "marks": [(3, {key: [1]}, {})], "results": {key: [[Array()]]}}
+        torch.save(content, tmp_path / "s.pt")
+        state = PartialState(tmp_path / "s.pt", "run")
+        assert state.done() == 0
+        assert "s.pt: refused, and nothing of it was run: it asks for numpy" in state.problem
+
+    def test_arrays_of_numbers_and_text_are_what_they_were(self, tmp_path: Path) -> None:
+        state = PartialState(tmp_path / "s.pt", "run")
+        stored = [np.arange(3), np.float32(0.5), np.array(["a", "bc"]), torch.ones(2), {"name": "x", "size": (1, 2)}]
+        state.save(1, {("ANN", (0, 0)): [stored]}, {"ANN": 1.0})
+        results, _ = PartialState(tmp_path / "s.pt", "run").load(1)
+        (found,) = results["ANN", (0, 0)]
+        assert np.array_equal(found[0], stored[0])
+        assert found[1] == stored[1]
+        assert np.array_equal(found[2], stored[2])
+        assert torch.equal(found[3], stored[3])
+        assert found[4] == stored[4]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"marks": []},
+            {"marks": [3]},
+            {"marks": [(1, {}, {})]},
+            {"marks": [(1, {"a": [5]}, {})]},
+            {"marks": [(-1, {"a": [1]}, {})]},
+            {"marks": [(1, {"a": [1]}, {"a": "long"})]},
+            {"results": [1]},
+            {"results": {"a": 1}},
+            {"results": {"a": [1]}},
+        ],
+    )
+    def test_another_layout_means_to_begin_again_and_says_so(self, tmp_path: Path, change: dict) -> None:
+        content = {"fingerprint": "run", "marks": [(1, {"a": [1]}, {"a": 1.0})], "results": {"a": [[1]]}}
+        torch.save(content, tmp_path / "s.pt")
+        state = PartialState(tmp_path / "s.pt", "run")
+        assert (state.done(), state.problem) == (1, "")
+        torch.save({**content, **change}, tmp_path / "s.pt")
+        assert state.done() == 0
+        assert "holds no state of a test pass" in state.problem
 
     def test_a_failed_store_leaves_the_old_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         state = PartialState(tmp_path / "s.pt", "run")

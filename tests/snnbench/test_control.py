@@ -131,7 +131,7 @@ class TestPolicyFiles:
         content = io.BytesIO()
         torch.save({"actor.mu.weight": Bomb(tmp_path / "made")}, content)
         bad = rewritten(tmp_path / "policy.zip", tmp_path / "bad.zip", policy_pth=content.getvalue())
-        with pytest.raises(PolicyFileError, match=r"bad\.zip: policy\.pth is refused, and nothing of it was run"):
+        with pytest.raises(PolicyFileError, match=r"bad\.zip: policy\.pth: refused, and nothing of it was run"):
             read_policy(bad)
         # the pickles in the settings are not opened at all
         with zipfile.ZipFile(tmp_path / "policy.zip") as archive:

@@ -106,6 +106,29 @@ class TestUnpacking:
         assert resolve("dataset:set/new.txt")
         assert not (cache / "set/old.txt").exists()
 
+    def test_a_zip_corrected_at_the_same_size_is_unpacked_again(self, data: Path, cache: Path) -> None:
+        pack(data / "set.zip", {"a.txt": b"old"})
+        assert Path(resolve("dataset:set/a.txt")).read_text() == "old"
+        pack(data / "set.zip", {"a.txt": b"new"})
+        assert Path(resolve("dataset:set/a.txt")).read_text() == "new"
+        assert [path.name for path in cache.iterdir()] == ["set"]
+
+    def test_a_zip_that_lost_files_is_refused(self, data: Path, cache: Path) -> None:
+        path = pack(data / "set.zip", {f"{i}.txt": b"x" for i in range(6)})
+        content = bytearray(path.read_bytes())
+        at = content.find(b"PK\x01\x02", content.find(b"PK\x01\x02") + 1)
+        content[at + 33] = 0xFF
+        path.write_bytes(content)
+        with pytest.raises(DataRootError, match=r"set\.zip is damaged: its directory lists \d of 6 files"):
+            resolve("dataset:set")
+        assert not (cache / "set").exists()
+
+    def test_a_cache_that_is_a_file_is_named(self, data: Path, cache: Path) -> None:
+        pack(data / "set.zip", {"a.txt": b"1"})
+        cache.write_text("")
+        with pytest.raises(DataRootError, match=r"set\.zip cannot be unpacked: .*cache is a file; name a folder with"):
+            resolve("dataset:set")
+
     def test_folder_a_person_put_into_the_cache_stays(self, data: Path, cache: Path) -> None:
         pack(data / "set.zip", {"a.txt": b"1"})
         (cache / "set").mkdir(parents=True)

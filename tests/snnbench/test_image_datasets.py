@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 pytest.importorskip("mmengine")
 from mmengine.dataset import DefaultSampler, pseudo_collate
@@ -28,6 +30,7 @@ from snnbench.data.images import load_images
 from snnbench.data.roots import DataError
 from snnbench.tasks.classification import ImagePreprocessor
 from snnbench.weights.pretrained import PretrainedTransform
+from snnconv.files.untrusted import read_safetensors
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +77,52 @@ class TestRoots:
             assert load_images(folder, "test").classes == first.classes
         Image.new("RGB", (12, 12)).save(folder / "ant/new.png")
         assert len(load_images(folder, "test")) == 13
+
+    def test_a_zip_corrected_at_the_same_size_is_decoded_again(self, tmp_path: Path, folder: Path) -> None:
+        def packed(names: list[str]) -> Path:
+            with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+                for name in names:
+                    archive.writestr(zipfile.ZipInfo(name), (folder / "ant/0.png").read_bytes())
+            return tmp_path / "set.zip"
+
+        assert load_images(packed(["cat/1.png", "cat/2.png", "dog/3.png"]), "test").labels.tolist() == [0, 0, 1]
+        assert load_images(packed(["cat/1.png", "dog/2.png", "dog/3.png"]), "test").labels.tolist() == [0, 1, 1]
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda tensors, metadata: tensors.update(labels=tensors["labels"][1:].clone()),
+            lambda tensors, metadata: tensors.update(images=tensors["images"].float()),
+            lambda tensors, metadata: tensors["images"].add_(1),
+            lambda tensors, metadata: tensors.pop("labels"),
+            lambda tensors, metadata: metadata.update(classes="3"),
+            lambda tensors, metadata: metadata.pop("crc"),
+        ],
+        ids=["fewer labels", "another type", "other pixels", "no labels", "no classes", "no sum"],
+    )
+    def test_a_cache_that_is_not_what_was_stored_is_made_again(self, tmp_path: Path, folder: Path, damage: Any) -> None:
+        first = load_images(folder, "test")
+        (cached,) = (tmp_path / "cache").glob("*.safetensors")
+        tensors, metadata = read_safetensors(cached)
+        damage(tensors, metadata)
+        save_file(tensors, cached, metadata)
+        again = load_images(folder, "test")
+        assert torch.equal(again.images, first.images)
+        assert torch.equal(again.labels, first.labels)
+        assert again.classes == first.classes
+
+    def test_grey_of_16_bits_is_scaled(self, tmp_path: Path) -> None:
+        (tmp_path / "grey/a").mkdir(parents=True)
+        for i, value in enumerate((1000, 60_000)):
+            Image.fromarray(np.full((4, 4), value, np.uint16)).save(tmp_path / f"grey/a/{i}.png")
+        assert load_images(tmp_path / "grey", "test").images[:, 0, 0, 0].tolist() == [3, 233]
+
+    def test_a_cache_that_cannot_be_written_is_named(self, tmp_path: Path, folder: Path) -> None:
+        (tmp_path / "cache").write_text("")
+        with pytest.raises(
+            DataError, match=r"cache/.*cannot be written \(.*\): name a writable folder with SNNCONV_CACHE"
+        ):
+            load_images(folder, "test")
 
     def test_the_order_of_given_classes_is_the_order_of_labels(self, folder: Path) -> None:
         assert load_images(folder, "test", classes=("bee", "ant")).labels.tolist() == [1] * 6 + [0] * 6

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from snnbench import leaderboard, results
@@ -321,6 +322,32 @@ class TestPages:
         wanted = "| signed IF | 8 | 8 | 8 | 88.00 | ± 0.32 | 2.00 | 1 of 1 | TE | 0.400 | 0.80 | 8 M | 4.0 | 2.0 | 0 |"
         assert wanted in text
         assert "`snnconv bench config.py`" in text
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "x\n\n<script>alert(1)</script>\n\n# heading\n",
+            "a | b\r\n| --- |",
+            "``` \n~~~\n<b>",
+            "](javascript:alert(1)) ![x](http://x.y/z)",
+            "# heading", "- item", "1. item", "---", "=== ", "> quote", "    code", "~~~",
+            "a\u2028# b\x0b# c\x85# d\x00 \u202e",
+            "`a` ``b``",
+        ],
+    )  # fmt: skip
+    def test_no_field_of_a_file_is_markup(self, tmp_path: Path, text: str) -> None:
+        assert self.structure(tmp_path / "a", text) == self.structure(tmp_path / "b", "plain")
+
+    @staticmethod
+    def structure(path: Path, text: str) -> list[list[str]]:
+        """What a Markdown parser makes of the page whose every text is ``text``: its blocks, and the marks inside."""
+        changed = record(text, {8: 50.0}, metric=text, notes=[text], dataset=text, split=text, architecture=text)
+        changed |= {"command": text, "method": {"name": text, "fields": {}}}
+        numbers = {**PUBLISHED["results"][0], "dataset": text, "split": text, "architecture": text, "method": text}
+        published = {**PUBLISHED, "source": text, "results": [{**numbers, "metric": text, "note": text}]}
+        page = leaderboard.to_markdown(boards(path, {"a": changed}, published))
+        tokens = MarkdownIt("commonmark").enable("table").parse(page)
+        return [[token.type, *(child.type for child in token.children or ())] for token in tokens]
 
     def test_the_work_for_a_thousand_results_grows_with_their_number(self, tmp_path: Path) -> None:
         def calls(count: int) -> int:

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -219,6 +220,12 @@ class TestValidate:
             (_set("points", 1, "metrics", "top1", to=None), "points[1].metrics.top1 is missing"),
             (_set("config", "seed", to=1), "config_hash is "),
             (_set("weights", to="xyz"), "weights: 'xyz' does not match"),
+            (_set("points", 0, "metrics", "top1", to=100.5), "points[0].metrics.top1 is 100.5: a percentage lies"),
+            (_set("ann", "metrics", "top1", to=-1), "ann.metrics.top1 is -1: a percentage lies between 0 and 100"),
+            (_set("points", 0, "sops", to=10**400), "points[0].sops is beyond 1e+30, no measurement"),
+            (_set("label", to="\ud800"), "label holds half a character of UTF-16"),
+            (_set("config", to={"settings": 3}), "config.settings is 3, it must be of type object or null"),
+            (_set("config", to={"deep": json.loads("[" * 40 + "]" * 40)}), "config: nested in more than 30 lists"),
             (_set("machine", "threads", to=True), "machine.threads is True, it must be of type integer"),
             (_set("sites", "analog", 0, "reason", to=None), "sites.analog[0].reason is None"),
             (_set("notes", to=[""]), "notes[0]: '' should be non-empty"),
@@ -267,10 +274,79 @@ class TestResume:
         assert results.begin(stored, header(config=other))["points"] == []
         assert results.finished(results.read(stored), other, 8) is None
 
-    @pytest.mark.parametrize("content", [None, "{", '{"schema": "snnconv-benchmark/1"}'])
-    def test_nothing_is_kept_of_an_absent_or_damaged_file(self, stored: Path, content: str | None) -> None:
-        stored.unlink() if content is None else stored.write_text(content)
+    def test_nothing_is_kept_of_an_absent_file(self, stored: Path) -> None:
+        stored.unlink()
         assert results.begin(stored, header())["points"] == []
+
+    @pytest.mark.parametrize(
+        ("damage", "reason"),
+        [
+            (lambda text: "<<<<<<< ours\n" + text, "line 1, column 1: not JSON"),
+            (lambda text: text[: len(text) // 2], "not JSON"),
+            (lambda text: "", "not JSON"),
+            (lambda text: text.replace("snnconv-result/2", "snnconv-benchmark/1"), "this release reads"),
+            (lambda text: text.replace('"top1": 90.0', '"top1": 190.0'), "a percentage lies between 0 and 100"),
+        ],
+        ids=["marks of a merge", "half", "empty", "another layout", "impossible"],
+    )
+    def test_a_damaged_file_is_refused_and_stays(self, stored: Path, damage: Callable[[str], str], reason: str) -> None:
+        record = row(measured(16))
+        content = damage(stored.read_text())
+        stored.write_text(content)
+        for use in (
+            lambda: results.begin(stored, header()),
+            lambda: results.write(stored, record),
+            lambda: results.check_place(stored),
+        ):
+            with pytest.raises(results.ResultError, match=rf"if\.json: .*{reason}.*; it is not written over: mend it"):
+                use()
+        assert stored.read_text() == content
+        assert list(stored.parent.iterdir()) == [stored]
+
+    def test_a_config_without_bottom_is_refused(self) -> None:
+        deep: Any = 1
+        for _ in range(5000):
+            deep = [deep]
+        for use in (lambda: results.config_hash({"a": deep}), lambda: row(config={"a": deep})):
+            with pytest.raises(results.ResultError, match="config is nested too deep"):
+                use()
+
+    def test_a_place_is_tried_before_the_work(self, tmp_path: Path) -> None:
+        results.check_place(tmp_path / "new" / "if.json")
+        assert list((tmp_path / "new").iterdir()) == []
+        (tmp_path / "file").touch()
+        with pytest.raises(results.ResultError, match=r"file/if\.json: cannot be written"):
+            results.check_place(tmp_path / "file" / "if.json")
+        (tmp_path / "if.json").mkdir()
+        with pytest.raises(results.ResultError, match=r"if\.json: cannot be (read|written)"):
+            results.check_place(tmp_path / "if.json")
+
+    def test_runs_that_write_at_once_keep_each_others_points(self, tmp_path: Path) -> None:
+        path = tmp_path / "if.json"
+
+        def run(steps: range) -> None:
+            for t in steps:
+                results.write(path, results.with_point(results.begin(path, header()), measured(t)))
+
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(run, [range(1, 9), range(11, 19), range(21, 29)]))
+        assert [p["timesteps"] for p in results.read(path)["points"]] == [*range(1, 9), *range(11, 19), *range(21, 29)]
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_run_that_began_earlier_writes_beside_what_came_meanwhile(self, tmp_path: Path) -> None:
+        path = tmp_path / "if.json"
+        early = results.begin(path, header())
+        results.write(path, row(measured(4, 40.0), measured(8, 80.0), notes=["another run"]))
+        results.write(path, results.with_point(early, measured(8, 85.0), ["this run"]))
+        found = results.read(path)
+        assert [(p["timesteps"], p["metrics"]["top1"]) for p in found["points"]] == [(4, 40.0), (8, 85.0)]
+        assert found["notes"] == ["this run", "another run"]
+
+    def test_a_point_of_unknown_window_does_not_come_back(self, tmp_path: Path) -> None:
+        path = tmp_path / "if.json"
+        results.write(path, row({**measured(8, 80.0), "window": None}, notes=["not known"]))
+        results.write(path, results.with_point(results.begin(path, header()), measured(8, 85.0, window=(3, 8))))
+        assert [p["window"] for p in results.read(path)["points"]] == [[3, 8]]
 
     def test_no_row_has_no_finished_point(self) -> None:
         assert results.finished(None, CONFIG, 8) is None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
-import os
+import functools
 import shutil
 import stat
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+
+from snnconv.files.lock import LockTimeout, locked
+from snnconv.files.untrusted import refused_as
+from snnconv.files.zips import fingerprint, opened
 
 __all__ = ["ArchiveError", "unpack"]
 
@@ -27,23 +28,33 @@ def unpack(archive: Path, target: Path) -> Path:
 
     A top folder that holds everything is left out if it is named like ``target``. The files are written to a
     temporary folder beside ``target`` that is renamed when complete, so that a killed process leaves no half of a
-    data set. A zip that has changed since is unpacked again; a folder that a person put there is left alone.
+    data set. A zip of which any file has changed since is unpacked again; a folder that a person put there is left
+    alone.
 
     Raises:
-        ArchiveError: the zip is damaged, encrypted, or names paths outside of its folder; or ``target`` cannot be
-            written.
+        ArchiveError: the zip is damaged, lacks files, is encrypted, grows too much, or names paths outside of its
+            folder; or ``target`` cannot be written.
     """
-    origin = f"{archive.name} {archive.stat().st_size}"
+    if target.is_dir() and not (target / MARKER).exists():
+        return target
+    found = archive.stat()
+    origin = _origin(archive, found.st_size, found.st_mtime_ns)
     if _current(target, origin):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target.parent / f".{target.name}.lock"):
+        with locked(target):
             if not _current(target, origin):  # another process may have done it while this one waited
                 _unpack(archive, target, origin)
+    except LockTimeout as error:
+        raise ArchiveError(str(error)) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ArchiveError(_no_space(archive, target)) from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise ArchiveError(
+                f"{archive} cannot be unpacked: {target.parent} is a file; name a folder with SNNCONV_CACHE"
+            ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise ArchiveError(
                 f"{archive} cannot be unpacked: {target.parent} is not writable; name a writable folder with "
@@ -51,6 +62,13 @@ def unpack(archive: Path, target: Path) -> Path:
             ) from error
         raise
     return target
+
+
+@functools.lru_cache(maxsize=64)
+def _origin(archive: Path, size: int, changed: int) -> str:
+    """What a folder unpacked from this zip says of it; read anew where the file's size or time is another."""
+    with refused_as(ArchiveError):
+        return fingerprint(archive)
 
 
 def _current(target: Path, origin: str) -> bool:
@@ -80,7 +98,7 @@ def _unpack(archive: Path, target: Path, origin: str) -> None:
 
 def _extract(archive: Path, content: Path, target: Path) -> None:
     try:
-        with zipfile.ZipFile(archive) as source:
+        with refused_as(ArchiveError), opened(archive) as source:
             members = [m for m in source.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
             if not members:
                 raise ArchiveError(f"{archive} holds no files")
@@ -94,14 +112,8 @@ def _extract(archive: Path, content: Path, target: Path) -> None:
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 with source.open(member) as read, destination.open("wb") as write:
                     shutil.copyfileobj(read, write)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ArchiveError(f"{archive} is damaged or truncated ({error}); get the file again") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise ArchiveError(f"{archive} names a file and a folder alike ({error}); get the file again") from error
-    except (RuntimeError, NotImplementedError) as error:
-        if isinstance(error, ArchiveError):
-            raise
-        raise ArchiveError(f"{archive} cannot be unpacked here ({error}); unpack it yourself to {target}") from error
 
 
 def _safe_path(archive: Path, member: zipfile.ZipInfo) -> PurePosixPath:
@@ -118,23 +130,3 @@ def _safe_path(archive: Path, member: zipfile.ZipInfo) -> PurePosixPath:
 
 def _no_space(archive: Path, target: Path) -> str:
     return f"no space to unpack {archive} into {target.parent}: free some, or name a roomier folder with SNNCONV_CACHE"
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, so that eight ranks unpack once; where there are no locks each does, and one of them wins."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:  # a file system without locks
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-        yield
-    finally:
-        os.close(descriptor)

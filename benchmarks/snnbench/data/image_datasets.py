@@ -15,6 +15,8 @@ from torch.utils.data import Dataset
 from snnbench.data.images import load_images
 from snnbench.data.roots import DataError, resolve
 from snnbench.registry import DATASETS, TRANSFORMS
+from snnconv.files.pictures import open_rgb
+from snnconv.files.untrusted import UntrustedFileError
 
 __all__ = ["SKIPPED", "ImageFolder", "InMemoryImages", "take"]
 
@@ -141,17 +143,14 @@ class ImageFolder(Dataset[Sample]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
         file, label = self.files[index]
         try:
-            with Image.open(self.root / file) as opened:
-                image = opened.convert("RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            image = open_rgb(self.root / file)
+        except (UntrustedFileError, OSError) as error:
             if not self.skip_broken:
-                raise DataError(
-                    f"{self.root / file} is damaged ({error}); get the file again, or set skip_broken=True"
-                ) from error
+                raise DataError(f"{error}, or set skip_broken=True") from error
             image, label = Image.new("RGB", (256, 256)), SKIPPED
         for transform in self.transforms:
             image = transform(image)

@@ -7,9 +7,7 @@ name and moved into place when complete, so a killed process leaves nothing half
 from __future__ import annotations
 
 import errno
-import io
 import json
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +19,9 @@ import torch
 
 from snnbench.data.roots import DataError, cache_dir
 from snnconv.files import atomic as files
+from snnconv.files.pictures import open_rgb
+from snnconv.files.untrusted import UntrustedFileError, read_safetensors, refused_as
+from snnconv.files.zips import fingerprint, opened
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -119,36 +120,54 @@ def decode_images(source: Path, classes: Sequence[str] | None = None) -> ImageSe
     Raises:
         DataError: ``source`` is damaged, holds no images, images of several sizes, or a folder that is no class.
     """
-    from safetensors import SafetensorError, safe_open
-
     origin = json.dumps([_fingerprint(source), classes])
     name = f"{source.parent.name}_{source.name}" if source.is_dir() else source.stem
     cached = cache_dir() / f"{name}.safetensors"
-    if cached.exists():
-        try:
-            with safe_open(str(cached), "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("origin") == origin:
-                    names = tuple(json.loads(metadata["classes"]))
-                    return ImageSet(file.get_tensor("images"), file.get_tensor("labels"), names)
-        except (SafetensorError, OSError, KeyError, ValueError):
-            pass  # damaged: decoded again below
-    images = _decode(source, classes)
-    metadata = {"origin": origin, "classes": json.dumps(images.classes)}
-    store_tensors(cached, {"images": images.images, "labels": images.labels}, metadata)
+    images = _cached(cached, origin)
+    if images is None:
+        images = _decode(source, classes)
+        metadata = {"origin": origin, "classes": json.dumps(images.classes), "crc": _crc(images)}
+        store_tensors(cached, {"images": images.images, "labels": images.labels}, metadata)
     return images
 
 
+def _cached(path: Path, origin: str) -> ImageSet | None:
+    """What was decoded from ``origin``; ``None`` where the file is of something else, or not what was stored."""
+    if not path.is_file():
+        return None
+    try:
+        tensors, metadata = read_safetensors(path)
+        names = json.loads(metadata["classes"])
+        found = ImageSet(tensors["images"], tensors["labels"], tuple(names))
+    except (UntrustedFileError, OSError, KeyError, TypeError, ValueError):
+        return None
+    shapes = found.images.dtype == torch.uint8 and found.images.dim() == 4 and found.labels.dtype == torch.int64
+    if metadata.get("origin") != origin or not shapes or found.labels.shape != found.images.shape[:1]:
+        return None
+    return found if metadata.get("crc") == _crc(found) else None
+
+
+def _crc(images: ImageSet) -> str:
+    parts = (value.contiguous().view(torch.uint8).numpy() for value in (images.images, images.labels))
+    return " ".join(f"{zlib.crc32(part.data):08x}" for part in parts)
+
+
 def _fingerprint(source: Path) -> str:
-    """Changes with the files of ``source``: for a zip its size, for a folder the names and sizes in it."""
+    """Changes with the files of ``source``: in a zip with their names, sizes and CRCs, in a folder with their times."""
     if not source.is_dir():
-        return f"{source.name} {source.stat().st_size}" if source.exists() else source.name
-    files = sorted((path.relative_to(source).as_posix(), path.stat().st_size) for path in source.glob("*/*"))
-    return f"{source} {len(files)} {zlib.crc32(repr(files).encode())}"
+        try:
+            with refused_as(DataError):
+                return fingerprint(source)
+        except FileNotFoundError as error:
+            raise DataError(f"{source} does not exist") from error
+    files = []
+    for path in source.glob("*/*"):
+        found = path.stat()
+        files.append((path.relative_to(source).as_posix(), found.st_size, found.st_mtime_ns))
+    return f"{source} {len(files)} {zlib.crc32(repr(sorted(files)).encode())}"
 
 
 def _decode(source: Path, classes: Sequence[str] | None) -> ImageSet:
-    from PIL import Image, UnidentifiedImageError
     from tqdm import tqdm
 
     arrays: list[np.ndarray] = []
@@ -164,11 +183,8 @@ def _decode(source: Path, classes: Sequence[str] | None) -> ImageSet:
         for name, folder in zip(progress, folders, strict=True):
             if not folder or folder not in index:
                 raise DataError(f"{source}: {name} lies in no folder named after a class ({', '.join(found)})")
-            try:
-                with Image.open(io.BytesIO(read(name))) as image:
-                    array = np.asarray(image.convert("RGB"))
-            except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-                raise DataError(f"{source}: {name} is damaged ({error}); get the file again") from error
+            with refused_as(DataError):
+                array = np.asarray(open_rgb(read(name), f"{source}: {name}"))
             if arrays and array.shape != arrays[0].shape:
                 raise DataError(f"{source}: {name} is {array.shape}, the images before it {arrays[0].shape}")
             arrays.append(array)
@@ -188,13 +204,8 @@ def _opened(source: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
         names = [path.relative_to(source).as_posix() for path in source.glob("*/*")]
         yield names, lambda name: (source / name).read_bytes()
         return
-    try:
-        with zipfile.ZipFile(source) as archive:
-            yield archive.namelist(), archive.read
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{source} is damaged or truncated ({error}); get the file again") from error
-    except FileNotFoundError as error:
-        raise DataError(f"{source} does not exist") from error
+    with refused_as(DataError), opened(source) as archive:
+        yield archive.namelist(), archive.read
 
 
 def store_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
@@ -215,6 +226,6 @@ def write_whole(path: Path, content: bytes) -> None:
                 f"no space left for {path} ({len(content) / 2**20:.0f} MiB): free some, or name a "
                 "roomier folder with SNNCONV_CACHE"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise DataError(f"{path.parent} cannot be written: name a writable folder with SNNCONV_CACHE") from error
-        raise
+        raise DataError(
+            f"{path} cannot be written ({error.strerror or error}): name a writable folder with SNNCONV_CACHE"
+        ) from error

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from snnbench.leaderboard.statistics import Estimate, estimate
-from snnbench.results import Point, Record, slug
+from snnbench.results import Point, Record, ResultError, slug
 from snnconv.files.fingerprint import canonical
 
 __all__ = ["Entry", "Row", "collect"]
@@ -99,6 +99,9 @@ def collect(records: Mapping[PurePath, Record]) -> list[Entry]:
 
     Args:
         records: file, relative to the folder of results → its content.
+
+    Raises:
+        ResultError: files whose figures cannot be put together; it names them.
     """
     groups: dict[str, list[tuple[str, Record]]] = {}
     for path, record in sorted(records.items(), key=lambda item: item[0].as_posix()):
@@ -107,7 +110,12 @@ def collect(records: Mapping[PurePath, Record]) -> list[Entry]:
     for members in groups.values():
         seeds = [record["seed"] for _, record in members]
         repeats = len(set(seeds)) == len(seeds)  # two files of one seed are two measurements, not a repetition
-        found += [_entry(members)] if repeats else [_entry([member]) for member in members]
+        for group in [members] if repeats else [[member] for member in members]:
+            try:
+                found.append(_entry(group))
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                files = ", ".join(path for path, _ in group)
+                raise ResultError(f"{files}: cannot be shown ({type(error).__name__}: {error})") from error
     found.sort(key=lambda entry: entry.files[0])
     taken: set[str] = set()
     for entry in found:  # a/b-c.json and a-b/c.json have one slug

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from snnbench.results import ResultError, located, read_json
 from snnbench.results.validation import sentences
@@ -52,7 +53,7 @@ class Published:
         'https://arxiv.org/abs/2302.02091'
         """
         kind, _, number = self.paper.partition(":")
-        return f"https://arxiv.org/abs/{number}" if kind == "arXiv" else None
+        return f"https://arxiv.org/abs/{quote(number)}" if kind == "arXiv" else None
 
 
 @functools.cache

@@ -77,6 +77,7 @@ def _environment(autoescape: bool) -> Any:
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "ensure_ascii": False, "separators": (",", ":")}
     environment.filters |= {
+        "code": wording.code,
         "commands": _commands,
         "count": wording.count,
         "epochs": _epochs,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
 from snnbench.leaderboard.entries import Row
 from snnbench.leaderboard.statistics import Estimate
 
-__all__ = ["count", "figure", "markdown", "metric", "rank", "spread", "value"]
+__all__ = ["code", "count", "figure", "markdown", "metric", "rank", "spread", "value"]
 
 EMPTY = "–"
+_TURNS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u061c")
+_BLOCK = re.compile(r"^(\d*)([#+=-]|[.)](?=\s|$))")
+"""What would begin a heading, a list, a line or a block at the start of a line."""
 METRICS = {"top1": "top-1 (%)", "top5": "top-5 (%)", "mIoU": "mIoU (%)"}
 
 
@@ -81,7 +87,27 @@ def markdown(text: object) -> str:
     >>> markdown("a|b <i>*x*")
     'a\\\\|b &lt;i&gt;\\\\*x\\\\*'
     """
-    found = str(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for character in "|*_`[]":
+    found = _line(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for character in "|*_`[]~$":
         found = found.replace(character, f"\\{character}")
-    return " ".join(found.split())
+    found = found.replace("://", "\\://")  # GitHub makes links of bare addresses
+    return _BLOCK.sub(r"\1\\\2", found)
+
+
+def code(text: object) -> str:
+    """Text as code within a line of Markdown: nothing in it is markup, and nothing ends it.
+
+    >>> code("snnconv bench `a`"), code("x\\n\\n# y")
+    ('`` snnconv bench `a` ``', '`x # y`')
+    """
+    found = _line(text)
+    longest = max((len(run) for run in re.findall("`+", found)), default=0)
+    fence = "`" * (longest + 1)
+    space = " " if longest or found != found.strip() else ""
+    return f"{fence}{space}{found}{space}{fence}"
+
+
+def _line(text: object) -> str:
+    """Text on one line, without characters that are no text or change the direction of reading."""
+    visible = (" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in str(text) if c not in _TURNS)
+    return " ".join("".join(visible).split())

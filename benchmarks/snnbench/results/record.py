@@ -59,10 +59,9 @@ class Row:
 
     def is_finished(self) -> bool:
         """Whether the file holds every number of steps, measured with exactly this config."""
-        try:
-            record = results.read(self.path)
-        except results.ResultError:
+        if not self.path.exists():
             return False
+        record = results.read(self.path)
         if self.settings.get("windows"):  # a grid is measured as a whole
             return False
         steps = self.settings["timesteps"]

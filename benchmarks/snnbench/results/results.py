@@ -17,17 +17,21 @@ from typing import TYPE_CHECKING, Any
 from snnbench.results.json_lines import line_of
 from snnbench.results.provenance import command, describe, peak_memory, provenance
 from snnbench.results.validation import SCHEMA, Point, Record, ResultError, key_of, leaf, schema, validate, wrong
-from snnconv.files import atomic
-from snnconv.files.fingerprint import canonical, config_hash, digest, plain
+from snnconv.files import atomic, fingerprint
+from snnconv.files.fingerprint import canonical, digest, plain
+from snnconv.files.lock import LockTimeout, locked
+from snnconv.files.untrusted import read_json as parse_json
+from snnconv.files.untrusted import refused_as
 
 if TYPE_CHECKING:
     from snnconv.metrics import Profile
     from snnconv.report import ConversionReport
 
 __all__ = [
-    "SCHEMA", "Point", "Record", "ResultError", "begin", "chosen", "command", "config_hash", "counted", "describe",
-    "digest", "finished", "located", "path_of", "peak_memory", "plain", "point", "provenance", "read", "read_all",
-    "read_json", "schema", "sites", "slug", "thresholds", "validate", "with_point", "write", "write_whole",
+    "SCHEMA", "Point", "Record", "ResultError", "begin", "check_out", "check_place", "chosen", "command",
+    "config_hash", "counted", "describe", "digest", "finished", "located", "path_of", "peak_memory", "plain",
+    "point", "provenance", "read", "read_all", "read_json", "schema", "sites", "slug", "thresholds", "validate",
+    "with_point", "write", "write_whole",
 ]  # fmt: skip
 
 _RUN = ("versions", "machine", "commit", "command")
@@ -35,6 +39,21 @@ _FIGURES = (
     "latency", "pipelined_latency", "spikes", "spikes_per_neuron", "sops", "macs", "energy_joule", "energy_ratio",
     "memory_mib", "thresholds",
 )  # fmt: skip
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of ``config`` as JSON with sorted keys.
+
+    Raises:
+        ResultError: it is nested too deep.
+
+    >>> config_hash({"a": 1, "b": (2, 3)}) == config_hash({"b": [2, 3], "a": 1})
+    True
+    """
+    try:
+        return fingerprint.config_hash(dict(config))
+    except RecursionError as error:
+        raise ResultError("config is nested too deep") from error
 
 
 def slug(label: str) -> str:
@@ -100,16 +119,8 @@ def read_json(path: str | os.PathLike[str]) -> tuple[Any, str]:
         raise ResultError(f"{path}: there is no such file") from error
     except OSError as error:
         raise ResultError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        text = content.decode("utf-8")
-        return json.loads(text), text
-    except json.JSONDecodeError as error:
-        raise ResultError(f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from error
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ResultError(f"{path}: line {line}: not UTF-8 text, so not JSON") from error
-    except (ValueError, RecursionError) as error:
-        raise ResultError(f"{path}: not JSON that can be read ({error})") from error
+    with refused_as(ResultError):
+        return parse_json(content, str(path)), content.decode("utf-8")
 
 
 def located(path: str | os.PathLike[str], text: str, sentence: str) -> str:
@@ -138,20 +149,55 @@ def read_all(folder: str | os.PathLike[str]) -> dict[Path, Record]:
     return found
 
 
-def write(path: str | os.PathLike[str], record: Record) -> None:
-    """Check ``record`` and write it, whole or not at all: ``path`` is the old file or the new one.
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that :func:`write` could not write, before the work whose result is to go there.
 
     Raises:
-        ResultError: the record is not in the layout, or the file cannot be written; the old file is as it was.
+        ResultError: there is a file that is no result, or the folder cannot be made or takes no new files.
     """
+    _stored(Path(path))
+    check_out(path)
+
+
+def check_out(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that :func:`write_whole` could not write, before the work whose result is to go there.
+
+    Raises:
+        ResultError: the folder cannot be made or takes no new files.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.writable(path)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def write(path: str | os.PathLike[str], record: Record) -> None:
+    """Check ``record`` and write it, whole or not at all, beside the points of another run of its config.
+
+    Raises:
+        ResultError: a record or a stored file that is no result, or one that cannot be written: it is as it was.
+    """
+    path = Path(path)
     foreign = leaf(record, lambda value: value is not None and not isinstance(value, bool | int | float | str))
     if foreign is not None:
         raise ResultError(f"{path}: {foreign} is neither number nor text; convert it first, for instance with .item()")
     values: Record = json.loads(json.dumps(record))  # tuples become lists
     validate(values, path)
     order = list(schema()["properties"])
-    ordered = {key: values[key] for key in sorted(values, key=order.index)}
-    write_whole(path, (_text(ordered) + "\n").encode())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path):
+            found = _stored(path)
+            if found is not None and canonical(found["config"]) == canonical(values["config"]):
+                values = _with_stored(values, found)
+            ordered = {key: values[key] for key in sorted(values, key=order.index)}
+            write_whole(path, (_text(ordered) + "\n").encode())
+    except LockTimeout as error:
+        raise ResultError(str(error)) from error
+    except OSError as error:
+        raise _unwritten(path, error) from error
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
@@ -165,9 +211,23 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_whole(path, content)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResultError(f"{path}: no space left to write it; free some and run again with --resume") from error
-        raise ResultError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> ResultError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResultError(f"{path}: no space left to write it; free some and run again")
+    return ResultError(f"{path}: cannot be written ({error.strerror or error})")
+
+
+def _stored(path: Path) -> Record | None:
+    """The result that is at ``path`` already; ``None`` where there is nothing."""
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except ResultError as error:
+        raise ResultError(f"{error}; it is not written over: mend it, or move it away") from error
 
 
 def _text(value: Any, indent: str = "") -> str:
@@ -258,29 +318,41 @@ def thresholds(report: ConversionReport) -> dict[str, list[float]]:
 def begin(path: str | os.PathLike[str], header: Record) -> Record:
     """A row to add points to: ``header``, and the points that ``path`` already holds of exactly this config.
 
-    A file that is absent, damaged or of another config gives none. Nothing is written. A point of another run keeps
-    that run's versions, machine, commit and command as ``run``, where they differ.
+    A file that is absent or of another config gives none. Nothing is written. A point of another run keeps that run's
+    versions, machine, commit and command as ``run``, where they differ.
 
     Args:
         path: the row's file.
         header: every field but ``schema``, ``config_hash`` and ``points``; ``ann`` and ``sites`` may be absent or
             null, and are then the stored ones, if there are any.
+
+    Raises:
+        ResultError: the file that is there is no result, for instance because it holds marks of a merge.
     """
+    identity = config_hash(header["config"])
     config = plain(header["config"])
-    record: Record = {**header, "schema": SCHEMA, "config": config, "config_hash": config_hash(config), "points": []}
-    try:
-        found = read(path)
-    except ResultError:
-        return record
-    if canonical(found["config"]) != canonical(config):
+    record: Record = {**header, "schema": SCHEMA, "config": config, "config_hash": identity, "points": []}
+    found = _stored(Path(path))
+    if found is None or canonical(found["config"]) != canonical(config):
         return record
     record |= {name: found[name] for name in ("ann", "sites") if record.get(name) is None}
+    return _with_stored(record, found)
+
+
+def _with_stored(record: Record, found: Record) -> Record:
+    """``record`` with the points and notes of ``found``, the same row of another run, that it has none in place of."""
+    own = {key_of(item) for item in record["points"]}
+    steps = {key[:2] for key in own}
+    points = list(record["points"])
     for item in found["points"]:
+        key = key_of(item)
+        if key in own or (not key[2] and key[:2] in steps):
+            continue
         run = {**{name: found[name] for name in _RUN}, **item.get("run", {})}
         differs = {name: value for name, value in run.items() if value != record[name]}
         kept = {name: value for name, value in item.items() if name != "run"}
-        record["points"].append({**kept, "run": differs} if differs else kept)
-    return _with_notes(record, found.get("notes", []))
+        points.append({**kept, "run": differs} if differs else kept)
+    return _with_notes({**record, "points": sorted(points, key=key_of)}, found.get("notes", []))
 
 
 def finished(

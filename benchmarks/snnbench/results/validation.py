@@ -15,6 +15,13 @@ __all__ = ["SCHEMA", "Point", "Record", "ResultError", "key_of", "leaf", "schema
 
 SCHEMA = "snnconv-result/2"
 
+PERCENTAGES = {"top1", "top5", "mIoU", "mAcc", "aAcc"}
+"""Metrics that lie between 0 and 100, whatever is measured."""
+DEEPEST = 30
+"""Lists and objects that a field may lie in."""
+LARGEST = 1e30
+"""Beyond any measurement; sums and squares of smaller ones stay finite."""
+
 Record = dict[str, Any]
 Point = dict[str, Any]
 
@@ -37,8 +44,9 @@ def schema() -> dict[str, Any]:
 def validate(record: Any, source: str | os.PathLike[str] | None = None) -> None:
     """Check a result against the schema, and what a schema cannot say.
 
-    The latter: numbers are finite; ``metric`` is measured everywhere; points are sorted and differ; a window lies
-    within its steps; ``config_hash`` is that of ``config``; notes explain figures that are null.
+    The latter: numbers are finite, percentages between 0 and 100; texts are Unicode; ``metric`` is measured everywhere;
+    points are sorted and differ; a window lies within its steps; ``config_hash`` is that of ``config``; notes explain
+    figures that are null.
 
     Args:
         record: what a result file holds.
@@ -64,9 +72,18 @@ def wrong(record: Any) -> Iterable[str]:
         name = f"schema is {record['schema']!r}" if "schema" in record else "schema is missing"
         yield f"{name}, this release reads {SCHEMA!r}"
         return
-    bad = leaf(record, lambda value: isinstance(value, float) and not math.isfinite(value))
-    if bad is not None:
-        yield f"{bad} is not finite; store null and say why in notes"
+    deep = _too_deep(record)
+    if deep is not None:
+        yield f"{deep}: nested in more than {DEEPEST} lists or objects"
+        return
+    for bad, why in (
+        (leaf(record, _is_not_finite), "is not finite; store null and say why in notes"),
+        (leaf(record, _is_no_text), "holds half a character of UTF-16, which no file can hold"),
+        (leaf({k: v for k, v in record.items() if k != "config"}, _is_huge), f"is beyond {LARGEST:g}, no measurement"),
+    ):
+        if bad is not None:
+            yield f"{bad} {why}"
+            return
     found = sentences(record, schema)
     yield from found
     if not found:
@@ -79,11 +96,43 @@ def _wrong_figures(record: Record) -> Iterable[str]:
     for where, holder in [("ann", record["ann"]), *((f"points[{i}]", p) for i, p in enumerate(points))]:
         if holder["metrics"].get(metric) is None:
             yield f"{where}.metrics.{metric} is missing, and metric says that this is the one to compare"
+        for name in PERCENTAGES & holder["metrics"].keys():
+            value = holder["metrics"][name]
+            if value is not None and not 0 <= value <= 100:
+                yield f"{where}.metrics.{name} is {value}: a percentage lies between 0 and 100"
         null = next((name for name, value in holder.items() if value is None and name != "thresholds"), None)
         if null is not None and not record.get("notes"):
             yield f"{where}.{null} is null and notes does not say why; add a sentence there"
     if record["config_hash"] != config_hash(record["config"]):
         yield f"config_hash is {record['config_hash']}, that of config is {config_hash(record['config'])}"
+
+
+def _too_deep(record: Record) -> str | None:
+    """The first field of a record that holds further levels than :data:`DEEPEST`."""
+    for name, value in record.items():
+        level = [value]
+        for _ in range(DEEPEST):
+            level = [
+                item
+                for part in level
+                if isinstance(part, dict | list | tuple)
+                for item in (part.values() if isinstance(part, dict) else part)
+            ]
+        if level:
+            return str(name)
+    return None
+
+
+def _is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _is_no_text(value: Any) -> bool:
+    return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _is_huge(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) > LARGEST
 
 
 def _wrong_points(points: Sequence[Point]) -> Iterable[str]:
@@ -161,10 +210,15 @@ def _shown(value: Any) -> str:
 
 
 def leaf(value: Any, wrong: Callable[[Any], bool], path: tuple[Any, ...] = ()) -> str | None:
-    """The field of the first leaf that is ``wrong``."""
+    """The field of the first leaf, or name of a field, that is ``wrong``."""
     if isinstance(value, dict | list | tuple):
         items = value.items() if isinstance(value, dict) else enumerate(value)
-        return next((found for key, item in items if (found := leaf(item, wrong, (*path, key))) is not None), None)
+        for key, item in items:
+            if isinstance(key, str) and wrong(key):
+                return ascii(_joined((*path, key)))
+            if (found := leaf(item, wrong, (*path, key))) is not None:
+                return found
+        return None
     return _joined(path) if wrong(value) else None
 
 

@@ -19,11 +19,16 @@ from snnbench.testing.convert_hook import bare_model
 from snnconv.control import Actor, Normalise, actor_from_state
 from snnconv.files.atomic import replacing
 from snnconv.files.fingerprint import config_hash
+from snnconv.files.untrusted import UntrustedFileError, read_pickle
 from snnconv.progress import bars
 
 __all__ = ["CheckpointMismatch", "PolicyTrainLoop"]
 
 ALGORITHMS = ("SAC", "TD3")
+STATE = (
+    "fingerprint", "steps", "updates", "seconds", "best", "parameters", "variables", "buffer", "place", "statistics",
+    "random",
+)  # fmt: skip
 BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
@@ -197,9 +202,14 @@ class PolicyTrainLoop(BaseLoop):
         if not self.path.is_file():
             return
         try:
-            content = torch.load(self.path, weights_only=True)
-        except Exception as error:  # a damaged file can make anything go wrong
-            raise CheckpointMismatch(f"{self.path} cannot be read ({error}): remove it to train anew") from error
+            content = read_pickle(self.path)
+        except UntrustedFileError as error:
+            raise CheckpointMismatch(f"{error}, or remove it to train anew") from error
+        lacking = [name for name in STATE if not isinstance(content, dict) or name not in content]
+        if lacking:
+            raise CheckpointMismatch(
+                f"{self.path} holds no state of a training (no {lacking[0]}): remove it to train anew"
+            )
         if content["fingerprint"] != self._fingerprint():
             raise CheckpointMismatch(
                 f"{self.path} is the state of a training with other settings: remove it, or name another --work-dir"

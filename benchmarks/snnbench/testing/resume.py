@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from snnconv.files.atomic import replacing
+from snnconv.files.untrusted import UntrustedFileError, read_pickle
 
 __all__ = ["PartialState"]
 
@@ -17,8 +17,12 @@ class PartialState:
     """Results of the batches done, in one file a rank.
 
     Args:
-        path: the file.
+        path: the file. It holds tensors, arrays of numbers and text, numbers and text in lists and dictionaries; a file
+            with anything else in it is not used, and nothing of it is run.
         fingerprint: of the run; a file of another run is not used.
+
+    Attributes:
+        problem: why the file that is there was not used, after :meth:`done`; empty where it was used.
 
     >>> import tempfile, pathlib
     >>> state = PartialState(pathlib.Path(tempfile.mkdtemp()) / "s.pt", "a")
@@ -30,6 +34,7 @@ class PartialState:
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path = path
         self.fingerprint = fingerprint
+        self.problem = ""
         self._marks: list[tuple[int, dict[Any, list[int]], dict[str, float]]] = []
 
     def save(self, done: int, results: dict[Any, list[list[Any]]], seconds: dict[str, float]) -> None:
@@ -43,18 +48,22 @@ class PartialState:
             torch.save(content, temporary)
 
     def _read(self) -> dict[str, Any] | None:
+        self.problem = ""
         if not self.path.exists():
             return None
-        from numpy._core import multiarray
-
-        allowed: list[Any] = [np.dtype, np.ndarray, multiarray._reconstruct, multiarray.scalar]
-        allowed += [type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8", "u1", "bool")]
         try:
-            with torch.serialization.safe_globals(allowed):
-                content = torch.load(self.path, weights_only=True)
-        except Exception:  # a damaged file, or one of another version: begin again
+            content = read_pickle(self.path)
+        except (UntrustedFileError, OSError) as error:  # damaged, or of another version: begin again
+            self.problem = str(error)
             return None
-        return content if content.get("fingerprint") == self.fingerprint else None
+        if not _is_state(content):
+            self.problem = f"{self.path}: holds no state of a test pass"
+            return None
+        if content["fingerprint"] != self.fingerprint:
+            self.problem = f"{self.path}: is the state of a run with other settings"
+            return None
+        found: dict[str, Any] = content
+        return found
 
     def done(self) -> int:
         """Batches whose results are stored."""
@@ -80,3 +89,37 @@ class PartialState:
     def delete(self) -> None:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
+
+
+def _is_state(content: Any) -> bool:
+    """Whether a file's content is in the layout that :meth:`PartialState.save` writes."""
+    if not isinstance(content, dict) or not isinstance(content.get("fingerprint"), str):
+        return False
+    marks, results = content.get("marks"), content.get("results")
+    if not isinstance(marks, list) or not marks or not isinstance(results, dict):
+        return False
+    if not all(isinstance(lists, list) and all(type(found) is list for found in lists) for lists in results.values()):
+        return False
+    lengths = {key: [len(found) for found in lists] for key, lists in results.items()}
+    return all(_is_mark(mark, lengths) for mark in marks)
+
+
+def _is_mark(mark: Any, lengths: dict[Any, list[int]]) -> bool:
+    """Whether a store's mark says batches, the number of results of every metric then, and seconds."""
+    if not isinstance(mark, list | tuple) or len(mark) != 3:
+        return False
+    done, counts, seconds = mark
+    return (
+        type(done) is int
+        and done >= 0
+        and isinstance(counts, dict)
+        and counts.keys() == lengths.keys()
+        and all(
+            isinstance(counts[key], list)
+            and len(counts[key]) == len(most)
+            and all(type(n) is int and 0 <= n <= m for n, m in zip(counts[key], most, strict=True))
+            for key, most in lengths.items()
+        )
+        and isinstance(seconds, dict)
+        and all(isinstance(value, int | float) for value in seconds.values())
+    )

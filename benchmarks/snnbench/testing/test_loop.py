@@ -195,9 +195,8 @@ class SNNTestLoop(TestLoop):
                     metric.results.extend(results)
             self.runner.logger.info(f"resumed: {start} of {len(self.dataloader)} batches are done")
         else:
-            self.runner.logger.warning(
-                "--resume: no state of this run is stored, so the pass begins with the first batch"
-            )
+            why = self.state.problem or "no state of this run is stored"
+            self.runner.logger.warning(f"--resume: {why}, so the pass begins with the first batch")
         return start
 
     def finish(self) -> None:

@@ -21,7 +21,11 @@ from rich.table import Table
 from torch import nn
 
 from snnconv.cli import inputs as cli_inputs
-from snnconv.cli.inputs import Data, InputError
+from snnconv.cli import preprocessing
+from snnconv.cli.data import Data, load_data
+from snnconv.cli.inputs import InputError, check_out
+from snnconv.cli.models import is_random, load_model
+from snnconv.cli.preprocessing import Preprocessing
 from snnconv.cli.recommend import recommend
 
 __all__ = ["app"]
@@ -35,7 +39,7 @@ app = typer.Typer(
 )
 
 Snn = Annotated[Path | None, typer.Option("--snn", help="A network saved by convert, instead of converting.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N inputs.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only N inputs, spread evenly over the data.")]
 
 
 @dataclass(kw_only=True)
@@ -65,9 +69,21 @@ class Given:
         None
     )
     calibration_images: Annotated[int, typer.Option(min=1, help="How many inputs calibrate.")] = 256
-    size: Annotated[int, typer.Option(min=1, help="Side of an image after resizing and cropping.")] = 224
-    mean: Annotated[str, typer.Option(help="Mean of every channel.")] = "0.485,0.456,0.406"
-    std: Annotated[str, typer.Option(help="Standard deviation of every channel.")] = "0.229,0.224,0.225"
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Side of an image after resizing, in proportion, and cropping; as its weights say, or 224.",
+        ),
+    ] = None
+    resize: Annotated[int | None, typer.Option(min=1, help="The shorter side, before cropping.")] = None
+    crop: Annotated[int | None, typer.Option(min=1, help="Side after cropping; goes with --resize.")] = None
+    mean: Annotated[str | None, typer.Option(help="Mean of every channel: 0.485,0.456,0.406 by default.")] = None
+    std: Annotated[str | None, typer.Option(help="Standard deviation of every channel: 0.229,0.224,0.225.")] = None
+    transform: Annotated[
+        str | None,
+        typer.Option(help="FILE.py:NAME: your own function, a PIL image to a tensor [C, H, W]. Runs that file's code."),
+    ] = None
     framework: Annotated[str, typer.Option(help="Whose neurons: spikingjelly or snntorch.")] = "spikingjelly"
     precision: Annotated[
         str | None, typer.Option(help="float32, or int8: 8-bit weights in layers that read spikes (CPU).")
@@ -78,22 +94,45 @@ class Given:
 
     @functools.cached_property
     def network(self) -> nn.Module:
-        return cli_inputs.load_model(self.model, self.weights, self.classes, self.pretrained)
+        model = load_model(self.model, self.weights, self.classes, self.pretrained)
+        if is_random(self.model, self.weights, self.pretrained):
+            typer.secho("neither --weights nor --pretrained: the network's weights are random", fg="yellow", err=True)
+        return model
+
+    @functools.cached_property
+    def preprocessing(self) -> Preprocessing:
+        options = {name: getattr(self, name) for name in ("size", "resize", "crop", "mean", "std", "transform")}
+        return preprocessing.find(self.model, self.network, self.pretrained, **options)
 
     @functools.cached_property
     def test(self) -> Data:
-        return cli_inputs.load_data(self.data, self.size, self.mean, self.std)
+        return self.read(self.data)
+
+    def read(self, path: Path) -> Data:
+        """The inputs at ``path``; says what is made of pictures."""
+        found = load_data(path, self.preprocessing)
+        if path.is_dir() and not self.__dict__.setdefault("told", False):
+            typer.echo(self.preprocessing.words, err=True)
+            self.__dict__["told"] = True
+        return found
 
     def spiking(self, saved: Path | None = None, **settings: str | None) -> Any:
         """The network in the file ``saved``, or one converted now; ``settings`` go before the user's."""
         import snnconv
 
         if saved is not None:
-            return self._in_precision(snnconv.load(saved))
+            loaded = snnconv.load(saved)
+            made_from = loaded.made_from(self.network)
+            if made_from is False:
+                raise InputError(
+                    f"{saved} was converted from other weights than {self.model} has: give the --weights that it was "
+                    "converted from, or leave out --snn"
+                )
+            if made_from is None:
+                typer.secho(f"{saved} does not say which network it was converted from", fg="yellow", err=True)
+            return self._in_precision(loaded)
         method = cli_inputs.make_method(self.method, {**self.settings, **settings})
-        source = self.test
-        if self.calibration is not None:
-            source = cli_inputs.load_data(self.calibration, self.size, self.mean, self.std)
+        source = self.test if self.calibration is None else self.read(self.calibration)
         calibration = source.inputs(self.calibration_images)
         return self._in_precision(
             snnconv.convert(self.network, method, calibration=calibration, framework=self.framework)
@@ -141,7 +180,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if debug:
                 raise
-            typer.secho(f"error: {error or type(error).__name__}", fg="red", err=True)
+            typer.secho(f"error: {_sentence(error)}", fg="red", err=True)
             raise typer.Exit(2) from None
 
     panel = "Settings of the method"
@@ -160,6 +199,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
+def _sentence(error: Exception) -> str:
+    """What an error says; one of the operating system with its file first."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
 def _option(name: str, kind: Any, default: Any, option: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 
@@ -173,8 +219,7 @@ def convert(
     """Convert a network and save the spiking one."""
     import snnconv
 
-    if not out.parent.is_dir():
-        raise InputError(f"the folder of --out, {out.parent}, does not exist")
+    check_out(out)
     snn = given.spiking()
     _show(snn.report)
     snnconv.save(snn, out)
@@ -203,7 +248,9 @@ def eval_(
         steps = _whole_numbers(at, "--at") if at is not None else [str(given.settings["timesteps"])]
     elif at is not None:
         raise InputError("--at converts; a saved network runs as it is, so leave out --at or --snn")
-    table = Table(title=f"top-1 accuracy on {min(limit or test.count, test.count):,} inputs")
+    count = min(limit or test.count, test.count)
+    some = f" of {test.count:,}, spread evenly" if count < test.count else ""
+    table = Table(title=f"top-1 accuracy on {count:,} inputs{some}")
     for name in ("network", "T", "accuracy (%)"):
         table.add_column(name, justify="left" if name == "network" else "right")
     (ann,) = _accuracy(lambda x: [(1, given.network(x))], test, limit, "ANN").values()
@@ -279,6 +326,8 @@ def _accuracy(readouts: Callable[..., Any], test: Data, limit: int | None, name:
                 if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
                     got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
                     raise InputError(f"{name} gives {got}; accuracy needs class scores [batch, classes]")
+                if not images:
+                    test.check_classes(scores.shape[1])
                 correct[t] = correct.get(t, 0) + int((scores.argmax(1) == y).sum())
             images += len(x)
     return {t: 100 * count / images for t, count in correct.items()}

@@ -7,13 +7,17 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
-from snnconv.cli import inputs as cli_inputs
+from snnconv.cli.inputs import check_out
 
 __all__ = ["recommend"]
 
-SHOWN = ("weights", "classes", "pretrained", "calibration", "calibration_images", "size", "mean", "std")
+SHOWN = (
+    "weights", "classes", "pretrained", "calibration", "calibration_images", "size", "resize", "crop", "mean", "std",
+    "transform",
+)  # fmt: skip
 """Options that a convert command repeats where they are not the default."""
 
 
@@ -31,12 +35,19 @@ def recommend(
     """Try the methods on a network and its data; print the Pareto front and the method that meets a budget."""
     import snnconv
 
-    if out is not None and not out.parent.is_dir():
-        raise cli_inputs.InputError(f"the folder of --out, {out.parent}, does not exist")
+    if out is not None:
+        check_out(out)
 
     def read(path: Path, most: int) -> Any:
-        x, y = cli_inputs.load_data(path, inputs.size, inputs.mean, inputs.std).tensors(most)
-        return x if y is None else (x, y)
+        data = inputs.read(path)
+        x, y = data.tensors(most)
+        if y is None:
+            return x
+        with torch.no_grad():
+            scores = inputs.network(x[:1])
+        if isinstance(scores, torch.Tensor) and scores.dim() == 2:
+            data.check_classes(scores.shape[1])
+        return x, y
 
     found = snnconv.recommend(
         inputs.network,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import os
 import re
 import zipfile
@@ -21,10 +20,13 @@ from torch import Tensor
 
 from snnconv.control.actor import Actor, Normalise
 from snnconv.control.statistics import read_statistics
+from snnconv.files.untrusted import UntrustedFileError, read_json, read_pickle, read_safetensors, refused_as
+from snnconv.files.zips import opened
 
 __all__ = ["PolicyFileError", "actor_from_state", "read_policy"]
 
 LARGEST = 2**30
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 KNOWN = "SAC, TD3 and DDPG policies with linear layers and ReLU"
 
 
@@ -83,11 +85,12 @@ def actor_from_state(state: Mapping[str, Tensor], origin: str = "this policy") -
     >>> actor_from_state(state).sizes
     [3, 4, 2]
     """
-    names = [str(name) for name in state]
+    _check_tensors(state, origin)
+    names = list(state)
     if extra := [name for name in names if name.startswith("actor.features_extractor.")]:
         raise PolicyFileError(f"{origin} looks at images or dictionaries ({extra[0]}); converted are {KNOWN}")
-    hidden = _layers(state, r"actor\.latent_pi\.(\d+)\.")
-    head = _layers(state, r"actor\.mu\.(\d+)\.")
+    hidden = _layers(state, "actor.latent_pi.", origin)
+    head = _layers(state, "actor.mu.", origin)
     if hidden and head:
         raise PolicyFileError(f"{origin} explores depending on the state (use_sde); converted are {KNOWN}")
     if hidden and "actor.mu.weight" in state and "actor.mu.bias" in state:
@@ -102,21 +105,37 @@ def actor_from_state(state: Mapping[str, Tensor], origin: str = "this policy") -
     return _stacked(stack, origin)
 
 
-def _layers(state: Mapping[str, Tensor], pattern: str) -> list[tuple[Tensor, Tensor]]:
-    numbers = sorted({int(m[1]) for name in state if (m := re.match(pattern, name))})
-    stem = pattern.replace("\\", "").split("(")[0]
+def _check_tensors(state: Mapping[Any, Any], origin: str) -> None:
+    """Refuse what is no tensor with a name, NaN and infinite numbers, and tensors that claim more than they hold."""
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise PolicyFileError(f"{origin}: {name!r} is no name with a tensor, so no parameter")
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise PolicyFileError(f"{origin}: {name} is no plain tensor")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise PolicyFileError(f"{origin}: {name} claims more numbers than it holds")
+        if value.dtype in _FLOATS and not bool(value.isfinite().all()):
+            raise PolicyFileError(f"{origin}: {name} has NaN or infinite values")
+
+
+def _layers(state: Mapping[str, Tensor], stem: str, origin: str) -> list[tuple[Tensor, Tensor]]:
+    numbers = sorted({int(m[1]) for name in state if (m := re.match(re.escape(stem) + r"(\d{1,6})\.", name))})
     try:
         return [(state[f"{stem}{n}.weight"], state[f"{stem}{n}.bias"]) for n in numbers]
     except KeyError as error:
-        raise PolicyFileError(f"this policy lacks {error}") from error
+        raise PolicyFileError(f"{origin} lacks {error}") from error
 
 
 def _stacked(stack: list[tuple[Tensor, Tensor]], origin: str) -> Actor:
     """An actor of these weights and biases."""
-    sizes = [stack[0][0].shape[-1], *(len(bias) for _, bias in stack)]
     shapes = [tuple(weight.shape) for weight, _ in stack]
+    pairs = zip(shapes, stack, strict=True)
+    fits = all(len(shape) == 2 and bias.shape == shape[:1] and 0 not in shape for shape, (_, bias) in pairs)
+    sizes = [shapes[0][1], *(shape[0] for shape in shapes)] if fits else []
     if len(stack) < 2 or shapes != [(b, a) for a, b in itertools.pairwise(sizes)]:
         raise PolicyFileError(f"{origin}: layers of shapes {shapes} are no chain of linear layers with a hidden one")
+    if not all(value.dtype in _FLOATS for layer in stack for value in layer):
+        raise PolicyFileError(f"{origin}: its weights are {stack[0][0].dtype}, no floating-point numbers")
     actor = Actor(sizes).eval()
     linear = [m for m in actor.layers if isinstance(m, torch.nn.Linear)]
     with torch.no_grad():
@@ -132,22 +151,18 @@ def _stacked(stack: list[tuple[Tensor, Tensor]], origin: str) -> Actor:
 def _from_zip(path: Path) -> Actor:
     what = f"{path}: not a policy: neither a zip that stable-baselines3 saved nor .safetensors that snnconv train wrote"
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened(path) as archive:
             names = archive.namelist()
             if "policy.pth" not in names or "data" not in names:
                 raise PolicyFileError(f"{what} (it holds {', '.join(names[:3]) or 'nothing'})")
-            data = json.loads(_entry(archive, "data", path))
+            text = _entry(archive, "data", path)
             content = _entry(archive, "policy.pth", path)
-    except (zipfile.BadZipFile, UnicodeDecodeError, json.JSONDecodeError, EOFError, OSError) as error:
+    except (UntrustedFileError, OSError) as error:
         raise PolicyFileError(f"{what} ({error})") from error
-    _check(data, path)
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can make anything go wrong
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it asks for {asked[1]}, which is no part of a network's weights" if asked else "it is damaged"
-        raise PolicyFileError(f"{path}: policy.pth is refused, and nothing of it was run: {reason}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    with refused_as(PolicyFileError):
+        _check(read_json(text, f"{path}: data"), path)
+        state = read_pickle(io.BytesIO(content), f"{path}: policy.pth")
+    if not isinstance(state, Mapping):
         raise PolicyFileError(f"{path}: policy.pth holds no dict of tensors")
     return actor_from_state(state, str(path))
 
@@ -174,19 +189,22 @@ def _check(data: Any, path: Path) -> None:
 
 
 def _from_safetensors(path: Path) -> Actor:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise PolicyFileError(f"{path}: not a readable safetensors file ({error})") from error
+    with refused_as(PolicyFileError):
+        tensors, _ = read_safetensors(path)
+    _check_tensors(tensors, str(path))
     state = {name.removeprefix("network."): value for name, value in tensors.items()}
-    stack = _layers(state, r"layers\.(\d+)\.")
+    stack = _layers(state, "layers.", str(path))
     if not stack:
         raise PolicyFileError(f"{path} holds no actor (found: {', '.join(list(state)[:3]) or 'nothing'})")
     actor = _stacked(stack, str(path))
-    if "normalise.mean" in state:
+    statistics = {key: state[f"normalise.{key}"] for key in ("mean", "scale") if f"normalise.{key}" in state}
+    if statistics:
+        shapes = {key: tuple(value.shape) for key, value in statistics.items()}
+        if shapes != {"mean": (actor.sizes[0],), "scale": (actor.sizes[0],)}:
+            raise PolicyFileError(
+                f"{path}: its observation statistics have the shapes {shapes}; a mean and a scale of {actor.sizes[0]} "
+                "values each are needed"
+            )
         actor.normalise = Normalise(actor.sizes[0])
-        actor.normalise.load_state_dict({key: state[f"normalise.{key}"] for key in ("mean", "scale")})
+        actor.normalise.load_state_dict(statistics)
     return actor

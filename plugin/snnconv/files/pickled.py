@@ -1,4 +1,6 @@
-"""What a checkpoint of mmengine may ask for beside tensors, each made of parts that can do nothing else.
+"""What pickles from strangers may ask for, each made of parts that can do nothing else.
+
+A checkpoint of mmengine asks for arrays and its history of the log beside tensors: :func:`safe_globals`.
 
 The real ones can be turned against their user: ``getattr`` reaches anything, ``numpy.ndarray(1, 'O', data)`` takes
 eight bytes of the file for the address of an object, and ``numpy.dtype`` accepts a state of such fields. The ones here
@@ -9,16 +11,17 @@ from __future__ import annotations
 
 import pickle
 import sys
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 from numpy._core import multiarray
 
-__all__ = ["HISTORY", "LogHistory", "safe_globals"]
+__all__ = ["HISTORY", "LogHistory", "array_of", "name_of", "read_inert", "safe_globals"]
 
 HISTORY = "mmengine.logging.history_buffer"
 STATISTICS = ("min", "max", "current", "mean")
 CODES = "?bhilqpBHILQPefdgFDGSU"  # numpy's codes of truth values, numbers and text
+NUMBERS = {f"{kind}{size}" for kind in "fiu" for size in (4, 8)}
 
 
 class LogHistory:
@@ -111,3 +114,81 @@ def _statistic(owner: Any, name: Any) -> Any:
     if name not in STATISTICS or not (owner is LogHistory or owner is real):
         _refuse("builtins.getattr")
     return getattr(owner, name)
+
+
+# --- pickles of which a few numbers are wanted -------------------------------------------------------------
+
+
+class _Inert:
+    """Stands for whatever class or function a pickle names: remembers what it is given and does nothing."""
+
+    name = ""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
+        self = object.__new__(cls)
+        self.args, self.state = args, None  # type: ignore[attr-defined]
+        return self
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _Inert:
+        return _Inert(self, *args)
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        pass
+
+    def extend(self, values: Any) -> None:
+        pass
+
+    add = append
+
+
+class _InertReader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return type("_Inert", (_Inert,), {"name": f"{module}.{name}"})
+
+
+def read_inert(file: IO[bytes]) -> Any:
+    """A pickle in which everything that it names is replaced by what does nothing: nothing of the file is run.
+
+    Such an object has what it was called with as ``args``, and the state that the pickle gives it as ``state``.
+
+    >>> import io
+    >>> name_of(read_inert(io.BytesIO(pickle.dumps(print))))
+    'builtins.print'
+    """
+    return _InertReader(file).load()
+
+
+def name_of(value: Any) -> str:
+    """What an object of :func:`read_inert` stands for; empty for any other."""
+    kind = value if isinstance(value, type) else type(value)
+    return str(kind.name) if issubclass(kind, _Inert) else ""
+
+
+def array_of(value: Any) -> np.ndarray:
+    """The array of numbers, in double precision, that an object of :func:`read_inert` stands for, from its bytes.
+
+    Raises:
+        Exception: of any type, where it stands for something else.
+    """
+    name = name_of(value)
+    if name.endswith("._reconstruct"):
+        _, shape, kind, fortran, data = value.state
+    elif name.endswith("._frombuffer"):
+        data, kind, shape, order = value.args
+        fortran = order == "F"
+    else:
+        raise TypeError(f"{name or type(value).__name__} is no array")
+    code = kind.args[0]
+    if code not in NUMBERS or fortran:
+        raise TypeError(f"an array of {code!r}")
+    order = kind.state[1] if kind.state else "="
+    return np.frombuffer(data, np.dtype(code).newbyteorder(order)).reshape(shape).astype(np.float64)

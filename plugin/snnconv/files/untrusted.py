@@ -1,4 +1,6 @@
-"""Checkpoints of mmengine, torch and safetensors, read without running code that they contain.
+"""Files from strangers, read without running code that they contain: weights, checkpoints, arrays, JSON, YAML.
+
+Every reader of the project that opens a file it has not written itself goes through one of these.
 
 ``torch.load`` refuses what mmengine 0.10 puts beside the weights (numpy numbers, its history of the log).
 :func:`allow_checkpoint_globals` allows exactly that, for ``Runner(resume=True)`` and ``load_from``;
@@ -8,6 +10,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import pickle
 import re
@@ -15,7 +18,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +26,34 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from snnconv.files.pickled import HISTORY, LogHistory, safe_globals
 
-__all__ = ["CheckpointError", "allow_checkpoint_globals", "load_weights"]
+__all__ = [
+    "CheckpointError", "UntrustedFileError", "allow_checkpoint_globals", "load_weights", "read_header", "read_json",
+    "read_pickle", "read_safetensors", "read_yaml", "refused_as",
+]  # fmt: skip
+
+
+class UntrustedFileError(ValueError):
+    """A file that is damaged, is something else, or asks for code to be run; the message names it."""
 
 
 class CheckpointError(ValueError):
     """A file that holds no weights, or those of another network; the message names it and says what is wrong."""
+
+
+@contextmanager
+def refused_as(kind: type[Exception]) -> Iterator[None]:
+    """Raise what a reader refuses as ``kind``, the error of whoever asked for the file.
+
+    >>> with refused_as(LookupError):
+    ...     read_json(b"{", "a.json")
+    Traceback (most recent call last):
+    ...
+    LookupError: a.json: line 1, column 2: not JSON (Expecting property name enclosed in double quotes)
+    """
+    try:
+        yield
+    except UntrustedFileError as error:
+        raise kind(str(error)) from error
 
 
 def allow_checkpoint_globals() -> None:
@@ -86,7 +112,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(f"{path} does not exist{_how_to_make(path)}")
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; give the checkpoint file in it")
-    weights = _state_dict(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path), path)
+    with refused_as(CheckpointError):
+        content = read_safetensors(path)[0] if path.suffix == ".safetensors" else read_pickle(path)
+    weights = _state_dict(content, path)
     own = model.state_dict()
     if all(name.startswith("network.") for name in weights) and not any(name.startswith("network.") for name in own):
         consume_prefix_in_state_dict_if_present(weights, "network.")  # type: ignore[arg-type]
@@ -109,36 +137,124 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         )
 
 
-# --- files -------------------------------------------------------------------------------------------------
+# --- readers -----------------------------------------------------------------------------------------------
 
 
-def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of a safetensors file, and the texts in its header.
+
+    Raises:
+        OSError: it cannot be opened.
+        UntrustedFileError: it is damaged or something else.
+    """
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error}); copy or save it again") from error
+        raise UntrustedFileError(f"{path}: not a readable safetensors file ({error}); copy or save it again") from error
 
 
-def _read_pickle(path: Path) -> Any:
+def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts in the header of a safetensors file, without its tensors.
+
+    Raises:
+        OSError, UntrustedFileError: as for :func:`read_safetensors`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise UntrustedFileError(f"{path}: not a readable safetensors file ({error}); copy or save it again") from error
+
+
+def read_pickle(source: str | os.PathLike[str] | IO[bytes], name: str | None = None) -> Any:
+    """What ``torch.save`` wrote: tensors, numbers, text, and arrays of numbers or text, in lists and dictionaries.
+
+    Args:
+        source: the file.
+        name: what to call it in messages, where ``source`` is an open one.
+
+    Raises:
+        OSError: it cannot be opened.
+        UntrustedFileError: it is damaged, or asks for anything else; nothing of it was run.
+    """
+    name = name or str(source)
     try:
         with _allowed(safe_globals(LogHistory)):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(source, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # a damaged file can make anything go wrong
         asked = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if asked:
-            raise CheckpointError(
-                f"{path}: refused, and nothing of it was run: it asks for {asked[1]}, which is no part of a network's "
+            raise UntrustedFileError(
+                f"{name}: refused, and nothing of it was run: it asks for {asked[1]}, which is no part of a network's "
                 "weights; save the state_dict alone where the file comes from"
             ) from error
-        raise CheckpointError(
-            f"{path}: not a checkpoint that can be read: it is truncated, damaged or something else; copy or save it "
+        raise UntrustedFileError(
+            f"{name}: not a checkpoint that can be read: it is truncated, damaged or something else; copy or save it "
             "again"
         ) from error
+
+
+def read_json(content: bytes | str, name: str) -> Any:
+    """What JSON holds.
+
+    Args:
+        content: the file's content.
+        name: the file, for messages.
+
+    Raises:
+        UntrustedFileError: it is not JSON, or not to be read: nested too deep, a number of thousands of digits.
+    """
+    try:
+        return json.loads(content.decode("utf-8") if isinstance(content, bytes) else content)
+    except json.JSONDecodeError as error:
+        raise UntrustedFileError(
+            f"{name}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})"
+        ) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UntrustedFileError(f"{name}: line {line}: not UTF-8 text, so not JSON") from error
+    except RecursionError as error:
+        raise UntrustedFileError(f"{name}: not JSON that can be read (it is nested too deep)") from error
+    except ValueError as error:
+        raise UntrustedFileError(f"{name}: not JSON that can be read ({error})") from error
+
+
+def read_yaml(content: str, name: str) -> Any:
+    """What YAML holds: texts, numbers, truth values, dates, lists and mappings.
+
+    Args:
+        content: the file's text.
+        name: the file, for messages.
+
+    Raises:
+        UntrustedFileError: it is not YAML, or a tag of it asks for a Python object.
+
+    >>> read_yaml("a: [1, two]", "a.yaml")
+    {'a': [1, 'two']}
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(content)
+    except yaml.constructor.ConstructorError as error:
+        asked = re.search(r"tag:yaml\.org,2002:(python/[^']+)", str(error.problem))
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        if asked:
+            raise UntrustedFileError(
+                f"{name}: {where}refused, and nothing of it was run: it asks for !!{asked[1]}; YAML holds data alone"
+            ) from error
+        raise UntrustedFileError(f"{name}: {where}{error.problem}") from error
+    except yaml.YAMLError as error:
+        raise UntrustedFileError(f"{name}: not YAML ({' '.join(str(error).split())})") from error
+    except (RecursionError, ValueError) as error:
+        raise UntrustedFileError(f"{name}: not YAML that can be read ({error})") from error
 
 
 def _state_dict(content: Any, path: Path) -> MutableMapping[str, Any]:

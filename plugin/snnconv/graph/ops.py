@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import fx
 
 from snnconv.graph.activation import activated
+from snnconv.graph.axes import Rule
 from snnconv.graph.error import ConversionError
 
 __all__ = [
@@ -64,8 +65,8 @@ class Operator:
             of the arguments.
         batch: whether a call moves, cuts, joins or reduces dimension 0, by the arguments and the number of dimensions;
             ``None`` where none does.
-        channels: channel axis of the result, by that of the (first) input, the arguments and the number of dimensions,
-            if known; ``None`` where it is lost.
+        channels: where the channels of the result stand, by where those of the inputs do and by the arguments: a rule
+            of :mod:`snnconv.graph.axes`; ``None`` where they are lost.
         synapse: ``conv``, ``conv_transpose`` or ``linear`` of a layer with weights.
         activation: whether a reader of a report would call it an activation or a normalisation.
         twins: those of ``functions`` that write their result over the first argument (a method ``name_`` does), each
@@ -78,7 +79,7 @@ class Operator:
     kind: str | Callable[[Arguments, Varies], str] = "nonlinear"
     role: str | Callable[[Arguments], str] = "other"
     batch: Callable[[Arguments, int], bool] | None = None
-    channels: Callable[[int, Arguments, int | None], int | None] | None = None
+    channels: Rule | None = None
     synapse: str = ""
     activation: bool = False
     twins: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = ()

@@ -8,6 +8,7 @@ from torch import fx, nn
 
 from snnconv.graph.activation import Activation, ReLU, activated
 from snnconv.graph.arguments import argument, arguments, operand, set_argument
+from snnconv.graph.axes import Place, same
 from snnconv.graph.ops import find, op_name, operator_of
 from snnconv.graph.source import Site, SourceGraph, activation_site, unique_name
 from snnconv.graph.trained import TrainedActivation
@@ -22,6 +23,10 @@ _RELUS = {
 _BOUNDS = {"hardtanh": (("min_val", -1.0), ("max_val", 1.0))}
 _MAX_POOLS = (F.max_pool1d, F.max_pool2d, F.max_pool3d, F.adaptive_max_pool1d, F.adaptive_max_pool2d,
               F.adaptive_max_pool3d)  # fmt: skip
+_EITHER = (operator_of(torch.max), operator_of(torch.min))
+_SEVERAL = ("chunk", "split", "tensor_split", "unbind", "topk", "sort")
+"""Operators that give several values, each with channels where the operator has them."""
+_LAST = (nn.MultiheadAttention, nn.RNNBase, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _ACTIVATION_MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Threshold)
 
 
@@ -63,7 +68,7 @@ def relu_bounds(target: object, method: bool, args: tuple, kwargs: dict) -> tupl
 
 def find_sites(source: SourceGraph) -> None:
     """Replace every ReLU and trained activation by an ``activation_site`` node; list it in ``sites``."""
-    axes = channel_axes(source.graph)
+    axes = channel_axes(source)
     for node in list(source.graph.nodes):
         site = _site(source, node)
         if site is None:
@@ -71,10 +76,12 @@ def find_sites(source: SourceGraph) -> None:
         site = site.with_(name=unique_name(site.name, source.sites))
         read = operand(node)
         if site.threshold is None or site.threshold.numel() == 1:  # others run along an axis of their own
-            site = site.with_(axis=axes.get(read, site.axis))
+            axis = axes.get(read)
+            site = site.with_(axis=site.axis if axis is None else axis)
         with source.graph.inserting_before(node):
             new = source.graph.call_function(activation_site, (read,), {"site": site.name})
         new.meta = dict(node.meta)
+        axes[new] = axes[node]
         node.replace_all_uses_with(new)
         source.graph.erase_node(node)
         source.sites[site.name] = site
@@ -104,32 +111,40 @@ def _site(source: SourceGraph, node: fx.Node) -> Site | None:
     return Site(path if alone else f"{path}.{op_name(node).strip('._')}".lstrip("."), kind)
 
 
-def channel_axes(graph: fx.Graph) -> dict[fx.Node, int]:
-    """Channel axis of each node's value, where it follows from the layers before it.
+def channel_axes(source: SourceGraph) -> dict[fx.Node, int | None]:
+    """Channel axis of each node's value; ``None`` where it does not follow from the layers before.
 
-    Layers with weights set it (a linear layer: the last one), operators keep or move it as their records say.
+    Layers with weights set it (a linear layer: the last one), other operators as their records say.
     """
-    axes: dict[fx.Node, int] = {}
-    dims: dict[fx.Node, int] = {}
-    for node in graph.nodes:
-        if node.op not in ("call_function", "call_method"):
-            continue
-        record = operator_of(node.target, node.op == "call_method")
-        if record.synapse:
-            axes[node] = -1 if record.synapse == "linear" else 1
-            if record.synapse != "linear" and op_name(node)[-2:] in ("1d", "2d", "3d"):
-                dims[node] = int(op_name(node)[-2]) + 2
-            continue
-        known = [n for n in node.all_input_nodes if n in axes]
-        if not known or (record.channels is None and node.target is not activation_site):
-            continue
-        first = known[0]
-        axis = record.channels(axes[first], arguments(node), dims.get(first)) if record.channels else axes[first]
-        if axis is not None:
-            axes[node] = axis
-            if first in dims and op_name(node).strip(".") != "flatten":
-                dims[node] = dims[first]
-    return axes
+    places: dict[fx.Node, Place] = {}
+    several: set[fx.Node] = set()
+    for node in source.graph.nodes:
+        before = [places[n] for n in node.all_input_nodes if n.op != "get_attr"]
+        if node.op == "call_module":
+            last = isinstance(source.modules.get(str(node.target)), _LAST)
+            places[node] = (-1, same(before, {})[1]) if last else same(before, {})
+            several |= {node} if last else set()
+        elif node.op not in ("call_function", "call_method"):
+            places[node] = (None, None)
+        elif node.target is activation_site or (node.args and node.args[0] in several):
+            places[node] = same(before, {})
+        else:
+            record = operator_of(node.target, node.op == "call_method")
+            if record.synapse:
+                size = op_name(node)[-2:-1]
+                places[node] = (-1, None) if record.synapse == "linear" else (1, int(size) + 2)
+            elif record.channels is not None:
+                places[node] = record.channels(before, arguments(node))
+            else:
+                places[node] = (None, None)
+            if op_name(node).strip(".") in _SEVERAL or (record in _EITHER and argument(node, "dim") is not None):
+                several.add(node)
+    return {node: _from_the_end(*place) for node, place in places.items()}
+
+
+def _from_the_end(axis: int | None, dims: int | None) -> int | None:
+    """The last axis as -1, behind a linear layer and wherever a permutation leads."""
+    return -1 if axis is not None and dims is not None and 1 < axis % dims == dims - 1 else axis
 
 
 def _is_max_pool(node: fx.Node) -> bool:

@@ -11,7 +11,7 @@ __all__ = ["Store"]
 
 
 class Store(nn.Module):
-    """Mapping from dotted names to tensors or modules, held as nested buffers and submodules.
+    """Mapping from dotted names to tensors or modules, held as nested buffers, parameters and submodules.
 
     >>> import torch
     >>> store = Store({"layer1.0.weight": torch.zeros(2)})
@@ -30,7 +30,7 @@ class Store(nn.Module):
         owner: nn.Module = self
         for part in path:
             owner = owner._modules[part]  # type: ignore[assignment]
-        return owner._buffers[leaf] if leaf in owner._buffers else owner._modules[leaf]
+        return next(kind[leaf] for kind in (owner._buffers, owner._parameters, owner._modules) if leaf in kind)
 
     def __setitem__(self, name: str, value: Tensor | nn.Module) -> None:
         parent, _, leaf = name.rpartition(".")
@@ -39,8 +39,12 @@ class Store(nn.Module):
             if part not in owner._modules:
                 owner._modules[part] = nn.Module()
             owner = owner._modules[part]  # type: ignore[assignment]
+        for kind in (owner._buffers, owner._parameters, owner._modules):
+            kind.pop(leaf, None)
         if isinstance(value, nn.Module):
             owner._modules[leaf] = value
+        elif isinstance(value, nn.Parameter):
+            owner._parameters[leaf] = value
         else:
             owner._buffers[leaf] = value
         self._order[name] = None

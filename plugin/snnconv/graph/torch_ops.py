@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from snnconv.graph import axes
 from snnconv.graph.activation import activated
 from snnconv.graph.ops import SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, Arguments, Operator, Varies, register_operator
 
@@ -64,38 +65,6 @@ def _indexed(given: Arguments, ndim: int) -> bool:
 
 def _all_but_first(given: Arguments, ndim: int) -> bool:
     return ndim > 1 and _first(given.get("start_dim", 0), ndim)
-
-
-# --- the channel axis --------------------------------------------------------------------------------------
-
-
-def same(axis: int, given: Arguments, ndim: int | None) -> int | None:
-    """Channels stay where they are."""
-    return axis
-
-
-def _permuted_axis(axis: int, given: Arguments, ndim: int | None) -> int | None:
-    dims = given.get("dims", ())
-    if not dims or not all(isinstance(d, int) for d in dims):
-        return None
-    place = [d % len(dims) for d in dims].index(axis % len(dims))
-    return -1 if place == len(dims) - 1 else place
-
-
-def _transposed_axis(axis: int, given: Arguments, ndim: int | None) -> int | None:
-    pair = [d for k, d in given.items() if k != "input"]
-    if len(pair) != 2 or not all(isinstance(d, int) for d in pair):
-        return None
-    if ndim is not None:
-        axis, pair = axis % ndim, [d % ndim for d in pair]
-    elif any((d < 0) != (axis < 0) for d in pair):
-        return None
-    place = pair[1 - pair.index(axis)] if axis in pair else axis
-    return -1 if ndim is not None and place == ndim - 1 else place
-
-
-def _flat_axis(axis: int, given: Arguments, ndim: int | None) -> int | None:
-    return axis if axis == 1 else None
 
 
 # --- kinds and roles ---------------------------------------------------------------------------------------
@@ -179,40 +148,40 @@ _add((F.linear,), "", "input weight bias", _layer, synapse="linear")
 
 # places change: views, joins, cuts
 _move: dict[str, Any] = {"kind": "linear", "role": "move"}
-_join = {**_move, "channels": same}
+_join = {**_move, "channels": axes.same}
 _add((torch.cat, torch.concat, torch.concatenate), "", "tensors dim", batch=along(default=0), **_join)
-_add((torch.stack,), "", "tensors dim", batch=along(default=0, more=1), **_move)
-_add((torch.flatten,), "flatten", "input start_dim end_dim", batch=_all_but_first, channels=_flat_axis, **_move)
-_add((torch.reshape,), "view reshape", "input *size", batch=_reshaped(-1), **_move)
-_add((), "expand", "input *size", batch=_reshaped(-1), **_move)
-_add((), "repeat", "input *size", batch=_repeated, **_move)
-_add((torch.permute,), "permute", "input *dims", batch=_permuted, channels=_permuted_axis, **_move)
-_swap = {"batch": _moved, "channels": _transposed_axis, **_move}
+_add((torch.stack,), "", "tensors dim", batch=along(default=0, more=1), channels=axes.added, **_move)
+_add((torch.flatten,), "flatten", "input start_dim end_dim", batch=_all_but_first, channels=axes.flattened, **_move)
+_add((torch.reshape,), "view reshape", "input *size", batch=_reshaped(-1), channels=axes.reshaped, **_move)
+_add((), "expand", "input *size", batch=_reshaped(-1), channels=axes.same, **_move)
+_add((), "repeat", "input *size", batch=_repeated, channels=axes.same, **_move)
+_add((torch.permute,), "permute", "input *dims", batch=_permuted, channels=axes.permuted, **_move)
+_swap = {"batch": _moved, "channels": axes.swapped, **_move}
 _add((torch.transpose,), "transpose", "input dim0 dim1", **_swap)
 _add((torch.swapaxes,), "swapaxes", "input axis0 axis1", **_swap)
-_add((torch.movedim,), "movedim", "input source destination", batch=_moved, **_move)
-_add((), "t", "input", batch=lambda given, ndim: ndim == 2, **_move)
-_add((torch.squeeze,), "squeeze", "input dim", batch=along(), **_move)
-_add((torch.unsqueeze,), "unsqueeze", "input dim", batch=along(more=1), **_move)
-_add((torch.unflatten,), "unflatten", "input dim sizes", batch=along(), **_move)
-_add((torch.chunk,), "chunk", "input chunks dim", batch=along(default=0), **_move)
-_add((torch.split,), "split", "input split_size dim", batch=along(default=0), **_move)
-_add((torch.tensor_split,), "tensor_split", "input sections dim", batch=along(default=0), **_move)
-_add((torch.unbind,), "unbind", "input dim", batch=along(default=0), **_move)
-_add((torch.select,), "select", "input dim index", batch=along(), **_move)
-_add((torch.narrow,), "narrow", "input dim start length", batch=along(), **_move)
-_add((torch.index_select,), "index_select", "input dim index", batch=along(), **_move)
-_add((torch.roll,), "roll", "input shifts dims", batch=along("dims", 0), channels=same, **_move)
-_add((torch.flip,), "flip", "input *dims", batch=along("dims", 0), channels=same, **_move)
-_add((), "repeat_interleave", "input repeats dim", batch=along(default=0), **_move)
-_add((operator.getitem,), "__getitem__", "input index", _item, "move", batch=_indexed)
-_add((getattr,), "", "input name", _attribute, "move", batch=_transposes)
-_add((F.pixel_shuffle,), "", "input upscale_factor", **_move)
-_add((F.pixel_unshuffle,), "", "input downscale_factor", **_move)
+_add((torch.movedim,), "movedim", "input source destination", batch=_moved, channels=axes.moved, **_move)
+_add((), "t", "input", batch=lambda given, ndim: ndim == 2, channels=axes.turned, **_move)
+_add((torch.squeeze,), "squeeze", "input dim", batch=along(), channels=axes.removed, **_move)
+_add((torch.unsqueeze,), "unsqueeze", "input dim", batch=along(more=1), channels=axes.added, **_move)
+_add((torch.unflatten,), "unflatten", "input dim sizes", batch=along(), channels=axes.unflattened, **_move)
+_add((torch.chunk,), "chunk", "input chunks dim", batch=along(default=0), channels=axes.same, **_move)
+_add((torch.split,), "split", "input split_size dim", batch=along(default=0), channels=axes.same, **_move)
+_add((torch.tensor_split,), "tensor_split", "input sections dim", batch=along(default=0), channels=axes.same, **_move)
+_add((torch.unbind,), "unbind", "input dim", batch=along(default=0), channels=axes.unbound, **_move)
+_add((torch.select,), "select", "input dim index", batch=along(), channels=axes.removed, **_move)
+_add((torch.narrow,), "narrow", "input dim start length", batch=along(), channels=axes.same, **_move)
+_add((torch.index_select,), "index_select", "input dim index", batch=along(), channels=axes.same, **_move)
+_add((torch.roll,), "roll", "input shifts dims", batch=along("dims", 0), channels=axes.same, **_move)
+_add((torch.flip,), "flip", "input *dims", batch=along("dims", 0), channels=axes.same, **_move)
+_add((), "repeat_interleave", "input repeats dim", batch=along(default=0), channels=axes.same, **_move)
+_add((operator.getitem,), "__getitem__", "input index", _item, "move", batch=_indexed, channels=axes.picked)
+_add((getattr,), "", "input name", _attribute, "move", batch=_transposes, channels=axes.attribute)
+_add((F.pixel_shuffle,), "", "input upscale_factor", channels=axes.same, **_move)
+_add((F.pixel_unshuffle,), "", "input downscale_factor", channels=axes.same, **_move)
 _add((F.channel_shuffle,), "", "input groups", **_join)
-_add((F.pad,), "", "input pad mode value", _padding, "move", channels=same)
+_add((F.pad,), "", "input pad mode value", _padding, "move", channels=axes.same)
 _resizes = "input size scale_factor mode align_corners"
-_add((F.interpolate, F.upsample), "", _resizes, "linear", _resize, channels=same)
+_add((F.interpolate, F.upsample), "", _resizes, "linear", _resize, channels=axes.same)
 # values as they are
 _add((torch.clone,), "clone", **_join)
 _add((torch.neg, operator.neg), "neg __neg__", **_join)
@@ -220,19 +189,19 @@ _add((operator.pos,), "", **_join)
 _add((), "contiguous float detach cpu cuda", "input", **_join)
 _add((), "half bfloat16", "input", **_join)
 _add((), "to type", "input dtype", **_join)
-_add((), "type_as view_as reshape_as expand_as", "input other", **_move)
+_add((), "type_as view_as reshape_as expand_as", "input other", channels=axes.same, **_move)
 
 # sums and averages
 _total: dict[str, Any] = {"kind": "linear", "role": "sum"}
-_add((torch.mean,), "mean", "input dim keepdim", batch=along(default=0), **_total)
-_add((torch.sum,), "sum", "input dim keepdim", batch=along(default=0), **_total)
-_total["channels"] = same
+_add((torch.mean,), "mean", "input dim keepdim", batch=along(default=0), channels=axes.reduced, **_total)
+_add((torch.sum,), "sum", "input dim keepdim", batch=along(default=0), channels=axes.reduced, **_total)
+_total["channels"] = axes.same
 _pool = "input kernel_size stride padding ceil_mode count_include_pad divisor_override"
 for _f in (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d):
     _add((_f,), "", _pool, **_total)
 for _f in (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d):
     _add((_f,), "", "input output_size", **_total)
-_two: dict[str, Any] = {"parameters": "input other", "channels": same}
+_two: dict[str, Any] = {"parameters": "input other", "channels": axes.same}
 _add((torch.add, operator.add, operator.iadd), "add __add__ __radd__ __iadd__", **_two, kind=_sum, role="sum",
      twins=((operator.iadd, operator.add),))  # fmt: skip
 _add((torch.sub, operator.sub, operator.isub), "sub __sub__ __rsub__ __isub__", **_two, kind=_sum, role="sum",
@@ -243,23 +212,24 @@ _add((torch.mul, torch.multiply, operator.mul, operator.imul), "mul __mul__ __rm
      role="scale", twins=((operator.imul, operator.mul),))  # fmt: skip
 _add((torch.div, torch.true_divide, operator.truediv, operator.itruediv), "div __truediv__ __itruediv__", **_two,
      kind=_quotient, role="scale", twins=((operator.itruediv, operator.truediv),))  # fmt: skip
-_add((torch.matmul, operator.matmul, torch.bmm), "matmul bmm __matmul__ __rmatmul__", "input other", _product)
+_add((torch.matmul, operator.matmul, torch.bmm), "matmul bmm __matmul__ __rmatmul__", "input other", _product,
+     channels=axes.product)  # fmt: skip
 
 # normalisation and the largest of several
 _add((F.batch_norm,), "", "input running_mean running_var weight bias training momentum eps", _batch_norm,
-     channels=same)  # fmt: skip
+     channels=axes.second)  # fmt: skip
 _add((torch.batch_norm,), "", "input weight bias running_mean running_var training momentum eps", _batch_norm,
-     channels=same)  # fmt: skip
+     channels=axes.second)  # fmt: skip
 _pool = "input kernel_size stride padding dilation ceil_mode return_indices"
 for _f in (F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d):
-    _add((_f,), "", _pool, _maximum, channels=same)
+    _add((_f,), "", _pool, _maximum, channels=axes.same)
 for _f in (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d):
-    _add((_f,), "", "input output_size return_indices", _maximum, channels=same)
+    _add((_f,), "", "input output_size return_indices", _maximum, channels=axes.same)
 for _f, _m in ((torch.amax, "amax"), (torch.amin, "amin")):
-    _add((_f,), _m, "input dim keepdim", "homogeneous", batch=along(default=0))
+    _add((_f,), _m, "input dim keepdim", "homogeneous", batch=along(default=0), channels=axes.reduced)
 
 # activations and normalisations, element by element or along a dimension
-_act: dict[str, Any] = {"activation": True, "channels": same}
+_act: dict[str, Any] = {"activation": True, "channels": axes.same}
 _add((F.relu, torch.relu, torch.relu_), "relu", "input inplace", twins=((torch.relu_, torch.relu),), **_act)
 for _f in (F.relu6, F.silu, F.hardswish, F.hardsigmoid, F.selu, F.mish):
     _add((_f,), "", "input inplace", **_act)
@@ -287,17 +257,24 @@ for _f, _m in ((torch.exp, "exp"), (torch.sin, "sin"), (torch.cos, "cos"), (torc
 _add((torch.pow, operator.pow), "pow __pow__", "input exponent", **_act)
 _add((torch.softmax, F.softmax), "softmax", "input dim", batch=along(), **_act)
 _add((F.log_softmax,), "log_softmax", "input dim", batch=along(), **_act)
-_add((F.glu,), "", "input dim", batch=along(), activation=True)
+_add((F.glu,), "", "input dim", batch=along(), activation=True, channels=axes.same)
 _add((F.normalize,), "", "input p dim eps", batch=along(), **_act)
-_add((F.layer_norm,), "", "input normalized_shape weight bias eps", **_act)
-_add((F.group_norm,), "", "input num_groups weight bias eps", **_act)
-_add((F.instance_norm,), "", "input running_mean running_var weight bias use_input_stats momentum eps", **_act)
+_add((F.layer_norm,), "", "input normalized_shape weight bias eps", activation=True, channels=axes.last)
+_add((F.group_norm,), "", "input num_groups weight bias eps", activation=True, channels=axes.second)
+_add(
+    (F.instance_norm,),
+    "",
+    "input running_mean running_var weight bias use_input_stats momentum eps",
+    activation=True,
+    channels=axes.second,
+)
 _add((F.local_response_norm,), "", "input size alpha beta k", **_act)
 _add((activated,), "", "input kind", name="activation", **_act)
-_add((F.scaled_dot_product_attention,), "", "query key value attn_mask dropout_p is_causal scale", activation=True)
+_add((F.scaled_dot_product_attention,), "", "query key value attn_mask dropout_p is_causal scale", activation=True,
+     channels=axes.last)  # fmt: skip
 
 # nonlinear, element by element
-_same: dict[str, Any] = {"channels": same}
+_same: dict[str, Any] = {"channels": axes.same}
 for _f, _m in ((torch.log, "log"), (torch.sqrt, "sqrt"), (torch.rsqrt, "rsqrt"), (torch.floor, "floor"),
                (torch.ceil, "ceil"), (torch.trunc, "trunc"), (torch.sign, "sign"),
                ):  # fmt: skip
@@ -316,19 +293,22 @@ _add((), "where", "input condition other", **_same)
 _add((), "masked_fill", "input mask value", **_same)
 _add((F.dropout,), "", "input p training inplace", **_same)
 # nonlinear, along a dimension
-_add((torch.max,), "max", "input dim keepdim", batch=along(default=0))
-_add((torch.min,), "min", "input dim keepdim", batch=along(default=0))
+_add((torch.max,), "max", "input dim keepdim", batch=along(default=0), channels=axes.reduced)
+_add((torch.min,), "min", "input dim keepdim", batch=along(default=0), channels=axes.reduced)
 _add((torch.argmax,), "argmax", "input dim keepdim", batch=along(default=0))
-_add((torch.norm,), "norm", "input p dim keepdim", batch=along(default=0))
-_add((), "var", "input dim", batch=along(default=0))
-_add((), "std", "input dim", batch=along(default=0))
-_add((torch.topk,), "topk", "input k dim", batch=along())
-_add((torch.sort,), "", "input dim descending", batch=along())
-_add((torch.cumsum,), "cumsum", "input dim", batch=along())
-_add((torch.gather,), "gather", "input dim index", batch=along())
+_add((torch.norm,), "norm", "input p dim keepdim", batch=along(default=0), channels=axes.reduced)
+_add((), "var", "input dim", batch=along(default=0), channels=axes.reduced)
+_add((), "std", "input dim", batch=along(default=0), channels=axes.reduced)
+_add((torch.topk,), "topk", "input k dim", batch=along(), channels=axes.same)
+_add((torch.sort,), "", "input dim descending", batch=along(), channels=axes.same)
+_add((torch.cumsum,), "cumsum", "input dim", batch=along(), channels=axes.same)
+_add((torch.gather,), "gather", "input dim index", batch=along(), channels=axes.same)
 # nonlinear, otherwise
-for _f in (F.embedding, F.one_hot, F.grid_sample, F.unfold, F.fold, torch.einsum, torch.arange, torch.tensor,
-           torch.addmm, torch.baddbmm, torch.meshgrid, torch.linspace):  # fmt: skip
+_add((F.embedding,), channels=axes.last)
+for _f in (torch.addmm, torch.baddbmm):
+    _add((_f,), channels=axes.product)
+for _f in (F.one_hot, F.grid_sample, F.unfold, F.fold, torch.einsum, torch.arange, torch.tensor, torch.meshgrid,
+           torch.linspace):  # fmt: skip
     _add((_f,))
 for _f in (torch.zeros, torch.ones):
     _add((_f,), "", "*size")

@@ -119,8 +119,21 @@ class SoftResetNode(BaseNode):
         return bool(self._forward_hooks or self._forward_pre_hooks or self.store_v_seq)
 
     def run(self, x_seq: Tensor) -> Tensor:
-        """All steps of a sequence ``[T, B, ...]``, from the state that the node has; its spikes ``[T, B, ...]``."""
-        out: Tensor = self(x_seq)
+        """All steps of a sequence ``[T, B, ...]``, from the state that the node has; its spikes ``[T, B, ...]``.
+
+        In single-step mode (``functional.set_step_mode(network, "s")``) a monitor sees every step by itself. A window
+        of sum coding is then gathered whole, and fired without the pipeline's lag.
+        """
+        if self.step_mode == "m":
+            out: Tensor = self(x_seq)
+            return out
+        if self.neuron.gather is None:
+            return torch.stack([self(x) for x in x_seq]) if len(x_seq) else torch.empty_like(x_seq)
+        silence = torch.zeros_like(x_seq[0])
+        gathered = self.neuron.gather(x_seq, self.threshold_for(silence), **self.options)
+        self.set_states(dict(zip(self._memories, self.neuron.remembered(gathered), strict=True)))
+        out = torch.stack([self(silence) for _ in range(self.options["timesteps"])])
+        self.reset()
         return out
 
     def get_states(self) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_any, tree_leaves, tree_map, tree_map_only
 
 from snnconv.dynamics.pooling import accumulated_max_pool, running_sum
-from snnconv.graph.ops import acts_on_batch, is_synapse, op_kind, op_name, shape_query
-from snnconv.graph.source import ConversionError, SourceGraph, activation_site, depends_on
+from snnconv.graph.flow import Flow
+from snnconv.graph.ops import acts_on_batch, is_synapse, op_name
+from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.fuse import Deferred, conv_added_to, residual_adds
 from snnconv.runtime.int8 import Int8
@@ -108,13 +109,9 @@ class Executor:
         self.neuron = neuron
         self.coding = coding
         self.max_pool = max_pool
-        self.nodes = list(source.graph.nodes)
-        inputs = {n for n in self.nodes if n.op == "placeholder"}
-        self.varies = depends_on(source.graph, inputs)
-        self.temporal = depends_on(source.graph, set(source.site_nodes()))
-        self.kinds: dict[fx.Node, str] = {}
-        for node in self.nodes:
-            self.kinds[node] = self._kind(node)
+        self.flow = Flow(source.graph)
+        self.nodes, self.kinds = self.flow.nodes, self.flow.kinds
+        self.varies, self.temporal = self.flow.varies, self.flow.temporal
         self.observers: list[Callable[[fx.Node, Any], None]] = []
         self._expires: dict[fx.Node, list[fx.Node]] = {}
         last: dict[fx.Node, fx.Node] = {}
@@ -133,29 +130,6 @@ class Executor:
     def expires(self, node: fx.Node) -> list[fx.Node]:
         """Nodes whose values nobody reads after this one."""
         return self._expires.get(node, [])
-
-    def _kind(self, node: fx.Node) -> str:
-        if node.op in ("placeholder", "get_attr", "output") or node.target is activation_site:
-            return node.op if node.op != "call_function" else "site"
-        if shape_query(node):
-            return "shape"
-        if node in self.varies and all(
-            self.kinds[n] in ("shape", "size") for n in node.all_input_nodes if n in self.varies
-        ):
-            return "size"
-        if node.op == "call_module":
-            return "nonlinear"
-
-        def varies(value: Any) -> bool:
-            return value in self.varies and self.kinds[value] not in ("shape", "size")
-
-        return op_kind(
-            node.target,
-            node.op == "call_method",
-            node.args,
-            dict(node.kwargs),
-            lambda value: isinstance(value, fx.Node) and varies(value),
-        )
 
     @functools.cached_property
     def _calls(self) -> dict[fx.Node, Call]:
@@ -234,12 +208,14 @@ class Executor:
         if timesteps and (self.coding == "sum" or not self._each_step_alone(node)):
             return None
         args, whole = list(call.args), list(call.args)
-        shapes = set()
+        shapes: list[tuple[int, Any]] = []
         for index, used in call.slots:
             value = plain(env[used])
             if type(value) is world:
                 args[index], whole[index] = value.data, value
-                shapes.add((value.data.dim(), value.data.shape[:1]))
+                shape = value.data.dim(), value.data.shape[:1]
+                if shape not in shapes:  # no set: a size that torch.export traces has no hash
+                    shapes.append(shape)
             elif used.op == "get_attr":
                 args[index] = whole[index] = value
             else:
@@ -427,7 +403,7 @@ class Executor:
         tensors = [v.data for v in _flat((args, kwargs)) if isinstance(v, Temporal)]
         if not tensors or node.op == "call_module":
             return False
-        if len({(v.dim(), v.shape[:1]) for v in tensors}) > 1:
+        if any((v.dim(), v.shape[:1]) != (tensors[0].dim(), tensors[0].shape[:1]) for v in tensors):
             return True  # values with different first dimensions broadcast within a step only
         if node.op == "call_function" and node.target is operator.getitem and not isinstance(args[0], Temporal):
             return False  # an element of a tuple

@@ -188,6 +188,7 @@ class Signature:
     def growth(self, x: Any) -> float:
         """How many times as large as calibration's a sample is, where it is larger.
 
+        >>> import torch
         >>> Signature(("x",), ("x",), (Entry("x", (3, 8, 8), "float32", True),)).growth(torch.zeros(1, 3, 16, 16))
         4.0
         """
@@ -215,8 +216,8 @@ class Signature:
             ConversionError: another shape, dtype or device, with what was wanted.
         """
         found = self._tensors(x)
-        sizes = {name: len(v) for name, v in found.items() if v.dim() and name not in whole_names(x)}
-        if len(set(sizes.values())) > 1:
+        sizes = {name: v.shape[0] for name, v in found.items() if v.dim() and name not in whole_names(x)}
+        if len(sizes) > 1 and len(set(sizes.values())) > 1:
             shown = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise ConversionError(
                 f"the inputs have batches of several sizes ({shown}): dimension 0 is the batch of each"

@@ -65,10 +65,10 @@ class Backend:
 
     def refusal(self, job: Job) -> str:
         """Why it does not run a job; empty where it does."""
-        device = job.x_seq.device
-        if self.devices and not {device.type, job.out.device.type} <= set(self.devices):
-            return f"it is on {device}, not on {' or '.join(map(_place, self.devices))}"
-        if self.dtypes and not {job.x_seq.dtype, job.out.dtype} <= set(self.dtypes):
+        device, here = job.x_seq.device, self.devices
+        if here and not (device.type in here and job.out.device.type in here):
+            return f"it is on {device}, not on {' or '.join(map(_place, here))}"
+        if self.dtypes and not (job.x_seq.dtype in self.dtypes and job.out.dtype in self.dtypes):
             names = ", ".join(str(d).removeprefix("torch.") for d in self.dtypes)
             return f"{job.x_seq.dtype} in and {job.out.dtype} out; it has {names}"
         return self.why_not(job)
@@ -139,10 +139,9 @@ def kernel_of(neuron: str, backend: Backend, kind: Kind) -> Kernel | None:
     return found
 
 
-def has_kernel(neuron: str, backend: Backend, kind: Kind | None = None) -> bool:
-    """Whether a backend has a kernel for a neuron (for one kind of job), without importing it."""
-    kinds = KINDS if kind is None else (kind,)
-    return any((neuron, backend.kernels or backend.name, k) in _KERNELS for k in kinds)
+def has_kernel(neuron: str, backend: Backend, kind: Kind) -> bool:
+    """Whether a backend has a kernel for a neuron and what is asked, without importing it."""
+    return (neuron, backend.kernels or backend.name, kind) in _KERNELS
 
 
 def check_backend(name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from ..threshold import broadcast_channels, membrane_dtype
 from . import eager
 from .add_spikes import add_in_one_pass
 from .backends import BACKENDS, Backend, Kernel, available, check_backend, has_kernel, kernel_of
-from .job import Job, Kind
+from .job import KINDS, Job, Kind
 from .layout import empty_steps, step_strides
 from .thresholds import thresholds
 
@@ -307,7 +306,7 @@ def _chosen(job: Job, name: str) -> tuple[Backend, Kernel]:
     if not chooses:
         neuron = job.neuron.name
         reason = backend.refusal(job)
-        if not reason and not backend.runs_equations and not has_kernel(neuron, backend):
+        if not reason and not backend.runs_equations and not any(has_kernel(neuron, backend, k) for k in KINDS):
             reason = f"it has no kernel for the neuron {neuron!r}"
         if reason:
             raise ValueError(f"backend {name!r} does not run this input: {reason}; use backend='auto'")
@@ -326,8 +325,9 @@ def _best(job: Job) -> Backend:
         smallest = backend.smallest
         if smallest is None or size < smallest or (backend.devices and device not in backend.devices):
             continue
-        known = backend.runs_equations or has_kernel(job.neuron.name, backend, job.kind)
-        if known and not backend.refusal(job) and available(backend.package):
+        if not (backend.runs_equations or has_kernel(job.neuron.name, backend, job.kind)):
+            continue
+        if not backend.refusal(job) and available(backend.package):
             return backend
     return BACKENDS["eager"]
 
@@ -362,7 +362,7 @@ def _job(
     v_threshold: float | Tensor,
     axis: int,
     scaled: bool,
-    options: Mapping[str, Any],
+    options: dict[str, Any],
 ) -> Job:
     x_seq = x_seq.detach()
-    return Job(neuron, kind, x_seq, out, thresholds(v_threshold, x_seq, axis), axis, scaled, dict(options))
+    return Job(neuron, kind, x_seq, out, thresholds(v_threshold, x_seq, axis), axis, scaled, options)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..threshold import half_threshold, membrane_dtype, threshold_like
+from ..integrate_fire import STARTS
 from .backends import register_kernel
 from .job import Job
 
@@ -47,7 +47,7 @@ def equation(job: Job) -> None:
 
 
 def _write_total(job: Job, spikes: Tensor) -> None:
-    total = torch.zeros_like(job.x_seq[0], dtype=membrane_dtype(job.x_seq))
+    total = torch.zeros_like(job.x_seq[0], dtype=job.thresholds.dtype)
     weight = job.neuron.weight
     for step, spike in enumerate(spikes):
         worth = (job.thresholds.theta if job.scaled else 1.0) * (1.0 if weight is None else weight(step, **job.options))
@@ -60,51 +60,47 @@ def _write_total(job: Job, spikes: Tensor) -> None:
 
 def if_scan(job: Job) -> None:
     """Integrate-and-fire; the last potential goes to the state, where a resumed run starts."""
-    theta = job.thresholds.theta
-    v = job.state[0] if job.resumed else job.neuron.initial(job.x_seq[0], theta, **job.options).v
-    _if_steps(job.x_seq, job.out, v, threshold_like(theta, v), job.scaled)
+    v = job.state[0] if job.resumed else _start(job, STARTS[job.options["start"]])
+    _if_steps(job, v)
     _keep(job.state, v)
 
 
 def srp_scan(job: Job) -> None:
     """SRP-IF, both phases in one sequence."""
-    pre, x_seq, out = job.options["pre_timesteps"], job.x_seq, job.out
-    v = half_threshold(x_seq[0], job.thresholds.theta)
-    theta = threshold_like(job.thresholds.theta, v)
-    _if_steps(x_seq[:pre], out[:pre], v, theta, job.scaled)
+    pre, v = job.options["pre_timesteps"], _start(job)
+    _if_steps(job, v, last=pre)
     mask = v > job.fraction("eps").value if pre else None
-    _if_steps(x_seq[pre:], out[pre:], half_threshold(x_seq[0], theta), theta, job.scaled)
+    _if_steps(job, _start(job), first=pre)
     if mask is not None:
-        out[pre:].mul_(mask)
+        job.out[pre:].mul_(mask)
 
 
 def srp_phase(job: Job) -> None:
     """One phase of SRP-IF; the first writes the mask, the second reads it."""
     assert job.mask is not None
-    theta = job.thresholds.theta
-    v = half_threshold(job.x_seq[0], theta)
-    _if_steps(job.x_seq, job.out, v, threshold_like(theta, v), job.scaled)
+    v = _start(job)
+    _if_steps(job, v)
     if job.is_first:
         torch.gt(v, job.fraction("eps").value, out=job.mask)
     else:
         job.out.mul_(job.mask)
 
 
-def _if_steps(x_seq: Tensor, out: Tensor, v: Tensor, theta: float | Tensor, scaled: bool) -> None:
+def _if_steps(job: Job, v: Tensor, first: int = 0, last: int | None = None) -> None:
+    theta, out = job.thresholds.theta, job.out[first:last]
     scratch = None if out.dtype == v.dtype else torch.empty_like(v)
-    for x, emitted in zip(x_seq, out, strict=True):
+    for x, emitted in zip(job.x_seq[first:last], out, strict=True):
         spike = emitted if scratch is None else scratch
         v.add_(x)
         torch.ge(v, theta, out=spike)
         _subtract(v, spike, theta)
-        _emit(emitted, spike, theta, scaled)
+        _emit(emitted, spike, theta, job.scaled)
 
 
 def signed_if_scan(job: Job) -> None:
     """Signed integrate-and-fire; states as in `if_scan`."""
-    out, dead_zone = job.out, job.dead_zone().value
-    v = job.state[0] if job.resumed else half_threshold(job.x_seq[0], job.thresholds.theta)
-    theta = threshold_like(job.thresholds.theta, v)
+    out, theta, dead_zone = job.out, job.thresholds.theta, job.dead_zone().value
+    v = job.state[0] if job.resumed else _start(job)
     n = job.state[1] if job.resumed else torch.zeros_like(v)
     negative, gate = torch.empty_like(v), torch.empty_like(v)
     scratch = None if out.dtype == v.dtype else torch.empty_like(v)
@@ -160,14 +156,19 @@ def shifted_threshold_total(job: Job) -> None:
 
 def _summed(job: Job) -> tuple[Tensor, float | Tensor]:
     """The membrane that has taken in its whole input, and the least significant bit."""
-    v = torch.zeros_like(job.x_seq[0], dtype=membrane_dtype(job.x_seq))
-    lsb = threshold_like(job.thresholds.theta, v)
+    v = torch.zeros_like(job.x_seq[0], dtype=job.thresholds.dtype)
     for x in job.x_seq:
         v.add_(x)
-    return v.add_(lsb * 0.5), lsb
+    return v.add_(job.thresholds.fraction(0.5).value), job.thresholds.theta
 
 
 # --- steps -------------------------------------------------------------------------------------------------
+
+
+def _start(job: Job, part: float = STARTS["half"]) -> Tensor:
+    """The part of the threshold at which the membrane begins."""
+    v = torch.zeros_like(job.x_seq[0], dtype=job.thresholds.dtype)
+    return v.add_(job.thresholds.fraction(part).value) if part else v
 
 
 def _keep(state: Sequence[Tensor], *last: Tensor) -> None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnconv import dynamics
+from snnconv.export.nir.checks import checked_edges, checked_metadata, checked_node, input_shape
 from snnconv.export.nir.shapes import spread
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
@@ -26,8 +27,10 @@ def from_nir(source: str | os.PathLike[str] | nir.NIRGraph) -> NIRNetwork:
     """Read a NIR file that `snnconv.to_nir` wrote, or a graph of the same nodes whose neurons reset by subtraction.
 
     Raises:
-        ConversionError: a graph with a node that is not supported, with recurrent edges, or without the metadata
-            ``timesteps`` and ``reset = "subtract"``.
+        ConversionError: a file that is damaged or something else; a graph with a node that is not supported, with
+            values that no network has (thresholds that are not positive and finite, half a time step), with edges that
+            are recurrent, missing or lead nowhere, or without the metadata ``timesteps`` and ``reset = "subtract"``.
+            The message names the file and the node.
         OSError: no such file.
 
     >>> import snnconv
@@ -41,7 +44,16 @@ def from_nir(source: str | os.PathLike[str] | nir.NIRGraph) -> NIRNetwork:
         return NIRNetwork(source)
     if not Path(source).is_file():
         raise FileNotFoundError(f"there is no NIR file {source}")
-    return NIRNetwork(nir.read(str(source)))
+    try:
+        graph = nir.read(str(source))
+    except Exception as error:  # what h5py and nir say to a file that is not one has no common class
+        raise ConversionError(f"{source}: not a readable NIR file ({type(error).__name__}: {error})") from error
+    if not isinstance(graph, nir.NIRGraph):
+        raise ConversionError(f"{source}: it holds a {type(graph).__name__}, not a graph")
+    try:
+        return NIRNetwork(graph)
+    except ConversionError as error:
+        raise ConversionError(f"{source}: {error}") from error
 
 
 class NIRNetwork(nn.Module):
@@ -55,56 +67,63 @@ class NIRNetwork(nn.Module):
 
     def __init__(self, graph: nir.NIRGraph) -> None:
         super().__init__()
-        data = graph.metadata
-        if _text(data.get("reset")) != "subtract" or "timesteps" not in data:
-            raise ConversionError(
-                "this NIR graph does not say in its metadata that its neurons reset by subtraction, and in how many "
-                "timesteps; snnconv.to_nir writes both"
-            )
-        self.timesteps, self.delay = int(data["timesteps"]), int(data.get("delay", 0))
-        self.v_init = float(data.get("v_init", 0.0))
-        self.kinds = {name: type(node).__name__ for name, node in graph.nodes.items()}
-        self.inputs = {name: [a for a, b in graph.edges if b == name] for name in graph.nodes}
+        data = checked_metadata(graph.metadata)
+        self.timesteps, self.delay, self.v_init = data.timesteps, data.delay, data.v_init
+        self.kinds = {str(name): type(node).__name__ for name, node in graph.nodes.items()}
+        unknown = [f"{name} ({kind})" for name, kind in self.kinds.items() if kind not in _RUN]
+        if unknown:
+            raise ConversionError(f"these NIR nodes are not supported: {', '.join(unknown)}")
+        self.inputs = checked_edges(self.kinds, graph.edges)
         try:
             self.order = list(TopologicalSorter(self.inputs).static_order())
         except CycleError as error:
             raise ConversionError(f"recurrent edges are not supported: {' -> '.join(error.args[1])}") from None
-        unknown = [f"{name} ({self.kinds[name]})" for name in self.order if self.kinds[name] not in _RUN]
-        if unknown:
-            raise ConversionError(f"these NIR nodes are not supported: {', '.join(unknown)}")
         self.neurons = [name for name in self.order if self.kinds[name] == "IF"]
         self.settings: dict[str, dict[str, Any]] = {}
         self.tensors = Store()
         for name in self.order:
-            plain = {}
-            for key, value in vars(graph.nodes[name]).items():
-                if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-                    self.tensors[f"{name}.{key}"] = torch.from_numpy(np.array(value))
-                elif key not in ("input_type", "output_type", "metadata"):
-                    plain[key] = value
-            self.settings[name] = plain
+            tensors, self.settings[name] = checked_node(name, graph.nodes[name], _RUN[self.kinds[name]][1])
+            for key, value in tensors.items():
+                self.tensors[f"{name}.{key}"] = value
+        first = next(name for name in self.order if self.kinds[name] == "Input")
+        self.shape = input_shape(first, graph.nodes[first])
+        self._run(torch.zeros(1, *self.shape), 1)  # what fits together shows with one step
 
     def forward(self, x: Tensor) -> Tensor:
         """Mean output over the steps that are read."""
         return self.run(x)[0][self.delay :].mean(0)
 
     def run(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Output ``[T, B, ...]`` and the unit spikes of every neuron node ``[T, B, ...]`` for an input ``[B, ...]``."""
+        """Output ``[T, B, ...]`` and the unit spikes of every neuron node ``[T, B, ...]`` for an input ``[B, ...]``.
+
+        Raises:
+            ConversionError: an input of another shape than the graph's.
+        """
+        if tuple(x.shape[1:]) != self.shape:
+            raise ConversionError(
+                f"wrong input shape {tuple(x.shape)}: this graph takes [B, {', '.join(map(str, self.shape))}]"
+            )
+        return self._run(x, self.timesteps)
+
+    def _run(self, x: Tensor, timesteps: int) -> tuple[Tensor, dict[str, Tensor]]:
         batch = len(x)
         values: dict[str, Tensor] = {}
         spikes: dict[str, Tensor] = {}
         with torch.no_grad():
             for name in self.order:
-                given = [values[source] for source in self.inputs[name]]
-                total = sum(given[1:], given[0]) if given else x.expand(self.timesteps, *x.shape).flatten(0, 1)
-                if self.kinds[name] == "IF":
-                    spikes[name] = self._fire(name, total.reshape(self.timesteps, batch, *total.shape[1:]))
-                    values[name] = spikes[name].flatten(0, 1)
-                else:
-                    function, names = _RUN[self.kinds[name]]
-                    tensors = {k: self.tensors[f"{name}.{k}"] for k in names}
-                    values[name] = function(total, tensors, self.settings[name])
-        return values[self._last()].reshape(self.timesteps, batch, *values[self._last()].shape[1:]), spikes
+                try:
+                    given = [values[source] for source in self.inputs[name]]
+                    total = sum(given[1:], given[0]) if given else x.expand(timesteps, *x.shape).flatten(0, 1)
+                    if self.kinds[name] == "IF":
+                        spikes[name] = self._fire(name, total.reshape(timesteps, batch, *total.shape[1:]))
+                        values[name] = spikes[name].flatten(0, 1)
+                    else:
+                        function, names = _RUN[self.kinds[name]]
+                        tensors = {k: self.tensors[f"{name}.{k}"] for k in names}
+                        values[name] = function(total, tensors, self.settings[name])
+                except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                    raise ConversionError(f"node {name!r} ({self.kinds[name]}) fails: {error}") from error
+        return values[self._last()].reshape(timesteps, batch, *values[self._last()].shape[1:]), spikes
 
     def _last(self) -> str:
         return next(name for name in self.order if self.kinds[name] == "Output")
@@ -113,10 +132,6 @@ class NIRNetwork(nn.Module):
         theta = self.tensors[f"{name}.v_threshold"]
         v = (theta * self.v_init).expand(x_seq.shape[1:]).to(x_seq)
         return dynamics.if_multistep(x_seq * self.tensors[f"{name}.r"], theta, dynamics.IFState(v))[0]
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _conv(function: Callable[..., Tensor], dims: int) -> Callable[..., Tensor]:
@@ -149,7 +164,7 @@ _Run = Callable[[Tensor, dict[str, Tensor], dict[str, Any]], Tensor]
 _RUN: dict[str, tuple[_Run, tuple[str, ...]]] = {
     "Input": (lambda x, t, s: x, ()),
     "Output": (lambda x, t, s: x, ()),
-    "IF": (lambda x, t, s: x, ()),
+    "IF": (lambda x, t, s: x, ("r", "v_threshold")),
     "Linear": (lambda x, t, s: F.linear(x, t["weight"]), ("weight",)),
     "Affine": (lambda x, t, s: F.linear(x, t["weight"], t["bias"]), ("weight", "bias")),
     "Scale": (lambda x, t, s: x * t["scale"], ("scale",)),

@@ -222,8 +222,14 @@ class _Writer:
         weight_node, bias_node = synapse_arguments(node)
         value = self.values[operand(node)]
         kind = SYNAPSES[node.target]
-        if weight_node is None or kind == "conv_transpose" or (kind == "linear" and len(value.shape) != 1):
+        if weight_node is None or kind == "conv_transpose":
             raise self._refusal(node, op_name(node))
+        if kind == "linear" and len(value.shape) != 1:
+            raise ConversionError(
+                f"{node.meta.get('path') or node.name}: this linear layer runs along a sequence, {list(value.shape)} a "
+                "sample, and NIR's linear nodes take one dimension [features]; a Conv1d with kernels of 1 on "
+                "[channels, length] is the same layer and can be written"
+            )
         weight = self.source.tensors[str(weight_node.target)].detach()
         bias = None if bias_node is None else self.source.tensors[str(bias_node.target)].detach()
         path = node.meta.get("path") or node.name

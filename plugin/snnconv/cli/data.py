@@ -1,0 +1,184 @@
+"""The inputs that the command line names: a folder of pictures, or a file of tensors, checked as it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from snnconv.cli.inputs import InputError
+from snnconv.cli.preprocessing import Preprocessing
+from snnconv.files.pictures import open_rgb
+from snnconv.files.untrusted import read_pickle, read_safetensors, refused_as
+from snnconv.files.zips import read_arrays
+
+__all__ = ["Data", "load_data"]
+
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Data:
+    """Inputs ``x`` with labels ``y`` where there are any; pictures are read when a batch is asked for.
+
+    Attributes:
+        source: ``{"x": ..., "y": ...}``, or a sequence of pairs.
+        count: how many.
+        labelled: whether there are labels.
+        name: what they come from, for messages.
+        classes: names of a folder's classes, in the order of the labels.
+    """
+
+    source: Any
+    count: int
+    labelled: bool
+    name: str = "the data"
+    classes: tuple[str, ...] | None = None
+
+    def batches(self, limit: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Batches of ``limit`` inputs, spread evenly over the whole set: a folder of pictures is sorted by class."""
+        picked = self._picked(limit)
+        for start in range(0, len(picked), BATCH):
+            yield self._read(picked[start : start + BATCH])
+
+    def inputs(self, limit: int | None = None) -> list[torch.Tensor]:
+        """The inputs alone, of :meth:`batches`."""
+        return [x for x, _ in self.batches(limit)]
+
+    def tensors(self, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What :meth:`batches` gives, in one tensor."""
+        return self._read(self._picked(limit))
+
+    def check_classes(self, outputs: int) -> None:
+        """Refuse labels that a network of so many outputs cannot give.
+
+        Raises:
+            InputError: as many class folders as outputs are needed, or the label that is too large.
+        """
+        if self.classes is not None and len(self.classes) != outputs:
+            raise InputError(
+                f"{self.name} has {len(self.classes)} class folders ({', '.join(self.classes[:3])} ...), the network "
+                f"{outputs} outputs; a label is a folder's place in their sorted order: make an empty folder for each "
+                "class that is missing"
+            )
+        if self.classes is None and self.labelled:
+            y = self.source["y"]
+            if int(y.max()) >= outputs:
+                place = int((y >= outputs).nonzero()[0])
+                raise InputError(
+                    f"{self.name}: label {int(y[place])} of input {place} is none of the network's {outputs} outputs, "
+                    f"which are counted from 0 to {outputs - 1}"
+                )
+
+    def _picked(self, limit: int | None) -> list[int]:
+        count = self.count if limit is None else min(limit, self.count)
+        if count == self.count:
+            return list(range(count))
+        return [int(place) for place in torch.linspace(0, self.count - 1, count).round()]
+
+    def _read(self, index: list[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if isinstance(self.source, dict):
+            return self.source["x"][index], self.source["y"][index] if self.labelled else None
+        items = [self.source[i] for i in index]
+        shapes = {tuple(x.shape) for x, _ in items}
+        if len(shapes) > 1:
+            raise InputError(f"{self.name}: pictures become tensors of several shapes, {sorted(shapes)[:2]}; crop them")
+        x = torch.stack([x for x, _ in items])
+        if not bool(x.isfinite().all()):
+            raise InputError(f"{self.name}: the transform gives NaN or infinite values")
+        return x, torch.tensor([y for _, y in items])
+
+
+def load_data(path: Path, preprocessing: Preprocessing) -> Data:
+    """A folder of pictures, or a file with a tensor x, and y for labels.
+
+    Tensors in a file are taken as they are, uint8 excepted, which is scaled and normalised like a picture.
+
+    Args:
+        path: a folder with a subfolder of pictures a class; a ``.npz``, ``.pt`` or ``.safetensors``.
+        preprocessing: of pictures.
+
+    Raises:
+        InputError: nothing of the kind, damaged, NaN or infinite inputs, labels that are no class numbers.
+    """
+    if path.is_dir():
+        return _image_folder(path, preprocessing)
+    tensors = _read_tensors(path)
+    x, y = tensors.get("x"), tensors.get("y")
+    if not isinstance(x, torch.Tensor):
+        raise InputError(f"{path} holds no tensor 'x'; it has: {', '.join(map(str, tensors)) or 'nothing'}")
+    if x.dim() < 2 or not len(x):
+        raise InputError(f"{path}: x has shape {tuple(x.shape)}; it needs a leading batch axis and an input")
+    if x.dtype == torch.uint8:
+        mean, std = preprocessing.mean, preprocessing.std
+        if x.dim() != 4 or x.shape[1] not in (1, len(mean)):
+            raise InputError(f"{path}: uint8 images must be [N, C, H, W] with {len(mean)} channels")
+        view = (1, -1, 1, 1)
+        x = (x.float() / 255 - torch.tensor(mean).view(view)) / torch.tensor(std).view(view)
+    elif x.is_floating_point():
+        x = x.float()
+    elif x.is_complex():
+        raise InputError(f"{path}: x is {x.dtype}; real numbers are needed")
+    if x.is_floating_point():
+        finite = x.isfinite().flatten(1).all(1)
+        if not bool(finite.all()):
+            places = (~finite).nonzero().flatten()
+            raise InputError(
+                f"{path}: {len(places)} of {len(x)} inputs hold NaN or infinite values, the first is input "
+                f"{int(places[0])}; leave them out"
+            )
+    if y is not None:
+        y = _labels(path, y, len(x))
+    return Data({"x": x, "y": y}, len(x), y is not None, str(path))
+
+
+def _labels(path: Path, y: Any, count: int) -> torch.Tensor:
+    """Class numbers of so many inputs."""
+    if not isinstance(y, torch.Tensor) or y.dim() != 1 or len(y) != count:
+        got = tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
+        raise InputError(f"{path}: y has shape {got}, expected [{count}] class numbers")
+    if y.is_floating_point() or y.is_complex():
+        raise InputError(f"{path}: y is {y.dtype}; class numbers are whole: store it as integers")
+    y = y.long()
+    if int(y.min()) < 0:
+        place = int((y < 0).nonzero()[0])
+        raise InputError(f"{path}: label {int(y[place])} of input {place} is below 0; classes are counted from 0")
+    return y
+
+
+def _read_tensors(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"data file {path} does not exist")
+    with refused_as(InputError):
+        if path.suffix == ".safetensors":
+            return dict(read_safetensors(path)[0])
+        if path.suffix == ".npz":
+            return dict(read_arrays(path))
+        content = read_pickle(path)
+    if isinstance(content, torch.Tensor):
+        return {"x": content}
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path} holds a {type(content).__name__}, not named tensors")
+    return dict(content)
+
+
+def _image_folder(path: Path, preprocessing: Preprocessing) -> Data:
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise InputError("reading a folder of images needs torchvision: pip install torchvision") from error
+    try:
+        folder = datasets.ImageFolder(str(path), preprocessing.picture, loader=_picture, allow_empty=True)
+    except OSError as error:
+        raise InputError(f"{path} is not a folder of images, one subfolder a class: {error}") from error
+    if not len(folder):
+        raise InputError(f"{path} is not a folder of images, one subfolder a class: they hold no image")
+    return Data(folder, len(folder), True, str(path), tuple(folder.classes))
+
+
+def _picture(path: str) -> Any:
+    with refused_as(InputError):
+        return open_rgb(path)

@@ -1,0 +1,101 @@
+"""The network that the command line names, and its weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from snnconv.cli.inputs import InputError
+from snnconv.files.untrusted import CheckpointError, load_weights
+
+__all__ = ["imported", "is_random", "load_model"]
+
+
+def load_model(spec: str, weights: Path | None, classes: int | None, pretrained: bool) -> nn.Module:
+    """The network of a spec ``torchvision:name``, ``timm:name`` or ``file.py:function``, in eval mode."""
+    kind, separator, name = spec.rpartition(":")
+    if not separator or not name:
+        raise InputError(f"{spec!r} names no network: write torchvision:resnet18, timm:resnet26 or file.py:function")
+    if kind == "torchvision":
+        model = _torchvision(name, classes, pretrained)
+    elif kind == "timm":
+        model = _timm(name, classes, pretrained)
+    elif kind.endswith(".py"):
+        if classes is not None or pretrained:
+            raise InputError("--classes and --pretrained belong to torchvision: and timm: networks")
+        model = _factory(Path(kind), name)
+    else:
+        raise InputError(f"{kind!r} is neither torchvision, timm nor a .py file")
+    if weights is not None:
+        _load_weights(model, weights)
+    return model.eval()
+
+
+def is_random(spec: str, weights: Path | None, pretrained: bool) -> bool:
+    """Whether a network's weights are random; a function of one's own may read some by itself.
+
+    >>> is_random("timm:resnet26", None, False), is_random("net.py:make", None, False)
+    (True, False)
+    """
+    return weights is None and not pretrained and not spec.rpartition(":")[0].endswith(".py")
+
+
+def _torchvision(name: str, classes: int | None, pretrained: bool) -> nn.Module:
+    try:
+        from torchvision import models
+    except ImportError as error:
+        raise InputError("torchvision is not installed: pip install torchvision") from error
+    if name not in models.list_models():
+        raise InputError(f"torchvision has no model {name!r}; torchvision.models.list_models() names them")
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    if name in ("googlenet", "inception_v3") and not pretrained:
+        options |= {"aux_logits": False, "init_weights": True}
+    return models.get_model(name, weights="DEFAULT" if pretrained else None, **options)
+
+
+def _timm(name: str, classes: int | None, pretrained: bool) -> nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError("timm is not installed: pip install timm") from error
+    if not timm.is_model(name.split(".")[0]):
+        raise InputError(f"timm has no model {name!r}; timm.list_models() names them")
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    return timm.create_model(name, pretrained=pretrained, **options)
+
+
+def _factory(path: Path, name: str) -> nn.Module:
+    model = imported(path, name)()
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{path}:{name} returned {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def imported(path: Path, name: str) -> Any:
+    """The function ``name`` of a Python file, which runs."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    if module_spec is None or module_spec.loader is None:
+        raise InputError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{path} fails on import: {type(error).__name__}: {error}") from error
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        own = [v for v in vars(module).values() if inspect.isfunction(v) and v.__module__ == module.__name__]
+        raise InputError(f"{path} has no function {name!r}; it has: {', '.join(v.__name__ for v in own) or 'none'}")
+    return factory
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    try:
+        load_weights(model, path)
+    except (CheckpointError, FileNotFoundError) as error:
+        raise InputError(str(error)) from error

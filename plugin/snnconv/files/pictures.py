@@ -1,0 +1,55 @@
+"""Pictures from strangers as RGB: none that is damaged, clipped, or takes all memory."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import IO, TYPE_CHECKING
+
+from snnconv import limits
+from snnconv.files.untrusted import UntrustedFileError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["open_rgb"]
+
+_WIDE = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+def open_rgb(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | None = None) -> Image:
+    """A picture in 8-bit RGB; grey ones of 16 bits are scaled, 257 values to one.
+
+    Args:
+        source: the file, or what it holds.
+        name: what to call it in messages, where ``source`` is no path.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UntrustedFileError: it is damaged, no picture, has other pixels than numbers of 8 or 16 bits, or more of them
+            than :data:`snnconv.limits.PIXELS`.
+    """
+    import numpy as np
+    from PIL import Image
+
+    name = name or str(source)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            width, height = image.size
+            if width * height > limits.PIXELS:
+                raise UntrustedFileError(
+                    f"{name} has {width:,} x {height:,} pixels, more than snnconv.limits.PIXELS = {limits.PIXELS:,}; "
+                    "make it smaller, or raise that limit"
+                )
+            if image.mode not in _WIDE:
+                if image.mode == "F":
+                    raise UntrustedFileError(f"{name} holds floating-point pixels; store it with 8 or 16 bits")
+                return image.convert("RGB")
+            values = np.asarray(image)
+    except (FileNotFoundError, UntrustedFileError):
+        raise
+    except Exception as error:  # Pillow raises a dozen types for a damaged file
+        raise UntrustedFileError(f"{name} is damaged ({error}); get the file again") from error
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise UntrustedFileError(f"{name} holds pixels of {values.min()} to {values.max()}; store it with 8 or 16 bits")
+    return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")

@@ -1,0 +1,142 @@
+"""Zip files from strangers: whole ones alone, and none that grows without end."""
+
+from __future__ import annotations
+
+import errno
+import lzma
+import os
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from snnconv import limits
+from snnconv.files.untrusted import UntrustedFileError
+
+__all__ = ["checked", "fingerprint", "opened", "read_arrays"]
+
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error)
+"""What zipfile raises for what is damaged; while it reads the directory also ``_MORE``."""
+_ODD = (None, errno.EINVAL)
+"""Numbers of system errors that a damaged file leads to: bz2's has none, and a place before the file's start EINVAL."""
+_MORE = (OverflowError, LookupError, ValueError)
+_END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
+_LONGEST_END = 22 + 2**16 + 20 + 56
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+    """A zip for reading, after its directory was checked.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UntrustedFileError: it is no zip, is damaged or truncated, names a file twice, or would grow beyond
+            :data:`snnconv.limits.UNPACKED`; also where what is read in the block turns out damaged.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (*_DAMAGE, *_MORE, NotImplementedError) as error:
+        raise _damaged(path, error) from error
+    except OSError as error:
+        if error.errno in _ODD:
+            raise _damaged(path, error) from error
+        raise
+    with archive:
+        checked(archive, path)
+        try:
+            yield archive
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
+        except (RuntimeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _ODD:
+                raise _damaged(path, error) from error
+            if type(error) in (RuntimeError, NotImplementedError):  # encrypted, or packed in an unknown way
+                raise UntrustedFileError(f"{path} cannot be unpacked here ({error}); pack it anew") from error
+            raise
+
+
+def _damaged(path: str | os.PathLike[str], error: Exception) -> UntrustedFileError:
+    why = str(error) or type(error).__name__
+    return UntrustedFileError(f"{path} is damaged or truncated ({why}); get the file again")
+
+
+def checked(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> None:
+    """Refuse a zip that lacks files its end counts, names one twice, or grows too much.
+
+    Raises:
+        UntrustedFileError: the reason.
+    """
+    entries = archive.infolist()
+    counted = _counted(archive, path)
+    if counted != len(entries):
+        raise UntrustedFileError(
+            f"{path} is damaged: its directory lists {len(entries):,} of {counted:,} files; get the file again"
+        )
+    twice = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
+    if twice:
+        raise UntrustedFileError(f"{path} is refused: it holds {twice[0]!r} twice")
+    size, packed = sum(entry.file_size for entry in entries), max(1, os.stat(path).st_size)
+    if size > max(limits.UNPACKED, limits.EXPANSION * packed):
+        raise UntrustedFileError(
+            f"{path} is refused: its {packed:,} bytes would grow to {size:,}, more than {limits.EXPANSION} times and "
+            f"more than snnconv.limits.UNPACKED = {limits.UNPACKED:,}; raise that limit if it is right"
+        )
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """A text that changes with any file in a zip: of its directory's names, sizes and CRC-32s.
+
+    Raises:
+        FileNotFoundError, UntrustedFileError: as for :func:`opened`.
+    """
+    with opened(path) as archive:
+        entries = sorted((entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist())
+    return f"{Path(path).name} {len(entries)} {zlib.crc32(repr(entries).encode()):08x}"
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Arrays of a ``.npz`` file as tensors; arrays of objects are refused.
+
+    Raises:
+        OSError: it cannot be opened.
+        UntrustedFileError: it is damaged or something else, or an array is of no type that a tensor has.
+    """
+    import numpy as np
+
+    found, name = {}, ""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            checked(file.zip, path)
+            for name in file.files:
+                found[name] = torch.from_numpy(np.ascontiguousarray(file[name]))
+    except (FileNotFoundError, UntrustedFileError):
+        raise
+    except Exception as error:  # numpy and zipfile raise a dozen types for a damaged file
+        what = f"its array {name!r}" if name else "it"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UntrustedFileError(f"{path}: not a readable .npz file: {what} is refused ({reason})") from error
+    return found
+
+
+def _counted(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> int:
+    """Files that the zip's end counts; zipfile itself goes by the directory's length alone."""
+    file = archive.fp
+    assert file is not None
+    file.seek(0, os.SEEK_END)
+    length = file.tell()
+    file.seek(max(0, length - _LONGEST_END))
+    tail = file.read()
+    at = tail.rfind(_END)
+    if at < 0 or len(tail) < at + 12:
+        raise UntrustedFileError(f"{path} is damaged or truncated (it has no end); get the file again")
+    count = int(struct.unpack_from("<H", tail, at + 10)[0])
+    large = tail.rfind(_END_64, 0, at)
+    if count == 0xFFFF and large >= 0:  # more than 65,534 files
+        count = int(struct.unpack_from("<Q", tail, large + 32)[0])
+    return count

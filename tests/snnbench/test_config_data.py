@@ -1,0 +1,124 @@
+"""YAML and JSON configs are data: nothing of them is run, and what would run code is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("mmengine", reason="mmengine is not installed (the extra 'bench' has it)")
+
+from typer.testing import CliRunner
+
+from snnbench.bench import BenchError, load_config
+from snnbench.config_data import MOST_VALUES, read_config
+from snnconv.cli.app import app
+from snnconv.files.untrusted import UntrustedFileError, read_json, read_yaml
+
+BENCH = {"task": "classification", "dataset": "none", "methods": [{"type": "IF", "timesteps": 4}]}
+
+
+def written(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+class TestWhatIsRead:
+    def test_bases_are_merged_as_mmengine_merges_them(self, tmp_path: Path) -> None:
+        written(tmp_path / "a.json", {"model": {"depth": 18, "width": 64}, "seed": 1})
+        written(tmp_path / "b.yml", "lr: 0.5\n")
+        path = written(
+            tmp_path / "c.yaml", "_base_: [a.json, ./b.yml]\nmodel: {depth: 34}\nseed: {_delete_: true, a: 2}\n"
+        )
+        config = read_config(path)
+        assert config.to_dict() == {"model": {"depth": 34, "width": 64}, "seed": {"a": 2}, "lr": 0.5}
+        assert config.filename == str(path)
+
+    def test_a_data_config_loads_with_the_registries_of_its_scope(self, tmp_path: Path) -> None:
+        model = {"type": "ImageClassifier", "network": {"type": "Prepared"}}
+        loaded = load_config(written(tmp_path / "c.json", {"bench": BENCH, "model": model}), {"bench.limit": 3})
+        assert loaded.bench.methods[0].type == "IF"
+        assert loaded.bench.limit == 3
+
+
+class TestWhatWouldRunCode:
+    @pytest.mark.parametrize("command", ["bench", "train"])
+    def test_a_yaml_tag(self, tmp_path: Path, command: str) -> None:
+        made = tmp_path / "made"
+        path = written(tmp_path / "c.yaml", f"bench: 1\na: !!python/object/apply:os.mkdir ['{made}']\n")
+        result = CliRunner().invoke(app, [command, str(path), "--work-dir", str(tmp_path / "work")])
+        assert result.exit_code == 2
+        assert f"{path}: line 2: refused, and nothing of it was run: it asks for !!python/object/apply:os.mkdir" in (
+            " ".join(result.output.split())
+        )
+        assert not made.exists()
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            ({"_base_": "base.py"}, r"_base_: \S+base\.py is no YAML or JSON"),
+            ({"_base_": "mmdet::yolo.py"}, r"_base_: \S+ is no YAML or JSON"),
+            ({"custom_imports": {"imports": ["evil"]}}, r"custom_imports: runs the modules that it names"),
+            ({"a": {"custom_imports": {}}}, r"a\.custom_imports: runs"),
+            ({"a": ["{{ fileDirname }}"]}, r"a\[0\]: a placeholder, '\{\{ fileDirname \}\}'"),
+            ({"default_scope": "evil"}, r"default_scope: 'evil' is not one of snnbench, mmdet"),
+            ({"model": {"_scope_": "evil"}}, r"model\._scope_: 'evil' is not one of"),
+            ({"model": {"type": "os.mkdir"}}, r"model\.type: 'os\.mkdir' is registered nowhere"),
+            ({"model": {"type": "evil"}}, r"model\.type: 'evil' is registered nowhere"),
+            ({"model": {"type": "mmengine.load"}}, r"model\.type: 'mmengine\.load' is registered nowhere"),
+            ({"data": {"ann_file": "all.PKL"}}, r"data\.ann_file: mmengine reads 'all\.PKL' by running"),
+            ({"data": {"ann_file": "all.yaml"}}, r"data\.ann_file: mmengine reads 'all\.yaml' by running"),
+            ({"model": {"env": "evil:Env-v0"}}, r"model\.env: 'evil:Env-v0' imports a module"),
+        ],
+    )
+    def test_is_refused_by_field(self, tmp_path: Path, content: dict[str, Any], reason: str) -> None:
+        written(tmp_path / "base.py", f"open({str(tmp_path / 'made')!r}, 'w')\n")
+        written(tmp_path / "evil.py", f"open({str(tmp_path / 'made')!r}, 'w')\n")
+        path = written(tmp_path / "c.json", {"bench": BENCH, **content})
+        with pytest.raises(BenchError, match=rf"c\.json: {reason}"):
+            load_config(path)
+        assert not (tmp_path / "made").exists()
+
+
+class TestWhatIsNoConfig:
+    @pytest.mark.parametrize(
+        ("name", "content", "reason"),
+        [
+            ("c.yaml", "a: [1", r"not YAML"),
+            ("c.yaml", "- 1", r"holds a list, not fields with names"),
+            ("c.yaml", "a: 2020-01-01", r"a: a date is no value of a config"),
+            ("c.yaml", "a: &a [*a]", r"a\[0\]: holds itself|a: holds itself"),
+            ("c.json", "[" * 100_000, r"nested too deep"),
+            ("c.json", "{", r"line 1, column 2: not JSON"),
+            ("c.json", '{"_base_": "c.json"}', r"_base_: is its own base"),
+            ("c.json", '{"_base_": "none.json"}', r"none\.json: cannot be read"),
+            ("c.json", '{"_base_": 3}', r"_base_: 3 names no file"),
+        ],
+    )
+    def test_is_refused(self, tmp_path: Path, name: str, content: str, reason: str) -> None:
+        with pytest.raises(UntrustedFileError, match=reason):
+            read_config(written(tmp_path / name, content))
+
+    def test_references_that_multiply_end(self, tmp_path: Path) -> None:
+        lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+        lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+        with pytest.raises(UntrustedFileError, match=f"holds more than {MOST_VALUES:,} values"):
+            read_config(written(tmp_path / "c.yaml", "\n".join(lines)))
+
+    @pytest.mark.parametrize("suffix", [".txt", ".toml", ""])
+    def test_another_kind_of_file(self, tmp_path: Path, suffix: str) -> None:
+        with pytest.raises(BenchError, match="a config is a Python file, or"):
+            load_config(written(tmp_path / f"c{suffix}", ""))
+
+    def test_numbers_without_end(self) -> None:
+        with pytest.raises(UntrustedFileError, match=r"a\.json: not JSON that can be read \(Exceeds the limit"):
+            read_json("9" * 5000, "a.json")
+        with pytest.raises(UntrustedFileError, match=r"a\.yaml: not YAML that can be read \(Exceeds the limit"):
+            read_yaml("9" * 5000, "a.yaml")
+
+
+def test_the_help_says_which_configs_are_programs() -> None:
+    said = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["bench", "--help"]).output
+    assert "A Python config is a program" in " ".join(said.replace("│", " ").split())
