@@ -238,7 +238,7 @@ def _count_spikes(
         pools = {
             n.name
             for n, origin in flow.origin.items()
-            if origin in ("spikes", "sum of spikes") and role(n, flow.facts.kinds[n]) == "choose"
+            if origin in ("spikes", "sum of spikes") and role(n, flow.flow.kinds[n]) == "choose"
         }
         observers = snn.program.executor.observers
     total, done = sum(map(len, parts)), 0
@@ -264,7 +264,7 @@ def _layer_costs(
 ) -> tuple[list[LayerCost], list[str]]:
     flow = SpikeFlow(source, counts, pooled)
     arrived = flow.send(example)
-    origins = reads(flow.facts)
+    origins = reads(flow.flow)
     once = SpikeFlow(source, {k: v * 0 for k, v in counts.items()}, {k: v * 0 for k, v in pooled.items()}, 1.0).send(
         example
     )

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_any, tree_map, tree_map_only
 
 from snnconv.graph.arguments import arguments
 from snnconv.graph.capture.fx import source_graph
-from snnconv.graph.flow import Flow, layers
+from snnconv.graph.flow import layers
 from snnconv.graph.ops import SYNAPSES, is_synapse, operator_of, role
 from snnconv.graph.origin import origins
 from snnconv.graph.source import SourceGraph
@@ -101,13 +101,12 @@ class SpikeFlow(Executor):
         constant: float = 0.0,
     ) -> None:
         super().__init__(source, lambda site, z: counts[site].to(z.device) if site in counts else z.float() * 0)
-        self.facts = Flow(source.graph)
-        self.origin = origins(self.facts)
+        self.origin = origins(self.flow)
         self.pooled = pooled
         self.constant = constant
         self.arrived: dict[str, tuple[Tensor, Tensor]] = {}
         self.lost: list[str] = []
-        self._names = {node: name for name, node, _ in layers(self.facts)}
+        self._names = {node: name for name, node, _ in layers(self.flow)}
 
     def send(self, example: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """Counts and fan-out by layer; ``example`` is any input ``[1, ...]``; only its shape counts."""

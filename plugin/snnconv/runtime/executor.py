@@ -90,8 +90,9 @@ class Executor:
         self.neuron = neuron
         self.coding = coding
         self.max_pool = max_pool
-        flow = Flow(source.graph)
-        self.nodes, self.kinds, self.varies, self.temporal = flow.nodes, flow.kinds, flow.varies, flow.temporal
+        self.flow = Flow(source.graph)
+        self.nodes, self.kinds = self.flow.nodes, self.flow.kinds
+        self.varies, self.temporal = self.flow.varies, self.flow.temporal
         self.observers: list[Callable[[fx.Node, Any], None]] = []
         self._expires: dict[fx.Node, list[fx.Node]] = {}
         last: dict[fx.Node, fx.Node] = {}

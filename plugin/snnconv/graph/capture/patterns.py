@@ -59,6 +59,7 @@ def see_activations(source: SourceGraph, quantisers: bool = True) -> None:
     """
     found = _followed(source)
     covered: set[fx.Node] = set()
+    notes: list[str] = []
     for node in reversed(list(source.graph.nodes)):
         seen = found.get(node)
         if node in covered or seen is None or not seen.unseen:
@@ -74,11 +75,12 @@ def see_activations(source: SourceGraph, quantisers: bool = True) -> None:
                 part.meta["inside"] = "quantiser"
             continue
         if isinstance(kind, Quantiser):
-            source.notes.append(_words(node, kind))
+            notes.insert(0, _words(node, kind))
         with source.graph.inserting_before(node):
             new = _call(source, seen, kind)
         new.meta = dict(node.meta)
         node.replace_all_uses_with(new)
+    source.notes += notes
     source.prune()
 
 
