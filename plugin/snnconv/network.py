@@ -101,6 +101,7 @@ class SpikingNetwork(nn.Module):
         for name, site in program.sites.items():
             self.neurons[name] = method.node(thresholds[name], site.axis, site.kind, framework)
         self.readout = Readout(method.coding, method.timesteps, delay)
+        self._gradient_asked = False
         self.requires_grad_(False)
         self.eval()
 
@@ -293,7 +294,8 @@ class SpikingNetwork(nn.Module):
                 that had no batch dimension in calibration have none here.
 
         Raises:
-            ConversionError: inputs of another shape, dtype or device than the network's, missing or unknown ones.
+            ConversionError: inputs of another shape, dtype or device than the network's, missing or unknown ones;
+                a gradient that is asked for.
 
         >>> import snnconv
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -302,15 +304,33 @@ class SpikingNetwork(nn.Module):
         Traceback (most recent call last):
         snnconv.graph.error.ConversionError: this network has no input 'mask'; it takes input
         """
-        if self.precision == "int8" and (captured()):
+        if self.precision == "int8" and captured():
             raise ConversionError("8-bit layers cannot be exported: set snn.precision = 'float32' first")
         if torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():
             raise ConversionError("a converted network runs operator by operator: export it with strict=False")
+        given = self.signature.bind(() if x is MISSING else (x, *more), named)
+        self._no_gradient(given)
         threads = self._threads()
-        parts = self._parts(self.signature.bind(() if x is MISSING else (x, *more), named), threads)
+        parts = self._parts(given, threads)
         if len(parts) > 1 and threads > 1:
             return join_batches(run_parts(self._read_alone, parts, threads))
         return join_batches([self.readout.part(self.run(part)) for part in parts])
+
+    def requires_grad_(self, requires_grad: bool = True) -> SpikingNetwork:
+        """Ask for gradients, which a call then refuses: :func:`snnconv.trainable` has them."""
+        self._gradient_asked = requires_grad
+        return super().requires_grad_(requires_grad)
+
+    def _no_gradient(self, x: Any) -> None:
+        """Refuse a call whose gradient somebody waits for."""
+        if not torch.is_grad_enabled() or captured():
+            return
+        wanted = isinstance(x, (Tensor, Batch)) and any(v.requires_grad for v in entries(x).values())
+        if wanted or self._gradient_asked:
+            raise ConversionError(
+                "a converted network gives no gradient: train snnconv.trainable(snn), which does, also for its input; "
+                "for outputs alone call it under torch.no_grad()"
+            )
 
     def _threads(self) -> int:
         """How many parts of a batch may run side by side: on the CPU, where no neuron keeps a state of its own."""

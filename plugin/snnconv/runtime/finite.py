@@ -75,7 +75,7 @@ class NonFinite:
                     )
                 return value
             here = samples
-            if value.dim() <= dim or value.shape[dim] != len(samples):
+            if value.dim() <= dim or value.shape[dim] != samples.shape[0]:
                 here = samples.any().reshape(())
             else:
                 here = samples.reshape(-1, *[1] * (value.dim() - dim - 1))
