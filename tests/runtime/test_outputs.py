@@ -169,3 +169,19 @@ def test_classes_are_those_of_the_mean_output() -> None:
     assert torch.equal(classes, scores.argmax(1))
     for _, (scores, classes) in snn.stream(X):
         assert torch.equal(classes, scores.argmax(1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["dataclass", "probabilities", "a parameter"])
+def test_an_input_of_nan_is_one_in_every_output_that_comes_from_it(name: str, method: str) -> None:
+    model, snn = converted(name, method)
+    wrong = X.clone()
+    wrong[3, 0] = float("nan")
+    last = list(snn.stream(wrong))[-1][1]
+    for found in (snn(wrong), last):
+        if name == "a parameter":
+            assert torch.equal(found[1], model.log_std)
+            found = found[0]
+        for _, value in output_leaves(found):
+            assert value[3].isnan().all()
+            assert torch.isfinite(value[:3]).all()

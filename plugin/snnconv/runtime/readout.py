@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -55,10 +55,9 @@ class Held:
     shares: Tensor | None = None
     constant: bool = False
 
-    def cut(self, first: int, last: int) -> Held:
-        """The same for some of the steps, counted from 0."""
-        shares = None if self.shares is None else self.shares[first:last]
-        return Held(self.values[first:last], shares, self.constant)
+    def map(self, function: Callable[[Tensor], Tensor]) -> Held:
+        """The same with ``function`` of its tensors."""
+        return Held(function(self.values), None if self.shares is None else function(self.shares), self.constant)
 
     def over(self, first: int, last: int) -> Tensor:
         """The answer of the steps ``first`` to ``last``, counted from 1."""
@@ -189,7 +188,7 @@ def step_of(seq: Any, t: int) -> Any:
 
     def cut(value: Any) -> Any:
         if isinstance(value, Held):
-            return value.cut(t, t + 1)
+            return value.map(cut)
         return value[t : t + 1] if isinstance(value, Tensor) else value
 
     return tree_map(cut, seq)

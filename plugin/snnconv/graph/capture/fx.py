@@ -308,7 +308,7 @@ def check_finite(name: str, tensor: Any) -> None:
     >>> check_finite("mask", torch.tensor([0.0, float("-inf")]))
     """
     if isinstance(tensor, Tensor) and tensor.is_floating_point():
-        if math.isfinite(float(tensor.sum())):  # a sum of finite values may overflow: then they are counted
+        if math.isfinite(float(tensor.detach().sum())):  # a sum of finite values may overflow: then they are counted
             return
         bad = ~torch.isfinite(tensor)
         if not isinstance(tensor, nn.Parameter) and not name.endswith(("running_mean", "running_var")):
