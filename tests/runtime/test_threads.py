@@ -96,7 +96,7 @@ def test_nor_where_neurons_run_by_their_own_equation(method: methods.Method) -> 
 
 
 def test_nor_call_by_call() -> None:
-    snn, model = converted(methods.SignedIF(4), "spikingjelly", Untraced)
+    snn, _model = converted(methods.SignedIF(4), "spikingjelly", Untraced)
     assert snn.report.path == "module tree"
     inputs = [torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(i)) for i in range(4)]
     alone = [snn(x) for x in inputs]
