@@ -41,11 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.no_wheels:
         wheels(options.out / "wheels")
     shutil.copyfile(find(WEIGHTS), data / WEIGHTS)
-    counts = []
     for name in (TEST, TRAIN):
         (data / name).unlink(missing_ok=True)
-        counts.append(some_of(find(name), data / name, options.mib * MIB - size_of(options.out)))
-    tested, trained = counts
+    tested, trained = (
+        some_of(find(name), data / name, options.mib * MIB - size_of(options.out)) for name in (TEST, TRAIN)
+    )
     if not tested or not trained:
         raise DataError(f"{options.mib:g} MiB are too few: no training picture fits; give --mib more")
     print(f"{options.out}: {size_of(options.out) / MIB:.1f} MiB, {trained} training and {tested} test pictures")

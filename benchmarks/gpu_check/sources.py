@@ -16,7 +16,7 @@ from .record import Setting
 
 __all__ = ["network", "pictures"]
 
-SMALL: dict[str, Network] = {"resnet20": NETWORKS["resnet20"], "digits": Network(DigitsCNN, (1, 8, 8))}
+SMALL: dict[str, Network] = {"digits": Network(DigitsCNN, (1, 8, 8)), "resnet20": NETWORKS["resnet20"]}
 """What stands for the networks on a processor."""
 
 

@@ -45,7 +45,7 @@ def cases(setting: Setting) -> list[Case]:
         for dtype in (torch.float32, torch.bfloat16)
         for neuron in ("if", "signed_if", "shifted_threshold")
     ]
-    networks = ("resnet20",) if setting.small else ("resnet18", "resnet20")
+    networks = ("digits",) if setting.small else ("resnet18", "resnet20")
     for steps in STEPS[:1] if setting.small else STEPS:
         for network in networks:
             for row in ROWS:

@@ -64,7 +64,7 @@ def _train(setting: Setting) -> dict[str, Any]:
         optimiser.step()
         steps += 1
         if steps % 20 == 0 or setting.small:
-            last = float(loss)  # waits for the device
+            last = float(loss.detach())  # waits for the device
             if not math.isfinite(last):
                 raise Failed(f"the loss is {last} after {steps} steps")
     seconds = time.perf_counter() - start
