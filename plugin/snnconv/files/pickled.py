@@ -18,7 +18,7 @@ import numpy as np
 try:
     from numpy._core import multiarray
 except ImportError:  # numpy 1
-    from numpy.core import multiarray
+    from numpy.core import multiarray  # type: ignore[no-redef]
 
 __all__ = ["HISTORY", "LogHistory", "array_of", "name_of", "read_inert", "safe_globals"]
 
