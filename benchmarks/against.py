@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks import against_worker
-from snnbench.results import provenance, write_whole
+from snnbench.results import check_out, provenance, write_whole
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,6 +125,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", choices=("equal", "speed"), help="one part alone")
     parser.add_argument("--out", type=Path, help="JSON file of the figures")
     options = parser.parse_args(arguments)
+    if options.out is not None:
+        check_out(options.out)
     torch.manual_seed(0)
     found: dict[str, Any] = {"against": options.commit, **provenance(0)}
     with worktree(options.commit) as tree, tempfile.TemporaryDirectory() as temporary:

@@ -77,6 +77,8 @@ def measure(task: Task, entries: Sequence[Entry], timesteps: Sequence[int], opti
     def on_error(entry: Entry, steps: int, error: Exception) -> None:
         failed[entry.label, steps] = f"{type(error).__name__}: {error}"
 
+    for entry in entries:
+        results.check_place(results.path_of(task.folder, entry.label))
     rows: dict[str, Record] = {}
     measured = 0
     for record, point in run_entries(task, entries, options.resume, on_error, show_progress=sys.stderr.isatty()):

@@ -80,6 +80,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work-dir", type=Path, default=WORK, help="weights and NIR files")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/exchange/nir_agreement.json"))
     options = parser.parse_args(arguments)
+    results.check_out(options.out)
     torch.manual_seed(0)
     model, calibration, test, labels = source_network(options.work_dir)
     snn = snnconv.convert(model, snnconv.methods.IF(options.timesteps), calibration)
@@ -118,7 +119,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         "rows": rows,
         **provenance(0),
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     results.write_whole(options.out, (json.dumps(record, indent=1) + "\n").encode())
     print(table(record))
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from snnbench import results
 from snnbench.networks.models import Activation, DigitsCNN
 from snnbench.results import Record
 
@@ -75,6 +76,7 @@ def run(arguments: list[str] | None = None) -> int:
 
     parser = main.parser(__doc__ or "", "digits")
     options = parser.parse_args(arguments)
+    results.check_out(options.out / "results.json")
     digits = load_digits(options.seed)
     model, training = _train(digits, nn.ReLU, options.seed)
     rate_norm, rate_norm_training = _train(digits, RateNorm, options.seed)

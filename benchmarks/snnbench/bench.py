@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import os
-import sys
 import time
 from collections.abc import Sequence
 from itertools import compress
@@ -16,22 +14,24 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import EMAHook, Hook
-from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-import snnconv
-from snnbench import config_data, results
-from snnbench.data.roots import resolve_config
-from snnbench.mmcv_ops import install as operators
+from snnbench import results
+from snnbench.config import BenchError, default_work_dir, load_config
 from snnbench.results.provenance import portable
 from snnbench.results.record import Row, write_results
 from snnbench.testing.convert_hook import ConvertHook, bare_model
 from snnbench.testing.episode_video import EpisodeVideos
 from snnbench.testing.picture import SideBySide
-from snnbench.testing.readouts import CONVERSIONS
 from snnbench.testing.test_loop import SNNTestLoop
 from snnbench.weights.card import ModelCard, read_card, save_weights
-from snnconv.files.untrusted import allow_checkpoint_globals, load_weights, refused_as
+from snnconv.files.untrusted import (
+    UntrustedFileError,
+    load_weights,
+    read_header,
+    read_pickle,
+    refused_as,
+)
 
 __all__ = ["LAUNCHERS", "BenchError", "default_work_dir", "load_config", "run_config", "train"]
 
@@ -44,96 +44,6 @@ _RANKS = {
     "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
     "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
 }
-_SCOPES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
-
-
-class BenchError(ValueError):
-    """A config or an option that cannot be run; the message says what is wrong and what to do."""
-
-
-def default_work_dir(path: str | os.PathLike[str]) -> Path:
-    """Where a config's logs and checkpoints go: ``work_dirs`` and the last folders of its path.
-
-    >>> default_work_dir("configs/classification/cifar10/resnet18.py").as_posix()
-    'work_dirs/classification/cifar10/resnet18'
-    """
-    return Path("work_dirs", *Path(path).with_suffix("").parts[-3:])
-
-
-def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Config:
-    """Read a config, merge ``options`` into it, register what it names, and find its data.
-
-    Args:
-        path: a Python config, which is a program and runs; or YAML or JSON, of which nothing is run.
-        options: changes, by field.
-
-    Raises:
-        BenchError: no such file, no ``bench`` key, a package that is not installed, code in YAML or JSON.
-    """
-    if not Path(path).is_file():
-        raise BenchError(f"there is no config {path}")
-    operators.install()
-    allow_checkpoint_globals()
-    is_data = Path(path).suffix in config_data.SUFFIXES
-    config = _data_config(path) if is_data else _program_config(path)
-    if options:
-        config.merge_from_dict(options)
-        if "epochs" in options:
-            _set_epochs(config, int(options["epochs"]))
-    if "bench" not in config:
-        raise BenchError(f"{path} has no bench = dict(...): it names the task, the metric and the methods")
-    if config.bench.get("task") == "control":
-        config.bench.dataset = config.model.env  # with its version, whatever was asked for
-    _register(str(config.get("default_scope", "snnbench")))
-    if is_data:
-        with refused_as(BenchError):
-            config_data.check_types(config, (*snnconv.methods.__all__, *CONVERSIONS))
-    resolve_config(config)
-    return config
-
-
-def _data_config(path: str | os.PathLike[str]) -> Config:
-    with refused_as(BenchError):
-        return config_data.read_config(path)
-
-
-def _program_config(path: str | os.PathLike[str]) -> Config:
-    if Path(path).suffix != ".py":
-        raise BenchError(f"{path}: a config is a Python file, or {', '.join(config_data.SUFFIXES)}")
-    sys.path[:] = sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]  # custom_imports of a checkout
-    try:
-        return Config.fromfile(str(path))
-    except ImportError as error:
-        raise BenchError(f"{path}: {error}; benchmark configs run from the project's folder") from error
-
-
-def _set_epochs(config: Config, epochs: int) -> None:
-    """A schedule of another length: the last part of the learning rate's course becomes longer or shorter."""
-    if "max_epochs" not in (config.get("train_cfg") or {}):
-        raise BenchError(f"epochs={epochs}: this config's training has no max_epochs; set what its train_cfg names")
-    config.train_cfg.max_epochs = epochs
-    course = config.param_scheduler[-1] if config.get("param_scheduler") else None
-    if course is not None and "end" in course:
-        if course.get("begin", 0) >= epochs:
-            raise BenchError(f"epochs={epochs}: the schedule's last part begins at epoch {course['begin']} only")
-        course["end"] = epochs
-        if "T_max" in course:
-            course["T_max"] = epochs - course.get("begin", 0)
-
-
-def _register(scope: str) -> None:
-    """Import the modules whose registries a config's scope draws on."""
-    if scope in _SCOPES:
-        try:
-            importlib.import_module(f"{scope}.utils").register_all_modules(init_default_scope=False)
-        except ImportError as error:
-            raise BenchError(
-                f'{_SCOPES[scope]} is not installed ({error}): pip install "snnconv-plugin[bench]"'
-            ) from error
-    else:
-        for name in ("classification", "video", "control", "control_training"):
-            importlib.import_module(f"snnbench.tasks.{name}")
-    init_default_scope(scope)
 
 
 def run_config(
@@ -294,6 +204,9 @@ class _Clock(Hook):
 def train(config: Config) -> Path:
     """Train as the config says, going on from its last checkpoint, and store the weights with how they came about.
 
+    Raises:
+        BenchError: a config that does not train, or a last checkpoint that is damaged or not there.
+
     Returns:
         ``weights.safetensors`` in the work folder, with a model card in its header and beside it in ``weights.md``.
     """
@@ -305,6 +218,7 @@ def train(config: Config) -> Path:
         training.pop(name, None)
     _start_processes(config.get("launcher", "none"))
     training.resume = True  # from the last checkpoint in the work folder, where there is one
+    _check_last(Path(config.work_dir))
     clock = _Clock()
     runner = Runner.from_cfg(_for_processor(training))
     runner.register_hook(clock)
@@ -347,17 +261,40 @@ def _validated(runner: Runner) -> dict[str, float]:
 
 def _training(path: Path) -> dict[str, Any] | None:
     """What a weights file says about its training."""
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
+    with refused_as(BenchError):
+        metadata = read_header(path)
     if "iterations" not in metadata:
         return None
-    return {
-        "iterations": int(metadata["iterations"]),
-        "epochs": float(metadata.get("epochs", 0)),
-        "seconds": float(metadata["seconds"]),
-    }
+    try:
+        return {
+            "iterations": int(metadata["iterations"]),
+            "epochs": float(metadata.get("epochs", 0)),
+            "seconds": float(metadata["seconds"]),
+        }
+    except (KeyError, ValueError) as error:
+        raise BenchError(f"{path}: what it says of its training is damaged ({error}); train it again") from error
+
+
+def _check_last(work_dir: Path) -> None:
+    """Refuse a checkpoint that a training cannot go on from, before mmengine reads it.
+
+    Raises:
+        BenchError: it is not there, or damaged.
+    """
+    note = work_dir / "last_checkpoint"
+    if not note.is_file():
+        return
+    name = note.read_text(encoding="utf-8", errors="replace").strip()
+    checkpoint = Path(name)
+    if not name or not checkpoint.is_file():
+        raise BenchError(
+            f"{note} names {name or 'nothing'!r}, which is no file: write a checkpoint's path into it, or remove "
+            "it to train anew"
+        )
+    try:
+        read_pickle(checkpoint)
+    except UntrustedFileError as error:
+        raise BenchError(f"{error}; or name an earlier one in {note}, or remove that file to train anew") from error
 
 
 def _for_processor(config: Config) -> Config:

@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"unknown network {name!r}: choose of {', '.join(NETWORKS)}")
     torch.set_num_threads(options.threads)
     out = options.out or RESULTS / f"{options.device}.json"
+    results.check_out(out)
     record = _load(out)
     rows = [n for n in ENGINES if not options.engines or any(w.lower() in n.lower() for w in options.engines)]
     for network in options.networks:
@@ -120,7 +121,7 @@ def _time(run: Run, x: Tensor) -> float:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {"cells": []}
+    return results.read_json(path)[0] if path.is_file() else {"cells": []}
 
 
 def _find(record: dict[str, Any], network: str, batch: int, timesteps: int, engine: str) -> dict[str, Any] | None:

@@ -66,7 +66,9 @@ def parsed(description: str, name: str, out: Path, images: int, arguments: Seque
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=out)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    results.check_out(options.out)
+    return options
 
 
 def cifar(options: Any) -> tuple[ResNet20, list[Tensor], list[tuple[Tensor, Tensor]]]:
@@ -80,7 +82,6 @@ def cifar(options: Any) -> tuple[ResNet20, list[Tensor], list[tuple[Tensor, Tens
 def store(options: Any, rows: list[dict[str, Any]]) -> None:
     """Write the rows, with all that it takes to repeat them."""
     setting = {name: getattr(options, name) for name in ("images", "batch", "repeats", "threads")}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     content = json.dumps({**setting, "rows": rows, **provenance(0)}, indent=1) + "\n"
     results.write_whole(options.out, content.encode())
 

@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args(arguments)
+    results.check_out(options.out)
     setting = (options.network, options.method, options.timesteps, options.threads)
     whole = _alone(ann_peak, options.network, options.batch, options.threads)
     rows = []
@@ -56,7 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"| {budget} | {part} | " + " | ".join(_mib(n) for n in (peak, unit, whole)) + " |", flush=True)
     names = ("network", "method", "timesteps", "batch", "threads")
     record = {**{n: getattr(options, n) for n in names}, "rows": rows, **provenance(0)}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     results.write_whole(options.out, (json.dumps(record, indent=1) + "\n").encode())
     return 0
 

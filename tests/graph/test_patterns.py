@@ -61,6 +61,7 @@ RELUS: dict[str, tuple[Function, float | None]] = {
     "method where": (lambda z: z.where(z > 0, torch.zeros(())), None),
     "where of no": (lambda z: torch.where(~(z > 0), 0.0, z), None),
     "maximum": (lambda z: torch.maximum(z, torch.zeros((), device=z.device)), None),
+    "maximum of a multiple": (lambda z: torch.maximum(2 * z, torch.zeros(())), None),
     "maximum, the constant first": (lambda z: torch.maximum(torch.zeros_like(z), z), None),
     "max of two": (lambda z: torch.max(z, torch.zeros(1)), None),
     "method max": (lambda z: z.max(torch.zeros(1)), None),
@@ -103,7 +104,7 @@ def test_a_relu_is_a_site_however_it_is_written(spelling: str) -> None:
 NO_RELU: dict[str, tuple[Function, set[str]]] = {
     "another slope below": (lambda z: torch.where(z > 0, z, 0.1 * z), {"gt", "where"}),
     "another threshold": (lambda z: torch.where(z > 0.5, z, 0.0), {"gt", "where"}),
-    "another slope above": (lambda z: torch.maximum(2 * z, torch.zeros(())), {"maximum"}),
+    "another slope above": (lambda z: torch.where(z > 0, 2 * z, 0.0), {"gt", "where"}),
     "another bound": (lambda z: torch.maximum(z, torch.full((), 0.1)), {"maximum"}),
     "of two values": (lambda z: torch.where(z > 0, z, z.flip(1)), {"gt", "where"}),
     "a step": (lambda z: (z > 0).float(), {"gt"}),
@@ -130,6 +131,27 @@ def test_each_relu_of_several_in_a_row_is_a_site_of_its_own() -> None:
     assert len(source_graph(Net(lambda z: F.relu(F.relu(z)))).sites) == 3
     assert len(source_graph(Net(lambda z: F.relu(z.clamp(0, 6)))).sites) == 3
     assert len(source_graph(Net(lambda z: F.relu(torch.where(z > 0, z, 0.0)))).sites) == 3
+
+
+@pytest.mark.parametrize("spelling", ["where >", "where <", "masked_fill", "maximum", "mask", "half of z and |z|"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(lambda z: F.relu(0.5 - z), id="of a difference"),
+        pytest.param(lambda z: torch.relu(F.relu(z) * 0.7 - 0.1), id="twice, shifted"),
+        pytest.param(lambda z: F.relu(z).clamp(-0.5, 0.5), id="under a bound"),
+        pytest.param(lambda z: 1 - F.relu(z), id="subtracted"),
+    ],
+)
+def test_a_relu_written_as_arithmetic_behind_another_is_one_of_its_own(before: Function, spelling: str) -> None:
+    net = Net(lambda z: RELUS[spelling][0](before(z))).eval()
+    source = source_graph(net)
+    torch.testing.assert_close(run(source, X), net(X))
+    snn = snnconv.convert(net, methods.SignedIF(256, thresholds="max"), X, strict=True, progress=False)
+    assert snn.report.analog == []
+    assert (snn(X) - net(X)).norm() < 0.05 * net(X).norm()
+    quantised = snnconv.prepare(net, activations.QuantReLU(7), X, progress=False).eval()
+    assert {site.kind for site in source_graph(quantised).sites.values()} == {"quant"}
 
 
 def test_a_mask_that_others_read_stays_for_them() -> None:
@@ -214,7 +236,6 @@ def test_a_quantised_activation_of_ones_own_is_seen(spelling: str) -> None:
         QUANTISERS["detach"][0],  # in units of its levels, not of its input
         lambda z, a, n: torch.floor(torch.clamp(z / a, -1, 1) * n + 0.5) / n * a,  # of both signs
         lambda z, a, n: torch.floor(F.relu(z) / a * n + 0.5) / n * a,  # without a last level
-        lambda z, a, n: torch.floor(torch.clamp(z / a, 0, 1) * n + 0.5) / n * (2 * a),  # of another slope
         lambda z, a, n: torch.floor(torch.floor(z.clamp(0, 1.3) * n) / 2) / n,  # rounded twice
     ],
 )
@@ -225,6 +246,14 @@ def test_a_rounding_that_is_no_quantised_relu_is_left_and_refused(function) -> N
     torch.testing.assert_close(run(source, X), net(X))
     with pytest.raises(ConversionError, match=r"strict=True.*(floor|round)"):
         snnconv.convert(net, methods.ShiftedThreshold(8), X, strict=True, progress=False)
+
+
+def test_a_quantised_activation_of_another_slope_is_one_in_other_units() -> None:
+    net = Net(Own(lambda z, a, n: torch.floor(torch.clamp(z / a, 0, 1) * n + 0.5) / n * (2 * a))).eval()
+    snn = snnconv.convert(net, methods.ShiftedThreshold(8, thresholds="max"), X, strict=True, progress=False)
+    (seen,) = [site for site in snn.program.sites.values() if site.kind == "quant"]
+    assert (seen.levels, float(seen.threshold)) == (4, 1.0)
+    torch.testing.assert_close(run(source_graph(net), X), net(X))
 
 
 def test_prepare_replaces_relus_however_they_are_written_and_leaves_quantised_ones() -> None:

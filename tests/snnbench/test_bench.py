@@ -550,6 +550,40 @@ class TestErrors:
             CalibrationData([1, 2], images=3)
 
 
+class TestLastCheckpoint:
+    @pytest.mark.parametrize(
+        ("note", "reason"),
+        [
+            ("", r"last_checkpoint names 'nothing', which is no file"),
+            ("gone.pth", r"last_checkpoint names 'gone\.pth', which is no file"),
+            ("half.pth", r"half\.pth: not a checkpoint that can be read: it is truncated.*last_checkpoint"),
+        ],
+    )
+    def test_one_that_cannot_be_gone_on_from_is_refused_before_the_training(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: str, reason: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        torch.save({"state_dict": {"a": torch.zeros(100)}}, "half.pth")
+        Path("half.pth").write_bytes(Path("half.pth").read_bytes()[:500])
+        Path("last_checkpoint").write_text(note)
+        with pytest.raises(BenchError, match=reason):
+            bench_module._check_last(tmp_path)
+
+    def test_a_whole_one_is_gone_on_from(self, tmp_path: Path) -> None:
+        torch.save({"state_dict": {"a": torch.zeros(100)}}, tmp_path / "whole.pth")
+        bench_module._check_last(tmp_path)
+        (tmp_path / "last_checkpoint").write_text(str(tmp_path / "whole.pth"))
+        bench_module._check_last(tmp_path)
+
+
+@pytest.mark.slow
+def test_results_that_cannot_be_written_are_found_before_the_training(data: Path) -> None:
+    (data / "out").touch()
+    with pytest.raises(results.ResultError, match="cannot be written"):
+        run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]})
+    assert not (data / "work").exists()
+
+
 class TestPartialState:
     def test_goes_back_to_a_batch_that_another_rank_has_stored(self, tmp_path: Path) -> None:
         state = PartialState(tmp_path / "s.pt", "run")

@@ -211,6 +211,14 @@ class TestTopK:
         assert float((tmp_path / "result.txt").read_text()) == pytest.approx(float(expected), abs=1e-4)
 
 
+@pytest.mark.parametrize("label", [torch.tensor(3), torch.tensor(101), torch.tensor(-2), torch.tensor(0.5)])
+def test_a_label_that_is_none_of_the_outputs_is_refused(label: torch.Tensor) -> None:
+    metric = TopK()
+    with pytest.raises(ValueError, match=rf"label {label.item()} is none of the network's 3 outputs"):
+        metric.process({}, [{"pred_scores": torch.tensor([0.1, 0.7, 0.2]), "gt_label": label}])
+    metric.process({}, [{"pred_scores": torch.tensor([0.1, 0.7, 0.2]), "gt_label": torch.tensor(SKIPPED)}])
+
+
 class TestMixedPrecision:
     @pytest.mark.parametrize("native", [True, False])
     def test_forward_runs_in_the_chosen_type_and_weights_stay_float32(

@@ -303,6 +303,14 @@ class TestResume:
         assert stored.read_text() == content
         assert list(stored.parent.iterdir()) == [stored]
 
+    def test_a_config_without_bottom_is_refused(self) -> None:
+        deep: Any = 1
+        for _ in range(5000):
+            deep = [deep]
+        for use in (lambda: results.config_hash({"a": deep}), lambda: row(config={"a": deep})):
+            with pytest.raises(results.ResultError, match="config is nested too deep"):
+                use()
+
     def test_a_place_is_tried_before_the_work(self, tmp_path: Path) -> None:
         results.check_place(tmp_path / "new" / "if.json")
         assert list((tmp_path / "new").iterdir()) == []

@@ -1,5 +1,7 @@
 """Weights with a model card."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -8,6 +10,7 @@ from torch import nn
 import snnconv
 from snnbench.weights.card import ModelCard, load_weights, read_card, save_weights
 from snnconv.activations import QuantReLU, RateNorm
+from snnconv.files.untrusted import read_safetensors
 
 X = torch.randn(32, 4)
 CARD = ModelCard(
@@ -76,3 +79,30 @@ def test_files_that_do_not_fit(tmp_path):
     (tmp_path / "half.safetensors").write_bytes(b"half")
     with pytest.raises(ValueError, match="not a readable safetensors file"):
         load_weights(network, tmp_path / "half.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "reason"),
+    [
+        ("metrics", "{", "metrics: line 1, column 2: not JSON"),
+        ("metrics", "3", "metrics is 3"),
+        ("architecture", "null", "architecture is None"),
+        ("seed", '"0"', "seed is '0'"),
+        ("config", "[" * 100_000, "config: .*nested too deep"),
+    ],
+)
+def test_a_damaged_card_is_named_with_its_field(tmp_path: Path, field: str, text: str, reason: str) -> None:
+    path = tmp_path / "net.safetensors"
+    save_weights(nn.Linear(3, 2), path, ModelCard("one layer"))
+    tensors, metadata = read_safetensors(path)
+    save_file(tensors, path, {**metadata, field: text})
+    with pytest.raises(
+        ValueError, match=rf"net\.safetensors: its model card is damaged \({reason}.*\); save the weights"
+    ):
+        read_card(path)
+
+
+def test_a_card_lacks_no_network(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "net.safetensors", {"card": "snnconv/1"})
+    with pytest.raises(ValueError, match=r"its model card is damaged \(architecture is missing\)"):
+        read_card(tmp_path / "net.safetensors")

@@ -287,3 +287,17 @@ def test_what_cannot_train_is_refused() -> None:
     snn.neurons[name] = nn.Identity()
     with pytest.raises(ConversionError, match=f"{name}: a Identity stands here"):
         snnconv.trainable(snn)
+
+
+def test_a_converted_network_says_where_its_gradients_are() -> None:
+    snn = converted(methods.SignedIF(4), "spikingjelly")
+    x = IMAGES.clone().requires_grad_(True)
+    with pytest.raises(ConversionError, match=r"train snnconv.trainable\(snn\)"):
+        snn(x)
+    with torch.no_grad():
+        wanted = snn(x)
+    snn.train()  # as a part of a network that trains
+    assert torch.equal(snn(IMAGES), wanted)
+    with pytest.raises(ConversionError, match="gives no gradient"):
+        snn.requires_grad_(True)(IMAGES)
+    assert torch.equal(snn.requires_grad_(False)(IMAGES), wanted)

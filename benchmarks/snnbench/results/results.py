@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from snnbench.results.json_lines import line_of
 from snnbench.results.provenance import command, describe, peak_memory, provenance
 from snnbench.results.validation import SCHEMA, Point, Record, ResultError, key_of, leaf, schema, validate, wrong
-from snnconv.files import atomic
-from snnconv.files.fingerprint import canonical, config_hash, digest, plain
+from snnconv.files import atomic, fingerprint
+from snnconv.files.fingerprint import canonical, digest, plain
 from snnconv.files.lock import LockTimeout, locked
 from snnconv.files.untrusted import read_json as parse_json
 from snnconv.files.untrusted import refused_as
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from snnconv.report import ConversionReport
 
 __all__ = [
-    "SCHEMA", "Point", "Record", "ResultError", "begin", "check_place", "chosen", "command", "config_hash", "counted",
-    "describe", "digest", "finished", "located", "path_of", "peak_memory", "plain", "point", "provenance", "read",
-    "read_all", "read_json", "schema", "sites", "slug", "thresholds", "validate", "with_point", "write", "write_whole",
+    "SCHEMA", "Point", "Record", "ResultError", "begin", "check_out", "check_place", "chosen", "command",
+    "config_hash", "counted", "describe", "digest", "finished", "located", "path_of", "peak_memory", "plain",
+    "point", "provenance", "read", "read_all", "read_json", "schema", "sites", "slug", "thresholds", "validate",
+    "with_point", "write", "write_whole",
 ]  # fmt: skip
 
 _RUN = ("versions", "machine", "commit", "command")
@@ -38,6 +39,21 @@ _FIGURES = (
     "latency", "pipelined_latency", "spikes", "spikes_per_neuron", "sops", "macs", "energy_joule", "energy_ratio",
     "memory_mib", "thresholds",
 )  # fmt: skip
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of ``config`` as JSON with sorted keys.
+
+    Raises:
+        ResultError: it is nested too deep.
+
+    >>> config_hash({"a": 1, "b": (2, 3)}) == config_hash({"b": [2, 3], "a": 1})
+    True
+    """
+    try:
+        return fingerprint.config_hash(dict(config))
+    except RecursionError as error:
+        raise ResultError("config is nested too deep") from error
 
 
 def slug(label: str) -> str:
@@ -139,8 +155,17 @@ def check_place(path: str | os.PathLike[str]) -> None:
     Raises:
         ResultError: there is a file that is no result, or the folder cannot be made or takes no new files.
     """
+    _stored(Path(path))
+    check_out(path)
+
+
+def check_out(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that :func:`write_whole` could not write, before the work whose result is to go there.
+
+    Raises:
+        ResultError: the folder cannot be made or takes no new files.
+    """
     path = Path(path)
-    _stored(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.writable(path)
@@ -149,13 +174,10 @@ def check_place(path: str | os.PathLike[str]) -> None:
 
 
 def write(path: str | os.PathLike[str], record: Record) -> None:
-    """Check ``record`` and write it, whole or not at all: ``path`` is the old file or the new one.
-
-    Points that another run of the same config has stored there meanwhile stay. One process at a time does this.
+    """Check ``record`` and write it, whole or not at all, beside the points of another run of its config.
 
     Raises:
-        ResultError: the record is not in the layout, the file that is there is no result, or it cannot be written; the
-            old file is as it was.
+        ResultError: a record or a stored file that is no result, or one that cannot be written: it is as it was.
     """
     path = Path(path)
     foreign = leaf(record, lambda value: value is not None and not isinstance(value, bool | int | float | str))
@@ -307,8 +329,9 @@ def begin(path: str | os.PathLike[str], header: Record) -> Record:
     Raises:
         ResultError: the file that is there is no result, for instance because it holds marks of a merge.
     """
+    identity = config_hash(header["config"])
     config = plain(header["config"])
-    record: Record = {**header, "schema": SCHEMA, "config": config, "config_hash": config_hash(config), "points": []}
+    record: Record = {**header, "schema": SCHEMA, "config": config, "config_hash": identity, "points": []}
     found = _stored(Path(path))
     if found is None or canonical(found["config"]) != canonical(config):
         return record

@@ -305,7 +305,7 @@ class TopK(BaseMetric):
         settings: of mmengine's ``BaseMetric``.
 
     Raises:
-        ValueError: no image with a label.
+        ValueError: no image with a label, or a label that is none of the network's outputs.
 
     >>> metric = TopK()
     >>> metric.process({}, [{"pred_scores": torch.tensor([0.1, 0.7, 0.2]), "gt_label": torch.tensor(2)}])
@@ -324,6 +324,10 @@ class TopK(BaseMetric):
             raise ValueError("TopK needs labels: the data set gave none")
         scores = torch.stack([torch.as_tensor(sample["pred_scores"]) for sample in data_samples])
         labels = torch.stack([torch.as_tensor(sample["gt_label"]) for sample in data_samples])
+        outside = (labels != SKIPPED) & ((labels < 0) | (labels >= scores.shape[1]))
+        if labels.is_floating_point() or bool(outside.any()):
+            bad = labels[outside][0] if bool(outside.any()) else labels[0]
+            raise ValueError(f"label {bad.item()} is none of the network's {scores.shape[1]} outputs")
         best = scores.topk(min(max(self.ks), scores.shape[1]), dim=1).indices
         # the place of the label among the highest scores, their number where it is not among them
         place = (best == labels[:, None]).int().cummax(1).values.logical_not().sum(1)

@@ -12,9 +12,11 @@ from typing import Any
 from torch import nn
 
 from snnbench import results
+from snnconv.files.untrusted import UntrustedFileError, read_header, read_json
 
 __all__ = ["ModelCard", "load_weights", "read_card", "save_weights"]
 
+_KINDS: dict[str, Any] = {"architecture": str, "dataset": str, "seed": int | None}
 _TITLES = {
     "architecture": "Network", "dataset": "Data set", "seed": "Seed", "metrics": "Validation", "training": "Training",
     "versions": "Versions",
@@ -58,10 +60,21 @@ class ModelCard:
 
     @staticmethod
     def from_metadata(metadata: Mapping[str, str]) -> ModelCard | None:
-        """The card in a safetensors header; ``None`` where there is none."""
+        """The card in a safetensors header; ``None`` where there is none.
+
+        Raises:
+            UntrustedFileError: a field that is no JSON, or of another type.
+        """
         if metadata.get("card") != "snnconv/1":
             return None
-        return ModelCard(**{f.name: json.loads(metadata[f.name]) for f in fields(ModelCard) if f.name in metadata})
+        found = {f.name: read_json(metadata[f.name], f.name) for f in fields(ModelCard) if f.name in metadata}
+        if "architecture" not in found:
+            raise UntrustedFileError("architecture is missing")
+        for name, value in found.items():
+            kind = _KINDS.get(name, dict)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise UntrustedFileError(f"{name} is {value!r:.40}")
+        return ModelCard(**found)
 
     def markdown(self) -> str:
         """The card for a reader."""
@@ -117,17 +130,15 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard | None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a readable safetensors file.
+        ValueError: not a readable safetensors file, or its card is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist")
+    metadata = read_header(path)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            return ModelCard.from_metadata(file.metadata() or {})
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+        return ModelCard.from_metadata(metadata)
+    except UntrustedFileError as error:
+        raise ValueError(f"{path}: its model card is damaged ({error}); save the weights again") from error
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> ModelCard | None:

@@ -27,7 +27,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from snnconv.files.pickled import HISTORY, LogHistory, safe_globals
 
 __all__ = [
-    "CheckpointError", "UntrustedFileError", "allow_checkpoint_globals", "load_weights", "read_json",
+    "CheckpointError", "UntrustedFileError", "allow_checkpoint_globals", "load_weights", "read_header", "read_json",
     "read_pickle", "read_safetensors", "read_yaml", "refused_as",
 ]  # fmt: skip
 
@@ -152,6 +152,21 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], d
     try:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UntrustedFileError(f"{path}: not a readable safetensors file ({error}); copy or save it again") from error
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts in the header of a safetensors file, without its tensors.
+
+    Raises:
+        OSError, UntrustedFileError: as for :func:`read_safetensors`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return file.metadata() or {}
     except SafetensorError as error:
         raise UntrustedFileError(f"{path}: not a readable safetensors file ({error}); copy or save it again") from error
 

@@ -27,6 +27,7 @@ class Site:
         function: the activation, a kind of :mod:`snnconv.graph.activation` with its parameters.
         axis: channel axis of one step's tensor ``[B, C, ...]``.
 
+    >>> import torch
     >>> Site("a", ReLU(cap=6.0)).activation(torch.tensor([-1.0, 7.0]))
     tensor([0., 6.])
     """

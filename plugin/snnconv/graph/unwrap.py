@@ -87,7 +87,7 @@ def refuse(model: Any) -> None:
 
     >>> refuse(nn.Sequential(nn.LazyLinear(3)))
     Traceback (most recent call last):
-    snnconv.graph.source.ConversionError: 0 (LazyLinear) has no weights yet: run the network once, model(x), and ...
+    snnconv.graph.error.ConversionError: 0 (LazyLinear) has no weights yet: run the network once, model(x), and ...
     """
     if isinstance(model, torch.export.ExportedProgram):
         raise ConversionError(_no_forward("an exported program (torch.export)"))

@@ -14,7 +14,7 @@ from snnconv.graph.origin import reads
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
-from snnconv.metrics.synapses import SpikeFlow, WatchedMacs
+from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
 from snnconv.runtime.batch import call, entries
@@ -238,7 +238,7 @@ def _count_spikes(
         pools = {
             n.name
             for n, origin in flow.origin.items()
-            if origin in ("spikes", "sum of spikes") and role(n, flow.facts.kinds[n]) == "choose"
+            if origin in ("spikes", "sum of spikes") and role(n, flow.flow.kinds[n]) == "choose"
         }
         observers = snn.program.executor.observers
     total, done = sum(map(len, parts)), 0
@@ -264,7 +264,7 @@ def _layer_costs(
 ) -> tuple[list[LayerCost], list[str]]:
     flow = SpikeFlow(source, counts, pooled)
     arrived = flow.send(example)
-    origins = reads(flow.facts)
+    origins = reads(flow.flow)
     once = SpikeFlow(source, {k: v * 0 for k, v in counts.items()}, {k: v * 0 for k, v in pooled.items()}, 1.0).send(
         example
     )
@@ -293,9 +293,7 @@ def _ann_macs(model: nn.Module, snn: SpikingNetwork, example: Any) -> tuple[floa
     program = GraphProgram(source)
     device, dtype = placement(snn)
     program.store().to(device=device, dtype=dtype)
-    fans = SpikeFlow(source, {}, {}).send(example)
-    macs = sum(float(fan.expand(x.shape).sum()) for x, fan in fans.values())
-    return macs, _not_counted(source, "ANN")
+    return sum(multiplications(source, example).values()), _not_counted(source, "ANN")
 
 
 def _depth(source: SourceGraph) -> int:

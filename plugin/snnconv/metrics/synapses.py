@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_any, tree_map, tree_map_only
 
 from snnconv.graph.arguments import arguments
 from snnconv.graph.capture.fx import source_graph
-from snnconv.graph.flow import Flow, layers
+from snnconv.graph.flow import layers
 from snnconv.graph.ops import SYNAPSES, is_synapse, operator_of, role
 from snnconv.graph.origin import origins
 from snnconv.graph.source import SourceGraph
@@ -23,7 +23,7 @@ from snnconv.graph.unwrap import unwrap
 from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.executor import Executor
 
-__all__ = ["SpikeFlow", "WatchedMacs", "connections", "fan_out", "synapses_per_spike"]
+__all__ = ["SpikeFlow", "WatchedMacs", "connections", "fan_out", "multiplications", "synapses_per_spike"]
 
 _AVERAGE_POOLS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 _ADAPTIVE_POOLS = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
@@ -101,13 +101,12 @@ class SpikeFlow(Executor):
         constant: float = 0.0,
     ) -> None:
         super().__init__(source, lambda site, z: counts[site].to(z.device) if site in counts else z.float() * 0)
-        self.facts = Flow(source.graph)
-        self.origin = origins(self.facts)
+        self.origin = origins(self.flow)
         self.pooled = pooled
         self.constant = constant
         self.arrived: dict[str, tuple[Tensor, Tensor]] = {}
         self.lost: list[str] = []
-        self._names = {node: name for name, node, _ in layers(self.facts)}
+        self._names = {node: name for name, node, _ in layers(self.flow)}
 
     def send(self, example: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """Counts and fan-out by layer; ``example`` is any input ``[1, ...]``; only its shape counts."""
@@ -178,6 +177,17 @@ class SpikeFlow(Executor):
             if isinstance(given, fx.Node) and given in self.varies and isinstance(values[name], Tensor)
         )
         return counts.expand(torch.broadcast_shapes(*(t.shape for t in tensors)))
+
+
+def multiplications(source: SourceGraph, example: Any) -> dict[str, float]:
+    """Multiplications of every layer with weights for one input, by the layer's name; ``example`` is any ``[1, ...]``.
+
+    >>> from torch import nn
+    >>> multiplications(source_graph(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))), torch.zeros(1, 2))
+    {'0': 6.0, '2': 3.0}
+    """
+    arrived = SpikeFlow(source, {}, {}).send(example)
+    return {name: float(fan.expand(x.shape).sum()) for name, (x, fan) in arrived.items()}
 
 
 def synapses_per_spike(model: nn.Module, example: Tensor) -> dict[str, tuple[float, int]]:

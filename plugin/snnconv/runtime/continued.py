@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import fx
 
-from snnconv.graph.source import ConversionError
+from snnconv.graph.source import ConversionError, activation_site
 from snnconv.network import SpikingNetwork
-from snnconv.runtime.executor import RunState
+from snnconv.runtime.batch import entries
 from snnconv.runtime.finite import NonFinite
+from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import window_mean
+from snnconv.runtime.run import RunState
 
 __all__ = ["Continued"]
 
@@ -19,6 +22,8 @@ __all__ = ["Continued"]
 class Continued:
     """Calls of ``network`` that begin with the membranes the call before left, for inputs that follow one another.
 
+    With max-pooling, too, calls of one step are one call of as many: what was accumulated so far goes on. So event
+    frames, one a call, come to what the source network says of the mean frame.
     :class:`~snnconv.SpikingNetwork` itself begins every call from a fresh state.
 
     Args:
@@ -49,6 +54,8 @@ class Continued:
             raise ConversionError("SRP keeps no membrane between inputs: its mask belongs to one input")
         self.network = network
         self._states: dict[str, Any] | None = None
+        self._run = RunState()
+        self._shapes: list[torch.Size] = []
         self._wrong: NonFinite | None = None
 
     @property
@@ -64,6 +71,27 @@ class Continued:
     def reset(self) -> None:
         """Forget every neuron's state: the next call begins afresh."""
         self._states = self._wrong = None
+        self._run = RunState()
+
+    def _carried(self, run: RunState) -> RunState:
+        """What operators that act on the sum so far remember; what depends on the input alone is computed anew.
+
+        An operator without spiking equivalent at the output acts on the readout of each call. Then the clock starts
+        anew, and max-pooling, which needs none, goes on alone.
+        """
+        program = self.network.program
+        if not isinstance(program, GraphProgram):
+            return RunState(run.steps, {}, run.accumulated)
+        executor = program.executor
+        inside: set[fx.Node] = set()
+        for node in reversed(executor.nodes):
+            if node.target is activation_site or any(user in inside for user in node.users):
+                inside.add(node)
+        at_output = [n for n in executor.temporal - inside if executor.kinds[n] == "nonlinear"]
+        if not at_output:
+            return RunState(run.steps, {}, run.accumulated)
+        pools = {n.name for n in executor.nodes if executor.kinds[n] == "homogeneous"}
+        return RunState(accumulated={name: v for name, v in run.accumulated.items() if name in pools})
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Readout of the next T steps, for inputs ``[B, ...]`` of the same batch as before."""
@@ -73,11 +101,16 @@ class Continued:
         """Outputs averaged over each window (first and last step, from 1); as many steps run as the last one needs."""
         network = self.network
         x = network.given(x)
+        shapes = [v.shape for v in entries(x).values()]
+        if shapes != self._shapes:  # another batch: neurons start afresh
+            self.reset()
+            self._shapes = shapes
         network.reset()
         if self._states is not None:
             network._restore(self._states)
         with torch.no_grad():
-            out = network.program.steps(x, max(last for _, last in windows), network.fire, RunState())
-        self._states = network._remember()
+            out = network.program.steps(x, max(last for _, last in windows), network.fire, self._run)
+        self._states, self._run = network._remember(), self._carried(self._run)
         self._wrong = NonFinite(x).behind(self._wrong)
-        return [self._wrong.mark(window_mean(out, first, last)) for first, last in windows]
+        out = self._wrong.mark(out, 1)
+        return [window_mean(out, first, last) for first, last in windows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import struct
@@ -197,6 +198,13 @@ def site_values(site: Site) -> dict[str, Any]:
     return {"name": site.name, "axis": site.axis, "cap": None, "levels": None} | site.function.to_dict()
 
 
+@functools.cache
+def _parameters(kind: type[activation.Activation]) -> dict[str, Any]:
+    """Types of what a kind of activation takes, by name."""
+    hints = get_type_hints(kind)
+    return {f.name: hints[f.name] for f in fields(kind)}
+
+
 def _site_of(values: dict[str, Any], place: str, trained: Mapping[str, Tensor]) -> Site:
     for name in ("name", "kind", "axis"):
         if name not in values:
@@ -205,7 +213,7 @@ def _site_of(values: dict[str, Any], place: str, trained: Mapping[str, Tensor]) 
     kind = activation.get(read(str, values["kind"], f"{place}.kind"))
     if not -8 <= axis <= 8 or axis == 0:
         raise ConversionError(f"site {name!r}: axis {axis} is no channel axis (0 is the batch)")
-    hints = {f.name: get_type_hints(kind)[f.name] for f in fields(kind)}
+    hints = _parameters(kind)
     parameters = {}
     for key, value in values.items():
         if key in hints:

@@ -158,11 +158,11 @@ def _moves(graph: fx.Graph) -> bool:
 
 def _checked(network: SpikingNetwork, site: str, z: Tensor) -> Tensor:
     """The currents of a site, where its thresholds fit them."""
-    axis, count = network.program.sites[site].axis, torch.as_tensor(network.neurons[site].v_threshold).numel()
-    if not -z.dim() <= axis < z.dim():
-        raise _Refused(f"site {site!r}: its channel axis is {axis}, and its input has {z.dim()} dimensions")
-    if count not in (1, z.shape[axis]):
-        raise _Refused(f"site {site!r} has the thresholds of {count} channels, and its input {z.shape[axis]}")
+    axis, theta = network.program.sites[site].axis, torch.as_tensor(network.neurons[site].v_threshold)
+    if not -z.dim() <= axis < z.dim() or axis % z.dim() == 0:
+        raise _Refused(f"site {site!r}: {axis} is no channel axis of its input of {z.dim()} dimensions")
+    if theta.dim() and len(theta) != z.shape[axis]:
+        raise _Refused(f"site {site!r} has the thresholds of {len(theta)} channels, and its input {z.shape[axis]}")
     return z  # of the shape of what they put out
 
 

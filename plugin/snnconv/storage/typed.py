@@ -87,17 +87,22 @@ def _record(kind: Any, value: Any, where: str) -> Any:
         raise ConversionError(f"{where}: {missing[0]!r} is missing")
     found = {}
     for name, item in value.items():
-        hint = fields[name]
-        found[name] = item if hint is str and type(item) is str else _read(hint, item, f"{where}.{name}")
+        hint, at_once = fields[name]
+        found[name] = item if type(item) in at_once else _read(hint, item, f"{where}.{name}")
     return kind(**found)
 
 
 @functools.cache
-def _fields(kind: Any) -> tuple[dict[str, Any], list[str]]:
-    """Types of a dataclass's fields, and the names of those without a default."""
+def _fields(kind: Any) -> tuple[dict[str, tuple[Any, frozenset[Any]]], list[str]]:
+    """A dataclass's fields: their types, and of these the ones that need no further look; names without a default."""
     hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)
     required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
-    return {f.name: hints[f.name] for f in fields}, required
+    return {f.name: (hints[f.name], _at_once(hints[f.name])) for f in fields}, required
+
+
+def _at_once(hint: Any) -> frozenset[Any]:
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return frozenset({str, bool, float, type(None)}.intersection(kinds))
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:

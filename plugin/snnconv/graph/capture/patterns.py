@@ -28,6 +28,8 @@ from snnconv.graph.source import SourceGraph
 __all__ = ["see_activations"]
 
 Rule = Callable[[dict[str, Any]], Curve]
+NEAREST = 8
+"""How many of the values that a value is a function of are kept, beside the farthest."""
 
 
 @dataclass
@@ -59,13 +61,13 @@ def see_activations(source: SourceGraph, quantisers: bool = True) -> None:
     """
     found = _followed(source)
     covered: set[fx.Node] = set()
+    notes: list[str] = []
     for node in reversed(list(source.graph.nodes)):
-        seen = found.get(node)
-        if node in covered or seen is None or not seen.unseen:
+        seen = next((f for f in found.get(node, ()) if f.unseen and f.kind is not None), None)
+        if node in covered or seen is None:
             continue
         kind = seen.kind
-        if kind is None:
-            continue
+        assert kind is not None
         inside = _between(seen.root, node)
         own = {n for n in inside if all(user in inside or user is node for user in n.users)}
         covered |= own
@@ -74,11 +76,12 @@ def see_activations(source: SourceGraph, quantisers: bool = True) -> None:
                 part.meta["inside"] = "quantiser"
             continue
         if isinstance(kind, Quantiser):
-            source.notes.append(_words(node, kind))
+            notes.insert(0, _words(node, kind))
         with source.graph.inserting_before(node):
             new = _call(source, seen, kind)
         new.meta = dict(node.meta)
         node.replace_all_uses_with(new)
+    source.notes += notes
     source.prune()
 
 
@@ -116,10 +119,12 @@ def _between(root: fx.Node, node: fx.Node) -> set[fx.Node]:
     return inside
 
 
-def _followed(source: SourceGraph) -> dict[fx.Node, _Followed]:
+def _followed(source: SourceGraph) -> dict[fx.Node, list[_Followed]]:
+    """Each value as a function of those that it is one of, the farthest first."""
     kinds = Flow(source.graph).kinds
-    found: dict[fx.Node, _Followed] = {}
+    found: dict[fx.Node, list[_Followed]] = {}
     constants: dict[fx.Node, float] = {}
+    order = {node: number for number, node in enumerate(source.graph.nodes)}
     for node in source.graph.nodes:
         value = _constant(source, node, constants)
         if value is not None:
@@ -130,49 +135,50 @@ def _followed(source: SourceGraph) -> dict[fx.Node, _Followed]:
         if rule is None:
             continue
         varying = {n for n in node.all_input_nodes if n not in constants and kinds[n] not in ("shape", "size")}
+        if not varying:
+            continue
         direct, _ = relu_bounds(node.target, node.op == "call_method", node.args, dict(node.kwargs))
         # a ReLU of a ReLU is one of its own: both are there to become neurons
-        closed = {n for n in varying if n not in found or (direct and found[n].kind is not None)}
-        for ends in (closed, varying):
-            seen = _apply(node, rule, varying, ends, found, constants, direct)
-            if seen is not None:
-                found[node] = seen
-                break
+        closed = {n for n in varying if direct and any(f.kind is not None for f in found.get(n, ()))}
+        behind = {n: {} if n in closed else {f.root: f for f in found.get(n, ())} for n in varying}
+        roots = sorted(set.intersection(*({n, *behind[n]} for n in varying)), key=order.__getitem__)
+        made = [
+            _apply(node, rule, root, {n: behind[n].get(root) for n in varying}, constants, direct) for root in roots
+        ]
+        seen = [followed for followed in made if followed is not None]
+        if seen:
+            found[node] = seen[:1] + seen[1:][-NEAREST:]
     return found
 
 
 def _apply(
     node: fx.Node,
     rule: Rule,
-    varying: set[fx.Node],
-    ends: set[fx.Node],
-    found: dict[fx.Node, _Followed],
+    root: fx.Node,
+    parts: dict[fx.Node, _Followed | None],
     constants: dict[fx.Node, float],
     direct: bool,
 ) -> _Followed | None:
-    """A call as a function of the one value that its arguments are functions of; ``ends`` are not looked behind."""
-    roots = {n if n in ends else found[n].root for n in varying}
-    if len(roots) != 1:
-        return None
+    """A call as a function of ``root``, of which its varying arguments are the functions ``parts`` (or itself)."""
 
     def curve(value: Any) -> Any:
         if not isinstance(value, fx.Node):
             return Curve(Lines.constant(value)) if isinstance(value, (int, float)) else value
         if value in constants:
             return Curve(Lines.constant(constants[value]))
-        if value in roots:
+        if value is root:
             return Curve(Lines.identity())
-        return found[value].curve if value in varying else value
+        part = parts.get(value)
+        return value if part is None else part.curve
 
-    parts = [found[n] for n in varying if n not in ends and n not in roots]
     try:
         given = arguments(node)
         places = {k for k, v in given.items() if k == "dim" and not isinstance(v, fx.Node)}  # numbers, but no values
         made = rule({k: v if k in places else curve(v) for k, v in given.items()})
     except Unknown:
         return None
-    unseen = any(part.unseen for part in parts) or not (direct or rule in _LINEAR)
-    return _Followed(roots.pop(), made, unseen)
+    unseen = any(part is not None and part.unseen for part in parts.values()) or not (direct or rule in _LINEAR)
+    return _Followed(root, made, unseen)
 
 
 def _constant(source: SourceGraph, node: fx.Node, constants: dict[fx.Node, float]) -> float | None:

@@ -1,0 +1,112 @@
+"""Reading a benchmark config: a Python one, which is a program, or one of data; registering what it names."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+import snnconv
+from snnbench import config_data
+from snnbench.data.roots import resolve_config
+from snnbench.mmcv_ops import install as operators
+from snnbench.testing.readouts import CONVERSIONS
+from snnconv.files.untrusted import allow_checkpoint_globals, refused_as
+
+__all__ = ["BenchError", "default_work_dir", "load_config"]
+
+_SCOPES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
+
+
+class BenchError(ValueError):
+    """A config or an option that cannot be run; the message says what is wrong and what to do."""
+
+
+def default_work_dir(path: str | os.PathLike[str]) -> Path:
+    """Where a config's logs and checkpoints go: ``work_dirs`` and the last folders of its path.
+
+    >>> default_work_dir("configs/classification/cifar10/resnet18.py").as_posix()
+    'work_dirs/classification/cifar10/resnet18'
+    """
+    return Path("work_dirs", *Path(path).with_suffix("").parts[-3:])
+
+
+def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Config:
+    """Read a config, merge ``options`` into it, register what it names, and find its data.
+
+    Args:
+        path: a Python config, which is a program and runs; or YAML or JSON, of which nothing is run.
+        options: changes, by field.
+
+    Raises:
+        BenchError: no such file, no ``bench`` key, a package that is not installed, code in YAML or JSON.
+    """
+    if not Path(path).is_file():
+        raise BenchError(f"there is no config {path}")
+    operators.install()
+    allow_checkpoint_globals()
+    is_data = Path(path).suffix in config_data.SUFFIXES
+    config = _data_config(path) if is_data else _program_config(path)
+    if options:
+        config.merge_from_dict(options)
+        if "epochs" in options:
+            _set_epochs(config, int(options["epochs"]))
+    if "bench" not in config:
+        raise BenchError(f"{path} has no bench = dict(...): it names the task, the metric and the methods")
+    if config.bench.get("task") == "control":
+        config.bench.dataset = config.model.env  # with its version, whatever was asked for
+    _register(str(config.get("default_scope", "snnbench")))
+    if is_data:
+        with refused_as(BenchError):
+            config_data.check_types(config, (*snnconv.methods.__all__, *CONVERSIONS))
+    resolve_config(config)
+    return config
+
+
+def _data_config(path: str | os.PathLike[str]) -> Config:
+    with refused_as(BenchError):
+        return config_data.read_config(path)
+
+
+def _program_config(path: str | os.PathLike[str]) -> Config:
+    if Path(path).suffix != ".py":
+        raise BenchError(f"{path}: a config is a Python file, or {', '.join(config_data.SUFFIXES)}")
+    sys.path[:] = sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]  # custom_imports of a checkout
+    try:
+        return Config.fromfile(str(path))
+    except ImportError as error:
+        raise BenchError(f"{path}: {error}; benchmark configs run from the project's folder") from error
+
+
+def _set_epochs(config: Config, epochs: int) -> None:
+    """A schedule of another length: the last part of the learning rate's course becomes longer or shorter."""
+    if "max_epochs" not in (config.get("train_cfg") or {}):
+        raise BenchError(f"epochs={epochs}: this config's training has no max_epochs; set what its train_cfg names")
+    config.train_cfg.max_epochs = epochs
+    course = config.param_scheduler[-1] if config.get("param_scheduler") else None
+    if course is not None and "end" in course:
+        if course.get("begin", 0) >= epochs:
+            raise BenchError(f"epochs={epochs}: the schedule's last part begins at epoch {course['begin']} only")
+        course["end"] = epochs
+        if "T_max" in course:
+            course["T_max"] = epochs - course.get("begin", 0)
+
+
+def _register(scope: str) -> None:
+    """Import the modules whose registries a config's scope draws on."""
+    if scope in _SCOPES:
+        try:
+            importlib.import_module(f"{scope}.utils").register_all_modules(init_default_scope=False)
+        except ImportError as error:
+            raise BenchError(
+                f'{_SCOPES[scope]} is not installed ({error}): pip install "snnconv-plugin[bench]"'
+            ) from error
+    else:
+        for name in ("classification", "video", "control", "control_training"):
+            importlib.import_module(f"snnbench.tasks.{name}")
+    init_default_scope(scope)

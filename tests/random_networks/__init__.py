@@ -1,0 +1,1 @@
+"""Small networks drawn at random, and what must hold of every conversion of them."""
