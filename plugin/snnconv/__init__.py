@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from snnconv import _moved, activations, methods
 from snnconv._version import __version__
+from snnconv.conversion.checks import ConversionWarning
 from snnconv.conversion.convert import convert
 from snnconv.graph.source import ConversionError
 from snnconv.integrations.register import register
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConversionError",
     "ConversionReport",
+    "ConversionWarning",
     "SpikingNetwork",
     "__version__",
     "activations",

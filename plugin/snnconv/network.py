@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import itertools
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map, tree_map_only
 
 from snnconv import dynamics
 from snnconv.files.fingerprint import digest
@@ -22,13 +20,13 @@ from snnconv.methods.base import Method
 from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.captured import captured
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.int8 import Int8, supported
 from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.pieces import piece_lengths, run_in_pieces
 from snnconv.runtime.program import GraphProgram
-from snnconv.runtime.readout import Readout, join_batches
+from snnconv.runtime.readout import Readout, StepReadout, join_batches, step_of
+from snnconv.runtime.run import RunState
 from snnconv.runtime.signature import Signature
 from snnconv.runtime.thresholds import Thresholds
 from snnconv.runtime.values import Spikes, Versions, channels_last
@@ -315,7 +313,7 @@ class SpikingNetwork(nn.Module):
         parts = self._parts(given, threads)
         if len(parts) > 1 and threads > 1:
             return join_batches(run_parts(self._read_alone, parts, threads))
-        return join_batches([self.readout.final(self.run(part)) for part in parts])
+        return join_batches([self.readout.part(self.run(part)) for part in parts])
 
     def requires_grad_(self, requires_grad: bool = True) -> SpikingNetwork:
         """Ask for gradients, which a call then refuses: :func:`snnconv.trainable` has them."""
@@ -350,7 +348,7 @@ class SpikingNetwork(nn.Module):
 
     def _read_alone(self, x: Any) -> Any:
         """Readout of one part."""
-        return self.readout.final(self._twin().run(x))
+        return self.readout.part(self._twin().run(x))
 
     def _twin(self) -> SpikingNetwork:
         """A view of this network that shares nothing that changes in a run."""
@@ -383,6 +381,9 @@ class SpikingNetwork(nn.Module):
     ) -> Any:
         """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]`` where steps need not run one by one).
 
+        An output that is not the mean (the sum) of its steps, such as a constant, a class, or a softmax of the mean so
+        far, is a :class:`~snnconv.runtime.readout.Held`.
+
         Args:
             x: input ``[B, ...]``; of several inputs a tuple, or a dictionary by name.
             observe: called with every site's outputs ``[T, B, ...]``, phase by phase.
@@ -413,8 +414,7 @@ class SpikingNetwork(nn.Module):
                 def summed(site: str, z: Tensor) -> Tensor:
                     return fired(site, z.unsqueeze(0)).sum(0) if watched else self._fire_total(site, z)
 
-                out = self.program.static(x, summed)
-                result = tree_map_only(Tensor, lambda v: v.unsqueeze(0), out)
+                result = self.program.totals(x, summed)
             elif observe is None and inputs is None and len(pieces := piece_lengths(self, x, steps)) > 1:
                 result = run_in_pieces(self, x, pieces)
             else:
@@ -450,13 +450,11 @@ class SpikingNetwork(nn.Module):
         x = channels_last(self.given(*inputs, **named))
         self._int8()
         method = self.method
-        total: Any = None
+        readout = StepReadout(method.coding, self.delay)
         if method.coding == "sum":
             out = self.run(x, "steps")
             for t in range(1, method.timesteps + 1):
-                step = tree_map_only(Tensor, operator.itemgetter(t - 1), out)
-                total = step if total is None else _add(total, step)
-                yield t, total
+                yield t, readout.after(step_of(out, t - 1))
             return
         states, wrong = self._fresh_states(), NonFinite(x)
         state = RunState()
@@ -467,14 +465,8 @@ class SpikingNetwork(nn.Module):
                 self._restore(states)
                 step = self.program.steps(x, 1, self.fire, state)
                 states = self._remember()
-            if t < 1:
-                continue
-            step = wrong.mark(tree_map_only(Tensor, lambda v: v[0], step))
-            if t <= self.delay + 1:  # the mean begins behind the delay; before that, the step alone
-                total, first = step, t
-            else:
-                total = _add(total, step)
-            yield t, _divide(total, t - first + 1)
+            if t >= 1:
+                yield t, readout.after(wrong.mark(step, 1))
 
     def early_exit(
         self,
@@ -542,7 +534,8 @@ class SpikingNetwork(nn.Module):
         x = self.given(x)
         self._int8()  # before threads look for it
         size = self._batch_size(x) if most is None else most
-        if captured() or not isinstance(x, (Tensor, Batch)):  # a cut would fix the batch for good
+        # a cut would fix the batch of an exported network for good, and part inputs that have to do with one another
+        if captured() or not isinstance(x, (Tensor, Batch)) or self.input_spec.get("whole_batch"):
             return [x]
         if threads > 1 and size and len(x) > 1:
             size = min(size, -(-len(x) // threads))
@@ -602,11 +595,3 @@ def _over_time(out: Any) -> Tensor:
         return Spikes(out.int8_spikes, out.amplitude, out.axis if out.axis < 0 else out.axis + 1).floats()
     result: Tensor = out
     return result
-
-
-def _divide(tree: Any, steps: int) -> Any:
-    return tree_map_only(Tensor, lambda v: v / steps, tree)
-
-
-def _add(a: Any, b: Any) -> Any:
-    return tree_map(lambda p, q: p + q if isinstance(p, Tensor) else p, a, b)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["AnalogSite", "ConversionReport", "SpikingSite", "table"]
+__all__ = ["Agreement", "AnalogSite", "ConversionReport", "SpikingSite", "table"]
+
+
+_NO_SPIKES = {
+    "currents": "the currents of layers before, with no activation between",
+    "analog": "values that do not spike",
+}
 
 
 @dataclass
@@ -34,6 +40,21 @@ class AnalogSite:
     activation: bool = True
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How far outputs are from the source network's on a few inputs: ‖y − y_source‖ / ‖y_source‖.
+
+    Attributes:
+        error: of the converted network.
+        quantised: of the source network with each activation quantised to the levels of the time steps.
+        one_spike: what it amounts to in rate coding that each neuron is up to a spike off.
+    """
+
+    error: float
+    quantised: float
+    one_spike: float
+
+
 @dataclass
 class ConversionReport:
     """What :func:`snnconv.convert` did; ``print(report)`` shows it as tables.
@@ -49,6 +70,9 @@ class ConversionReport:
         calibration_samples: number of calibration inputs used.
         seconds: time of each part of the conversion.
         delay: steps left out of the readout.
+        macs: multiplications of every layer with weights for one input, where a layer reads currents or something
+            analog.
+        agreement: of the outputs with the source network's, where there were inputs to try.
     """
 
     method: dict[str, Any] = field(default_factory=dict)
@@ -61,6 +85,8 @@ class ConversionReport:
     calibration_samples: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     delay: int = 0
+    macs: dict[str, float] = field(default_factory=dict)
+    agreement: Agreement | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values."""
@@ -76,6 +102,8 @@ class ConversionReport:
         values = dict(values)
         values["spiking"] = [SpikingSite(**s) for s in values.get("spiking", [])]
         values["analog"] = [AnalogSite(**s) for s in values.get("analog", [])]
+        if values.get("agreement") is not None:
+            values["agreement"] = Agreement(**values["agreement"])
         return ConversionReport(**values)
 
     @property
@@ -84,9 +112,36 @@ class ConversionReport:
         measured = [s for s in self.spiking if s.error is not None]
         return max(measured, key=lambda s: s.error or 0.0, default=None)
 
+    def share_of(self, origin: str) -> float | None:
+        """Share of the multiplications that is in layers which read ``origin``; None where they were not counted.
+
+        >>> report = ConversionReport(reads={"a": "input", "b": "currents"}, macs={"a": 3.0, "b": 1.0})
+        >>> report.share_of("currents")
+        0.25
+        """
+        total = sum(self.macs.values())
+        if not total:
+            return None
+        return sum(self.macs.get(name, 0.0) for name, reads in self.reads.items() if reads == origin) / total
+
+    def _without_spikes(self) -> list[str]:
+        """A line for the layers with weights that read no spikes."""
+        lines = []
+        for origin, what in _NO_SPIKES.items():
+            layers = [name for name, reads in self.reads.items() if reads == origin]
+            share = self.share_of(origin)
+            if layers:
+                some = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
+                part = "" if share is None else f", {100 * share:.3g} % of the operations,"
+                verb = "reads" if len(layers) == 1 else "read"
+                number = f"{len(layers)} layer{'s' * (len(layers) > 1)} with weights"
+                lines.append(f"{number}{part} {verb} {what}: {some}")
+        return lines
+
     def __str__(self) -> str:
         choices = ", ".join(f"{k}={v!r}" for k, v in self.method.items() if k != "name")
         lines = [f"{self.method.get('name', '?')}({choices})", f"converted through the {self.path}"]
+        lines += self._without_spikes()
         rows = [
             (s.name, s.neuron, s.channels, f"{s.threshold_min:.3g} … {s.threshold_mean:.3g} … {s.threshold_max:.3g}",
              "" if s.error is None else f"{s.error:.3f}")
@@ -97,9 +152,12 @@ class ConversionReport:
             analog = [(a.name, a.operator, a.reason) for a in self.analog]
             lines += ["", table(("stays analog", "operator", "why"), analog)]
         else:
-            lines += ["", "nothing stays analog"]
+            lines += ["", "nothing stays analog" if not self._without_spikes() else "no operator stays analog"]
         lines += [f"{layer} reads spikes scaled on their way: {', '.join(by)}" for layer, by in self.scaled.items()]
         lines += [f"note: {n}" for n in self.notes]
+        if self.agreement is not None:
+            off, quantised = self.agreement.error, self.agreement.quantised
+            lines += [f"outputs on calibration inputs: {100 * off:.3g} % off (quantised: {100 * quantised:.3g} %)"]
         total = sum(self.seconds.values())
         lines += [f"{self.calibration_samples} calibration inputs, {total:.1f} s"]
         return "\n".join(lines)

@@ -397,3 +397,19 @@ def test_progress_and_state():
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert not snn.program.executor.observers
+
+
+def test_a_padding_with_a_value_on_currents_is_counted() -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.c(F.pad(self.b(F.relu(self.a(x))), (1, 1, 1, 1), value=0.5))
+
+    torch.manual_seed(0)
+    model, x = Padded().eval(), torch.randn(8, 3, 6, 6)
+    snn = snnconv.convert(model, methods.SignedIF(timesteps=4), x, progress=False)
+    costs = snnconv.profile(model, snn, x)
+    assert {c.name: c.ann_macs for c in costs.layers} == {"a": 12 * 36, "b": 16 * 36, "c": 72 * 36}

@@ -16,8 +16,8 @@ from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.thresholds import channels_first
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.program import Program
+from snnconv.runtime.run import RunState
 
 __all__ = ["BiasCorrection"]
 
@@ -73,7 +73,8 @@ class BiasCorrection:
         before = self.current.get(site)
         if before is None:
             shape = [1] * target.dim()
-            shape[axis] = -1
+            if wanted.shape[0] > 1:
+                shape[axis] = -1
             before = torch.zeros(wanted.shape[0], dtype=wanted.dtype, device=wanted.device).reshape(shape)
         self.current[site] = before + (self._settle(site, x_seq, wanted, before) - before) / number
         return self._fire(site, x_seq, self.current[site])

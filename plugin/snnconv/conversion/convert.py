@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from snnconv.conversion import thresholds as calibrate
 from snnconv.conversion.bias import BiasCorrection
+from snnconv.conversion.checks import INPUTS, check_result, differs_from, mixes_batch, source_outputs
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.reconstruct import reconstruct
 from snnconv.files.fingerprint import digest
@@ -28,7 +27,7 @@ from snnconv.network import SpikingNetwork
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import AnalogSite, ConversionReport, SpikingSite
-from snnconv.runtime.batch import call, entries, same_shapes
+from snnconv.runtime.batch import entries, same_shapes
 from snnconv.runtime.footprint import Footprint, footprint
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.readout import delay_steps, join_batches
@@ -54,6 +53,7 @@ def convert(
     calibration: Any = None,
     *,
     calibration_inputs: Take = None,
+    example: Any = None,
     framework: str = "spikingjelly",
     strict: bool = False,
     progress: bool | ProgressFn | None = None,
@@ -75,6 +75,7 @@ def convert(
             names of forward's arguments, or batches of these, with targets behind them or without.
         calibration_inputs: which of a batch's entries are inputs, where forward's arguments do not tell: how many of
             the first (``2``), the arguments they go to (``("x", "mask")``), or a function from a batch to its inputs.
+        example: inputs as one of ``calibration``'s batches, to check the result on where there is no ``calibration``.
         framework: whose neuron classes the network is built from: ``"spikingjelly"`` or ``"snntorch"``.
         strict: refuse a network in which an activation, or anything nonlinear between a neuron and the layer that
             reads it (a comparison, a floor), would stay analog, instead of reporting it.
@@ -88,7 +89,12 @@ def convert(
     Raises:
         ImportError: a framework that is not installed.
         ConversionError: a network without ReLU, or with spiking neurons; one that is exported or quantised; NaN
-            weights, unusable calibration data, a combination that makes no sense; the message names the culprit.
+            weights, unusable calibration data, a combination that makes no sense; an output of another shape, or one
+            that is not finite; the message names the culprit.
+
+    Warns:
+        ConversionWarning: in rate coding, outputs on two calibration inputs further from the source network's than T
+            accounts for.
 
     >>> import torch, snnconv
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10))
@@ -110,14 +116,15 @@ def convert(
     with bars(progress) as tell, torch.no_grad():
         with _timed(report, "calibration data"):
             batches = _batches(calibration, method, device, dtype, reader)
-        if batches:
-            signature = Signature.from_spec(signature.described(batches[0]))
+            seen = batches or _example(example, device, dtype, reader)
+        if seen:
+            signature = Signature.from_spec(signature.described(seen[0]))
         report.calibration_samples = sum(len(b) for b in batches)
         with _timed(report, "tracing"):
-            source, ann, snn = _programs(model, method, batches, report, signature)
+            source, ann, snn = _programs(model, method, seen, report, signature)
             _check_sites(model, method, ann.sites)
-            _list_analog(source, snn, report, strict)
-            spec = _input_spec(ann, batches, signature)
+            spec = _input_spec(ann, seen, signature, report)
+            _list_analog(source, snn, report, strict, seen)
         with _timed(report, "thresholds"):
             thresholds, means = _thresholds(ann, method, batches, spec, tell, report, ranks)
         if method.correction == "reconstruct" and batches:
@@ -133,6 +140,12 @@ def convert(
         network.source_digest = digest(model)
         with _timed(report, "layer errors"):
             _describe(network, ann, batches)
+        with _timed(report, "check"):
+            if seen:
+                x = seen[0][:INPUTS]
+                report.agreement = check_result(network, source_outputs(model, x), x, stacklevel=3)
+            else:
+                report.notes.append("not checked against the model, for want of inputs: give convert(..., example=x)")
     return network
 
 
@@ -157,12 +170,22 @@ def _batches(calibration: Any, method: Method, device: Any, dtype: torch.dtype |
             f"thresholds={method.thresholds!r} come from data: give convert(..., calibration=...) some inputs "
             "(a tensor, a list of tensors or a loader; no labels)"
         )
-    floating = dtype if dtype is not None else torch.float32
-    first = input_batches(calibration, 1, reader=reader)[0] if not hasattr(calibration, "__next__") else None
-    if isinstance(first, Tensor) and first.dtype in (torch.int32, torch.int64):
-        floating = first.dtype  # token indices
     limit = method.calibration_samples_ or CALIBRATION_LIMIT
-    return input_batches(calibration, limit, device, floating, reader=reader)
+    return input_batches(calibration, limit, device, _dtype_of(calibration, dtype, reader), reader=reader)
+
+
+def _example(example: Any, device: Any, dtype: torch.dtype | None, reader: Reader) -> list[Any]:
+    if example is None:
+        return []
+    return input_batches(example, INPUTS, device, _dtype_of(example, dtype, reader), reader=reader)
+
+
+def _dtype_of(inputs: Any, dtype: torch.dtype | None, reader: Reader) -> torch.dtype:
+    """Of the network's inputs: its weights' dtype, or that of token indices."""
+    first = input_batches(inputs, 1, reader=reader)[0] if not hasattr(inputs, "__next__") else None
+    if isinstance(first, Tensor) and first.dtype in (torch.int32, torch.int64):
+        return first.dtype
+    return dtype if dtype is not None else torch.float32
 
 
 def _programs(
@@ -178,53 +201,15 @@ def _programs(
         ann = GraphProgram(source)
         return source, ann, GraphProgram(source.copy(), method.coding, method.max_pool)
     if not batches:
-        raise ConversionError(f"{differs}, so that activations are found by running it: give calibration data")
+        raise ConversionError(
+            f"{differs}, so that activations are found by running it: give calibration data, or convert(..., example=x)"
+        )
     report.path = "module tree"
     report.notes.append(f"converted call by call because {differs}")
     example = batches[0][:2]
     snn = TreeProgram(model, example, method.coding, method.max_pool)
     snn.check_steps(example)
     return None, TreeProgram(model, example), snn
-
-
-def differs_from(model: nn.Module, source: SourceGraph, batches: Sequence[Any]) -> str | None:
-    """Run the traced graph beside the model: a sentence where they disagree."""
-    if not batches:
-        return None
-    x = batches[0][:2]
-    training = {m: m.training for m in model.modules()}
-    try:
-        expected = call(model.eval(), x)
-    except Exception as error:  # the user's network on the user's data: say which, keep the cause
-        shape = f"of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"{x}"
-        raise ConversionError(f"the network fails on calibration data {shape}: {error}") from error
-    finally:
-        for module, was in training.items():
-            module.training = was
-    if _agree(expected, _static(source, x)):
-        return None
-    coarse = any(v.dtype in (torch.float16, torch.bfloat16) for v in source.tensors.values())
-    if coarse or any(site.levels is not None for site in source.sites.values()):
-        # folding BatchNorm rounds 16-bit weights anew, and what lies on the border of two levels may fall to either
-        # side of it: more digits tell
-        exact = copy.deepcopy(model).double().eval()
-        x = tree_map_only(Tensor, lambda v: v.double() if v.is_floating_point() else v, x)
-        if _agree(call(exact, x), _static(source_graph(exact, source.placeholders()), x)):
-            return None
-    return "its traced graph gives other values than its forward"
-
-
-def _static(source: SourceGraph, x: Tensor) -> Any:
-    return GraphProgram(source).static(x, lambda site, z: source.sites[site].activation(z))
-
-
-def _agree(expected: Any, got: Any) -> bool:
-    for a, b in zip(tree_leaves(expected), tree_leaves(got), strict=False):
-        if isinstance(a, Tensor) and isinstance(b, Tensor):
-            scale = float(a.abs().max()) if a.numel() else 0.0
-            if a.shape != b.shape or (a.numel() and float((a - b).abs().max()) > 1e-3 * scale + 1e-6):
-                return False
-    return True
 
 
 def _check_sites(model: nn.Module, method: Method, sites: dict[str, Site]) -> None:
@@ -256,7 +241,9 @@ def _check_sites(model: nn.Module, method: Method, sites: dict[str, Site]) -> No
             )
 
 
-def _list_analog(source: SourceGraph | None, snn: Program, report: ConversionReport, strict: bool) -> None:
+def _list_analog(
+    source: SourceGraph | None, snn: Program, report: ConversionReport, strict: bool, seen: Sequence[Any]
+) -> None:
     report.notes += [n for n in snn.notes if n not in report.notes]
     refused: list[str] = []
     if isinstance(snn, GraphProgram) and source is not None:
@@ -265,6 +252,11 @@ def _list_analog(source: SourceGraph | None, snn: Program, report: ConversionRep
         report.analog = [AnalogSite(a.name, a.operator, a.reason, a.activation) for a in found]
         report.reads, report.scaled = reads(flow), scaled(flow)
         refused = [f"{a.name} ({a.operator})" for a in found if a.activation or a.between]
+        if seen and any(origin in ("currents", "analog") for origin in report.reads.values()):
+            from snnconv.metrics.synapses import multiplications
+
+            with suppress(ConversionError):  # operators that cannot run on counts: the share stays unknown
+                report.macs = multiplications(snn.source, seen[0][:1])
     elif isinstance(snn, TreeProgram):
         report.analog = list(snn.analog_sites)
         refused = [f"{a.name} ({a.operator})" for a in report.analog if a.activation]
@@ -273,7 +265,7 @@ def _list_analog(source: SourceGraph | None, snn: Program, report: ConversionRep
         raise ConversionError(f"strict=True, and these have no spiking equivalent: {names}")
 
 
-def _input_spec(ann: Program, batches: Sequence[Any], signature: Signature) -> dict[str, Any]:
+def _input_spec(ann: Program, batches: Sequence[Any], signature: Signature, report: ConversionReport) -> dict[str, Any]:
     """Shape and dtype of the inputs, neurons in all and in the widest layer, bytes that are held, from one sample."""
     if not batches:
         return {}
@@ -292,8 +284,12 @@ def _input_spec(ann: Program, batches: Sequence[Any], signature: Signature) -> d
     else:  # the input of a layer, its output, a shortcut
         ann.static(x, measure)
         held = Footprint(0, 3 * widest * next(iter(entries(x).values())).element_size())
+    mixes = len(batches[0]) > 1 and mixes_batch(ann, batches[0][:2])
+    if mixes:
+        report.notes.append("the inputs of a batch have to do with one another, so that a batch is never cut")
     return {
         **signature.described(x),
+        **({"whole_batch": True} if mixes else {}),
         "widest": widest,
         "neurons": neurons,
         "constant_bytes": held.constant,
@@ -354,7 +350,21 @@ def _thresholds(
         for done, (name, h) in enumerate(histograms.items(), start=1):
             thresholds[name] = calibrate.mse_threshold(h, method.levels, cap=caps[name])
             tell("thresholds: search", done, len(histograms))
-    return {k: v if method.per_channel else v.reshape(()) for k, v in thresholds.items()}, means
+    thresholds = {k: v if method.per_channel else v.reshape(()) for k, v in thresholds.items()}
+    return thresholds | _unreached(ann, thresholds, report), means
+
+
+def _unreached(ann: Program, thresholds: dict[str, Tensor], report: ConversionReport) -> dict[str, Tensor]:
+    """Thresholds of sites that the calibration data did not come to: the mean of the others'."""
+    absent = [name for name in ann.sites if name not in thresholds]
+    if not absent:
+        return {}
+    mean = torch.stack([theta.mean() for theta in thresholds.values()]).mean() if thresholds else torch.tensor(1.0)
+    report.notes.append(
+        f"the calibration data did not come to {', '.join(absent)}: thresholds there are the mean of the others', "
+        f"{float(mean):.3g}; calibrate with inputs that take this path"
+    )
+    return {name: mean.clone() for name in absent}
 
 
 def _delay_estimate(

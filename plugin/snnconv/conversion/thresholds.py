@@ -62,12 +62,14 @@ class Histogram:
 
 
 def channels_first(z: Tensor, axis: int, per_channel: bool) -> Tensor:
-    """``[C, N]`` view of one site's values (``[1, N]`` where channels share a threshold).
+    """``[C, N]`` view of one site's values (``[1, N]`` where channels share a threshold, or there are none).
 
     >>> channels_first(torch.zeros(2, 3, 4), 1, True).shape
     torch.Size([3, 8])
+    >>> channels_first(torch.zeros(2), 1, True).shape
+    torch.Size([1, 2])
     """
-    if not per_channel:
+    if not per_channel or not 0 < (axis if axis >= 0 else axis + z.dim()) < z.dim():
         return z.reshape(1, -1)
     return z.movedim(axis, 0).reshape(z.shape[axis], -1)
 
@@ -89,6 +91,8 @@ def histograms(
 
     def maxima(site: str, z: Tensor) -> Tensor:
         y = ann.sites[site].activation(z)
+        if not y.numel():
+            return y  # nothing was found that this part of the network would act on
         rows = channels_first(y, ann.sites[site].axis, per_channel)
         peak = rows.amax(1).clamp(min=0)
         if site in found:
@@ -99,6 +103,8 @@ def histograms(
 
     def counts(site: str, z: Tensor) -> Tensor:
         y = ann.sites[site].activation(z)
+        if not y.numel():
+            return y
         rows = channels_first(y, ann.sites[site].axis, per_channel)
         entry = found[site]
         channels = rows.shape[0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 
+import torch
 from torch import fx
 
 from snnconv.graph.arguments import operand
@@ -21,8 +22,8 @@ class Flow:
         nodes: in order.
         varies: those that depend on the network's input.
         temporal: those that depend on a neuron, so that they change over time.
-        kinds: ``placeholder``, ``get_attr``, ``output``, ``site``, ``shape``, ``size`` (computed from shapes alone), or
-            the operator's kind (:mod:`snnconv.graph.ops`).
+        kinds: ``placeholder``, ``get_attr``, ``output``, ``site``, ``shape``, ``size`` (computed from shapes alone),
+            ``record`` (makes a dataclass), or the operator's kind (:mod:`snnconv.graph.ops`).
 
     >>> graph = fx.Graph()
     >>> x = graph.placeholder("x")
@@ -50,6 +51,10 @@ class Flow:
             return "size"
         if node.op == "call_module":
             return "nonlinear"
+        if node.op == "call_function" and isinstance(node.target, type) and is_dataclass(node.target):
+            return "record"
+        if node.op == "call_method" and any(_is_integer(a) for a in (*node.args, *node.kwargs.values())):
+            return "nonlinear"  # a cast that rounds
 
         def varies(value: object) -> bool:
             if not isinstance(value, fx.Node):
@@ -57,6 +62,10 @@ class Flow:
             return value in self.varies and self.kinds[value] not in ("shape", "size")
 
         return op_kind(node.target, node.op == "call_method", node.args, dict(node.kwargs), varies)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, torch.dtype) and not (value.is_floating_point or value.is_complex)
 
 
 def shape_values(flow: Flow) -> set[fx.Node]:

@@ -1,6 +1,9 @@
-"""BatchNorm folding: a BatchNorm after a layer with weights becomes part of its weight and bias."""
+"""Folding: what no input changes is computed once; a BatchNorm becomes part of the layer with weights before it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +11,49 @@ from torch import Tensor, fx
 
 from snnconv.graph.arguments import argument, arguments, operand, set_argument
 from snnconv.graph.ops import SYNAPSES
-from snnconv.graph.source import ConversionError, SourceGraph
+from snnconv.graph.source import ConversionError, SourceGraph, depends_on
 
-__all__ = ["fold_batch_norm", "lower_batch_norm", "shift_bias"]
+__all__ = ["fold_batch_norm", "fold_constants", "lower_batch_norm", "shift_bias"]
+
+_RANDOM = frozenset({
+    "dropout", "alpha_dropout", "bernoulli", "multinomial", "normal", "rand_like", "randn_like", "randint_like",
+})  # fmt: skip
+_EXPANDED = frozenset({"expand", "expand_as"})  # take no memory as they are
+
+
+def fold_constants(source: SourceGraph) -> None:
+    """Compute once what does not depend on the input, such as standardised weights or a bias of relative positions.
+
+    An activation among it is no site: nothing would ever change at a neuron there.
+    """
+    varies = depends_on(source.graph, {n for n in source.graph.nodes if n.op == "placeholder"})
+    values: dict[fx.Node, Any] = {}
+    with torch.no_grad():
+        for node in source.graph.nodes:
+            if node in varies or node.op in ("placeholder", "output"):
+                continue
+            if node.op == "get_attr":
+                values[node] = source.tensors[str(node.target)]
+            elif all(n in values for n in node.all_input_nodes) and _name(node) not in _RANDOM:
+                args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
+                values[node] = _function(source, node)(*args, **kwargs)
+    for node, value in values.items():
+        if node.op == "get_attr" or not isinstance(value, Tensor) or _name(node) in _EXPANDED:
+            continue
+        if any(user not in values for user in node.users):
+            name = f"{node.meta.get('path', '')}.{node.name}".lstrip(".")
+            node.replace_all_uses_with(source.new_tensor(name, value.detach().clone(), node))
+    source.prune()
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.target if node.op == "call_method" else getattr(node.target, "__name__", "")).strip("_")
+
+
+def _function(source: SourceGraph, node: fx.Node) -> Callable[..., Any]:
+    if node.op == "call_method":
+        return lambda value, *args, **kwargs: getattr(value, str(node.target))(*args, **kwargs)
+    return source.modules[str(node.target)] if node.op == "call_module" else node.target  # type: ignore[return-value]
 
 
 def lower_batch_norm(source: SourceGraph) -> None:

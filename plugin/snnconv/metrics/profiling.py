@@ -14,7 +14,7 @@ from snnconv.graph.origin import reads
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
-from snnconv.metrics.synapses import SpikeFlow, WatchedMacs
+from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
 from snnconv.runtime.batch import call, entries
@@ -293,9 +293,7 @@ def _ann_macs(model: nn.Module, snn: SpikingNetwork, example: Any) -> tuple[floa
     program = GraphProgram(source)
     device, dtype = placement(snn)
     program.store().to(device=device, dtype=dtype)
-    fans = SpikeFlow(source, {}, {}).send(example)
-    macs = sum(float(fan.expand(x.shape).sum()) for x, fan in fans.values())
-    return macs, _not_counted(source, "ANN")
+    return sum(multiplications(source, example).values()), _not_counted(source, "ANN")
 
 
 def _depth(source: SourceGraph) -> int:

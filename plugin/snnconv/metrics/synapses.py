@@ -23,7 +23,7 @@ from snnconv.graph.unwrap import unwrap
 from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.executor import Executor
 
-__all__ = ["SpikeFlow", "WatchedMacs", "connections", "fan_out", "synapses_per_spike"]
+__all__ = ["SpikeFlow", "WatchedMacs", "connections", "fan_out", "multiplications", "synapses_per_spike"]
 
 _AVERAGE_POOLS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 _ADAPTIVE_POOLS = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
@@ -177,6 +177,17 @@ class SpikeFlow(Executor):
             if isinstance(given, fx.Node) and given in self.varies and isinstance(values[name], Tensor)
         )
         return counts.expand(torch.broadcast_shapes(*(t.shape for t in tensors)))
+
+
+def multiplications(source: SourceGraph, example: Any) -> dict[str, float]:
+    """Multiplications of every layer with weights for one input, by the layer's name; ``example`` is any ``[1, ...]``.
+
+    >>> from torch import nn
+    >>> multiplications(source_graph(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))), torch.zeros(1, 2))
+    {'0': 6.0, '2': 3.0}
+    """
+    arrived = SpikeFlow(source, {}, {}).send(example)
+    return {name: float(fan.expand(x.shape).sum()) for name, (x, fan) in arrived.items()}
 
 
 def synapses_per_spike(model: nn.Module, example: Tensor) -> dict[str, tuple[float, int]]:

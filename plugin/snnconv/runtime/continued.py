@@ -11,10 +11,10 @@ from torch import fx
 from snnconv.graph.source import ConversionError, activation_site
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.batch import entries
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import window_mean
+from snnconv.runtime.run import RunState
 
 __all__ = ["Continued"]
 
@@ -112,4 +112,5 @@ class Continued:
             out = network.program.steps(x, max(last for _, last in windows), network.fire, self._run)
         self._states, self._run = network._remember(), self._carried(self._run)
         self._wrong = NonFinite(x).behind(self._wrong)
-        return [self._wrong.mark(window_mean(out, first, last)) for first, last in windows]
+        out = self._wrong.mark(out, 1)
+        return [window_mean(out, first, last) for first, last in windows]

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from snnconv.graph.source import ConversionError
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.parallel import run_parts
-from snnconv.runtime.readout import join_batches
+from snnconv.runtime.readout import Held, join_batches
+from snnconv.runtime.run import RunState
 from snnconv.runtime.values import Static, channels_last
 
 if TYPE_CHECKING:
@@ -215,6 +215,10 @@ def _check(snn: SpikingNetwork, margin: float | None, confidence: float | None, 
             f"{snn.method.name}: every bit but the first needs those before it, in each layer, so that nothing is "
             "known before the last step; early exit is for rate coding"
         )
+    if snn.input_spec.get("whole_batch"):
+        raise ConversionError(
+            "the inputs of a batch have to do with one another in this network, so that none can leave the batch early"
+        )
     if (margin is None) == (confidence is None):
         raise ValueError("give margin or confidence, one of the two")
     if margin is not None and not margin >= 0:
@@ -233,7 +237,8 @@ def _settled(y: Tensor, margin: float | None, confidence: float | None) -> Tenso
 
 
 def _one_tensor(out: Any) -> Tensor:
-    tensors = [v for v in tree_leaves(out) if isinstance(v, Tensor)]
+    shares = [v.shares if isinstance(v, Held) else v for v in tree_leaves(out)]
+    tensors = [v for v in shares if isinstance(v, Tensor)]
     if len(tensors) != 1 or tensors[0].dim() != 3 or tensors[0].shape[2] < 2:
         shapes = ", ".join(f"[B{''.join(f', {n}' for n in v.shape[2:])}]" for v in tensors) or "nothing"
         raise ConversionError(f"early exit needs one output [B, classes]; this network gives {shapes}")

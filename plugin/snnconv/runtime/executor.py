@@ -5,8 +5,11 @@ depend on a neuron is computed once, not T times (the input is a constant curren
 
 Two codings. In **rate** coding a value is its mean over the steps: constants enter at every step. In **sum**
 coding (shifted-threshold IF) a value is the sum over the steps of weighted spikes: constants enter once. An
-operator that is not linear acts on what has been accumulated so far, y_t = f(x̄_t), and hands on the
-difference, so that its output carries exactly f of its input's value at every horizon.
+operator that is not linear acts on what has been accumulated so far, y_t = f(x̄_t). That is what the next such
+operator reads; a layer with weights, or neurons, read what each step adds to it, so that they have exactly f of
+its input's value at every horizon.
+
+An operator that is not known to treat the inputs of a batch one by one runs on every step as it is.
 """
 
 from __future__ import annotations
@@ -14,66 +17,44 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
-from torch.utils._pytree import tree_any, tree_leaves, tree_map, tree_map_only
+from torch.utils._pytree import tree_map, tree_map_only
 
 from snnconv.dynamics.pooling import accumulated_max_pool, running_sum
 from snnconv.graph.flow import Flow
-from snnconv.graph.ops import acts_on_batch, is_synapse, op_name
+from snnconv.graph.ops import is_synapse, op_name
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.fuse import Deferred, conv_added_to, residual_adds
 from snnconv.runtime.int8 import Int8
-from snnconv.runtime.readout import Output
-from snnconv.runtime.values import Pair, Spikes, Static, Temporal, has_pair, is_pair, leafwise, plain, wrapped
+from snnconv.runtime.over_time import at_once, clock, each_step, shares
+from snnconv.runtime.readout import Held, native, presented
+from snnconv.runtime.run import Call, RunState
+from snnconv.runtime.shapes import both_worlds, known_name, one_by_one
+from snnconv.runtime.values import (
+    Accumulated,
+    Pair,
+    Record,
+    Sized,
+    Spikes,
+    Static,
+    Temporal,
+    folded,
+    has_pair,
+    is_pair,
+    leafwise,
+    leaves,
+    plain,
+    unfolded,
+    wrapped,
+)
 
 __all__ = ["Executor", "RunState", "Static", "Temporal"]
-
-
-@dataclass
-class RunState:
-    """What a run carries from one chunk of steps to the next.
-
-    Attributes:
-        steps: that have run.
-        static: values that no neuron changes.
-        accumulated: what operators that act on the sum so far remember.
-        whole: no steps follow in a phase, so that nothing need be remembered.
-        backend: of the kernels.
-    """
-
-    steps: int = 0
-    static: dict[str, Any] = field(default_factory=dict)
-    accumulated: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-    whole: bool = False
-    backend: str = "auto"
-
-    def restart(self) -> None:
-        """Begin a new phase: forget what was accumulated, keep what is constant."""
-        self.steps = 0
-        self.accumulated.clear()
-
-
-@dataclass
-class Call:
-    """An operator's call whose graph values are among its positional arguments, not inside them.
-
-    Attributes:
-        args: positional arguments, graph nodes in their places.
-        slots: those places, each with its node.
-        on_batch: whether it acts on dimension 0, by the number of dimensions.
-    """
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    slots: list[tuple[int, fx.Node]]
-    on_batch: dict[int, bool] = field(default_factory=dict)
 
 
 NeuronFn = Callable[[str, Tensor], Any]
@@ -149,20 +130,42 @@ class Executor:
 
     def __call__(self, x: Any) -> Any:
         """One pass without time: the neuron function maps ``[B, ...]`` to ``[B, ...]``."""
-        return leafwise(lambda v: v.static if isinstance(v, Pair) else v.data, self._run(x, 0, RunState()))
+        return presented(leafwise(_without_time, self._run(x, 0, RunState())))
+
+    def totals(self, x: Any) -> Any:
+        """The same, with outputs as :meth:`steps` gives them, of a single step."""
+
+        def of_one_step(value: Any) -> Any:
+            data = _without_time(value)
+            if not isinstance(data, Tensor):
+                return data
+            if isinstance(value, Static) and data.is_floating_point():
+                return data.unsqueeze(0)
+            return Held(data.unsqueeze(0), constant=not wrapped(value))
+
+        return _outputs(of_one_step, self._run(x, 0, RunState()))
 
     def steps(self, x: Any, timesteps: int, state: RunState | None = None) -> Any:
-        """Run ``timesteps`` steps; every tensor of the output is ``[T, B, ...]``."""
+        """Run ``timesteps`` steps; every tensor of the output is ``[T, B, ...]``, or a `Held`."""
         state = RunState() if state is None else state
         out = self._run(x, timesteps, state)
 
-        def unfold(value: Any) -> Any:
+        def over_time(value: Any) -> Any:
             if isinstance(value, Pair):
                 return value.static
-            folded = self._folded(value, timesteps, state.steps)
-            return folded.reshape(timesteps, -1, *folded.shape[1:])
+            if isinstance(value, Temporal):
+                return unfolded(value, timesteps)
+            if isinstance(value, Accumulated):
+                seq = unfolded(value, timesteps)
+                if not (seq.is_floating_point() or seq.is_complex()):
+                    return Held(seq)
+                return Held(seq, unfolded(self._shares(value, timesteps, state), timesteps))
+            data = value.data if isinstance(value, Static) else value
+            if not isinstance(data, Tensor):
+                return data
+            return Held(data.unsqueeze(0).expand(timesteps, *data.shape), constant=not wrapped(value))
 
-        result = leafwise(unfold, out)
+        result = _outputs(over_time, out)
         state.steps += timesteps
         return result
 
@@ -170,12 +173,11 @@ class Executor:
         env: dict[fx.Node, Any] = {}
         for node in self.nodes:
             if node.op == "output":
-                out = _leafwise_nodes(node.args[0], env)
-                return Output(out) if isinstance(out, dict) else out
+                return self._at_the_output(node, env)
             value = self._directly(node, env, timesteps)
             if value is None:
                 # what was computed from shapes holds for this number of steps only
-                shaped = any(has_pair(env.get(n)) for n in node.all_input_nodes)
+                shaped = self.kinds[node] == "size" or any(has_pair(env.get(n)) for n in node.all_input_nodes)
                 cached = timesteps and node not in self.temporal and node.op != "get_attr" and not shaped
                 if cached and node.name in state.static:
                     value = state.static[node.name]
@@ -190,6 +192,10 @@ class Executor:
                 env.pop(done, None)
         raise ConversionError("the network has no output")
 
+    def _at_the_output(self, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        """What the network returns, in containers of Python's own."""
+        return native(_leafwise_nodes(node.args[0], env))
+
     def _directly(self, node: fx.Node, env: dict[fx.Node, Any], timesteps: int) -> Any:
         """What `_evaluate` gives, where all there is to do is to call the operator; None where it is not."""
         world: type[Static | Temporal] = Temporal if timesteps else Static
@@ -197,7 +203,7 @@ class Executor:
             return self.source.tensors[str(node.target)]
         if node.target is activation_site:
             value = plain(env.get(node.args[0]))  # type: ignore[arg-type]
-            return self._fire(str(node.kwargs["site"]), value, timesteps) if type(value) is world else None
+            return self._fire(str(node.kwargs["site"]), value, timesteps, RunState()) if type(value) is world else None
         call = self._calls.get(node)
         if call is None:
             return None
@@ -211,7 +217,7 @@ class Executor:
         shapes: list[tuple[int, Any]] = []
         for index, used in call.slots:
             value = plain(env[used])
-            if type(value) is world:
+            if type(value) is world and not getattr(value, "scalar", False):
                 args[index], whole[index] = value.data, value
                 shape = value.data.dim(), value.data.shape[:1]
                 if shape not in shapes:  # no set: a size that torch.export traces has no hash
@@ -225,18 +231,21 @@ class Executor:
         if self.int8 is not None and node in self.int8.layers:
             args[1] = self.int8.layers[node].weight
         if timesteps > 1:
-            (ndim, _), *others = shapes
+            (ndim, (rows,)), *others = shapes
             if others:
                 return None
-            if ndim not in call.on_batch:
-                call.on_batch[ndim] = self._acts_on_batch(node, whole, call.kwargs, timesteps)
-            if call.on_batch[ndim]:
+            key = ndim, rows == timesteps
+            if key not in call.alone:
+                call.alone[key] = self._one_by_one(node, whole, call.kwargs, timesteps)
+            if not call.alone[key]:
                 return None
         try:
             out = call.function(*args, **call.kwargs)
         except (RuntimeError, TypeError, IndexError) as error:
             raise _failed(node, error) from error
-        return world(out) if isinstance(out, Tensor) else _wrap(out, world)
+        if timesteps == 1 and isinstance(out, Tensor) and not out.dim():
+            return Temporal(out.reshape(1), True)
+        return world(out) if isinstance(out, Tensor) else tree_map_only(Tensor, world, out)
 
     def _in_int8(self, int8: Int8, node: fx.Node, call: Call, env: dict[fx.Node, Any], world: type) -> Any:
         """What a layer makes of spikes in 8 bits, or a sum of such with spikes; None where there is none."""
@@ -265,26 +274,48 @@ class Executor:
             args = (args[0], self.int8.layers[node].weight, *args[2:])
         kind = self.kinds[node]
         if kind == "site":
-            return self._fire(str(node.kwargs["site"]), args[0], timesteps)
+            return self._fire(str(node.kwargs["site"]), args[0], timesteps, state)
+        if kind == "record":
+            return Record(node.target, kwargs)  # type: ignore[arg-type]
         function = self._function(node)
         try:
+            if node.target in (operator.getitem, getattr) and not wrapped(args[0]) and not isinstance(args[0], Tensor):
+                return function(*args)  # of several results one
             if node in self._adds and any(isinstance(v, Deferred) for v in args):
                 args = self._added(node, args, timesteps, state)
                 if len(args) == 1:
                     return args[0]
-            values = (args, kwargs)
-            if not tree_any(wrapped, values, is_leaf=wrapped):
+            values = [v for v in leaves((args, kwargs)) if wrapped(v)]
+            if not values:
                 return function(*args, **kwargs)
-            if kind == "shape" or not tree_any(lambda v: isinstance(v, Static | Temporal), values, is_leaf=wrapped):
-                return self._both_worlds(function, args, kwargs, timesteps)
-            if not tree_any(lambda v: isinstance(v, Temporal), values, is_leaf=wrapped):
-                return self._static_world(function, args, kwargs)
-            if kind == "nonlinear" or (kind == "homogeneous" and self.max_pool == "accumulated"):
-                pooled = self._pooled(node, args, kwargs, timesteps, state)
-                return self._accumulated(node, function, args, kwargs, timesteps, state) if pooled is None else pooled
-            return self._stepwise(node, function, args, kwargs, timesteps, state)
-        except (RuntimeError, TypeError, IndexError) as error:
+            if kind == "shape" or all(is_pair(v) for v in values):
+                return both_worlds(function, args, kwargs, timesteps)
+            if not any(isinstance(v, Temporal | Accumulated) for v in values):
+                return self._static_world(function, args, kwargs, Sized if kind == "size" else Static)
+            return self._over_time(node, function, args, kwargs, timesteps, state)
+        except (RuntimeError, TypeError, IndexError, ValueError) as error:
+            if isinstance(error, ConversionError):
+                raise
             raise _failed(node, error) from error
+
+    def _over_time(
+        self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
+    ) -> Any:
+        kind = self.kinds[node]
+        accumulated = any(isinstance(v, Accumulated) for v in leaves((args, kwargs)))
+        pools = kind == "homogeneous" and self.max_pool == "accumulated"
+        if pools and not accumulated:
+            pooled = self._pooled(node, args, kwargs, timesteps, state)
+            return self._grown(node, function, args, kwargs, timesteps, state) if pooled is None else pooled
+        if kind == "nonlinear" or pools or (accumulated and not is_synapse(node)):
+            return self._so_far(node, function, args, kwargs, timesteps, state)
+        if accumulated:
+
+            def per_step(value: Any) -> Any:
+                return self._shares(value, timesteps, state) if isinstance(value, Accumulated) else value
+
+            args, kwargs = leafwise(per_step, (args, kwargs))
+        return self._stepwise(node, function, args, kwargs, timesteps, state)
 
     def _defers(self, node: fx.Node, timesteps: int) -> bool:
         """Whether a convolution waits for what it is added to."""
@@ -303,7 +334,7 @@ class Executor:
             if total is not None:
                 return (kind(total),)
         if timesteps:
-            value = self._stepwise(conv, torch.conv2d, waiting.args, waiting.kwargs, timesteps, state)
+            value = self._over_time(conv, torch.conv2d, waiting.args, waiting.kwargs, timesteps, state)
         else:
             value = self._static_world(torch.conv2d, waiting.args, waiting.kwargs)
         return tuple(value if isinstance(v, Deferred) else v for v in args)
@@ -331,90 +362,26 @@ class Executor:
 
     # ------------------------------------------------------------------ worlds
 
-    def _folded(self, value: Any, timesteps: int, start: int, repeat: bool = False) -> Any:
-        """A wrapped value as seen by an operator that works on all steps at once."""
-        if isinstance(value, Temporal):
-            return value.data
-        if isinstance(value, Pair):
-            return value.folded
-        if not isinstance(value, Static):
-            return value
-        data = value.data.unsqueeze(0)
-        if self.coding == "rate" or repeat:
-            return data.expand(timesteps, *data.shape[1:]).flatten(0, 1)
-        first = data if start == 0 else torch.zeros_like(data)
-        return torch.cat([first, data.new_zeros((timesteps - 1, *data.shape[1:]))]).flatten(0, 1)
-
-    def _static_world(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        def plain(value: Any) -> Any:
-            return value.static if isinstance(value, Pair) else value.data
-
-        return _wrap(function(*leafwise(plain, args), **leafwise(plain, kwargs)), Static)
-
-    def _both_worlds(self, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int) -> Any:
-        """Shape arithmetic: evaluate for a batch of B and for the folded batch, without touching data."""
-        steps = max(timesteps, 1)
-
-        def shaped(value: Any, folded: bool) -> Any:
-            if isinstance(value, Pair):
-                return value.folded if folded else value.static
-            data = value.data
-            batch = data.shape[0] if data.dim() else 1
-            batch = batch * steps if isinstance(value, Static) and folded else batch
-            batch = batch // steps if isinstance(value, Temporal) and not folded else batch
-            return torch.empty((batch, *data.shape[1:]), dtype=data.dtype, device="meta") if data.dim() else data
-
-        def real_device(result: Any) -> Any:
-            if isinstance(result, torch.device):
-                leaves = [v for v in _flat((args, kwargs)) if isinstance(v, Static | Temporal)]
-                return leaves[0].data.device
-            return result
-
-        def world(folded: bool) -> Any:
-            positional, named = leafwise(lambda v: shaped(v, folded), (args, kwargs))
-            return real_device(function(*positional, **named))
-
-        static, folded = world(False), world(True)
-        if isinstance(static, Tensor):  # a constant made from shapes: with a batch dimension, or without
-            return Static(static) if static.shape != folded.shape else static
-        return Pair(static, folded)
+    @staticmethod
+    def _static_world(function: Callable[..., Any], args: Any, kwargs: Any, kind: type = Static) -> Any:
+        positional, named = leafwise(_without_time, (args, kwargs))
+        return tree_map_only(Tensor, kind, function(*positional, **named))
 
     # ------------------------------------------------------------------ operators over time
 
+    @functools.cached_property
+    def _names(self) -> dict[fx.Node, str]:
+        return {node: known_name(node) for node in self.nodes}
+
+    def _one_by_one(self, node: fx.Node, args: Any, kwargs: Any, timesteps: int) -> bool:
+        module = self.source.modules[str(node.target)] if node.op == "call_module" else None
+        return one_by_one(node, self._names[node], module, args, kwargs, timesteps)
+
     def _apply(self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int) -> Any:
-        """Run an operator on all steps at once, or, where it acts on dimension 0, step by step."""
-        if not (timesteps > 1 and self._acts_on_batch(node, args, kwargs, timesteps)):
-            positional, named = leafwise(lambda v: v.folded if is_pair(v) else v.data, (args, kwargs))
-            return function(*positional, **named)
-        steps = []
-        for t in range(timesteps):
-
-            def at(value: Any, t: int = t) -> Any:
-                if isinstance(value, Pair):
-                    return value.static
-                return value.data.reshape(timesteps, -1, *value.data.shape[1:])[t] if value.data.dim() else value.data
-
-            positional, named = leafwise(at, (args, kwargs))
-            steps.append(function(*positional, **named))
-        return tree_map(lambda *v: torch.cat(v) if isinstance(v[0], Tensor) and v[0].dim() else v[0], *steps)
-
-    @staticmethod
-    def _acts_on_batch(node: fx.Node, args: Any, kwargs: Any, timesteps: int) -> bool:
-        tensors = [v.data for v in _flat((args, kwargs)) if isinstance(v, Temporal)]
-        if not tensors or node.op == "call_module":
-            return False
-        if any((v.dim(), v.shape[:1]) != (tensors[0].dim(), tensors[0].shape[:1]) for v in tensors):
-            return True  # values with different first dimensions broadcast within a step only
-        if node.op == "call_function" and node.target is operator.getitem and not isinstance(args[0], Temporal):
-            return False  # an element of a tuple
-
-        def plain(value: Any) -> Any:
-            return None if isinstance(value, Pair) and value.static != value.folded else (
-                value.static if isinstance(value, Pair) else value
-            )  # fmt: skip
-
-        values = leafwise(plain, args), leafwise(plain, kwargs)
-        return acts_on_batch(node.target, node.op == "call_method", *values, tensors[0].dim())
+        """Run an operator on all steps at once, or, where that is not known to be the same, on each as it is."""
+        if timesteps == 1 or self._one_by_one(node, args, kwargs, timesteps):
+            return at_once(function, args, kwargs, timesteps)
+        return each_step(function, args, kwargs, timesteps, vectorised=node.op != "call_module")
 
     def _stepwise(
         self,
@@ -425,34 +392,34 @@ class Executor:
         timesteps: int,
         state: RunState,
     ) -> Any:
-        def fold(value: Any) -> Any:
-            return value if is_pair(value) else Temporal(self._folded(value, timesteps, state.steps))
-
-        folded = leafwise(fold, (args, kwargs))
-        out = self._apply(node, function, folded[0], folded[1], timesteps)
+        """Each step by itself."""
+        if self.coding == "sum":
+            args, kwargs = leafwise(lambda v: _entering_once(v, timesteps, state.steps), (args, kwargs))
+        out = self._apply(node, function, args, kwargs, timesteps)
         if self.coding == "sum" and self._has_constant(node, args, kwargs):
             # f(x) - f(0) is the linear part: the constant enters with the first step only
+            positional, named = leafwise(_emptied, (args, kwargs))
+            constant = self._apply(node, function, positional, named, timesteps)
+            first = 1 if state.steps == 0 else 0
+            masked = not is_synapse(node) and _infinite((args, kwargs))
 
-            def zeros(value: Any) -> Any:
-                return value if is_pair(value) else Temporal(torch.zeros_like(value.data))
+            def once(out: Any, constant: Any) -> Any:
+                if not isinstance(out, Temporal):
+                    return out
+                late = unfolded(out, timesteps).clone()
+                late[first:] -= unfolded(constant, timesteps)[first:]
+                if masked:  # a mask of -inf: it is there from the first step on
+                    late[first:].nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+                return folded(late)
 
-            empty = leafwise(zeros, folded)
-            constant = self._apply(node, function, empty[0], empty[1], timesteps)
-
-            def once(out: Tensor, constant: Tensor) -> Tensor:
-                late = out.reshape(timesteps, -1, *out.shape[1:]).clone()
-                first = 1 if state.steps == 0 else 0
-                late[first:] -= constant.reshape(late.shape)[first:]
-                return late.flatten(0, 1)
-
-            out = tree_map(once, out, constant)
-        return _wrap(out, Temporal)
+            out = tree_map(once, out, constant, is_leaf=wrapped)
+        return out
 
     def _has_constant(self, node: fx.Node, args: Any, kwargs: Any) -> bool:
         """Whether an operator that is stepped adds something that does not come from its input."""
         if self.kinds[node] == "affine":
             return True
-        return not is_synapse(node) and any(isinstance(v, Tensor) for v in tree_leaves((args, kwargs), wrapped))
+        return not is_synapse(node) and any(isinstance(v, Tensor) for v in leaves((args, kwargs)))
 
     @staticmethod
     def _pooled(node: fx.Node, args: Any, kwargs: Any, timesteps: int, state: RunState) -> Temporal | None:
@@ -465,57 +432,78 @@ class Executor:
         window = {k: v for k, v in kwargs.items() if k != "return_indices"}
         return Temporal(accumulated_max_pool(seq, *args[1:], **window, backend=state.backend).flatten(0, 1))
 
-    def _accumulated(
-        self,
-        node: fx.Node,
-        function: Callable[..., Any],
-        args: Any,
-        kwargs: Any,
-        timesteps: int,
-        state: RunState,
+    def _so_far(
+        self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
     ) -> Any:
-        """y_t = f(value so far), handed on as differences; see the module's docstring."""
-        mean = self.coding == "rate" and self.kinds[node] == "nonlinear"
-        before, previous = state.accumulated.get(node.name, ({}, None))
+        """y_t = f(value so far)."""
+        before = state.accumulated.get(node.name, {})
         totals: dict[int, Tensor] = {}
-        counter = iter(range(10_000))
 
-        def running(value: Any) -> Any:
-            if isinstance(value, Pair):
+        def so_far(value: Any) -> Any:
+            if not isinstance(value, Temporal):
                 return value
-            if isinstance(value, Static):
-                return Temporal(self._folded(value, timesteps, state.steps, repeat=True))
-            key = next(counter)
-            seq = running_sum(value.data.reshape(timesteps, -1, *value.data.shape[1:]), before.get(key))
-            totals[key] = seq[-1]
-            if mean:
-                seq = seq / self._clock(seq, state.steps)
-            return Temporal(seq.flatten(0, 1))
+            key = len(totals)
+            value, totals[key] = _running(value, before.get(key), timesteps, state.steps, self.coding == "rate")
+            return value
 
-        folded = leafwise(running, (args, kwargs))
-        y = self._apply(node, function, folded[0], folded[1], timesteps)
+        args, kwargs = leafwise(so_far, (args, kwargs))
+        state.accumulated[node.name] = totals
+        out = self._apply(node, function, args, kwargs, timesteps)
+        number = iter(range(10_000))
+
+        def kept(value: Any) -> Any:
+            name = f"{node.name}/{next(number)}"
+            return Accumulated(value.data, name, value.scalar) if isinstance(value, Temporal) else value
+
+        return leafwise(kept, out)
+
+    def _shares(self, value: Accumulated, timesteps: int, state: RunState) -> Temporal:
+        """What each step adds to a value."""
+        if value.shares is None:
+            seq = unfolded(value, timesteps)
+            if not (seq.is_floating_point() or seq.is_complex()):
+                seq = seq.to(torch.get_default_dtype())
+            before = state.accumulated.get(value.name)
+            seq, state.accumulated[value.name] = shares(seq, state.steps, before, self.coding == "rate")
+            value.shares = folded(seq)
+        return value.shares
+
+    def _grown(
+        self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
+    ) -> Any:
+        """A maximum of the sums so far, as what each step adds to it."""
+        before, previous = state.accumulated.get(node.name, ({}, []))
+        totals: dict[int, Tensor] = {}
+
+        def so_far(value: Any) -> Any:
+            if not isinstance(value, Temporal):
+                return value
+            key = len(totals)
+            value, totals[key] = _running(value, before.get(key), timesteps, state.steps, False)
+            return value
+
+        args, kwargs = leafwise(so_far, (args, kwargs))
+        y = self._apply(node, function, args, kwargs, timesteps)
         last: list[Tensor] = []
 
-        def difference(out: Tensor) -> Temporal:
-            seq = out.reshape(timesteps, -1, *out.shape[1:])
-            if mean:
-                seq = seq * self._clock(seq, state.steps)
-            first = seq[:1] if previous is None else seq[:1] - previous[len(last)]
-            last.append(seq[-1])
-            return Temporal(torch.cat([first, seq[1:] - seq[:-1]]).flatten(0, 1))
+        def grown(value: Any) -> Any:
+            seq, total = shares(
+                unfolded(value, timesteps), state.steps, previous[len(last)] if previous else None, False
+            )
+            last.append(total)
+            return folded(seq)
 
-        result = tree_map_only(Tensor, difference, y)
+        result = leafwise(grown, y)
         state.accumulated[node.name] = (totals, last)
         return result
 
-    @staticmethod
-    def _clock(seq: Tensor, start: int) -> Tensor:
-        steps = torch.arange(start + 1, start + 1 + seq.shape[0], device=seq.device, dtype=seq.dtype)
-        return steps.reshape(-1, *[1] * (seq.dim() - 1))
-
-    def _fire(self, site: str, value: Any, timesteps: int) -> Any:
+    def _fire(self, site: str, value: Any, timesteps: int, state: RunState) -> Any:
+        if not wrapped(value) and isinstance(value, Tensor):
+            return self.source.sites[site].activation(value)  # a constant: no neuron has anything to say
+        if isinstance(value, Accumulated):
+            value = self._shares(value, timesteps, state)
         if not isinstance(value, Static | Temporal):
-            raise ConversionError(f"{site}: this activation reads a constant, not the network's input")
+            raise ConversionError(f"{site}: this activation reads no tensor")
         data = value.data
         if not timesteps:
             out = self.neuron(site, data)
@@ -523,16 +511,45 @@ class Executor:
         if isinstance(value, Static):
             seq = data.unsqueeze(0).expand(1 if self.coding == "sum" else timesteps, *data.shape)
         else:
-            if data.shape[0] % timesteps:
-                raise ConversionError(
-                    f"{site}: its input's first dimension ({data.shape[0]}) is no multiple of the time steps "
-                    f"({timesteps}); the network mixes the batch dimension with others"
-                )
-            seq = data.reshape(timesteps, -1, *data.shape[1:])
+            seq = unfolded(value, timesteps)
         out = self.neuron(site, seq)
         if isinstance(out, Spikes):
             return replace(out, int8_spikes=out.int8_spikes.flatten(0, 1), world=Temporal)
-        return Temporal(out.flatten(0, 1))
+        return folded(out)
+
+
+def _running(value: Any, before: Tensor | None, timesteps: int, start: int, mean: bool) -> tuple[Temporal, Tensor]:
+    """A `Temporal` as what it comes to at each step, and its sum after the last one."""
+    seq = running_sum(unfolded(value, timesteps), before)
+    return folded(seq / clock(seq, start) if mean else seq), seq[-1]
+
+
+def _infinite(tree: Any) -> bool:
+    """Whether a constant among a call's arguments is infinite somewhere."""
+    tensors = [v for v in leaves(tree) if isinstance(v, Tensor) and v.is_floating_point()]
+    return any(bool(v.isinf().any()) for v in tensors)
+
+
+def _without_time(value: Any) -> Any:
+    return value.static if isinstance(value, Pair) else value.data if wrapped(value) else value
+
+
+def _entering_once(value: Any, timesteps: int, start: int) -> Any:
+    """What no neuron changes, as a sequence of which the first step has it all; what is as a weight is there always."""
+    if isinstance(value, Sized) or not isinstance(value, Static):
+        return value.data if isinstance(value, Sized) else value
+    data = value.data.unsqueeze(0)
+    first = data if start == 0 else torch.zeros_like(data)
+    return folded(torch.cat([first, data.new_zeros((timesteps - 1, *data.shape[1:]))]))
+
+
+def _emptied(value: Any) -> Any:
+    return value._replace(data=torch.zeros_like(value.data)) if isinstance(value, Temporal) else value
+
+
+def _outputs(function: Callable[[Any], Any], tree: Any) -> Any:
+    """``function`` of every wrapped value and every tensor."""
+    return tree_map(lambda v: function(v) if wrapped(v) or isinstance(v, Tensor) else v, tree, is_leaf=wrapped)
 
 
 def _static(value: Any) -> Any:
@@ -549,17 +566,6 @@ def _failed(node: fx.Node, error: Exception) -> ConversionError:
 
 def _leafwise_nodes(tree: Any, env: dict[fx.Node, Any]) -> Any:
     return fx.node.map_arg(tree, lambda n: plain(env[n]))
-
-
-def _flat(tree: Any) -> list[Any]:
-    leaves: list[Any] = []
-    leafwise(lambda v: leaves.append(v), tree)
-    return leaves
-
-
-def _wrap(result: Any, kind: type) -> Any:
-    """Wrap the tensors of a result; plain numbers stay as they are."""
-    return tree_map_only(Tensor, kind, result)
 
 
 def _sizes(node: fx.Node) -> bool:

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_map
 
 from snnconv.graph.error import ConversionError
 from snnconv.runtime.batch import entries, whole_names
+from snnconv.runtime.readout import Held
 
 __all__ = ["NonFinite"]
 
@@ -55,7 +56,7 @@ class NonFinite:
         """Outputs with NaN for those samples.
 
         Args:
-            out: a tensor, or a tree of them.
+            out: a tensor, or a tree of them and of `Held` outputs; of these, constants stay as they are.
             dim: the dimension of the batch; a tensor that does not have it, or another number of samples, belongs to
                 all of them.
 
@@ -81,7 +82,12 @@ class NonFinite:
                 here = samples.reshape(-1, *[1] * (value.dim() - dim - 1))
             return value.masked_fill(here, math.nan)
 
-        return tree_map_only(Tensor, marked, out)
+        def leaf(value: Any) -> Any:
+            if isinstance(value, Held):
+                return value if value.constant else value.map(marked)
+            return marked(value) if isinstance(value, Tensor) else value
+
+        return tree_map(leaf, out)
 
 
 def _known(value: Tensor) -> bool:

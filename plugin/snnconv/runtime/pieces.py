@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from snnconv.graph.source import broadcast
-from snnconv.runtime.executor import RunState
+from snnconv.runtime.readout import behind
+from snnconv.runtime.run import RunState
 
 if TYPE_CHECKING:
     from snnconv.network import SpikingNetwork
@@ -50,7 +49,7 @@ def run_in_pieces(snn: SpikingNetwork, x: Tensor, pieces: list[int]) -> Any:
         masks = {site: _allowed(snn, site, memory.pop(site)) for site in list(memory)}
         state.restart()
     fire = _firing(snn, {}, masks if latency else None)
-    return tree_map(_behind, *[snn.program.steps(x, piece, fire, state) for piece in pieces])
+    return behind(*[snn.program.steps(x, piece, fire, state) for piece in pieces])
 
 
 def _firing(snn: SpikingNetwork, memory: dict[str, Any], masks: dict[str, Tensor] | None) -> Callable[..., Any]:
@@ -71,8 +70,3 @@ def _allowed(snn: SpikingNetwork, site: str, state: Any) -> Tensor:
     assert record.pre_phase is not None
     theta = broadcast(node.v_threshold, getattr(state, record.pre_phase.neuron.membrane).dim(), node.channel_axis)
     return record.pre_phase.allowed(state, theta, **snn.method.neuron_options)
-
-
-def _behind(*pieces: Any) -> Any:
-    """One behind the other in time; what is no tensor is the same in each."""
-    return torch.cat(pieces) if isinstance(pieces[0], Tensor) else pieces[0]

@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from snnconv.graph.fold import shift_bias
 from snnconv.graph.source import Site, SourceGraph
 from snnconv.graph.store import Store
-from snnconv.runtime.executor import Executor, NeuronFn, RunState
+from snnconv.runtime.executor import Executor, NeuronFn
+from snnconv.runtime.readout import Held
+from snnconv.runtime.run import RunState
 
 __all__ = ["GraphProgram", "Program"]
 
@@ -37,7 +40,16 @@ class Program(ABC):
 
     @abstractmethod
     def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
-        """``timesteps`` steps; ``neuron`` maps ``[T, B, ...]`` to ``[T, B, ...]``, outputs are ``[T, B, ...]``."""
+        """``timesteps`` steps; ``neuron`` maps ``[T, B, ...]`` to the same, outputs are ``[T, B, ...]`` or `Held`."""
+
+    def totals(self, x: Any, neuron: NeuronFn) -> Any:
+        """`static`, with outputs as `steps` gives them, of a single step."""
+
+        def of_one_step(value: Tensor) -> Any:
+            counts = value.is_floating_point() or value.is_complex()
+            return value.unsqueeze(0) if counts else Held(value.unsqueeze(0))
+
+        return tree_map_only(Tensor, of_one_step, self.static(x, neuron))
 
     @abstractmethod
     def store(self) -> nn.Module:
@@ -92,6 +104,11 @@ class GraphProgram(Program):
     def static(self, x: Any, neuron: NeuronFn) -> Any:
         with self._firing(neuron):
             return self.executor(x)
+
+    def totals(self, x: Any, neuron: NeuronFn) -> Any:
+        self.executor.neuron = neuron
+        self.executor.may_overwrite = self.may_overwrite
+        return self.executor.totals(x)
 
     def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
         with self._firing(neuron):

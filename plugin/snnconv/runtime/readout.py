@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import register_pytree_node, tree_flatten, tree_map_only, tree_unflatten
+from torch.utils._pytree import register_pytree_node, tree_flatten, tree_map, tree_unflatten
 
-__all__ = ["Output", "Readout", "delay_steps", "join_batches", "window_mean"]
+from snnconv.runtime.values import Record
+
+__all__ = [
+    "Held", "Output", "Readout", "StepReadout", "behind", "delay_steps", "join_batches", "native", "output_leaves",
+    "presented", "step_of", "window_mean",
+]  # fmt: skip
 
 MIN_WINDOW = 4
 
@@ -34,6 +41,38 @@ register_pytree_node(
 )
 
 
+@dataclass(eq=False)
+class Held:
+    """An output over time that is not the mean (sum) of its steps: its value at a step is the answer up to there.
+
+    Attributes:
+        values: ``[T, ...]``: classes, comparisons, functions of the mean so far; a constant at every step.
+        shares: ``[T, ...]``: what each step adds, where that makes sense.
+        constant: no input has to do with it.
+    """
+
+    values: Tensor
+    shares: Tensor | None = None
+    constant: bool = False
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Held:
+        """The same with ``function`` of its tensors."""
+        return Held(function(self.values), None if self.shares is None else function(self.shares), self.constant)
+
+    def over(self, first: int, last: int) -> Tensor:
+        """The answer of the steps ``first`` to ``last``, counted from 1."""
+        now = self.values[last - 1]
+        if self.shares is None or first == 1:
+            return now
+        return torch.where(torch.isfinite(now), self.shares[first - 1 : last].mean(0), now)
+
+
+class _Constant(NamedTuple):
+    """A readout that is the same for all parts of a batch."""
+
+    value: Any
+
+
 @dataclass(frozen=True)
 class Readout:
     """Mean over the steps after ``delay`` (rate coding), or the sum over all steps (sum coding).
@@ -48,9 +87,69 @@ class Readout:
 
     def final(self, seq: Any) -> Any:
         """Readout of outputs ``[T, B, ...]``."""
-        if self.coding == "sum":
-            return tree_map_only(Tensor, lambda v: v.sum(0), seq)
-        return tree_map_only(Tensor, lambda v: v[self.delay :].mean(0), seq)
+        return presented(self.part(seq))
+
+    def part(self, seq: Any) -> Any:
+        """Readout of a part of a batch, for :func:`join_batches`."""
+
+        def read(value: Any) -> Any:
+            if isinstance(value, Held):
+                last = len(value.values)
+                found = value.over(1 if self.coding == "sum" else self.delay + 1, last)
+                return _Constant(found) if value.constant else found
+            if not isinstance(value, Tensor):
+                return value
+            if not (value.is_floating_point() or value.is_complex()):
+                return value[-1]
+            return value.sum(0) if self.coding == "sum" else value[self.delay :].mean(0)
+
+        return tree_map(read, _opened(seq))
+
+
+class StepReadout:
+    """Readouts after each step of a run whose steps come one by one.
+
+    >>> readout = StepReadout("rate")
+    >>> [float(readout.after(torch.tensor([y]))) for y in (1.0, 0.0)]
+    [1.0, 0.5]
+    """
+
+    def __init__(self, coding: str, delay: int = 0) -> None:
+        self.coding = coding
+        self.delay = delay
+        self.steps = 0
+        self._first = 1
+        self._totals: list[Any] = []
+
+    def after(self, step: Any) -> Any:
+        """Readout after one more step ``[1, B, ...]``."""
+        self.steps += 1
+        leaves, spec = tree_flatten(_opened(step))
+        added = [self._added(leaf) for leaf in leaves]
+        if self.steps == 1 or (self.coding == "rate" and self.steps <= self.delay + 1):
+            # the mean begins behind the delay; before that, the step alone
+            self._totals, self._first = added, self.steps
+        else:
+            self._totals = [a if a is None else total + a for total, a in zip(self._totals, added, strict=True)]
+        return presented(
+            tree_unflatten([self._read(leaf, total) for leaf, total in zip(leaves, self._totals, strict=True)], spec)
+        )
+
+    @staticmethod
+    def _added(leaf: Any) -> Tensor | None:
+        seq = leaf.shares if isinstance(leaf, Held) else leaf
+        return seq[0] if isinstance(seq, Tensor) and (seq.is_floating_point() or seq.is_complex()) else None
+
+    def _read(self, leaf: Any, total: Tensor | None) -> Any:
+        count = self.steps - self._first + 1
+        if isinstance(leaf, Held):
+            now = leaf.values[0]
+            if total is None or self._first == 1 or self.coding == "sum":
+                return now
+            return torch.where(torch.isfinite(now), total / count, now)
+        if total is None:
+            return leaf[0] if isinstance(leaf, Tensor) else leaf
+        return total if self.coding == "sum" else total / count
 
 
 def delay_steps(delay: int | str | None, estimate: float, timesteps: int) -> int:
@@ -70,13 +169,46 @@ def delay_steps(delay: int | str | None, estimate: float, timesteps: int) -> int
 def join_batches(parts: list[Any]) -> Any:
     """Concatenate readouts of consecutive parts of a batch, whatever their structure."""
     if len(parts) == 1:
-        return parts[0]
-    flat = [tree_flatten(p) for p in parts]
-    leaves = [
-        torch.cat(column) if isinstance(column[0], Tensor) else column[0]
-        for column in zip(*(leaves for leaves, _ in flat), strict=True)
-    ]
-    return tree_unflatten(leaves, flat[0][1])
+        return presented(parts[0])
+    flat = [tree_flatten(_opened(p), lambda v: isinstance(v, _Constant)) for p in parts]
+
+    def joined(column: tuple[Any, ...]) -> Any:
+        return torch.cat(column) if isinstance(column[0], Tensor) and column[0].dim() else column[0]
+
+    leaves = [joined(column) for column in zip(*(leaves for leaves, _ in flat), strict=True)]
+    return presented(tree_unflatten(leaves, flat[0][1]))
+
+
+def step_of(seq: Any, t: int) -> Any:
+    """Step t, from 0, of outputs ``[T, B, ...]``, as a run of one step gives it.
+
+    >>> step_of(torch.tensor([[1.0], [2.0]]), 1)
+    tensor([[2.]])
+    """
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Held):
+            return value.map(cut)
+        return value[t : t + 1] if isinstance(value, Tensor) else value
+
+    return tree_map(cut, seq)
+
+
+def behind(*pieces: Any) -> Any:
+    """Outputs of consecutive pieces of a run, one behind the other in time.
+
+    >>> behind(torch.zeros(1, 2), torch.ones(2, 2)).shape
+    torch.Size([3, 2])
+    """
+
+    def joined(*values: Any) -> Any:
+        first = values[0]
+        if isinstance(first, Held):
+            shares = None if first.shares is None else torch.cat([v.shares for v in values])
+            return Held(torch.cat([v.values for v in values]), shares, first.constant)
+        return torch.cat(values) if isinstance(first, Tensor) else first  # what is no tensor is the same in each
+
+    return tree_map(joined, *pieces)
 
 
 def window_mean(seq: Any, first: int, last: int) -> Any:
@@ -85,4 +217,77 @@ def window_mean(seq: Any, first: int, last: int) -> Any:
     >>> window_mean(torch.tensor([[1.0], [2.0], [4.0]]), 2, 3)
     tensor([3.])
     """
-    return tree_map_only(Tensor, lambda v: v[first - 1 : last].mean(0), seq)
+
+    def mean(value: Any) -> Any:
+        if isinstance(value, Held):
+            return value.over(first, last)
+        if not isinstance(value, Tensor):
+            return value
+        counts = value.is_floating_point() or value.is_complex()
+        return value[first - 1 : last].mean(0) if counts else value[last - 1]
+
+    return presented(tree_map(mean, _opened(seq)))
+
+
+# --- structures --------------------------------------------------------------------------------------------
+
+
+def native(tree: Any) -> Any:
+    """A traced network's outputs in lists and dictionaries that can be changed; by name at the top: an `Output`."""
+
+    def at(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: at(v) for key, v in value.items()}
+        if isinstance(value, list):
+            return [at(v) for v in value]
+        if type(value) is tuple:
+            return tuple(at(v) for v in value)
+        return Record(value.kind, at(value.fields)) if isinstance(value, Record) else value
+
+    found = at(tree)
+    return Output(found) if isinstance(found, dict) else found
+
+
+def presented(tree: Any) -> Any:
+    """The same as the network's own code would return it: dataclasses as such."""
+
+    def at(value: Any) -> Any:
+        if isinstance(value, _Constant):
+            return value.value
+        return value.kind(**presented(value.fields)) if isinstance(value, Record) else value
+
+    return tree_map(at, tree, is_leaf=lambda v: isinstance(v, (_Constant, Record)))
+
+
+def _opened(tree: Any) -> Any:
+    """The inverse for dataclasses, so that what is in them is found."""
+
+    def at(value: Any) -> Any:
+        if isinstance(value, Held) or not dataclasses.is_dataclass(value) or isinstance(value, type):
+            return value
+        fields = [f.name for f in dataclasses.fields(value) if f.init]
+        return Record(type(value), {name: _opened(getattr(value, name)) for name in fields})
+
+    return tree_map(at, tree, is_leaf=lambda v: isinstance(v, _Constant))
+
+
+def output_leaves(tree: Any, name: str = "output") -> Iterator[tuple[str, Any]]:
+    """What a network returns, leaf by leaf, each with how Python's code would reach it.
+
+    >>> [name for name, _ in output_leaves({"cls": 1, "box": (2, 3)})]
+    ["output['cls']", "output['box'][0]", "output['box'][1]"]
+    """
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from output_leaves(value, f"{name}[{key!r}]")
+    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        for key in tree._fields:
+            yield from output_leaves(getattr(tree, key), f"{name}.{key}")
+    elif isinstance(tree, (list, tuple)):
+        for index, value in enumerate(tree):
+            yield from output_leaves(value, f"{name}[{index}]")
+    elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        for f in dataclasses.fields(tree):
+            yield from output_leaves(getattr(tree, f.name), f"{name}.{f.name}")
+    else:
+        yield name, tree

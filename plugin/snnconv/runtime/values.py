@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_any, tree_map, tree_map_only
+from torch.utils._pytree import register_pytree_node, tree_any, tree_leaves, tree_map, tree_map_only
 
 from snnconv.graph.source import broadcast
 
-__all__ = ["Pair", "Spikes", "Static", "Temporal"]
+__all__ = ["Accumulated", "Pair", "Record", "Sized", "Spikes", "Static", "Temporal"]
 
 
 class Static(NamedTuple):
@@ -21,10 +21,36 @@ class Static(NamedTuple):
     data: Tensor
 
 
+class Sized(Static):
+    """A tensor ``[B, ...]`` made from sizes, not from the input: a constant, as a weight is."""
+
+
 class Temporal(NamedTuple):
-    """A tensor over time, folded: ``[T·B, ...]``, time outermost."""
+    """A tensor over time, folded: ``[T·B, ...]``, time outermost. Its mean (sum) over the steps is its value.
+
+    Attributes:
+        scalar: a step is a single number: ``[T]``.
+    """
 
     data: Tensor
+    scalar: bool = False
+
+
+@dataclass(eq=False)
+class Accumulated:
+    """A tensor over time that says at each step what holds up to there, not what the step adds to it.
+
+    Attributes:
+        data: ``[T·B, ...]``, as of `Temporal`.
+        name: under which a run remembers what of it was handed on step by step.
+        scalar: as of `Temporal`.
+        shares: the same as a `Temporal`, where it was asked for.
+    """
+
+    data: Tensor
+    name: str
+    scalar: bool = False
+    shares: Temporal | None = None
 
 
 class Pair(NamedTuple):
@@ -74,7 +100,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-_WRAPPERS = (Static, Temporal, Pair)
+_WRAPPERS = (Static, Temporal, Pair, Accumulated)
 
 
 def wrapped(value: Any) -> bool:
@@ -86,14 +112,63 @@ def is_pair(value: Any) -> bool:
 
 
 def leafwise(function: Callable[[Any], Any], tree: Any) -> Any:
-    return tree_map(lambda v: function(v) if wrapped(v) else v, tree, is_leaf=wrapped)
+    """Replace every wrapped value of a tree, those in slices too."""
+
+    def at(value: Any) -> Any:
+        if isinstance(value, slice):
+            return slice(at(value.start), at(value.stop), at(value.step))
+        return function(value) if wrapped(value) else value
+
+    return tree_map(at, tree, is_leaf=wrapped)
+
+
+def leaves(tree: Any) -> list[Any]:
+    """All values of a tree, wrapped ones whole, and those in slices."""
+    found: list[Any] = []
+    for value in tree_leaves(tree, wrapped):
+        found += (value.start, value.stop, value.step) if isinstance(value, slice) else (value,)
+    return found
 
 
 def has_pair(value: Any) -> bool:
     """Whether there is a `Pair` in a tree of values."""
-    if value is None or isinstance(value, Tensor | Static | Temporal | Spikes | int):
+    if value is None or isinstance(value, Tensor | Static | Temporal | Accumulated | Spikes | int):
         return False
     return tree_any(is_pair, value, is_leaf=wrapped)
+
+
+def unfolded(value: Temporal | Accumulated, timesteps: int) -> Tensor:
+    """``[T, B, ...]``.
+
+    >>> unfolded(Temporal(torch.zeros(6, 5)), 3).shape
+    torch.Size([3, 2, 5])
+    """
+    data = value.data
+    return data if value.scalar else data.reshape(timesteps, -1, *data.shape[1:])
+
+
+def folded(seq: Tensor) -> Temporal:
+    """Inverse of :func:`unfolded`."""
+    return Temporal(seq, True) if seq.dim() == 1 else Temporal(seq.flatten(0, 1))
+
+
+class Record:
+    """A dataclass's fields by name, as a tree that holds anything.
+
+    >>> Record(slice, {"start": 1}).fields
+    {'start': 1}
+    """
+
+    def __init__(self, kind: type, fields: dict[str, Any]) -> None:
+        self.kind = kind
+        self.fields = fields
+
+
+register_pytree_node(
+    Record,
+    lambda record: (list(record.fields.values()), (record.kind, list(record.fields))),
+    lambda values, context: Record(context[0], dict(zip(context[1], values, strict=True))),
+)
 
 
 class Versions:

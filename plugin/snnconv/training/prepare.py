@@ -11,11 +11,12 @@ from torch import Tensor, fx, nn
 
 from snnconv.activations import QuantReLU, RateNorm, TrainedActivation
 from snnconv.conversion import thresholds as statistics
-from snnconv.conversion.convert import CALIBRATION_LIMIT, differs_from
+from snnconv.conversion.checks import differs_from
+from snnconv.conversion.convert import CALIBRATION_LIMIT
 from snnconv.conversion.ranks import Ranks
 from snnconv.graph.activation import ReLU
 from snnconv.graph.arguments import argument
-from snnconv.graph.capture.fx import TraceFailure, check_finite, source_graph
+from snnconv.graph.capture.fx import TraceFailure, check_weights, source_graph
 from snnconv.graph.fold import synapse_arguments
 from snnconv.graph.ops import SYNAPSES, op_name
 from snnconv.graph.rebuild import rebuilt, replaceable, with_modules
@@ -78,8 +79,7 @@ def prepare(
     trainable = unwrap(model, plain=False).model
     model = unwrap(trainable).model
     batches = [] if calibration is None else _batches(model, calibration, calibration_inputs)
-    for name, tensor in model.state_dict().items():
-        check_finite(name, tensor)
+    check_weights(model)
     make = _Maker(activation)
     source = _traced(model, batches)
     if source is None:

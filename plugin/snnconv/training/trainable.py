@@ -16,8 +16,8 @@ from snnconv.dynamics.threshold import heaviside, threshold_like
 from snnconv.graph.source import ConversionError, broadcast
 from snnconv.graph.store import Store
 from snnconv.network import SpikingNetwork
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.run import RunState
 from snnconv.runtime.tree import TreeProgram
 from snnconv.runtime.values import channels_last
 

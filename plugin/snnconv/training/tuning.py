@@ -22,8 +22,8 @@ from snnconv.metrics.comparing import reference_program
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
 from snnconv.runtime.batch import entries
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.run import RunState
 from snnconv.runtime.values import channels_last
 from snnconv.training.layers import Layer
 

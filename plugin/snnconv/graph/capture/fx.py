@@ -24,8 +24,8 @@ from snnconv.graph.trained import TrainedActivation
 from snnconv.graph.unwrap import copied
 
 __all__ = [
-    "ThreadTracer", "TraceFailure", "attribute", "check_finite", "run_tracer", "source_graph", "trace_graph",
-    "tracing_alone",
+    "ThreadTracer", "TraceFailure", "attribute", "check_finite", "check_weights", "run_tracer", "source_graph",
+    "trace_graph", "tracing_alone",
 ]  # fmt: skip
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -159,10 +159,11 @@ def trace_graph(
             value = attribute(twin, node.target)
             if not isinstance(value, Tensor):
                 raise TraceFailure(f"attribute {node.target} is not a tensor")
+            check_finite(str(node.target), value)
             source.tensors[node.target] = value.detach().clone()
         elif node.op == "call_module":
             source.modules[node.target] = twin.get_submodule(node.target)
-    _check_finite(source)
+            check_weights(source.modules[node.target], f"{node.target}.")
     drop_no_ops(source)
     make_out_of_place(source)
     name_activations(source)
@@ -289,27 +290,31 @@ def attribute(root: nn.Module, path: str) -> Any:
     return value
 
 
-def _check_finite(source: SourceGraph) -> None:
-    for name, tensor in source.tensors.items():
-        check_finite(name, tensor)
-    for path, module in source.modules.items():
-        for name, tensor in module.state_dict().items():
-            check_finite(f"{path}.{name}", tensor)
+def check_weights(model: nn.Module, prefix: str = "") -> None:
+    """:func:`check_finite` for all parameters and buffers of a module."""
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        check_finite(prefix + name, tensor)
 
 
 def check_finite(name: str, tensor: Any) -> None:
     """Refuse a weight with NaN or infinite values, by name.
 
+    What is no parameter may hold −inf, as masks of an attention do; the statistics of a BatchNorm may not.
+
     >>> check_finite("fc.weight", torch.tensor([float("nan")]))
     Traceback (most recent call last):
     snnconv.graph.error.ConversionError: weight 'fc.weight' has 1 NaN or infinite value: the ...
+    >>> check_finite("mask", torch.tensor([0.0, float("-inf")]))
     """
     if isinstance(tensor, Tensor) and tensor.is_floating_point():
-        if math.isfinite(float(tensor.sum())):  # a sum of finite values may overflow: then they are counted
+        if math.isfinite(float(tensor.detach().sum())):  # a sum of finite values may overflow: then they are counted
             return
-        bad = int((~torch.isfinite(tensor)).sum())
-        if bad:
+        bad = ~torch.isfinite(tensor)
+        if not isinstance(tensor, nn.Parameter) and not name.endswith(("running_mean", "running_var")):
+            bad &= tensor != -torch.inf
+        count = int(bad.sum())
+        if count:
             raise ConversionError(
-                f"weight {name!r} has {bad} NaN or infinite value{'s' * (bad > 1)}: the network is broken "
+                f"weight {name!r} has {count} NaN or infinite value{'s' * (count > 1)}: the network is broken "
                 "before conversion; check the checkpoint it was loaded from"
             )

@@ -13,7 +13,7 @@ from snnconv.graph.activation import activated
 from snnconv.graph.arguments import argument, operand, set_argument
 from snnconv.graph.capture.patterns import see_activations
 from snnconv.graph.flow import Flow
-from snnconv.graph.fold import fold_batch_norm, lower_batch_norm
+from snnconv.graph.fold import fold_batch_norm, fold_constants, lower_batch_norm
 from snnconv.graph.ops import in_place, operator_of
 from snnconv.graph.sites import find_sites, pool_before_neurons
 from snnconv.graph.source import SourceGraph
@@ -32,6 +32,7 @@ class Pass:
 
 
 PASSES = (
+    Pass("what no input changes is computed once", fold_constants),
     Pass("BatchNorm becomes an operator", lower_batch_norm),
     Pass("BatchNorm is folded", fold_batch_norm),
     Pass("ReLUs written as arithmetic are seen", see_activations),

@@ -14,15 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.graph.activation import ReLU
-from snnconv.graph.capture.fx import check_finite
+from snnconv.graph.capture.fx import check_weights
 from snnconv.graph.ops import ACTIVATIONS
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.graph.trained import TrainedActivation
 from snnconv.graph.unwrap import copied
 from snnconv.report import AnalogSite
-from snnconv.runtime.executor import NeuronFn, RunState
+from snnconv.runtime.executor import NeuronFn
 from snnconv.runtime.program import Program
+from snnconv.runtime.run import RunState
 from snnconv.runtime.tree.found import Found, Place
 from snnconv.runtime.tree.run import TreeRun
 from snnconv.runtime.tree.twin import twin
@@ -57,8 +58,7 @@ class TreeProgram(Program):
         sites: dict[str, Site] | None = None,
     ) -> None:
         self.model = copied(model)[0].eval()
-        for name, tensor in self.model.state_dict().items():
-            check_finite(name, tensor)
+        check_weights(self.model)
         for path, module in list(self.model.named_modules()):
             if isinstance(module, TrainedActivation):
                 parent, _, leaf = path.rpartition(".")

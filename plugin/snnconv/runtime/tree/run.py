@@ -14,8 +14,9 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.runtime.batch import Whole, call
-from snnconv.runtime.executor import NeuronFn, RunState
+from snnconv.runtime.executor import NeuronFn
 from snnconv.runtime.readout import Output
+from snnconv.runtime.run import RunState
 from snnconv.runtime.tree.call import Call, kind_of, tensors
 from snnconv.runtime.tree.decisions import Asked
 from snnconv.runtime.tree.found import Found, site_of

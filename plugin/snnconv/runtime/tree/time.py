@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from snnconv.dynamics.pooling import running_sum
-from snnconv.runtime.executor import RunState
+from snnconv.runtime.run import RunState
 from snnconv.runtime.tree.values import MEANS, STEPS, Value
 
 __all__ = ["Time"]

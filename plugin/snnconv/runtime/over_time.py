@@ -1,0 +1,120 @@
+"""Operators on values over time: on every step by itself, and on what has come in so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
+
+from snnconv.runtime.values import Accumulated, Pair, Temporal, folded, leafwise, leaves, unfolded
+
+__all__ = ["at_once", "clock", "each_step", "shares"]
+
+
+def at_once(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int) -> Any:
+    """Run an operator on time folded into the batch; its tensors come back as `Temporal`."""
+
+    def operand(value: Any) -> Any:
+        if isinstance(value, Pair):
+            return value.static if timesteps == 1 else value.folded
+        if isinstance(value, Temporal | Accumulated):
+            return value.data.reshape(()) if value.scalar else value.data
+        data = value.data
+        return data if timesteps == 1 else data.unsqueeze(0).expand(timesteps, *data.shape).flatten(0, 1)
+
+    positional, named = leafwise(operand, (args, kwargs))
+    out = function(*positional, **named)
+    if timesteps == 1:  # a step may be a single number
+        return tree_map_only(Tensor, lambda v: Temporal(v) if v.dim() else Temporal(v.reshape(1), True), out)
+    return tree_map_only(Tensor, Temporal, out)
+
+
+def each_step(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, vectorised: bool = True) -> Any:
+    """Run an operator as it is on every step; its tensors come back as `Temporal`.
+
+    Args:
+        function, args, kwargs: a call whose wrapped arguments are `Temporal` and `Accumulated` values, one step of
+            which is taken at a time, and others, which are the same at every step.
+        timesteps: T.
+        vectorised: all steps in one call where :func:`torch.func.vmap` knows how.
+
+    Raises:
+        ValueError: results whose shapes differ from step to step.
+    """
+    moving = [unfolded(v, timesteps) for v in leaves((args, kwargs)) if isinstance(v, Temporal | Accumulated)]
+    structure: list[tuple[list[Any], TreeSpec]] = []
+
+    def step(*given: Tensor) -> tuple[Tensor, ...]:
+        values = iter(given)
+
+        def operand(value: Any) -> Any:
+            if isinstance(value, Pair):
+                return value.static
+            return next(values) if isinstance(value, Temporal | Accumulated) else value.data
+
+        positional, named = leafwise(operand, (args, kwargs))
+        flat, spec = tree_flatten(function(*positional, **named))
+        structure[:] = [([None if isinstance(v, Tensor) else v for v in flat], spec)]
+        return tuple(v for v in flat if isinstance(v, Tensor))
+
+    stacked: tuple[Tensor, ...] | None = None
+    if vectorised and not torch.jit.is_tracing():
+        try:
+            stacked = torch.func.vmap(step)(*moving)
+        except (RuntimeError, ValueError, NotImplementedError):
+            stacked = None  # what it cannot do runs step by step, or fails there with its own words
+    if stacked is None:
+        steps = [step(*(seq[t] for seq in moving)) for t in range(timesteps)]
+        if len({tuple(v.shape for v in out) for out in steps}) > 1:
+            raise ValueError("its result has another shape at each step: it depends on values")
+        stacked = tuple(torch.stack(column) for column in zip(*steps, strict=True))
+    rest, spec = structure[0]
+    results = iter(stacked)
+    return tree_unflatten([folded(next(results)) if v is None else v for v in rest], spec)
+
+
+def clock(seq: Tensor, start: int) -> Tensor:
+    """Number of the step ``[T, 1, ...]``, from 1 on, ``start`` steps after the first.
+
+    >>> clock(torch.zeros(3), 2)
+    tensor([3., 4., 5.])
+    """
+    dtype = seq.dtype.to_real() if seq.is_complex() else seq.dtype
+    steps = torch.arange(start + 1, start + 1 + seq.shape[0], device=seq.device, dtype=dtype)
+    return steps.reshape(-1, *[1] * (seq.dim() - 1))
+
+
+def shares(seq: Tensor, start: int, before: Tensor | None, mean: bool) -> tuple[Tensor, Tensor]:
+    """What each step adds, for values ``[T, ...]`` that say what holds so far; and the sum after the last one.
+
+    y_t as a mean adds t·y_t − (t−1)·y_{t−1}, as a sum y_t − y_{t−1}. A value that is not defined yet (a division by a
+    sum that is still zero) adds nothing, so that the next one that is makes up for it.
+
+    Args:
+        seq: ``[T, ...]``, floating or complex.
+        start: steps before these.
+        before: sum after the step before, ``[...]``.
+        mean: of means, not sums.
+
+    >>> shares(torch.tensor([torch.nan, 2.0, 3.0]), 0, None, True)
+    (tensor([0., 4., 5.]), tensor(9.))
+    """
+    total = seq * clock(seq, start) if mean else seq
+    if _undefined(total):
+        total = total.clone()
+        for t in range(len(total)):
+            last = total[t - 1] if t else torch.zeros_like(total[0]) if before is None else before
+            total[t] = torch.where(torch.isfinite(total[t]), total[t], last)
+    first = total[:1] if before is None else total[:1] - before
+    return torch.cat([first, total[1:] - total[:-1]]), total[-1]
+
+
+def _undefined(total: Tensor) -> bool:
+    """Whether a value is NaN or infinite; True where values cannot be looked at."""
+    if total.device.type == "meta" or torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return True
+    return not math.isfinite(abs(total.sum().item()))

@@ -1,0 +1,53 @@
+"""What one run carries, and what the executor knows of a call beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx
+
+__all__ = ["Call", "RunState"]
+
+
+@dataclass
+class RunState:
+    """What a run carries from one chunk of steps to the next.
+
+    Attributes:
+        steps: that have run.
+        static: values that no neuron changes.
+        accumulated: what operators that act on the sum so far remember.
+        whole: no steps follow in a phase, so that nothing need be remembered.
+        backend: of the kernels.
+    """
+
+    steps: int = 0
+    static: dict[str, Any] = field(default_factory=dict)
+    accumulated: dict[str, Any] = field(default_factory=dict)
+    whole: bool = False
+    backend: str = "auto"
+
+    def restart(self) -> None:
+        """Begin a new phase: forget what was accumulated, keep what is constant."""
+        self.steps = 0
+        self.accumulated.clear()
+
+
+@dataclass
+class Call:
+    """An operator's call whose graph values are among its positional arguments, not inside them.
+
+    Attributes:
+        args: positional arguments, graph nodes in their places.
+        slots: those places, each with its node.
+        alone: whether it treats the inputs of a batch one by one, by the number of dimensions and whether the batch
+            has one input.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    slots: list[tuple[int, fx.Node]]
+    alone: dict[tuple[int, bool], bool] = field(default_factory=dict)
