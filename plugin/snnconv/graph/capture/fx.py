@@ -72,7 +72,8 @@ class ThreadTracer(fx.Tracer):
     def __init__(self) -> None:
         own = (*activation.leaf_functions(), *ops.leaf_functions())
         places = {sys.modules[f.__module__] for f in own if getattr(f, "__module__", None) in sys.modules}
-        super().__init__(autowrap_modules=(math, *places), autowrap_functions=own)
+        super().__init__(autowrap_modules=(math,), autowrap_functions=own)
+        self._autowrap_search += places  # there, and wherever else they are named; their neighbours stay what they are
         self._thread = threading.get_ident()
         self.channels: set[int] = set()  # of the input, as the network's own checks have it
 
