@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from snnconv import dynamics
 from snnconv.files.fingerprint import digest
@@ -22,7 +21,7 @@ from snnconv.runtime.captured import captured
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.int8 import Int8, supported
-from snnconv.runtime.parallel import run_parts
+from snnconv.runtime.parallel import Turns, run_parts
 from snnconv.runtime.pieces import piece_lengths, run_in_pieces
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import Readout, StepReadout, join_batches, step_of
@@ -92,6 +91,7 @@ class SpikingNetwork(nn.Module):
         self.memory_budget = DEFAULT_BUDGET
         self.backend = "auto"
         self._precision = "float32"
+        self._turns = Turns()
         self.program = program
         self.weights = program.store()
         self.neurons = Store()
@@ -201,8 +201,9 @@ class SpikingNetwork(nn.Module):
 
     def reset(self) -> None:
         """Forget every neuron's state (done by each call)."""
-        for name in self.neurons:
-            self.neurons[name].reset()
+        with self._turns:
+            for name in self.neurons:
+                self.neurons[name].reset()
 
     def _scan(self, node: Any) -> dict[str, Any] | None:
         """Arguments of a kernel that stands in for a neuron; ``None`` where its own equation has to run."""
@@ -348,15 +349,7 @@ class SpikingNetwork(nn.Module):
 
     def _read_alone(self, x: Any) -> Any:
         """Readout of one part."""
-        return self.readout.part(self._twin().run(x))
-
-    def _twin(self) -> SpikingNetwork:
-        """A view of this network that shares nothing that changes in a run."""
-        assert isinstance(self.program, GraphProgram)
-        twin, program = copy.copy(self), copy.copy(self.program)
-        program.executor = copy.copy(program.executor)
-        twin.program = program
-        return twin
+        return self.readout.part(self.run(x))
 
     def rates(self, *inputs: Any, **named: Any) -> dict[str, Tensor]:
         """What each site says ``[B, ...]``, in units of the source's activation: the readout of its own outputs."""
@@ -378,6 +371,7 @@ class SpikingNetwork(nn.Module):
         observe: Callable[[str, Tensor], None] | None = None,
         inputs: Callable[[str, Tensor], None] | None = None,
         timesteps: int | None = None,
+        operators: Callable[[fx.Node, Any], None] | None = None,
     ) -> Any:
         """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]`` where steps need not run one by one).
 
@@ -391,13 +385,14 @@ class SpikingNetwork(nn.Module):
                 the weighted sum of a neuron's spikes, which is the same by linearity.
             inputs: called with every site's currents, in the same way.
             timesteps: in rate coding, stop the read-out phase after so many steps.
+            operators: called with every operator of a graph and what it gives.
         """
         self._int8()
-        self.reset()
         x = channels_last(self.signature.bind((x,), {}))
         method = self.method
         steps = timesteps or method.timesteps
         masks: dict[str, Tensor] = {}
+        watched = observe is not None or inputs is not None or operators is not None
 
         def fired(site: str, x_seq: Tensor) -> Tensor:
             if inputs is not None:
@@ -407,34 +402,35 @@ class SpikingNetwork(nn.Module):
                 observe(site, _over_time(out))
             return out
 
-        with self._unobserved(observe is None and inputs is None):
+        def summed(site: str, z: Tensor) -> Tensor:
+            return fired(site, z.unsqueeze(0)).sum(0) if watched else self._fire_total(site, z)
+
+        with self._turn(needed=any(self._scan(self.neurons[name]) is None for name in self.neurons)):
+            self.reset()
+            state = self._state(whole=not captured(), observers=() if operators is None else (operators,))
+            state.may_overwrite = state.may_overwrite and not watched
             if method.coding == "sum" and synapses == "auto":
-                watched = observe is not None or inputs is not None
-
-                def summed(site: str, z: Tensor) -> Tensor:
-                    return fired(site, z.unsqueeze(0)).sum(0) if watched else self._fire_total(site, z)
-
-                result = self.program.totals(x, summed)
-            elif observe is None and inputs is None and len(pieces := piece_lengths(self, x, steps)) > 1:
+                result = self.program.totals(x, summed, state)
+            elif not watched and len(pieces := piece_lengths(self, x, steps)) > 1:
                 result = run_in_pieces(self, x, pieces)
             else:
-                state = RunState(whole=not captured(), backend=self.backend)
                 if method.pre_timesteps_:
                     self.program.steps(x, method.pre_timesteps_, fired, state)
                     state.restart()
                 result = self.program.steps(x, steps, fired, state)
-        self.reset()
+            self.reset()
         return NonFinite(x).mark(result, 1)
 
+    def _state(self, **given: Any) -> RunState:
+        """What a run holds at its start; sums may be written over what neurons put out, where nobody looks at it."""
+        unwatched = not any(self.neurons[name].watched for name in self.neurons)
+        return RunState(backend=self.backend, **{"may_overwrite": unwatched, **given})
+
     @contextmanager
-    def _unobserved(self, unobserved: bool = True) -> Iterator[None]:
-        """Without gradient; sums may be written over what neurons put out, where nobody looks at it."""
-        self.program.may_overwrite = unobserved and not any(self.neurons[name].watched for name in self.neurons)
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.program.may_overwrite = False
+    def _turn(self, needed: bool = True) -> Iterator[None]:
+        """Without gradient; where neurons remember by themselves, one run after the other."""
+        with self._turns if needed else nullcontext(), torch.no_grad():
+            yield
 
     def stream(self, *inputs: Any, **named: Any) -> Iterator[tuple[int, Any]]:
         """Yield ``(t, readout)`` for t = 1 … T; steps are computed as they are asked for.
@@ -457,11 +453,11 @@ class SpikingNetwork(nn.Module):
                 yield t, readout.after(step_of(out, t - 1))
             return
         states, wrong = self._fresh_states(), NonFinite(x)
-        state = RunState()
+        state = self._state()
         for t in range(1 - method.pre_timesteps_, method.timesteps + 1):
             if t == 1:
                 state.restart()
-            with self._unobserved():  # not across the yield: the caller's own gradients go on
+            with self._turn():  # not across the yield: others have theirs, and the caller's own gradients go on
                 self._restore(states)
                 step = self.program.steps(x, 1, self.fire, state)
                 states = self._remember()
@@ -505,8 +501,9 @@ class SpikingNetwork(nn.Module):
         return run_until_settled(self, x, margin=margin, confidence=confidence, every=every, at_least=at_least)
 
     def _fresh_states(self) -> dict[str, Any]:
-        self.reset()
-        return self._remember()
+        with self._turns:
+            self.reset()
+            return self._remember()
 
     def _remember(self) -> dict[str, Any]:
         """Take every neuron's state out of it, so that calls and streams do not disturb each other."""

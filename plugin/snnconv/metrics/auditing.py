@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,6 +137,7 @@ class _Auditor:
         self.neurons = {name: Finding(name, "neurons", "", "silent: no spike to check") for name in snn.program.sites}
         self.result = Audit(list(self.neurons.values()))
         self.steps = snn.timesteps
+        self.watching: Callable[[fx.Node, Any], None] | None = None
 
     def run(self, parts: list[Any]) -> Audit:
         runs = not [name for name in self.neurons if not self._right_class(name)]
@@ -143,7 +145,7 @@ class _Auditor:
         self._compare_thresholds()
         try:
             for part in parts if runs else []:
-                self.snn.run(part, self.synapses, self._neuron)
+                self.snn.run(part, self.synapses, self._neuron, operators=self.watching)
         except Exception as error:  # a network tampered with may fail anywhere: that is a finding
             self.result.problems.append(f"the network does not run: {type(error).__name__}: {error}")
         finally:
@@ -283,12 +285,10 @@ class _GraphAuditor(_Auditor):
         if report is not None and report.reads:
             gone = [name for name in report.reads if name not in seen]
             self.result.problems += [f"layer {name} of the conversion report is gone" for name in gone]
-        self.executor.observers.append(self._observe)
+        self.watching = self._observe
         self._expected_amplitudes(running)
 
     def _after(self) -> None:
-        if self._observe in self.executor.observers:
-            self.executor.observers.remove(self._observe)
         self.held.clear()
 
     def _structure(self, finding: Finding, path: Path, flow: Flow, node: fx.Node, operand: fx.Node) -> None:

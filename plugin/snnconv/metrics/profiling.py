@@ -232,7 +232,6 @@ def _count_spikes(
             pooled[node.name] = pooled[node.name] + spikes if node.name in pooled else spikes
 
     pools: set[str] = set()
-    observers: list[Any] = []
     if isinstance(snn.program, GraphProgram):
         flow = SpikeFlow(snn.program.source, {}, {})
         pools = {
@@ -240,17 +239,12 @@ def _count_spikes(
             for n, origin in flow.origin.items()
             if origin in ("spikes", "sum of spikes") and role(n, flow.flow.kinds[n]) == "choose"
         }
-        observers = snn.program.executor.observers
     total, done = sum(map(len, parts)), 0
-    observers.append(observe_pool)
-    try:
-        for part in parts:
-            snn.run(part, "steps" if pools else "auto", observe)
-            done += len(part)
-            if progress:
-                progress("counting spikes", done, total)
-    finally:
-        observers.remove(observe_pool)
+    for part in parts:
+        snn.run(part, "steps" if pools else "auto", observe, operators=observe_pool if pools else None)
+        done += len(part)
+        if progress:
+            progress("counting spikes", done, total)
     return counts, pooled
 
 

@@ -105,12 +105,13 @@ class Continued:
         if shapes != self._shapes:  # another batch: neurons start afresh
             self.reset()
             self._shapes = shapes
-        network.reset()
-        if self._states is not None:
-            network._restore(self._states)
-        with torch.no_grad():
+        with network._turn():
+            network.reset()
+            if self._states is not None:
+                network._restore(self._states)
             out = network.program.steps(x, max(last for _, last in windows), network.fire, self._run)
-        self._states, self._run = network._remember(), self._carried(self._run)
+            self._states = network._remember()
+        self._run = self._carried(self._run)
         self._wrong = NonFinite(x).behind(self._wrong)
         out = self._wrong.mark(out, 1)
         return [window_mean(out, first, last) for first, last in windows]

@@ -188,10 +188,10 @@ def _advanced(snn: SpikingNetwork, blocks: list[_Block], size: int, threads: int
         return [_advance(snn, block, size) for block in blocks]
 
     def alone(block: _Block) -> Tensor:
-        twin = snn._twin()
-        with twin._unobserved():
-            fire = partial(twin._fire_from, block.memory, in_place=True)
-            return _one_tensor(twin.program.steps(block.x, size, fire, block.state))
+        fire = partial(snn._fire_from, block.memory, in_place=True)
+        block.state.may_overwrite = True
+        with torch.no_grad():
+            return _one_tensor(snn.program.steps(block.x, size, fire, block.state))
 
     if threads > 1 and len(blocks) > 1:
         return run_parts(alone, blocks, threads)
@@ -200,12 +200,13 @@ def _advanced(snn: SpikingNetwork, blocks: list[_Block], size: int, threads: int
 
 def _advance(snn: SpikingNetwork, block: _Block, size: int) -> Tensor:
     """The same for one block, by neurons that remember by themselves."""
-    snn.reset()
-    if block.memory:
-        snn._restore(block.memory)
-    with snn._unobserved():
+    with snn._turn():
+        snn.reset()
+        if block.memory:
+            snn._restore(block.memory)
+        block.state.may_overwrite = not any(snn.neurons[name].watched for name in snn.neurons)
         out = _one_tensor(snn.program.steps(block.x, size, snn.fire, block.state))
-    block.memory = snn._remember()
+        block.memory = snn._remember()
     return out
 
 

@@ -14,6 +14,7 @@ An operator that is not known to treat the inputs of a batch one by one runs on 
 
 from __future__ import annotations
 
+import copy
 import functools
 import operator
 from collections.abc import Callable
@@ -107,6 +108,13 @@ class Executor:
         adds = residual_adds(self.nodes, last)
         self._adds = {add: conv for add, conv in adds.items() if self._slots(conv)}
         self._deferred = set(self._adds.values())
+
+    def for_run(self, neuron: NeuronFn) -> Executor:
+        """The same executor with other neurons: what is known of the graph is shared, what a run changes is not."""
+        _ = self._calls, self._names  # known before it is copied, so that no run finds them anew
+        executor = copy.copy(self)
+        executor.neuron = neuron
+        return executor
 
     def expires(self, node: fx.Node) -> list[fx.Node]:
         """Nodes whose values nobody reads after this one."""

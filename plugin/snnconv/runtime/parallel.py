@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 
-__all__ = ["run_parts"]
+__all__ = ["Turns", "run_parts"]
+
+
+class Turns:
+    """A lock for runs whose neurons remember by themselves; what holds it is copied and sent with a new one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[Turns], tuple[()]]:
+        return Turns, ()
 
 
 def run_parts(run: Callable[[Any], Any], parts: Sequence[Any], threads: int) -> list[Any]:

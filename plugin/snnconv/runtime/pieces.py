@@ -39,7 +39,7 @@ def run_in_pieces(snn: SpikingNetwork, x: Tensor, pieces: list[int]) -> Any:
 
     What neurons remember takes two values each, between the pieces, for all layers at once.
     """
-    state = RunState()
+    state = RunState(backend=snn.backend, may_overwrite=True)
     masks: dict[str, Tensor] = {}
     latency = snn.method.pre_timesteps_
     if latency:

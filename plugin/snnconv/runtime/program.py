@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,29 +26,27 @@ class Program(ABC):
     Attributes:
         sites: those places, by name, in execution order.
         notes: sentences for the conversion report.
-        may_overwrite: nobody keeps what the neurons put out.
     """
 
     sites: dict[str, Site]
     notes: list[str]
-    may_overwrite: bool = False
 
     @abstractmethod
-    def static(self, x: Any, neuron: NeuronFn) -> Any:
+    def static(self, x: Any, neuron: NeuronFn, run: RunState | None = None) -> Any:
         """One pass without time; ``neuron`` maps ``[B, ...]`` to ``[B, ...]``."""
 
     @abstractmethod
     def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
         """``timesteps`` steps; ``neuron`` maps ``[T, B, ...]`` to the same, outputs are ``[T, B, ...]`` or `Held`."""
 
-    def totals(self, x: Any, neuron: NeuronFn) -> Any:
+    def totals(self, x: Any, neuron: NeuronFn, run: RunState | None = None) -> Any:
         """`static`, with outputs as `steps` gives them, of a single step."""
 
         def of_one_step(value: Tensor) -> Any:
             counts = value.is_floating_point() or value.is_complex()
             return value.unsqueeze(0) if counts else Held(value.unsqueeze(0))
 
-        return tree_map_only(Tensor, of_one_step, self.static(x, neuron))
+        return tree_map_only(Tensor, of_one_step, self.static(x, neuron, run))
 
     @abstractmethod
     def store(self) -> nn.Module:
@@ -101,28 +98,22 @@ class GraphProgram(Program):
         self.__dict__.update(state)
         self.executor = Executor(self.source, _unset, self.coding, self.max_pool)
 
-    def static(self, x: Any, neuron: NeuronFn) -> Any:
-        with self._firing(neuron):
-            return self.executor(x)
+    def static(self, x: Any, neuron: NeuronFn, run: RunState | None = None) -> Any:
+        return self._executor(neuron, run)(x)
 
-    def totals(self, x: Any, neuron: NeuronFn) -> Any:
-        self.executor.neuron = neuron
-        self.executor.may_overwrite = self.may_overwrite
-        return self.executor.totals(x)
+    def totals(self, x: Any, neuron: NeuronFn, run: RunState | None = None) -> Any:
+        return self._executor(neuron, run).totals(x)
 
     def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
-        with self._firing(neuron):
-            return self.executor.steps(x, timesteps, state)
+        return self._executor(neuron, state).steps(x, timesteps, state)
 
-    @contextmanager
-    def _firing(self, neuron: NeuronFn) -> Iterator[None]:
-        """The executor with neurons, which are gone from it afterwards: they hold what belongs to one run."""
-        executor = self.executor
-        executor.neuron, executor.may_overwrite = neuron, self.may_overwrite
-        try:
-            yield
-        finally:
-            executor.neuron, executor.may_overwrite = _unset, False
+    def _executor(self, neuron: NeuronFn, run: RunState | None) -> Executor:
+        """An executor of one run: what it knows of the graph is shared, neurons and observers are its own."""
+        executor = self.executor.for_run(neuron)
+        if run is not None:
+            executor.may_overwrite = run.may_overwrite
+            executor.observers = [*executor.observers, *run.observers]
+        return executor
 
     def shift(self, site: str, current: Tensor) -> None:
         node = next(n for n in self.source.site_nodes() if n.kwargs["site"] == site)

@@ -1,4 +1,4 @@
-"""What one run carries, and what the executor knows of a call beforehand."""
+"""What one run holds, and what the executor knows of a call beforehand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Call", "RunState"]
 
 @dataclass
 class RunState:
-    """What a run carries from one chunk of steps to the next.
+    """All that one run holds: nothing of it stays on the network, so that several threads may call one.
 
     Attributes:
         steps: that have run.
@@ -21,6 +21,8 @@ class RunState:
         accumulated: what operators that act on the sum so far remember.
         whole: no steps follow in a phase, so that nothing need be remembered.
         backend: of the kernels.
+        may_overwrite: nobody keeps what neurons put out, so that sums may be written over it.
+        observers: called with every operator and what it gives.
     """
 
     steps: int = 0
@@ -28,6 +30,8 @@ class RunState:
     accumulated: dict[str, Any] = field(default_factory=dict)
     whole: bool = False
     backend: str = "auto"
+    may_overwrite: bool = False
+    observers: tuple[Callable[[fx.Node, Any], None], ...] = ()
 
     def restart(self) -> None:
         """Begin a new phase: forget what was accumulated, keep what is constant."""

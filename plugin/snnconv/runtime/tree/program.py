@@ -116,8 +116,8 @@ class TreeProgram(Program):
         with torch.no_grad():
             self.steps(example, 2, neuron, RunState())
 
-    def static(self, x: Any, neuron: NeuronFn) -> Any:
-        return self._run(x, neuron, 0, RunState())
+    def static(self, x: Any, neuron: NeuronFn, run: RunState | None = None) -> Any:
+        return self._run(x, neuron, 0, run or RunState())
 
     def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
         if self.coding == "sum":
