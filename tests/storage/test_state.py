@@ -186,7 +186,7 @@ class Kept(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fc, self.norm, self.out = nn.Conv1d(1, 4, 1), nn.InstanceNorm1d(4), nn.Conv1d(4, 2, 1)
+        self.fc, self.norm, self.out = nn.Conv1d(1, 4, 1), nn.LocalResponseNorm(2), nn.Conv1d(4, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.norm(self.fc(x).relu()))

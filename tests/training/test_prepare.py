@@ -139,6 +139,31 @@ def test_the_class_stays_where_each_relu_is_a_module_of_its_own():
     assert isinstance(prepare(make(Functions), QuantReLU(7)), torch.fx.GraphModule)
 
 
+class Bounded(nn.Module):
+    def forward(self, x):
+        return x.masked_fill(x < 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (nn.ReLU(), Bounded(), nn.Threshold(0.0, 0.0)),
+        (nn.Hardtanh(0.0, 1.0), Bounded()),
+        (nn.ReLU(), nn.Hardtanh(-0.5, 0.5), nn.Threshold(0.0, 0.0)),
+        (Bounded(), nn.ReLU6()),
+        (nn.Hardtanh(), Bounded()),
+    ],
+    ids=lambda parts: "-".join(type(m).__name__ for m in parts),
+)
+def test_what_several_modules_compute_together_is_replaced_whole(parts):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), *parts, nn.Linear(8, 3)).eval().double()
+    x = torch.randn(32, 6, dtype=torch.float64)
+    quantised = snnconv.prepare(model, QuantReLU(levels=7), x, progress=False).eval()
+    snn = snnconv.convert(quantised, methods.ShiftedThreshold(3, thresholds="trained"), x, progress=False)
+    torch.testing.assert_close(snn(x), quantised(x), rtol=1e-6, atol=1e-6)
+
+
 def test_dropout_follows_the_mode_of_the_copy():
     qann = prepare(make(Functions), QuantReLU(7))
     assert not torch.equal(qann.train()(IMAGES), qann(IMAGES))

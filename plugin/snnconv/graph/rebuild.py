@@ -26,13 +26,14 @@ Make = Callable[[Site], TrainedActivation]
 
 
 def replaceable(source: SourceGraph) -> bool:
-    """Whether every ReLU of a traced network is a module of its own, called once, that overwrites nothing."""
+    """Whether every ReLU of a traced network is a module of its own, whole, called once, that overwrites nothing."""
     names = list(source.sites)
     for node in source.site_nodes():
         name = str(node.kwargs["site"])
         if not isinstance(source.sites[name].function, ReLU):
             continue
-        alone = node.meta.get("path") == name and f"{name}:2" not in names
+        within = {name, *(path for stack in node.meta.get("parts", ()) for path, _ in list(stack.values())[-1:])}
+        alone = node.meta.get("path") == name and f"{name}:2" not in names and within == {name}
         if not (alone and is_activation_module(node.meta.get("module_type")) and not node.meta.get("overwrites")):
             return False
     return True
@@ -59,9 +60,8 @@ def rebuilt(
         ConversionError: the forward takes other ways in training than in evaluation.
     """
     twin = copied(model)[0]
-    opened = {
-        path for n in source.site_nodes() for path, _ in (n.meta.get("nn_module_stack") or {}).values()
-    }  # modules that a ReLU happens in
+    stacks = [s for n in source.site_nodes() for s in (n.meta.get("nn_module_stack"), *n.meta.get("parts", ())) if s]
+    opened = {path for stack in stacks for path, _ in stack.values()}  # where a ReLU, or a part of one, happens
     given = source.placeholders(), constants
     training = run_tracer(_Tracer(opened), copied(twin)[0].train(), *given)
     graph = run_tracer(_Tracer(opened), twin.eval(), *given)

@@ -225,6 +225,8 @@ for _f in (F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max
     _add((_f,), "", _pool, _maximum, channels=axes.same)
 for _f in (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d):
     _add((_f,), "", "input output_size return_indices", _maximum, channels=axes.same)
+for _f in (F.lp_pool1d, F.lp_pool2d, F.lp_pool3d):
+    _add((_f,), "", "input norm_type kernel_size stride ceil_mode", channels=axes.same)
 for _f, _m in ((torch.amax, "amax"), (torch.amin, "amin")):
     _add((_f,), _m, "input dim keepdim", "homogeneous", batch=along(default=0), channels=axes.reduced)
 
@@ -260,6 +262,7 @@ _add((F.log_softmax,), "log_softmax", "input dim", batch=along(), **_act)
 _add((F.glu,), "", "input dim", batch=along(), activation=True, channels=axes.same)
 _add((F.normalize,), "", "input p dim eps", batch=along(), **_act)
 _add((F.layer_norm,), "", "input normalized_shape weight bias eps", activation=True, channels=axes.last)
+_add((F.rms_norm, torch.rms_norm), "", "input normalized_shape weight eps", activation=True, channels=axes.last)
 _add((F.group_norm,), "", "input num_groups weight bias eps", activation=True, channels=axes.second)
 _add(
     (F.instance_norm,),

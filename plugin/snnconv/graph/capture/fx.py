@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from snnconv.graph import activation, ops
 from snnconv.graph.arguments import argument
 from snnconv.graph.capture.passes import PASSES, drop_no_ops, make_out_of_place, name_activations
-from snnconv.graph.capture.transformers import plain_forward
+from snnconv.graph.capture.plain import plain_forward
 from snnconv.graph.ops import operator_of
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.graph.trained import TrainedActivation
@@ -33,7 +33,7 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _WHOLE = (
     nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Transformer, nn.TransformerEncoder,
     nn.TransformerEncoderLayer, nn.TransformerDecoder, nn.TransformerDecoderLayer, nn.LocalResponseNorm,
-    nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.SyncBatchNorm, nn.LazyLinear,
+    nn.SyncBatchNorm, nn.LazyLinear,
 )  # fmt: skip
 
 

@@ -55,6 +55,8 @@ class _Followed:
 def see_activations(source: SourceGraph, quantisers: bool = True) -> None:
     """Replace ReLUs and quantised ReLUs that are written as arithmetic by calls of these activations.
 
+    The new call's ``meta`` holds, as ``parts``, the modules in which those it stands for happened.
+
     Args:
         source: the network.
         quantisers: whether quantised ReLUs are replaced, too; else they stay, and what is inside them is no ReLU.
@@ -79,7 +81,7 @@ def see_activations(source: SourceGraph, quantisers: bool = True) -> None:
             notes.insert(0, _words(node, kind))
         with source.graph.inserting_before(node):
             new = _call(source, seen, kind)
-        new.meta = dict(node.meta)
+        new.meta = {**node.meta, "parts": [part.meta.get("nn_module_stack") or {} for part in inside]}
         node.replace_all_uses_with(new)
     source.notes += notes
     source.prune()

@@ -1,7 +1,8 @@
-"""PyTorch's transformer modules as the steps that they are made of.
+"""Modules of PyTorch whose forward branches on values or shapes, as the steps that they are made of.
 
-Their forward chooses between a fused kernel and its steps by values and shapes, which cannot be captured; the steps,
-in evaluation mode, can. Attention itself stays whole. Whether a mask is causal is a hint for speed; the mask says it.
+That forward cannot be captured; the steps, in evaluation mode, can. Transformers choose between a fused kernel and
+their steps; attention itself stays whole, and whether a mask is causal is a hint for speed: the mask says it. Instance
+normalisation looks for inputs without a batch.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 __all__ = ["plain_forward"]
 
 
 def plain_forward(module: nn.Module) -> Callable[..., Any] | None:
-    """The forward of a transformer module without its choices; ``None`` for others and for ones changed by hand.
+    """The forward of such a module without its choices; ``None`` for others and for ones changed by hand.
 
     >>> plain_forward(nn.Linear(1, 1)) is None
     True
@@ -104,10 +107,20 @@ def _transformer(
     return m.decoder(tgt, memory, *masks)
 
 
+def _instance_norm(m: _InstanceNorm, input: Any) -> Any:
+    if m.running_mean is not None and not m.training:  # the same for every input: a normalisation that folds
+        return F.batch_norm(input, m.running_mean, m.running_var, m.weight, m.bias, False, 0.0, m.eps)
+    own = m.training or not m.track_running_stats
+    return F.instance_norm(input, m.running_mean, m.running_var, m.weight, m.bias, own, m.momentum or 0.0, m.eps)
+
+
 _FORWARDS: dict[type[nn.Module], Callable[..., Any]] = {
     nn.TransformerEncoderLayer: _encoder_layer,
     nn.TransformerEncoder: _encoder,
     nn.TransformerDecoderLayer: _decoder_layer,
     nn.TransformerDecoder: _decoder,
     nn.Transformer: _transformer,
+    nn.InstanceNorm1d: _instance_norm,
+    nn.InstanceNorm2d: _instance_norm,
+    nn.InstanceNorm3d: _instance_norm,
 }
