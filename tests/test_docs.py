@@ -57,6 +57,19 @@ def test_the_pages_of_frameworks_run(page: str, package: str, tmp_path: Path, mo
     assert run_page(page, tmp_path, monkeypatch)["y"].shape[0] in (2, 8)
 
 
+def test_the_gpu_page_runs_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = run_page("gpu.md", tmp_path, monkeypatch)
+    images = space["images"].to(space["device"])
+    assert torch.equal(space["there"](images), space["y"])
+
+
+def test_the_gpu_page_says_the_limits_of_the_parts() -> None:
+    from benchmarks.gpu_check.__main__ import PARTS
+
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", (DOCS / "gpu.md").read_text(), re.MULTILINE)
+    assert {name: float(seconds) for name, seconds in rows} == PARTS
+
+
 def test_the_speed_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run_page("speed.md", tmp_path, monkeypatch)["result"]
     assert result.output.shape == (100, 3)

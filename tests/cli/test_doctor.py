@@ -1,10 +1,12 @@
-"""``snnconv doctor`` tells which operators stand behind mmcv."""
+"""``snnconv doctor`` tells which operators stand behind mmcv, and whether torchaudio goes with torch."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -49,3 +51,40 @@ def test_the_line_imports_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def torchaudio_line(
+    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], error: Exception | None
+) -> list[doctor.Check]:
+    def find(name: str) -> Any:
+        assert name == "torchaudio"
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(doctor, "_version", versions.get)
+    monkeypatch.setattr(doctor.importlib, "import_module", find)
+    return doctor._torchaudio()
+
+
+@pytest.mark.parametrize(
+    ("torch", "advice"),
+    [
+        ("2.15.0", "pip uninstall -y torchaudio"),  # there is no torchaudio for it
+        ("2.11.0+cpu", "pip install 'torchaudio==2.11.*'"),
+        ("2.6.0", "pip install 'torchaudio==2.6.*'"),
+    ],
+)
+def test_a_torchaudio_of_another_cuda_is_named_with_the_mend(
+    monkeypatch: pytest.MonkeyPatch, torch: str, advice: str
+) -> None:
+    said = RuntimeError("Detected that PyTorch and TorchAudio were compiled with\ndifferent CUDA versions.")
+    (check,) = torchaudio_line(monkeypatch, {"torch": torch, "torchaudio": "2.10.0"}, said)
+    assert (check.state, check.advice, check.required) == ("broken", advice, False)
+    assert check.detail.startswith(f"2.10.0 does not go with torch {torch}: RuntimeError: Detected that")
+    assert "compiled with different CUDA versions" in check.detail
+
+
+def test_a_torchaudio_that_goes_with_torch_is_fine_and_none_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    (check,) = torchaudio_line(monkeypatch, {"torch": "2.11.0", "torchaudio": "2.11.0"}, None)
+    assert (check.state, check.advice) == ("ok", "")
+    assert torchaudio_line(monkeypatch, {"torch": "2.15.0"}, None) == []

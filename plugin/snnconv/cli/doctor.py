@@ -61,7 +61,7 @@ def check_all() -> list[Check]:
 
     Those join by an entry point of the group ``snnconv.checks``: a function without arguments that gives `Check` s.
     """
-    own = [*(of_package(p) for p in _PACKAGES), _cuda(), *(_backend(*b) for b in _BACKENDS)]
+    own = [*(of_package(p) for p in _PACKAGES), *_torchaudio(), _cuda(), *(_backend(*b) for b in _BACKENDS)]
     return own + [check for entry in metadata.entry_points(group="snnconv.checks") for check in entry.load()()]
 
 
@@ -78,6 +78,31 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+_LAST_TORCHAUDIO = (2, 11)
+"""torchaudio's versions follow torch's up to this one, which is its newest; it declares no torch that it needs."""
+
+
+def _torchaudio() -> list[Check]:
+    """Whether torchaudio, which SpikingJelly brings, goes with torch: where not, importing it fails, and what does so.
+
+    Nothing, where it is not installed: only SpikingJelly's SpeechCommands need it.
+    """
+    purpose = "SpikingJelly's audio, transformers"
+    audio, torch = _version("torchaudio"), _version("torch")
+    if audio is None or torch is None:
+        return []
+    try:
+        importlib.import_module("torchaudio")
+    except Exception as error:  # RuntimeError for another CUDA, OSError for another torch
+        said = " ".join(str(error).split())[:200]
+        of_torch = tuple(int(part) for part in torch.split(".")[:2])
+        remove = "pip uninstall -y torchaudio"
+        advice = remove if of_torch > _LAST_TORCHAUDIO else f"pip install 'torchaudio=={of_torch[0]}.{of_torch[1]}.*'"
+        detail = f"{audio} does not go with torch {torch}: {type(error).__name__}: {said}"
+        return [Check("torchaudio", purpose, "broken", detail, advice)]
+    return [Check("torchaudio", purpose, "ok", f"{audio}, imports beside torch {torch}")]
 
 
 def _cuda() -> Check:

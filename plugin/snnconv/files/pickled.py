@@ -14,7 +14,11 @@ import sys
 from typing import IO, Any, NoReturn
 
 import numpy as np
-from numpy._core import multiarray
+
+try:
+    from numpy._core import multiarray
+except ImportError:  # numpy 1
+    from numpy.core import multiarray  # type: ignore[no-redef]
 
 __all__ = ["HISTORY", "LogHistory", "array_of", "name_of", "read_inert", "safe_globals"]
 

@@ -22,7 +22,7 @@ def scan(job: Job) -> None:
 resume = scan
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps"])  # one compilation for every T
 def integrate_fire(
     x_p,
     out_p,
@@ -48,7 +48,7 @@ def integrate_fire(
     if RESUMED:
         v = tl.load(v_p + at, mask=inside, other=0.0)
     for t in range(steps):
-        v += tl.load(x_p + t * x_stride + at, mask=inside, other=0.0).to(tl.float32)
+        v += tl.load(x_p + tl.cast(t, tl.int64) * x_stride + at, mask=inside, other=0.0).to(tl.float32)
         fired = v >= theta
         v = tl.where(fired, v - theta, v)
         emitted = tl.where(fired, worth, tl.zeros_like(worth))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -35,7 +36,8 @@ def launch(job: Job, kernel: Any, before: tuple[Any, ...], after: tuple[Any, ...
     by_channels = (table.float().to(f.x.device) for table in tables(job))
     shape = (f.size, f.x_stride, f.channels, f.inner)
     grid = (triton.cdiv(f.size, BLOCK),)
-    kernel[grid](flat(f.x), flat(f.out), *before, *by_channels, *shape, *after, **constants, BLOCK=BLOCK)
+    with torch.cuda.device_of(f.x):  # Triton launches on the current device, whatever its arguments are on
+        kernel[grid](flat(f.x), flat(f.out), *before, *by_channels, *shape, *after, **constants, BLOCK=BLOCK)
     if f.out is not job.out:
         job.out.copy_(f.out)
 

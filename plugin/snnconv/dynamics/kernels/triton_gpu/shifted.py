@@ -24,7 +24,7 @@ def total(job: Job) -> None:
     launch(job, shifted_threshold, (), (len(job.x_seq), bits, 2.0 ** (bits - 1), 0.5), TOTAL=True)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["in_steps", "out_steps"])  # one compilation for every T
 def shifted_threshold(
     x_p,
     out_p,
@@ -48,7 +48,7 @@ def shifted_threshold(
     worth = by_channel(worth_p, at, inside, channels, inner)
     v = tl.zeros_like(theta)
     for t in range(in_steps):
-        v += tl.load(x_p + t * x_stride + at, mask=inside, other=0.0).to(tl.float32)
+        v += tl.load(x_p + tl.cast(t, tl.int64) * x_stride + at, mask=inside, other=0.0).to(tl.float32)
     v += theta * 0.5
     theta *= top
     total = tl.zeros_like(theta)

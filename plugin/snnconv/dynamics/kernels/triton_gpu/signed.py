@@ -21,7 +21,7 @@ def scan(job: Job) -> None:
 resume = scan
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps"])  # one compilation for every T
 def signed_integrate_fire(
     x_p,
     out_p,
@@ -51,7 +51,7 @@ def signed_integrate_fire(
         v = tl.load(v_p + at, mask=inside, other=0.0)
         n = tl.load(n_p + at, mask=inside, other=0.0)
     for t in range(steps):
-        v += tl.load(x_p + t * x_stride + at, mask=inside, other=0.0).to(tl.float32)
+        v += tl.load(x_p + tl.cast(t, tl.int64) * x_stride + at, mask=inside, other=0.0).to(tl.float32)
         fired = v >= theta
         v = tl.where(fired, v - theta, v)
         emitted = tl.where(fired, worth, tl.zeros_like(worth))

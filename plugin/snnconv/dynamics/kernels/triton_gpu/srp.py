@@ -25,7 +25,7 @@ def phase(job: Job) -> None:
     launch(job, two_phases, before, (0, len(job.x_seq)), PHASE=1 if job.is_first else 2)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pre", "steps"])  # one compilation for every T
 def two_phases(
     x_p,
     out_p,
@@ -58,7 +58,7 @@ def two_phases(
             silenced = begins & (v <= dead) & (pre > 0)
             worth = tl.where(silenced, tl.zeros_like(worth), worth)
             v = tl.where(begins, theta * 0.5, v)
-        v += tl.load(x_p + t * x_stride + at, mask=inside, other=0.0).to(tl.float32)
+        v += tl.load(x_p + tl.cast(t, tl.int64) * x_stride + at, mask=inside, other=0.0).to(tl.float32)
         fired = v >= theta
         v = tl.where(fired, v - theta, v)
         emitted = tl.where(fired, worth, tl.zeros_like(worth))
