@@ -161,7 +161,17 @@ def test_what_several_modules_compute_together_is_replaced_whole(parts):
     x = torch.randn(32, 6, dtype=torch.float64)
     quantised = snnconv.prepare(model, QuantReLU(levels=7), x, progress=False).eval()
     snn = snnconv.convert(quantised, methods.ShiftedThreshold(3, thresholds="trained"), x, progress=False)
-    torch.testing.assert_close(snn(x), quantised(x), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(snn(x), quantised(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "activation", [QuantReLU(levels=7), QCFS(levels=7), RateNorm()], ids=lambda a: type(a).__name__
+)
+def test_a_network_in_double_precision_stays_in_it(activation):
+    model = nn.Sequential(nn.ReLU(), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    prepared = snnconv.prepare(model, activation, torch.randn(32, 6).double(), progress=False)
+    assert {v.dtype for v in prepared.state_dict().values() if v.is_floating_point()} == {torch.float64}
+    assert activation.state_dict()[next(iter(activation.state_dict()))].dtype == torch.float32
 
 
 def test_dropout_follows_the_mode_of_the_copy():

@@ -80,7 +80,7 @@ def prepare(
     model = unwrap(trainable).model
     batches = [] if calibration is None else _batches(model, calibration, calibration_inputs)
     check_weights(model)
-    make = _Maker(activation)
+    make = _Maker(activation, next((p for p in model.parameters() if p.is_floating_point()), None))
     source = _traced(model, batches)
     if source is None:
         sites = _module_sites(model, batches)
@@ -101,15 +101,18 @@ def prepare(
 
 
 class _Maker:
-    """Makes the activation of each site."""
+    """Makes the activation of each site, where the network's parameters are, and in double precision where they are."""
 
-    def __init__(self, activation: TrainedActivation) -> None:
+    def __init__(self, activation: TrainedActivation, like: Tensor | None) -> None:
         self.activation = activation
+        self.like = like
         self.channels: dict[str, int] = {}
         self.first: TrainedActivation | None = None
 
     def __call__(self, site: Site) -> TrainedActivation:
         made = self.activation.placed(site, self.channels.get(site.name), self.first)
+        if self.like is not None:
+            made.to(self.like.device, torch.float64 if self.like.dtype == torch.float64 else None)
         self.first = self.first or made
         return made.train()
 
