@@ -394,7 +394,7 @@ dist.destroy_process_group()
 
 _KILLED = """
 import os, signal, time
-from snnconv import cli
+from snnconv.cli.app import app
 from snnbench.testing.resume import PartialState
 
 save = PartialState.save
@@ -407,7 +407,7 @@ def save_and_die(self, *arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 
 PartialState.save = save_and_die
-cli.app()
+app()
 """
 """The command line in a process that ends by itself, unasked, as soon as both ranks have stored their state."""
 

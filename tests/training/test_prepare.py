@@ -341,3 +341,21 @@ def test_ranks_share_gradients(tmp_path):
     torch.multiprocessing.spawn(gradients, (str(tmp_path / "store"), str(tmp_path)), nprocs=2, join=True)
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+class Called(nn.Module):
+    """Calls a function of the name of a module that it has, too, and does not trace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.relu, self.head = nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(len(x.shape) - 1):
+            x = torch.relu(self.first(x))
+        return self.head(x)
+
+
+def test_a_function_is_not_taken_for_the_module_of_its_name() -> None:
+    with pytest.raises(ConversionError, match=r"functional\.relu: a ReLU that is called as a function"):
+        snnconv.prepare(Called(), QuantReLU(levels=3), torch.randn(8, 4), progress=False)

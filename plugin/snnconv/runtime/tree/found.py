@@ -72,7 +72,11 @@ def site_of(what: Function, args: Any, kwargs: dict[str, Any], path: str, module
         return None
     if isinstance(module, Place):
         return module.site.with_(name=path)
-    base = path if is_activation_module(type(module)) else f"{path}.{what.bare}".lstrip(".")
+    base = path
+    if not is_activation_module(type(module)):
+        named = isinstance(getattr(module, what.bare, None), nn.Module)  # that name is a module's, which may be another
+        base = f"{path}.functional.{what.bare}" if named else f"{path}.{what.bare}"
+        base = base.lstrip(".")
     channels = operand.memory.channels
     if channels is None:
         channels = -1 if operand.dim() == 3 else 1
