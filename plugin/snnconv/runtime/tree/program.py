@@ -158,7 +158,7 @@ class TreeProgram(Program):
             path = name.partition(":")[0]
             owner = modules.get(path)
             if owner is None and isinstance(site.function, ReLU):
-                owner = modules.get(path.rpartition(".")[0])
+                owner = modules.get(path.rpartition(".")[0].removesuffix("functional").removesuffix("."))
             if owner is None or (not isinstance(site.function, ReLU) and not isinstance(owner, Place)):
                 found.append(f"there is no place for site {name!r}")
         return found
