@@ -6,6 +6,8 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,12 @@ def resnet20(data_folder: Path) -> torch.nn.Module:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _scope_of_its_own() -> Iterator[None]:
+    """The scope in which mmengine looks for names is a matter of one test."""
+    yield
+    registry = sys.modules.get("mmengine.registry")
+    if registry is not None:
+        registry.DefaultScope._instance_dict.clear()

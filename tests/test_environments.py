@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def constraints(name: str) -> dict[str, str]:
-    text = (ROOT / "constraints" / f"{name}.txt").read_text()
+    text = (ROOT / "tests" / "constraints" / f"{name}.txt").read_text()
     return dict(re.findall(r"^([\w-]+)==([\d.]+?)(?:\.\*)?(?:\s|$)", text, re.MULTILINE))
 
 

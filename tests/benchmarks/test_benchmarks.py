@@ -334,12 +334,13 @@ class TestRows:
         run(fewer, entry, resume=True)
         assert converted == [2, 2]
 
-    def test_resume_measures_what_is_damaged(self, task: Task, converted: list[int]) -> None:
+    def test_what_is_damaged_is_not_written_over(self, task: Task, converted: list[int]) -> None:
         entry = Entry("double", (Doubling(2),))
         run(task, entry)
         (task.folder / "double.json").write_text('{"schema": ')
-        run(task, entry, resume=True)
-        assert converted == [2, 2]
+        with pytest.raises(results.ResultError, match=r"not JSON.*mend it"):
+            run(task, entry, resume=True)
+        assert (task.folder / "double.json").read_text() == '{"schema": '
 
     def test_without_resume_points_are_measured_again_and_others_stay(self, task: Task, converted: list[int]) -> None:
         run(task, Entry("double", (Doubling(2), Doubling(4))))

@@ -32,8 +32,8 @@ class Chain(nn.Module):
         return F.relu(self.between(x)).flatten(1).mean(1, keepdim=True) * self.weight
 
 
-def tokens(length: int) -> Tensor:
-    return torch.randn(4, length, 5)
+def tokens(length: int, samples: int = 4) -> Tensor:
+    return torch.randn(samples, length, 5)
 
 
 def series(length: int) -> Tensor:
@@ -44,6 +44,7 @@ def pictures(length: int) -> Tensor:
     return torch.randn(4, 5, length, length + 1)
 
 
+torch.manual_seed(0)  # whatever was imported before
 linear, conv1, conv2 = nn.Linear(5, C), nn.Conv1d(5, C, 3), nn.Conv2d(5, C, 3)
 PLACES: dict[str, tuple[nn.Module, Callable[[int], Tensor]]] = {
     "linear on tokens": (Chain(linear, lambda x: x), tokens),
@@ -54,7 +55,7 @@ PLACES: dict[str, tuple[nn.Module, Callable[[int], Tensor]]] = {
     "linear, permuted": (Chain(linear, lambda x: x.permute(0, 2, 1)), tokens),
     "linear, heads": (Chain(linear, lambda x: x.view(x.shape[0], x.shape[1], 1, C).transpose(1, 2)), tokens),
     "linear, new axis at the end": (Chain(linear, lambda x: x.unsqueeze(-1)), tokens),
-    "linear, one token": (Chain(linear, lambda x: x[:, 0]), tokens),
+    "linear, one token": (Chain(linear, lambda x: x[:, 0]), lambda n: tokens(n, 64)),
     "linear, first tokens": (Chain(linear, lambda x: x[:, :3]), tokens),
     "linear, mean of tokens": (Chain(linear, lambda x: x.mean(1)), tokens),
     "linear, largest token": (Chain(linear, lambda x: x.max(1)[0]), tokens),

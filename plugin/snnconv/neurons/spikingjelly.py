@@ -34,6 +34,7 @@ class ChannelIFNode(SoftResetNode):
             number of channels other than the number of thresholds.
 
     Example:
+        >>> import torch
         >>> node = ChannelIFNode(torch.tensor([1.0, 2.0]), step_mode="m")
         >>> node(torch.ones(4, 1, 2)).sum(0)
         tensor([[4., 2.]])
@@ -58,6 +59,7 @@ class SignedIFNode(SoftResetNode):
         ValueError: as `ChannelIFNode`, or a negative ``eps``.
 
     Example:
+        >>> import torch
         >>> node = SignedIFNode(step_mode="m")
         >>> node(torch.tensor([[0.75], [-0.75], [0.0]])).flatten()
         tensor([ 1., -1.,  0.])
@@ -83,6 +85,7 @@ class SRPIFNode(SoftResetNode):
         ValueError: as `ChannelIFNode`, a negative ``pre_timesteps``, or a negative ``eps``.
 
     Example:
+        >>> import torch
         >>> node = SRPIFNode(pre_timesteps=2, step_mode="m")
         >>> node(torch.tensor([[1.0], [-1.25], [1.0], [1.0]])).flatten(), node.latency
         (tensor([1., 0., 0., 0.]), 2)
@@ -116,6 +119,7 @@ class ShiftedThresholdIFNode(SoftResetNode):
         ValueError: as `ChannelIFNode`, or ``timesteps`` below 1.
 
     Example:
+        >>> import torch
         >>> node = ShiftedThresholdIFNode(v_threshold=0.5, timesteps=3, step_mode="m")
         >>> node(torch.tensor([[1.0], [0.25], [1.25]])).flatten()
         tensor([2.0000, 0.0000, 0.5000])
