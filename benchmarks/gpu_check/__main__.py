@@ -74,7 +74,7 @@ def _apart(part: str, options: argparse.Namespace, out: Path) -> tuple[float, st
     """
     command = [sys.executable, "-m", "benchmarks.gpu_check", "--here", "--only", part]
     command += ["--device", options.device, "--out", str(out), *["--small"] * options.small]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1"}
     if part == "kernels" and options.device == "cpu":
         environment["TRITON_INTERPRET"] = "1"  # Triton's own switch: its kernels run on a processor, slowly
     seconds, start = limit(part, options.small), time.perf_counter()

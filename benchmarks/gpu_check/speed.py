@@ -84,17 +84,21 @@ def _engine(setting: Setting, network: str, steps: int, row: str) -> dict[str, A
     if isinstance(run, SpikingNetwork):
         run.memory_budget = BUDGET
     figures: dict[str, Any] = {}
+    repeats = 1 if setting.small else 3
+    passes = 1 if engine.sums else engine.steps(steps)
     for batch in (2,) if setting.small else BATCHES:
         x = torch.randn(batch, *made.shape, device=device.kind)
         given = x.to(engine.dtype)
-        repeats = 1 if setting.small else 5
-        taken = device.seconds(partial(run, given), repeats)
-        passes = 1 if engine.sums else engine.steps(steps)
-        figures[f"ms_at_{batch}"] = 1e3 * taken
-        for name, unit in units.items():
-            if unit is not None:
-                one = device.seconds(partial(unit, x.to(ENGINES[name].dtype)), repeats)
-                figures[f"{'bf16' if 'bf' in name else 'fp32'}_passes_at_{batch}"] = taken / one / passes
-        peak = device.peak(run, given)
+        try:
+            taken = device.seconds(partial(run, given), repeats)
+            figures[f"ms_at_{batch}"] = 1e3 * taken
+            for name, unit in units.items():
+                if unit is not None:
+                    one = device.seconds(partial(unit, x.to(ENGINES[name].dtype)), repeats)
+                    figures[f"{'bf16' if 'bf' in name else 'fp32'}_passes_at_{batch}"] = taken / one / passes
+            peak = device.peak(run, given)
+        except torch.OutOfMemoryError:  # the other batches' figures stay
+            figures[f"at_{batch}"] = "out of memory"
+            continue
         figures[f"peak_MiB_at_{batch}"] = None if peak is None else peak / 2**20
     return figures

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from benchmarks.data import CIFAR10_CLASSES, DataError
 from benchmarks.gpu_check import __main__ as command
-from benchmarks.gpu_check import kernels, networks, pack, sources, training
+from benchmarks.gpu_check import kernels, networks, pack, sources, speed, training
 from benchmarks.gpu_check.device import Device
 from benchmarks.gpu_check.record import Case, Failed, Log, Setting, line
 from snnbench.networks.models import ResNet20
@@ -242,6 +242,17 @@ def test_a_network_that_fires_otherwise_on_the_device_fails(setting: Setting, mo
     with pytest.raises(Failed, match=r"less than 99\.9 %") as failed:
         case.run()
     assert failed.value.figures["worst_equal"] < failed.value.figures["spikes_equal"] < 1
+
+
+def test_a_batch_that_does_not_fit_is_said_beside_those_that_do(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(run: Any, repeats: int) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(setting.device, "seconds", full)
+    case = next(case for case in speed.cases(setting) if case.name == "digits, T = 4, snnconv IF")
+    assert case.run() == {"at_2": "out of memory"}
 
 
 def test_training_without_pictures_says_what_it_needs(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
