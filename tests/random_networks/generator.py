@@ -17,7 +17,8 @@ from tests.random_networks.relus import both_signs, other_activation, relu, shar
 
 SAMPLES = 24
 CONTAINERS = (
-    "tuple", "list", "dict", "nested", "named tuple", "dataclass", "with a constant", "with its class", "with a comparison",
+    "tuple", "list", "dict", "nested", "named tuple", "dataclass", "with a constant", "with its class",
+    "with a comparison",
 )  # fmt: skip
 
 
