@@ -75,7 +75,8 @@ def norm(d: Draw, h: int) -> int:
     if kind == "batch":
         made = BATCH_NORM[n](channels, affine=affine)
     elif kind == "group":
-        made = nn.GroupNorm(d.divisor(channels), channels, affine=affine)
+        groups = d.divisor(channels)  # torch refuses one sample of groups that hold one value
+        made = nn.GroupNorm(groups if len(shape) > 2 else min(groups, channels // 2), channels, affine=affine)
     elif kind.startswith("instance"):
         made = INSTANCE_NORM[n](channels, affine=affine, track_running_stats=kind.endswith("tracked"))
     elif kind == "layer":
