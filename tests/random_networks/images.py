@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -75,8 +76,7 @@ def norm(d: Draw, h: int) -> int:
     if kind == "batch":
         made = BATCH_NORM[n](channels, affine=affine)
     elif kind == "group":
-        groups = d.divisor(channels)  # torch refuses one sample of groups that hold one value
-        made = nn.GroupNorm(groups if len(shape) > 2 else min(groups, channels // 2), channels, affine=affine)
+        made = nn.GroupNorm(groups(d, h), channels, affine=affine)
     elif kind.startswith("instance"):
         made = INSTANCE_NORM[n](channels, affine=affine, track_running_stats=kind.endswith("tracked"))
     elif kind == "layer":
@@ -86,6 +86,13 @@ def norm(d: Draw, h: int) -> int:
     else:
         return d.add("norm over channels, written out", channel_norm, h, scale=nn.Parameter(torch.rand(channels)))
     return d.add(f"norm: {kind}, affine {affine}", filled(made, d), h)
+
+
+def groups(d: Draw, h: int) -> int:
+    """Of a group normalisation: of groups that hold one value each, torch refuses one sample."""
+    channels, values = d.channels(h), math.prod(d.shape(h)[1:])
+    drawn = d.divisor(channels)
+    return 1 if drawn == values else drawn
 
 
 def channel_norm(m: Any, h: Tensor) -> Tensor:
