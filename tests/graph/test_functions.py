@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ def test_a_kind_rises_or_falls_between_its_extrema_and_keeps_its_bounds(name: st
     columns = SLOPES.numel() if kind.tensors() else 1
     low, high = kind.bounds
     reached = []
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         z = torch.linspace(start, end, 20_001, dtype=torch.float64)
         y = kind(z[:, None].expand(-1, columns))
         steps = y.diff(dim=0)
