@@ -24,6 +24,7 @@ from snnbench.testing.convert_hook import ConvertHook, bare_model
 from snnbench.testing.episode_video import EpisodeVideos
 from snnbench.testing.picture import SideBySide
 from snnbench.testing.test_loop import SNNTestLoop
+from snnbench.training import checkpoints as checkpoints  # registers its hook
 from snnbench.weights.card import ModelCard, read_card, save_weights
 from snnconv.files.untrusted import (
     UntrustedFileError,
@@ -206,6 +207,7 @@ def train(config: Config) -> Path:
 
     Raises:
         BenchError: a config that does not train, or a last checkpoint that is damaged or not there.
+        snnbench.results.ResultError: the work folder cannot be written.
 
     Returns:
         ``weights.safetensors`` in the work folder, with a model card in its header and beside it in ``weights.md``.
@@ -213,11 +215,16 @@ def train(config: Config) -> Path:
     path = Path(config.work_dir) / WEIGHTS
     if "train_cfg" not in config or config.train_cfg is None:
         raise BenchError(f"this config does not train: name trained weights in bench.weights, or put them at {path}")
+    if is_main_process():
+        results.check_out(path)
     training = copy.deepcopy(config)
     for name in ("bench", "test_cfg", "test_dataloader", "test_evaluator"):
         training.pop(name, None)
     _start_processes(config.get("launcher", "none"))
     training.resume = True  # from the last checkpoint in the work folder, where there is one
+    hook = training.setdefault("default_hooks", {}).setdefault("checkpoint", {"type": "CheckpointHook", "interval": 1})
+    if hook.get("type") == "CheckpointHook":
+        hook["type"] = "snnbench.WholeCheckpointHook"
     _check_last(Path(config.work_dir))
     clock = _Clock()
     runner = Runner.from_cfg(_for_processor(training))

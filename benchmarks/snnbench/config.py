@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import json
 import os
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,23 @@ import snnconv
 from snnbench import config_data
 from snnbench.data.roots import resolve_config
 from snnbench.mmcv_ops import install as operators
+from snnbench.results.validation import sentences
 from snnbench.testing.readouts import CONVERSIONS
+from snnconv.files.fingerprint import plain
 from snnconv.files.untrusted import allow_checkpoint_globals, refused_as
 
 __all__ = ["BenchError", "default_work_dir", "load_config"]
 
 _SCOPES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
+_OWN = {
+    "snnbench": ("networks.classifiers", "networks.video", "baselines.spikingjelly"),
+    "mmdet": ("networks.resnet", "networks.yolov2", "baselines.spikingjelly"),
+    "mmseg": (
+        "networks.resnet", "networks.aspp", "networks.vgg9", "networks.coco_masks", "networks.torchvision_segmentation",
+        "baselines.spikingjelly",
+    ),
+}  # fmt: skip
+"""Modules of the suite that a Python config would name in ``custom_imports``, which one of data cannot."""
 
 
 class BenchError(ValueError):
@@ -44,7 +58,8 @@ def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = N
         options: changes, by field.
 
     Raises:
-        BenchError: no such file, no ``bench`` key, a package that is not installed, code in YAML or JSON.
+        BenchError: no such file, no ``bench`` key, a field of another kind than the suite reads, a package that is not
+            installed, code in YAML or JSON.
     """
     if not Path(path).is_file():
         raise BenchError(f"there is no config {path}")
@@ -53,15 +68,20 @@ def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = N
     is_data = Path(path).suffix in config_data.SUFFIXES
     config = _data_config(path) if is_data else _program_config(path)
     if options:
-        config.merge_from_dict(options)
-        if "epochs" in options:
-            _set_epochs(config, int(options["epochs"]))
+        _merge(config, options, path)
     if "bench" not in config:
         raise BenchError(f"{path} has no bench = dict(...): it names the task, the metric and the methods")
+    for sentence in sentences(plain(config.to_dict()), _schema):
+        raise BenchError(f"{path}: {sentence}")
+    if options and "epochs" in options:
+        _set_epochs(config, options["epochs"], path)
     if config.bench.get("task") == "control":
         config.bench.dataset = config.model.env  # with its version, whatever was asked for
-    _register(str(config.get("default_scope", "snnbench")))
+    scope = str(config.get("default_scope", "snnbench"))
+    _register(scope)
     if is_data:
+        for name in _OWN.get(scope, ()):
+            importlib.import_module(f"snnbench.{name}")
         with refused_as(BenchError):
             config_data.check_types(config, (*snnconv.methods.__all__, *CONVERSIONS))
     resolve_config(config)
@@ -83,15 +103,40 @@ def _program_config(path: str | os.PathLike[str]) -> Config:
         raise BenchError(f"{path}: {error}; benchmark configs run from the project's folder") from error
 
 
-def _set_epochs(config: Config, epochs: int) -> None:
+@functools.cache
+def _schema() -> dict[str, Any]:
+    """The JSON Schema of what the suite itself reads of a config."""
+    found: dict[str, Any] = json.loads(files("snnbench").joinpath("config.schema.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _merge(config: Config, options: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Change fields of a config; mmengine's own errors name none."""
+    for field, value in options.items():
+        try:
+            config.merge_from_dict({field: value})
+        except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise BenchError(
+                f"{path}: --cfg-options {field}={value!r} fits nowhere ({error}): name a field that is there"
+            ) from error
+
+
+def _set_epochs(config: Config, epochs: Any, path: str | os.PathLike[str]) -> None:
     """A schedule of another length: the last part of the learning rate's course becomes longer or shorter."""
+    if type(epochs) is not int or epochs < 1:
+        raise BenchError(f"{path}: epochs={epochs!r}: a whole number from 1 on")
     if "max_epochs" not in (config.get("train_cfg") or {}):
-        raise BenchError(f"epochs={epochs}: this config's training has no max_epochs; set what its train_cfg names")
+        raise BenchError(
+            f"{path}: epochs={epochs}: this config's training has no max_epochs; set what its train_cfg names"
+        )
     config.train_cfg.max_epochs = epochs
-    course = config.param_scheduler[-1] if config.get("param_scheduler") else None
-    if course is not None and "end" in course:
+    courses = config.get("param_scheduler")
+    course = courses[-1] if isinstance(courses, list) and courses else courses
+    if course and "end" in course:
         if course.get("begin", 0) >= epochs:
-            raise BenchError(f"epochs={epochs}: the schedule's last part begins at epoch {course['begin']} only")
+            raise BenchError(
+                f"{path}: epochs={epochs}: the schedule's last part begins at epoch {course['begin']} only"
+            )
         course["end"] = epochs
         if "T_max" in course:
             course["T_max"] = epochs - course.get("begin", 0)

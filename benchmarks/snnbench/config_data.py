@@ -25,6 +25,8 @@ SCOPES = ("snnbench", "mmdet", "mmseg", "mmengine")
 """Packages whose registries a config of data may name."""
 MOST_VALUES = 100_000
 """Values in such a config and its bases: YAML's references can make billions of a few lines."""
+DEEPEST = 30
+"""Lists and mappings that a value may lie in."""
 _READ_AS_CODE = ("pkl", "pickle", "yaml", "yml")
 """Ends of file names that mmengine reads with a loader that runs code."""
 _ADVICE = "write the config in Python, which runs as a program, or leave it out"
@@ -132,6 +134,8 @@ def _walk(value: Any, field: str, above: tuple[int, ...] = ()) -> Iterator[tuple
     """Every value with its field and the last name in it: ``("model.blocks[0].type", "type", "Net")``."""
     if id(value) in above:
         raise UntrustedFileError(f"{field}: holds itself")
+    if len(above) > DEEPEST:
+        raise UntrustedFileError(f"{field[:60]}: nested in more than {DEEPEST} lists or mappings")
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     for name, item in items:
         where = f"{field}[{name}]" if isinstance(value, list | tuple) else f"{field}.{name}".lstrip(".")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import subprocess
 import sys
@@ -242,11 +244,10 @@ def test_a_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     snnconv.to_nir(snn, path)
     before = path.read_bytes()
 
-    def full(file: Path, graph: object) -> None:
-        Path(file).write_bytes(b"half")
-        raise OSError("No space left on device")
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(nir, "write", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         snnconv.to_nir(snn, path)
     assert [p.name for p in tmp_path.iterdir()] == ["net.nir"]

@@ -60,6 +60,22 @@ class TestZips:
         ):
             pass
 
+    def test_a_file_without_a_name_is_refused(self, tmp_path: Path) -> None:
+        path = packed(tmp_path / "a.zip", {"": b"x"})
+        with (
+            pytest.raises(UntrustedFileError, match=r"a\.zip is refused: it holds a file without a name"),
+            opened(path),
+        ):
+            pass
+
+    def test_a_long_name_that_is_damage_is_cut(self, tmp_path: Path) -> None:
+        path = packed(tmp_path / "a.zip", {"a" * 5000: b"x"})
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"aaa", b"bbb", 1))
+        with pytest.raises(UntrustedFileError, match=r"a\.zip is damaged") as caught, opened(path) as archive:
+            archive.read(archive.namelist()[0])
+        assert len(str(caught.value)) < 400
+
     def test_what_grows_without_measure_is_refused_and_the_limit_can_be_raised(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +14,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-import snnconv
-from tests.fuzz.samples import Sample, inputs
+from tests.fuzz.kind import Kind, WrongError
 
-__all__ = ["GOOD", "SECONDS", "Outcome", "read"]
+__all__ = ["GOOD", "MEMORY", "SECONDS", "Outcome", "equal", "expected_of", "read", "watch_code"]
 
 SECONDS = 10
 """What takes longer hangs."""
-GOOD = ("refused", "equal", "another network")
-"""Outcomes that are right. "Another network" has a digest of its own: whoever computed that meant the change."""
+MEMORY = 2**30
+"""Bytes that reading one file may add to the process."""
+LONGEST = 1200
+"""Characters of a refusal; more is not a sentence or two of ours."""
+GOOD = ("refused", "equal", "another")
+"""Outcomes that are right. "Another" is what a file says whose author computed its checksums anew, or that has none."""
 _CODE = (
     "os.system",
     "os.exec",
@@ -69,43 +73,83 @@ def limited(seconds: int = SECONDS) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def read(path: Path, sample: Sample, expected: Tensor, sealed: bool) -> Outcome:
-    """Load a file, run what comes out, and name what happened.
+def expected_of(kind: Kind, folder: Path) -> dict[str, Any]:
+    """What reading each sample gives; ``None`` for one that is refused as it is."""
+    found: dict[str, Any] = {}
+    for name, content in kind.samples().items():
+        path = folder / name
+        path.write_bytes(content)
+        try:
+            found[name] = kind.read(path)
+        except kind.refused:
+            found[name] = None
+        path.unlink()
+    return found
+
+
+def read(kind: Kind, path: Path, expected: Any, meant: bool) -> Outcome:
+    """Read a file as a user would, and name what happened.
 
     Args:
-        path: the changed file.
-        sample: what it was before.
-        expected: what that gives for `inputs`.
-        sealed: whether its digest was computed anew.
+        kind: of file.
+        path: the changed file, under the name of its sample.
+        expected: what reading the sample gives.
+        meant: whether its checksums were computed anew.
     """
     _ran.clear()
+    before = _peak()
     try:
         with limited():
-            found = _read(path, sample, expected, sealed)
+            found = _read(kind, path, expected, meant)
     except Late:
         return Outcome("hang", f"over {SECONDS} s")
-    return Outcome("code run", ", ".join(_ran)) if _ran else found
+    if _ran:
+        return Outcome("code run", ", ".join(_ran))
+    return found if _peak() - before < MEMORY else Outcome("memory", found.name)
 
 
-def _read(path: Path, sample: Sample, expected: Tensor, sealed: bool) -> Outcome:
+def _read(kind: Kind, path: Path, expected: Any, meant: bool) -> Outcome:
     try:
-        snn = snnconv.load(path, model=None if sample.traced else sample.model())
-    except snnconv.ConversionError as error:
-        return Outcome("refused" if str(path) in str(error) else "no file named", str(error))
+        got = kind.read(path)
+    except WrongError as error:
+        return Outcome(error.name, str(error))
+    except kind.refused as error:
+        said = str(error)
+        if len(said) > LONGEST:
+            return Outcome("long words", said)
+        return Outcome("refused" if not kind.is_file or str(path) in said else "no file named", said)
     except Exception as error:
-        return Outcome("raw", f"load: {type(error).__name__}: {error}")
-    try:
-        y = snn(inputs())
-    except snnconv.ConversionError as error:
-        # a network of other inputs is asked for what it does not take
-        fits = snn.input_spec.get("shape") == list(inputs().shape[1:]) and snn.input_spec.get("floating")
-        return Outcome("refused late" if fits else "refused", str(error))
-    except Exception as error:
-        return Outcome("raw", f"call: {type(error).__name__}: {error}")
-    if isinstance(y, Tensor) and y.shape == expected.shape and torch.equal(y, expected):
+        return Outcome("raw", f"{type(error).__name__}: {error}")
+    if equal(got, expected):
         return Outcome("equal")
-    if not sealed:
+    if path.name in kind.checksums and not meant:
         return Outcome("different", "other values, and the file said nothing")
-    if any(not bool(torch.isfinite(v).all()) for v in torch.utils._pytree.tree_leaves(y) if isinstance(v, Tensor)):
-        return Outcome("NaN", "finite inputs gave NaN or infinite values")
-    return Outcome("another network")
+    problem = kind.odd(got)
+    return Outcome("odd", problem) if problem else Outcome("another")
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two values are the same, tensors in them included.
+
+    >>> equal({"x": [torch.ones(2)]}, {"x": [torch.ones(2)]}), equal([1], [1.5])
+    (True, False)
+    """
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        same = isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype and a.shape == b.shape
+        return same and bool(((a == b) | ((a != a) & (b != b))).all())
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return type(a) is type(b) and (a == b or (a != a and b != b))
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def not_finite(value: Any) -> str:
+    """Why what finite inputs gave is none of a network's answers: NaN or infinite numbers in it."""
+    leaves = torch.utils._pytree.tree_leaves(value)
+    bad = any(isinstance(v, Tensor) and not bool(torch.isfinite(v).all()) for v in leaves)
+    return "finite inputs gave NaN or infinite values" if bad else ""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -401,15 +403,18 @@ save = PartialState.save
 
 def save_and_die(self, *arguments):
     save(self, *arguments)
-    states = [self.path.with_name(f"partial-{rank}of2.pt") for rank in (0, 1)]
+    size, dies = int(os.environ["WORLD_SIZE"]), os.environ.get("DIES", os.environ["RANK"])
+    states = [self.path.with_name(f"partial-{rank}of{size}.pt") for rank in range(size)]
     while not all(state.exists() for state in states):
         time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGKILL)
+    if dies == os.environ["RANK"]:
+        print("killed at", time.time(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 PartialState.save = save_and_die
 app()
 """
-"""The command line in a process that ends by itself, unasked, as soon as both ranks have stored their state."""
+"""The command line; the rank DIES, or every one, ends unasked as soon as all of them have stored their state."""
 
 
 def torchrun(ranks: int, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
@@ -420,53 +425,66 @@ def torchrun(ranks: int, *arguments: str, cwd: Path = ROOT) -> subprocess.Comple
 
 @pytest.mark.slow
 class TestRanks:
-    def test_two_shares_calibrate_as_one(self, tmp_path: Path) -> None:
+    def test_shares_calibrate_as_one(self, tmp_path: Path) -> None:
         script = tmp_path / "shares.py"
         script.write_text(_SHARES)
         found = []
-        for ranks in (1, 2):
+        for ranks in (1, 2, 4):
             done = torchrun(ranks, str(script), str(tmp_path / f"{ranks}.json"))
             assert done.returncode == 0, done.stderr
             found.append(json.loads((tmp_path / f"{ranks}.json").read_text()))
-        one, two = found
-        for name in ("signed", "ltb"):
-            assert one[name]["delay"] == two[name]["delay"]
-            for a, b in zip(one[name]["theta"], two[name]["theta"], strict=True):
-                assert torch.tensor(a) == pytest.approx(torch.tensor(b), rel=1e-4)
-        # a spike may tip over where a bias differs in its last bits
-        difference = torch.tensor(one["signed"]["y"]) - torch.tensor(two["signed"]["y"])
-        assert difference.abs().mean() < 0.05
+        one = found[0]
+        for several in found[1:]:
+            for name in ("signed", "ltb"):
+                assert one[name]["delay"] == several[name]["delay"]
+                for a, b in zip(one[name]["theta"], several[name]["theta"], strict=True):
+                    assert torch.tensor(a) == pytest.approx(torch.tensor(b), rel=1e-4)
+            # a spike may tip over where a bias differs in its last bits
+            difference = torch.tensor(one["signed"]["y"]) - torch.tensor(several["signed"]["y"])
+            assert difference.abs().mean() < 0.05
 
-    def test_two_ranks_give_the_figures_of_one(self, data: Path) -> None:
+    @pytest.mark.parametrize("ranks", [2, 4])
+    def test_ranks_give_the_figures_of_one(self, data: Path, ranks: int) -> None:
+        shutil.rmtree(data / "data" / "camvid")
+        write_camvid(data / "data" / "camvid", test=7)  # the last shard is shorter
         options = {**TINY, "bench.methods": [{**ROWS[0], "correction": "none"}]}
         (one,) = run(CAMVID, data, options)
         arguments = ["-m", "snnconv.cli.app", "bench", str(CAMVID), "--launcher", "pytorch"]
         arguments += ["--work-dir", str(data / "work"), "--out", str(data / "two")]
         for key, value in options.items():
             arguments += ["--cfg-options", f"{key}={value!r}"]
-        done = torchrun(2, *arguments)
+        done = torchrun(ranks, *arguments)
         assert done.returncode == 0, done.stderr[-3000:]
         (two,) = results.read_all(data / "two").values()
-        assert two["machine"].get("ranks") == 2
+        assert two["machine"].get("ranks") == ranks
         assert [p["metrics"] for p in two["points"]] == [p["metrics"] for p in one["points"]]
         assert two["ann"]["metrics"] == one["ann"]["metrics"]
 
-    def test_a_killed_run_of_two_ranks_resumes_to_the_same_result_file(self, data: Path) -> None:
+    @pytest.mark.parametrize(("ranks", "dies"), [(2, None), (4, "2")], ids=["both of two", "one of four"])
+    def test_a_killed_run_resumes_to_the_same_result_file(
+        self, ranks: int, dies: str | None, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         shutil.rmtree(data / "data" / "camvid")
-        write_camvid(data / "data" / "camvid", test=24)
+        write_camvid(data / "data" / "camvid", test=23)  # the last shard is shorter
+        if dies is not None:
+            monkeypatch.setenv("DIES", dies)
         options = {**TINY, "bench.methods": [{**ROWS[0], "correction": "none", "timesteps": [8, 48]}]}
         (whole,) = run(CAMVID, data, options)
         arguments = ["-m", "snnconv.cli.app", "bench", str(CAMVID), "--launcher", "pytorch"]
         arguments += ["--work-dir", str(data / "work"), "--out", str(data / "two")]
         for key, value in options.items():
             arguments += ["--cfg-options", f"{key}={value!r}"]
-        states = [data / "work" / f"partial-{rank}of2.pt" for rank in (0, 1)]
+        states = [data / "work" / f"partial-{rank}of{ranks}.pt" for rank in range(ranks)]
         killed = data / "killed.py"
         killed.write_text(_KILLED)
-        assert torchrun(2, str(killed), *arguments[2:]).returncode != 0
+        ended = torchrun(ranks, str(killed), *arguments[2:])
+        assert ended.returncode != 0
+        if dies is not None:  # torchrun ends the others, and names the one that was first
+            assert time.time() - float(re.findall(r"killed at ([\d.]+)", ended.stdout)[0]) < 60
+            assert re.search(rf"Root Cause.*rank\s*: {dies} ", ended.stderr, re.DOTALL)
         assert all(state.exists() for state in states)
         assert not list((data / "two").rglob("*.json"))
-        done = torchrun(2, *arguments, "--resume")
+        done = torchrun(ranks, *arguments, "--resume")
         assert done.returncode == 0, done.stderr[-3000:]
         assert "no state of this run is stored" not in done.stdout + done.stderr
         (resumed,) = results.read_all(data / "two").values()

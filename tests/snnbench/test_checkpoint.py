@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from snnconv.files.untrusted import CheckpointError, allow_checkpoint_globals, load_weights
+from snnconv import limits
+from snnconv.files.untrusted import (
+    CheckpointError,
+    UntrustedFileError,
+    allow_checkpoint_globals,
+    load_weights,
+    read_pickle,
+)
 
 
 def network() -> nn.Sequential:
@@ -168,7 +177,7 @@ def test_missing_files_and_folders_are_told(tmp_path: Path) -> None:
 def test_what_is_no_checkpoint_is_told_in_one_sentence(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"{name}: not a (checkpoint|readable)") as caught:
+    with pytest.raises(CheckpointError, match=rf"{name}(: not a (checkpoint|readable)| is damaged)") as caught:
         load_weights(network(), path)
     assert "\n" not in str(caught.value)
 
@@ -183,8 +192,41 @@ def test_a_truncated_file_is_told(tmp_path: Path, name: str, part: float) -> Non
         torch.save(network().state_dict(), path, _use_new_zipfile_serialization=name == "net.pth")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * part)])
-    with pytest.raises(CheckpointError, match=rf"{name}: not a (checkpoint|readable)"):
+    with pytest.raises(CheckpointError, match=rf"{name}(: not a (checkpoint|readable)| is damaged)"):
         load_weights(network(), path)
+
+
+def test_a_changed_bit_of_a_weight_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    torch.save({"a": torch.ones(64)}, path)
+    whole = path.read_bytes()
+    at = whole.index(torch.ones(64).numpy().tobytes())
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    assert torch.load(path, weights_only=True)["a"][0] != 1  # torch does not see it
+    with pytest.raises(UntrustedFileError, match=r"net\.pth is damaged .* is not what its checksum says"):
+        read_pickle(path)
+
+
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": torch.ones(2)}, path)
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert read_pickle(path)["a"].tolist() == [1, 1]
+
+
+def test_weights_that_grow_without_measure_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, path = io.BytesIO(), tmp_path / "net.pth"
+    torch.save({"a": torch.zeros(2**18)}, source)
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name))
+    monkeypatch.setattr(limits, "UNPACKED", 2**16)
+    with pytest.raises(UntrustedFileError, match=r"net\.pth is refused: its .* bytes would grow to"):
+        read_pickle(path)
 
 
 # --- files that want to run code ---------------------------------------------------------------------------

@@ -17,7 +17,10 @@ from snnbench.config_data import MOST_VALUES, read_config
 from snnconv.cli.app import app
 from snnconv.files.untrusted import UntrustedFileError, read_json, read_yaml
 
-BENCH = {"task": "classification", "dataset": "none", "methods": [{"type": "IF", "timesteps": 4}]}
+BENCH = {
+    "task": "classification", "dataset": "none", "architecture": "none", "metric": "top1",
+    "methods": [{"type": "IF", "timesteps": 4}],
+}  # fmt: skip
 
 
 def written(path: Path, content: Any) -> Path:
@@ -82,6 +85,42 @@ class TestWhatWouldRunCode:
         assert not (tmp_path / "made").exists()
 
 
+class TestTheLayout:
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            ({"bench": 3}, r"bench is 3, it must be of type object"),
+            ({"bench": {**BENCH, "methods": 0.5}}, r"bench\.methods is 0\.5, it must be of type array"),
+            ({"bench": {**BENCH, "methods": ["IF"]}}, r"bench\.methods\[0\] is 'IF', it must be of type object"),
+            ({"bench": {**BENCH, "scope": "all"}}, r"bench\.scope is 'all', it must be one of dense, backbone"),
+            ({"bench": {k: v for k, v in BENCH.items() if k != "metric"}}, r"bench\.metric is missing"),
+            ({"bench": BENCH, "train_cfg": True}, r"train_cfg is True, it must be of type object or null"),
+            ({"bench": BENCH, "test_dataloader": {"dataset": 3}}, r"test_dataloader\.dataset is 3"),
+            ({"bench": BENCH, "model": 0.5}, r"model is 0\.5"),
+        ],
+    )
+    def test_a_field_of_another_kind_is_named(self, tmp_path: Path, content: dict[str, Any], reason: str) -> None:
+        with pytest.raises(BenchError, match=rf"c\.json: {reason}"):
+            load_config(written(tmp_path / "c.json", content))
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            ({"bench.methods.7.type": "IF"}, r"--cfg-options bench\.methods\.7\.type='IF' fits nowhere"),
+            ({"bench.task.name": 1}, r"--cfg-options bench\.task\.name=1 fits nowhere"),
+            ({"epochs": "many"}, r"epochs='many': a whole number from 1 on"),
+            ({"epochs": 2}, r"epochs=2: this config's training has no max_epochs"),
+        ],
+    )
+    def test_an_option_that_fits_nowhere_is_named(self, tmp_path: Path, options: dict[str, Any], reason: str) -> None:
+        with pytest.raises(BenchError, match=rf"c\.json: {reason}"):
+            load_config(written(tmp_path / "c.json", {"bench": BENCH}), options)
+
+    def test_the_suites_own_networks_are_known(self, tmp_path: Path) -> None:
+        model = {"type": "ImageClassifier", "network": {"type": "CifarResNet", "depth": 20}}
+        assert load_config(written(tmp_path / "c.json", {"bench": BENCH, "model": model})).model.network.depth == 20
+
+
 class TestWhatIsNoConfig:
     @pytest.mark.parametrize(
         ("name", "content", "reason"),
@@ -91,6 +130,7 @@ class TestWhatIsNoConfig:
             ("c.yaml", "a: 2020-01-01", r"a: a date is no value of a config"),
             ("c.yaml", "a: &a [*a]", r"a\[0\]: holds itself|a: holds itself"),
             ("c.json", "[" * 100_000, r"nested too deep"),
+            ("c.json", '{"a": ' + "[" * 200 + "]" * 200 + "}", r"nested in more than 30 lists"),
             ("c.json", "{", r"line 1, column 2: not JSON"),
             ("c.json", '{"_base_": "c.json"}', r"_base_: is its own base"),
             ("c.json", '{"_base_": "none.json"}', r"none\.json: cannot be read"),

@@ -238,6 +238,13 @@ class TestBoards:
         (board,) = boards(tmp_path, {"a": record(), "b": record("IF", samples=1000)})
         assert [(n.samples, len(n.entries)) for n in board.networks] == [(10_000, 1), (1000, 1)]
 
+    def test_a_published_number_without_measure_is_refused(self, tmp_path: Path) -> None:
+        huge = copy.deepcopy(PUBLISHED)
+        huge["results"][0]["value"] = 10**400
+        folder(tmp_path, {}, huge)
+        with pytest.raises(results.ResultError, match=r"paper\.json: .*results\[0\]\.value is beyond 1e\+30"):
+            leaderboard.read_published(tmp_path / "published")
+
     def test_published_numbers_join_the_data_set_and_no_rank(self, tmp_path: Path) -> None:
         (board,) = boards(tmp_path, {"a": record()}, PUBLISHED)
         assert board.dataset == "CIFAR-10"  # the file says cifar10

@@ -106,3 +106,11 @@ def test_a_card_lacks_no_network(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "net.safetensors", {"card": "snnconv/1"})
     with pytest.raises(ValueError, match=r"its model card is damaged \(architecture is missing\)"):
         read_card(tmp_path / "net.safetensors")
+
+
+def test_a_card_without_versions_gets_none_of_today(tmp_path: Path) -> None:
+    metadata = {"card": "snnconv/1", "architecture": '"net"'}
+    save_file({"a": torch.ones(1)}, tmp_path / "net.safetensors", metadata)
+    card = read_card(tmp_path / "net.safetensors")
+    assert card is not None
+    assert card.versions == {}

@@ -1,16 +1,20 @@
 """Layer-wise fine-tuning on the network's own rates."""
 
 import copy
+import json
+import struct
 import sys
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import nn
 
 import snnconv
 from snnconv import ConversionError, methods
 from snnconv.activations import QuantReLU
 from snnconv.graph.capture.fx import source_graph
+from snnconv.storage.header import UNSEALED, sealed
 from snnconv.training.layers import layers
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -204,9 +208,34 @@ def test_a_checkpoint_of_another_run_is_refused(qann, tmp_path):
     finetune(qann, snn, checkpoint=tmp_path, epochs=1)
     with pytest.raises(ConversionError, match="belongs to a run with other networks, data or settings"):
         finetune(qann, snn, checkpoint=tmp_path, epochs=2)
-    (tmp_path / "finetune.safetensors").write_bytes(b"half")
-    with pytest.raises(ConversionError, match="not a readable checkpoint"):
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda whole: b"half", "not a readable safetensors file"),
+        (lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]), "damaged: it is not what its digest says"),
+        (lambda whole: changed_text(whole, '"kept": ', '"kepl": '), "its list of layers is damaged"),
+        (lambda whole: changed_text(whole, '["', '["x'), "its tensors are not those of the layers that it lists"),
+        (lambda whole: changed_text(whole, '[{"name"', '{{"name"'), "layers: line 1, column 2: not JSON"),
+    ],
+    ids=["half", "a bit", "a field", "a name", "a bracket"],
+)
+def test_a_damaged_checkpoint_is_refused_and_named(qann, tmp_path, damage, reason):
+    snn = spiking(qann)
+    finetune(qann, snn, checkpoint=tmp_path, epochs=1)
+    path = tmp_path / "finetune.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ConversionError, match=rf"finetune\.safetensors: {reason}"):
         finetune(qann, snn, checkpoint=tmp_path, epochs=1)
+
+
+def changed_text(content: bytes, old: str, new: str) -> bytes:
+    """A checkpoint whose list of layers says something else, with a digest that is right."""
+    (size,) = struct.unpack("<Q", content[:8])
+    metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+    metadata |= {"layers": metadata["layers"].replace(old, new, 1), "digest": UNSEALED.decode()}
+    return sealed(save(load(content), metadata))
 
 
 def test_without_labels_agreement_decides(qann):

@@ -125,6 +125,7 @@ def decode_images(source: Path, classes: Sequence[str] | None = None) -> ImageSe
     cached = cache_dir() / f"{name}.safetensors"
     images = _cached(cached, origin)
     if images is None:
+        _check_place(cached)
         images = _decode(source, classes)
         metadata = {"origin": origin, "classes": json.dumps(images.classes), "crc": _crc(images)}
         store_tensors(cached, {"images": images.images, "labels": images.labels}, metadata)
@@ -226,6 +227,16 @@ def write_whole(path: Path, content: bytes) -> None:
                 f"no space left for {path} ({len(content) / 2**20:.0f} MiB): free some, or name a "
                 "roomier folder with SNNCONV_CACHE"
             ) from error
-        raise DataError(
-            f"{path} cannot be written ({error.strerror or error}): name a writable folder with SNNCONV_CACHE"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a cache that cannot be written, before the pictures are decoded."""
+    try:
+        files.writable(path, make_folder=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} cannot be written ({error.strerror or error}): name a writable folder with SNNCONV_CACHE")

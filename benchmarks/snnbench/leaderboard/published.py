@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from snnbench.results import ResultError, located, read_json
-from snnbench.results.validation import sentences
+from snnbench.results.validation import beyond_measure, sentences
 
 __all__ = ["Published", "read_published"]
 
@@ -74,7 +74,7 @@ def read_published(folder: str | os.PathLike[str]) -> list[Published]:
     for path in sorted(Path(folder).rglob("*.json")):
         try:
             content, text = read_json(path)
-            if errors := sentences(content, _schema):
+            if errors := [*beyond_measure(content), *sentences(content, _schema)]:
                 raise ResultError(located(path, text, errors[0]))
         except ResultError as error:
             bad.append(str(error))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from snnbench.leaderboard.render import load, to_html, to_markdown
-from snnbench.results import ResultError, write_whole
+from snnbench.results import ResultError, check_out, write_whole
 
 __all__ = ["check", "write"]
 
@@ -24,6 +24,9 @@ def write(folder: str | os.PathLike[str]) -> list[Path]:
     Raises:
         ResultError: bad files, a sentence each with file, line and field; or a file that cannot be written.
     """
+    if Path(folder).is_dir():
+        for name in (MARKDOWN, PAGE):
+            check_out(Path(folder) / name)
     rendered = _render(folder)
     for path, text in rendered.items():
         write_whole(path, text.encode())

@@ -11,7 +11,19 @@ from typing import Any
 
 from snnconv.files.fingerprint import config_hash
 
-__all__ = ["SCHEMA", "Point", "Record", "ResultError", "key_of", "leaf", "schema", "sentences", "validate", "wrong"]
+__all__ = [
+    "SCHEMA",
+    "Point",
+    "Record",
+    "ResultError",
+    "beyond_measure",
+    "key_of",
+    "leaf",
+    "schema",
+    "sentences",
+    "validate",
+    "wrong",
+]
 
 SCHEMA = "snnconv-result/2"
 
@@ -72,6 +84,25 @@ def wrong(record: Any) -> Iterable[str]:
         name = f"schema is {record['schema']!r}" if "schema" in record else "schema is missing"
         yield f"{name}, this release reads {SCHEMA!r}"
         return
+    beyond = list(beyond_measure(record))
+    yield from beyond
+    if beyond:
+        return
+    found = sentences(record, schema)
+    yield from found
+    if not found:
+        yield from _wrong_figures(record)
+        yield from _wrong_points(record["points"])
+
+
+def beyond_measure(record: Any) -> Iterable[str]:
+    """What no file of figures holds, in whatever layout, as a sentence: nested too deep, no number, no text.
+
+    >>> list(beyond_measure({"value": 10**400}))
+    ['value is beyond 1e+30, no measurement']
+    """
+    if not isinstance(record, dict):
+        return
     deep = _too_deep(record)
     if deep is not None:
         yield f"{deep}: nested in more than {DEEPEST} lists or objects"
@@ -84,11 +115,6 @@ def wrong(record: Any) -> Iterable[str]:
         if bad is not None:
             yield f"{bad} {why}"
             return
-    found = sentences(record, schema)
-    yield from found
-    if not found:
-        yield from _wrong_figures(record)
-        yield from _wrong_points(record["points"])
 
 
 def _wrong_figures(record: Record) -> Iterable[str]:

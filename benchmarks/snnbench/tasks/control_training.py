@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from snnbench.tasks.control import Policy, make_environment
 from snnbench.testing.convert_hook import bare_model
 from snnconv.control import Actor, Normalise, actor_from_state
-from snnconv.files.atomic import replacing
+from snnconv.files.atomic import writable
 from snnconv.files.fingerprint import config_hash
+from snnconv.files.states import write_pickle
 from snnconv.files.untrusted import UntrustedFileError, read_pickle
 from snnconv.progress import bars
 
@@ -106,6 +107,7 @@ class PolicyTrainLoop(BaseLoop):
         policy = bare_model(runner.model)
         assert isinstance(policy, Policy)
         learner = self._learner(policy)
+        writable(self.path, make_folder=True)
         self._restore(learner)
         chunk = max(1, int(np.gcd(self.evaluate_every, self.checkpoint_every)))
         with bars(None) as tell:
@@ -195,8 +197,7 @@ class PolicyTrainLoop(BaseLoop):
             "statistics": _statistics(learner),
             "random": _random_state(),
         }
-        with replacing(self.path) as temporary:
-            torch.save(content, temporary)
+        write_pickle(self.path, content)
 
     def _restore(self, learner: Any) -> None:
         if not self.path.is_file():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from snnconv.files.atomic import write_whole
 
 __all__ = ["SideBySide"]
 
@@ -74,7 +77,9 @@ class SideBySide:
                 axis.set_title(title, fontsize=8)
             figure.tight_layout(pad=0.3)
             file = self.folder / f"{Path(path).stem}.png"
-            figure.savefig(file, dpi=150)
+            content = io.BytesIO()
+            figure.savefig(content, format="png", dpi=150)
             plt.close(figure)
+            write_whole(file, content.getvalue())
             written.append(file)
         return written

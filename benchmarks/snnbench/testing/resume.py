@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from snnconv.files.atomic import replacing
+from snnconv.files.atomic import writable
+from snnconv.files.states import write_pickle
 from snnconv.files.untrusted import UntrustedFileError, read_pickle
 
 __all__ = ["PartialState"]
@@ -44,8 +43,15 @@ class PartialState:
         self._marks = [*self._marks[-8:], (done, counts, dict(seconds))]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         content = {"fingerprint": self.fingerprint, "marks": self._marks, "results": results}
-        with replacing(self.path) as temporary:
-            torch.save(content, temporary)
+        write_pickle(self.path, content)
+
+    def check(self) -> None:
+        """Refuse a place that cannot be written, before the work whose state is to go there.
+
+        Raises:
+            OSError: the folder cannot be made or takes no files; the message names the file.
+        """
+        writable(self.path, make_folder=True)
 
     def _read(self) -> dict[str, Any] | None:
         self.problem = ""

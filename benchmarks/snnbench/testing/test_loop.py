@@ -78,9 +78,13 @@ class SNNTestLoop(TestLoop):
             stem: of the file, one a rank.
             resume: go on from what is stored there.
             fingerprint: of everything that decides the figures; a state of another run is not used.
+
+        Raises:
+            OSError: the file cannot be written.
         """
         path = stem.with_name(f"{stem.name}-{get_rank()}of{get_world_size()}.pt")
         self.state = PartialState(path, f"{fingerprint}:{len(self.dataloader)}")
+        self.state.check()
         self.resume = resume
 
     # ------------------------------------------------------------------ the pass

@@ -70,6 +70,7 @@ class ModelCard:
         found = {f.name: read_json(metadata[f.name], f.name) for f in fields(ModelCard) if f.name in metadata}
         if "architecture" not in found:
             raise UntrustedFileError("architecture is missing")
+        found.setdefault("versions", {})  # those installed now are not those of the training
         for name, value in found.items():
             kind = _KINDS.get(name, dict)
             if not isinstance(value, kind) or isinstance(value, bool):

@@ -43,7 +43,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         with _named(path):
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666))
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:  # of the file that is being written; its name is nobody's business
+            if error.filename is None or os.fspath(temporary) == os.fsdecode(error.filename):
+                said = os.strerror(error.errno) if error.errno else str(error)
+                raise type(error)(error.errno or errno.EIO, said, os.fspath(path)) from error
+            raise
         with _named(path):
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
@@ -65,8 +71,12 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def writable(path: str | os.PathLike[str]) -> None:
+def writable(path: str | os.PathLike[str], make_folder: bool = False) -> None:
     """Refuse a path that `replacing` could not write, before the work whose result is to go there.
+
+    Args:
+        path: the file.
+        make_folder: make the folder where there is none.
 
     Raises:
         OSError: its folder does not exist or takes no new files, or it is a folder, a pipe or a device itself.
@@ -77,6 +87,8 @@ def writable(path: str | os.PathLike[str]) -> None:
     """
     target = Path(os.path.realpath(path))
     with _named(path):
+        if make_folder:
+            target.parent.mkdir(parents=True, exist_ok=True)
         if not target.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, f"there is no folder {Path(path).parent}")
         _mode(target)

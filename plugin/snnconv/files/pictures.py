@@ -7,7 +7,7 @@ import os
 from typing import IO, TYPE_CHECKING
 
 from snnconv import limits
-from snnconv.files.untrusted import UntrustedFileError
+from snnconv.files.refusal import UntrustedFileError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

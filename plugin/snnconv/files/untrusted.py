@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from snnconv.files.pickled import HISTORY, LogHistory, safe_globals
+from snnconv.files.refusal import UntrustedFileError, refused_as
+from snnconv.files.zips import is_zip, opened, verified
 
 __all__ = [
     "CheckpointError", "UntrustedFileError", "allow_checkpoint_globals", "load_weights", "read_header", "read_json",
@@ -32,28 +34,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-class UntrustedFileError(ValueError):
-    """A file that is damaged, is something else, or asks for code to be run; the message names it."""
-
-
 class CheckpointError(ValueError):
     """A file that holds no weights, or those of another network; the message names it and says what is wrong."""
-
-
-@contextmanager
-def refused_as(kind: type[Exception]) -> Iterator[None]:
-    """Raise what a reader refuses as ``kind``, the error of whoever asked for the file.
-
-    >>> with refused_as(LookupError):
-    ...     read_json(b"{", "a.json")
-    Traceback (most recent call last):
-    ...
-    LookupError: a.json: line 1, column 2: not JSON (Expecting property name enclosed in double quotes)
-    """
-    try:
-        yield
-    except UntrustedFileError as error:
-        raise kind(str(error)) from error
 
 
 def allow_checkpoint_globals() -> None:
@@ -184,9 +166,15 @@ def read_pickle(source: str | os.PathLike[str] | IO[bytes], name: str | None = N
     """
     name = name or str(source)
     try:
+        if is_zip(source):  # torch looks neither at the checksums nor at what a zip would grow to
+            place = 0 if isinstance(source, str | os.PathLike) else source.tell()
+            with opened(source, name) as archive:
+                verified(archive)
+            if not isinstance(source, str | os.PathLike):
+                source.seek(place)
         with _allowed(safe_globals(LogHistory)):
             return torch.load(source, map_location="cpu", weights_only=True)
-    except OSError:
+    except (OSError, UntrustedFileError):
         raise
     except Exception as error:  # a damaged file can make anything go wrong
         asked = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None

@@ -12,35 +12,42 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
 
 from snnconv import limits
-from snnconv.files.untrusted import UntrustedFileError
+from snnconv.files.refusal import UntrustedFileError
 
-__all__ = ["checked", "fingerprint", "opened", "read_arrays"]
+__all__ = ["checked", "fingerprint", "is_zip", "opened", "read_arrays", "verified"]
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error)
 """What zipfile raises for what is damaged; while it reads the directory also ``_MORE``."""
 _ODD = (None, errno.EINVAL)
 """Numbers of system errors that a damaged file leads to: bz2's has none, and a place before the file's start EINVAL."""
 _MORE = (OverflowError, LookupError, ValueError)
+_BEGIN = b"PK\x03\x04"
 _END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
 _LONGEST_END = 22 + 2**16 + 20 + 56
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+def opened(source: str | os.PathLike[str] | IO[bytes], name: str | None = None) -> Iterator[zipfile.ZipFile]:
     """A zip for reading, after its directory was checked.
+
+    Args:
+        source: the file.
+        name: what to call it in messages, where ``source`` is an open one.
 
     Raises:
         FileNotFoundError: there is no such file.
         UntrustedFileError: it is no zip, is damaged or truncated, names a file twice, or would grow beyond
             :data:`snnconv.limits.UNPACKED`; also where what is read in the block turns out damaged.
     """
+    path = name or str(source)
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(source)
     except (*_DAMAGE, *_MORE, NotImplementedError) as error:
         raise _damaged(path, error) from error
     except OSError as error:
@@ -61,8 +68,37 @@ def opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
             raise
 
 
+def is_zip(source: str | os.PathLike[str] | IO[bytes]) -> bool:
+    """Whether a file begins as a zip does; an open one stays where it is.
+
+    >>> import io
+    >>> is_zip(io.BytesIO(b"PK")), is_zip(io.BytesIO(b"PK\\x03\\x04..."))
+    (False, True)
+    """
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            return file.read(4) == _BEGIN
+    place = source.tell()
+    found = source.read(4) == _BEGIN
+    source.seek(place)
+    return found
+
+
+def verified(archive: zipfile.ZipFile) -> None:
+    """Read every file of a zip, whose checksum then has to fit.
+
+    ``torch.save`` can be told to write none, which leaves all of them zero.
+
+    Raises:
+        zipfile.BadZipFile: it does not; in the block of :func:`opened` another one.
+    """
+    if any(entry.CRC for entry in archive.infolist()) and (name := archive.testzip()) is not None:
+        raise zipfile.BadZipFile(f"{name!r} is not what its checksum says")
+
+
 def _damaged(path: str | os.PathLike[str], error: Exception) -> UntrustedFileError:
     why = str(error) or type(error).__name__
+    why = why if len(why) <= 100 else f"{why[:100]} ..."  # zipfile's words hold what it read as a name
     return UntrustedFileError(f"{path} is damaged or truncated ({why}); get the file again")
 
 
@@ -78,10 +114,12 @@ def checked(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> None:
         raise UntrustedFileError(
             f"{path} is damaged: its directory lists {len(entries):,} of {counted:,} files; get the file again"
         )
+    if not all(entry.filename for entry in entries):
+        raise UntrustedFileError(f"{path} is refused: it holds a file without a name")
     twice = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
     if twice:
         raise UntrustedFileError(f"{path} is refused: it holds {twice[0]!r} twice")
-    size, packed = sum(entry.file_size for entry in entries), max(1, os.stat(path).st_size)
+    size, packed = sum(entry.file_size for entry in entries), max(1, _length(archive))
     if size > max(limits.UNPACKED, limits.EXPANSION * packed):
         raise UntrustedFileError(
             f"{path} is refused: its {packed:,} bytes would grow to {size:,}, more than {limits.EXPANSION} times and "
@@ -113,6 +151,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as file:
             checked(file.zip, path)
+            verified(file.zip)
             for name in file.files:
                 found[name] = torch.from_numpy(np.ascontiguousarray(file[name]))
     except (FileNotFoundError, UntrustedFileError):
@@ -124,13 +163,18 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return found
 
 
+def _length(archive: zipfile.ZipFile) -> int:
+    """Bytes of a zip."""
+    file = archive.fp
+    assert file is not None
+    return file.seek(0, os.SEEK_END)
+
+
 def _counted(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> int:
     """Files that the zip's end counts; zipfile itself goes by the directory's length alone."""
     file = archive.fp
     assert file is not None
-    file.seek(0, os.SEEK_END)
-    length = file.tell()
-    file.seek(max(0, length - _LONGEST_END))
+    file.seek(max(0, _length(archive) - _LONGEST_END))
     tail = file.read()
     at = tail.rfind(_END)
     if at < 0 or len(tail) < at + 12:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.activations.quant import straight_through
-from snnconv.files.atomic import write_whole
+from snnconv.files.atomic import writable, write_whole
 from snnconv.files.fingerprint import config_hash, digest
+from snnconv.files.refusal import UntrustedFileError, refused_as
+from snnconv.files.untrusted import read_json, read_safetensors
 from snnconv.graph.source import ConversionError, broadcast
 from snnconv.metrics.comparing import reference_program
 from snnconv.network import SpikingNetwork
@@ -25,6 +27,7 @@ from snnconv.runtime.batch import entries
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.run import RunState
 from snnconv.runtime.values import channels_last
+from snnconv.storage.header import UNSEALED, is_sealed, sealed
 from snnconv.training.layers import Layer
 
 __all__ = ["FinishedLayers", "LayerResult", "Tuning"]
@@ -213,6 +216,7 @@ class FinishedLayers:
         self, folder: Path, work: Tuning, ann: nn.Module, snn: SpikingNetwork, settings: dict[str, Any]
     ) -> None:
         self.path = folder / FILE
+        writable(self.path, make_folder=True)
         self.tensors = work.program.source.tensors
         decides = {
             **settings, "ann": digest(ann), "snn": digest(snn), "method": snn.method.to_dict(),
@@ -222,27 +226,37 @@ class FinishedLayers:
 
     def restore(self) -> list[LayerResult]:
         """Take over the weights of the layers that are done."""
-        from safetensors import SafetensorError, safe_open
-
         if not self.path.is_file():
             return []
+        with refused_as(ConversionError):
+            tensors, metadata = read_safetensors(self.path)
+            if not is_sealed(self.path.read_bytes(), metadata.get("digest", "")):
+                raise UntrustedFileError(f"{self.path}: damaged: it is not what its digest says; delete it")
+        if metadata.get("key") != self.key:
+            raise ConversionError(
+                f"{self.path} belongs to a run with other networks, data or settings; delete it, or give another folder"
+            )
+        with refused_as(ConversionError):
+            layers = self._layers(read_json(metadata.get("layers", ""), f"{self.path}: layers"), tensors)
+        with torch.no_grad():
+            for name, value in tensors.items():
+                self.tensors[name].copy_(value)
+        return layers
+
+    def _layers(self, found: Any, tensors: dict[str, Tensor]) -> list[LayerResult]:
+        """The layers of a file, whose tensors are those of the network."""
         try:
-            with safe_open(self.path, "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("key") != self.key:
-                    raise ConversionError(
-                        f"{self.path} belongs to a run with other networks, data or settings; delete it, or give "
-                        "another folder"
-                    )
-                for name in file.keys():  # noqa: SIM118
-                    with torch.no_grad():
-                        self.tensors[name].copy_(file.get_tensor(name))
-        except SafetensorError as error:
-            raise ConversionError(f"{self.path}: not a readable checkpoint ({error}); delete it") from error
-        return [
-            LayerResult(v["name"], tuple(v["tensors"]), tuple(v["error"]), tuple(v["score"]), v["kept"])
-            for v in json.loads(metadata["layers"])
-        ]
+            layers = [
+                LayerResult(v["name"], tuple(v["tensors"]), tuple(v["error"]), tuple(v["score"]), v["kept"])
+                for v in found
+            ]
+            names = {name for layer in layers for name in layer.tensors}
+        except (KeyError, TypeError) as error:
+            raise ConversionError(f"{self.path}: its list of layers is damaged; delete it") from error
+        own = {name: value.shape for name, value in self.tensors.state_dict(keep_vars=True).items() if name in names}
+        if names != tensors.keys() or own != {name: value.shape for name, value in tensors.items()}:
+            raise ConversionError(f"{self.path}: its tensors are not those of the layers that it lists; delete it")
+        return layers
 
     def write(self, layers: list[LayerResult]) -> None:
         from safetensors.torch import save
@@ -251,7 +265,8 @@ class FinishedLayers:
         tensors = {name: self.tensors[name].detach().cpu().contiguous().clone() for name in names}
         layers_ = json.dumps([asdict(layer) for layer in layers])
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, save(tensors, {"key": self.key, "layers": layers_}))
+        metadata = {"key": self.key, "layers": layers_, "digest": UNSEALED.decode()}
+        write_whole(self.path, sealed(save(tensors, metadata)))
 
 
 def _described(inputs: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from snnconv.export.nir.shapes import array, per_channel, per_element, pool_window, spread, step_shapes, ungrouped
-from snnconv.files.atomic import replacing
+from snnconv.files.atomic import write_whole
 from snnconv.graph.arguments import arguments, operand
 from snnconv.graph.fold import shift_bias, synapse_arguments
 from snnconv.graph.ops import SYNAPSES, op_name
@@ -75,11 +76,12 @@ def to_nir(
 
 def _write(path: Path, graph: nir.NIRGraph) -> None:
     """Whole or not at all."""
+    content = io.BytesIO()  # h5py's errors for a disk that is full are of several kinds
+    nir.write(content, graph)
     try:
-        with replacing(path) as temporary:
-            nir.write(temporary, graph)
+        write_whole(path, content.getvalue())
     except OSError as error:
-        raise OSError(f"could not write {path}: {error}") from error
+        raise type(error)(error.errno, f"could not write {path}: {error.strerror}", str(path)) from error
 
 
 @dataclass

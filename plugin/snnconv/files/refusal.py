@@ -1,0 +1,28 @@
+"""The error of every reader of files from strangers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["UntrustedFileError", "refused_as"]
+
+
+class UntrustedFileError(ValueError):
+    """A file that is damaged, is something else, or asks for code to be run; the message names it."""
+
+
+@contextmanager
+def refused_as(kind: type[Exception]) -> Iterator[None]:
+    """Raise what a reader refuses as ``kind``, the error of whoever asked for the file.
+
+    >>> with refused_as(LookupError):
+    ...     raise UntrustedFileError("a.json: line 1, column 2: not JSON")
+    Traceback (most recent call last):
+    ...
+    LookupError: a.json: line 1, column 2: not JSON
+    """
+    try:
+        yield
+    except UntrustedFileError as error:
+        raise kind(str(error)) from error

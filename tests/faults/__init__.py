@@ -1,0 +1,1 @@
+"""Processes that are killed, disks that are full: what must not be lost then."""
