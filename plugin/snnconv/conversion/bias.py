@@ -8,12 +8,13 @@ over a batch corrects every layer in order, each on the already corrected output
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from snnconv.conversion.histogram import channels_first
 from snnconv.conversion.ranks import Ranks
-from snnconv.conversion.thresholds import channels_first
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
 from snnconv.runtime.program import Program
@@ -23,6 +24,25 @@ __all__ = ["BiasCorrection"]
 
 ITERATIONS = 3
 STEP = 0.8
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the correction asks of a site: a byte for each activation, not the activations.
+
+    Attributes:
+        mean: of each channel's activations ``[C]``.
+        active: where an activation is positive, ``[C, N]``.
+    """
+
+    mean: Tensor
+    active: Tensor
+
+    @classmethod
+    def of(cls, y: Tensor, axis: int) -> Target:
+        """Of activations ``[B, ...]``."""
+        rows = channels_first(y, axis, True)
+        return cls(rows.mean(1), rows > 0)
 
 
 class BiasCorrection:
@@ -48,13 +68,14 @@ class BiasCorrection:
         """Correct on each batch in turn; currents are averaged."""
         program, method = self.network.program, self.network.method
         for number, batch in enumerate(batches, start=1):
-            targets: dict[str, Tensor] = {}
+            targets: dict[str, Target] = {}
 
-            def record(site: str, z: Tensor, targets: dict[str, Tensor] = targets) -> Tensor:
-                targets[site] = self.ann.sites[site].activation(z)
-                return targets[site]
+            def record(site: str, z: Tensor, targets: dict[str, Target] = targets) -> Tensor:
+                y = self.ann.sites[site].activation(z)
+                targets[site] = Target.of(y, self.network.program.sites[site].axis)
+                return y
 
-            def correct(site: str, x: Tensor, number: int = number, targets: dict[str, Tensor] = targets) -> Tensor:
+            def correct(site: str, x: Tensor, number: int = number, targets: dict[str, Target] = targets) -> Tensor:
                 return self._site(site, x, targets[site], number)
 
             self.ann.static(batch, record)
@@ -66,25 +87,24 @@ class BiasCorrection:
             if progress:
                 progress("bias correction", number, len(batches))
 
-    def _site(self, site: str, x_seq: Tensor, target: Tensor, number: int) -> Tensor:
+    def _site(self, site: str, x_seq: Tensor, wanted: Target, number: int) -> Tensor:
         """Correct one site for currents ``[T, B, ...]`` and return its outputs."""
-        axis = self.network.program.sites[site].axis
-        wanted = channels_first(target, axis, True)
         before = self.current.get(site)
         if before is None:
-            shape = [1] * target.dim()
-            if wanted.shape[0] > 1:
-                shape[axis] = -1
-            before = torch.zeros(wanted.shape[0], dtype=wanted.dtype, device=wanted.device).reshape(shape)
+            shape = [1] * (x_seq.dim() - 1)
+            if len(wanted.mean) > 1:
+                shape[self.network.program.sites[site].axis] = -1
+            before = torch.zeros_like(wanted.mean).reshape(shape)
         self.current[site] = before + (self._settle(site, x_seq, wanted, before) - before) / number
         return self._fire(site, x_seq, self.current[site])
 
-    def _settle(self, site: str, x_seq: Tensor, wanted: Tensor, current: Tensor) -> Tensor:
+    def _settle(self, site: str, x_seq: Tensor, wanted: Target, current: Tensor) -> Tensor:
         """The current at which the mean rate of each channel is the source's mean activation."""
         for _ in range(ITERATIONS):
             got = self._rates(site, x_seq, current)
-            active = self.ranks.mean(((wanted > 0) | (got > 0)).to(wanted).mean(1)).clamp(min=0.1)
-            current = current + (STEP * self.ranks.mean((wanted - got).mean(1)) / active).reshape(current.shape)
+            active = self.ranks.mean((wanted.active | (got > 0)).to(got).mean(1)).clamp(min=0.1)
+            missing = self.ranks.mean(wanted.mean - got.mean(1))
+            current = current + (STEP * missing / active).reshape(current.shape)
         return current
 
     def _fire(self, site: str, x_seq: Tensor, current: Tensor) -> Tensor:
