@@ -13,6 +13,8 @@ from snnconv.graph import axes
 from snnconv.graph.activation import activated
 from snnconv.graph.ops import SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, Arguments, Operator, Varies, register_operator
 
+__all__ = ["along"]
+
 # --- which dimension ---------------------------------------------------------------------------------------
 
 
