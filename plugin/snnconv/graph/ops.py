@@ -20,7 +20,7 @@ from __future__ import annotations
 import difflib
 import operator
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +28,13 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from snnconv.graph.activation import activated
+from snnconv.graph.activation import Activation, activated
 from snnconv.graph.axes import Rule
 from snnconv.graph.error import ConversionError
 
 __all__ = [
     "ACTIVATIONS", "METHODS", "SHAPE_ATTRIBUTES", "SYNAPSES", "VIEW_ATTRIBUTES", "Operator", "acts_on_batch", "find",
-    "in_place", "is_synapse", "leaf_functions", "op_kind", "op_name", "operator_of", "qualified_name",
+    "in_place", "is_synapse", "leaf_functions", "op_kind", "op_name", "operator_of", "products", "qualified_name",
     "register_operator", "resolve", "role", "shape_query",
 ]  # fmt: skip
 
@@ -47,6 +47,8 @@ VIEW_ATTRIBUTES = frozenset({"T", "mT", "H", "mH"})
 
 Arguments = Mapping[str, Any]
 Varies = Callable[[Any], bool]
+Contracted = tuple[int, ...] | None
+"""Axes of an operand that a product adds along."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,10 @@ class Operator:
         channels: where the channels of the result stand, by where those of the inputs do and by the arguments: a rule
             of :mod:`snnconv.graph.axes`; ``None`` where they are lost.
         synapse: ``conv``, ``conv_transpose`` or ``linear`` of a layer with weights.
+        product: by the arguments, the operands whose product a call is, by name, each with the axes along which the
+            product adds (``None``: not known); a layer with weights is one where these are computed.
         activation: whether a reader of a report would call it an activation or a normalisation.
+        computes: the activation kind that a call is, by its arguments (weights as tensors); ``None`` where it is none.
         twins: those of ``functions`` that write their result over the first argument (a method ``name_`` does), each
             with the one that does not.
     """
@@ -81,7 +86,9 @@ class Operator:
     batch: Callable[[Arguments, int], bool] | None = None
     channels: Rule | None = None
     synapse: str = ""
+    product: Callable[[Arguments], Mapping[str, Contracted]] | None = None
     activation: bool = False
+    computes: Callable[[Arguments], Activation | None] | None = None
     twins: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = ()
     name: str = ""
 
@@ -309,6 +316,36 @@ def is_synapse(node: fx.Node) -> bool:
     False
     """
     return node.op == "call_function" and node.target in SYNAPSES
+
+
+def products(node: fx.Node, varies: Container[fx.Node]) -> dict[str, tuple[fx.Node, Contracted]]:
+    """Operands of a product of two computed tensors, by name, each with the axes along which the product adds.
+
+    Args:
+        node: a call.
+        varies: nodes that depend on the network's input.
+
+    >>> graph = fx.Graph()
+    >>> x, y = graph.placeholder("x"), graph.placeholder("y")
+    >>> products(graph.call_function(torch.matmul, (x, y)), {x, y})
+    {'input': (x, (-1,)), 'other': (y, (-2,))}
+    >>> products(graph.call_function(torch.matmul, (x, y)), {x})
+    {}
+    """
+    if node.op not in ("call_function", "call_method"):
+        return {}
+    record = operator_of(node.target, node.op == "call_method")
+    if record.product is None:
+        return {}
+    given = record.bind(node.args, node.kwargs)
+    found = {}
+    for name, axes in record.product(given).items():
+        key, _, place = name.partition(".")
+        value: Any = given.get(key)
+        value = value[int(place)] if place else value
+        if isinstance(value, fx.Node) and value in varies:
+            found[name] = (value, axes)
+    return found if len(found) > 1 else {}
 
 
 def shape_query(node: fx.Node) -> bool:
