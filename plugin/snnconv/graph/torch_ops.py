@@ -12,15 +12,8 @@ import torch.nn.functional as F
 from snnconv.graph import axes
 from snnconv.graph import functions as kinds
 from snnconv.graph.activation import Activation, ReLU, activated
-from snnconv.graph.ops import (
-    SHAPE_ATTRIBUTES,
-    VIEW_ATTRIBUTES,
-    Arguments,
-    Contracted,
-    Operator,
-    Varies,
-    register_operator,
-)
+from snnconv.graph.operator_record import Arguments, Contracted, Operator, Varies
+from snnconv.graph.ops import SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, register_operator
 
 __all__ = ["along"]
 
