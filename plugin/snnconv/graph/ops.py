@@ -293,9 +293,11 @@ def role(node: fx.Node, kind: str) -> str:
     """
     if node.op not in ("call_method", "call_function"):
         return "other"
+    record = operator_of(node.target, node.op == "call_method")
+    if kind == "affine" and record.role == "move":  # a padding with a constant, which is a current
+        return "move"
     if kind != "linear":
         return "choose" if kind == "homogeneous" else "other"
-    record = operator_of(node.target, node.op == "call_method")
     if isinstance(record.role, str):
         return record.role
     return record.role(record.bind(node.args, node.kwargs))
