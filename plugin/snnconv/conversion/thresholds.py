@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnconv.conversion.histogram import Histogram, channels_first, histograms
+from snnconv.conversion.histogram import Histogram, channels_first
 from snnconv.conversion.ranks import Ranks
 from snnconv.graph.source import broadcast
 from snnconv.progress import ProgressFn
 from snnconv.runtime.program import Program
 
-__all__ = ["balanced_thresholds", "histograms", "max_threshold", "mse_threshold", "percentile_threshold", "revive"]
+__all__ = ["balanced_thresholds", "max_threshold", "mse_threshold", "percentile_threshold", "revive"]
 
 GRID = 120
 SLAB = 2**20
