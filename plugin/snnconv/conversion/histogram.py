@@ -252,4 +252,5 @@ def _sampled(rows: Tensor) -> Tensor:
 
 def _in_memory_order(index: Tensor) -> Tensor:
     """All elements of a dense tensor as they lie, whatever its layout."""
-    return index.permute(sorted(range(index.dim()), key=lambda d: -index.stride(d))).reshape(-1)
+    strides = index.stride()
+    return index.permute(sorted(range(index.dim()), key=lambda d: -strides[d])).reshape(-1)
