@@ -39,7 +39,8 @@ class TestHistogram:
         y = values(64, 3, 5).relu() * torch.tensor([0.01, 1.0, 30.0])[:, None]
         found = added([y])
         assert torch.equal(found.peak, y.amax((0, 2)))
-        assert bool((found.scale >= found.peak).all()) and bool((found.scale < 2 * found.peak).all())
+        assert bool((found.scale >= found.peak).all())
+        assert bool((found.scale < 2 * found.peak).all())
         assert torch.equal(found.scale.log2(), found.scale.log2().round())
         for c in range(3):
             edges = torch.arange(1, BINS + 1, dtype=torch.float64) / BINS * found.scale[c].double()
@@ -52,7 +53,8 @@ class TestHistogram:
         whole = added([growing])
         for batches in (growing.split(7), growing.flip(0).split(13), [growing[:1], growing[1:]]):
             parts = added(list(batches))
-            assert torch.equal(parts.bins, whole.bins) and torch.equal(parts.scale, whole.scale)
+            assert torch.equal(parts.bins, whole.bins)
+            assert torch.equal(parts.scale, whole.scale)
 
     @pytest.mark.parametrize("axis", [1, -1])
     def test_the_layout_does_not_tell(self, axis: int) -> None:
@@ -63,7 +65,8 @@ class TestHistogram:
     def test_values_of_both_signs(self) -> None:
         y = values(50, 2, 9)
         found = added([y.relu(), y])  # negative ones come later
-        assert found.signed and found.total == 2 * 450
+        assert found.signed
+        assert found.total == 2 * 450
         assert torch.equal(found.peak, y.abs().amax((0, 2)))
         below, above = added([(-y).relu() * 1.0]), added([y.relu()])
         for one, other in ((found.magnitudes(False), above), (found.magnitudes(True) - found.magnitudes(False), below)):
@@ -89,7 +92,7 @@ class TestHistogram:
     def test_what_is_not_finite_is_refused_by_name(self, bad: float) -> None:
         x = values(4, 3, 8, 8)
         x[2] = bad
-        with pytest.raises(ConversionError, match="^1: its activation is NaN or infinite on the calibration data"):
+        with pytest.raises(ConversionError, match=r"^1: its activation is NaN or infinite on the calibration data"):
             histograms(program(), [x], per_channel=True)
 
 
@@ -157,5 +160,6 @@ def test_percentiles_count_zeros_and_know_signs() -> None:
 def test_bias_correction_keeps_a_byte_for_an_activation() -> None:
     y = values(6, 3, 4, 4).relu()
     target = Target.of(y, 1)
-    assert target.active.dtype == torch.bool and target.active.numel() == y.numel()
+    assert target.active.dtype == torch.bool
+    assert target.active.numel() == y.numel()
     torch.testing.assert_close(target.mean, y.mean((0, 2, 3)))

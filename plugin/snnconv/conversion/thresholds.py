@@ -41,7 +41,7 @@ def max_threshold(histogram: Histogram) -> Tensor:
 
 
 def percentile_threshold(histogram: Histogram, percent: float, signed: bool = False) -> Tensor:
-    """The value below which ``percent`` % of a channel's activations lie, zeros included (``signed``: of magnitudes)."""
+    """The value below which ``percent`` % of a channel's activations lie, zeros included; ``signed``: of magnitudes."""
     counts = histogram.magnitudes(signed).double()
     silent = histogram.total - counts.sum(1, keepdim=True)
     cumulative = silent + counts.cumsum(1)
