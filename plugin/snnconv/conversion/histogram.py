@@ -210,9 +210,7 @@ def histograms(
     return found
 
 
-def run_all(
-    ann: Program, batches: Iterable[Tensor], neuron: NeuronFn, title: str, progress: ProgressFn | None
-) -> None:
+def run_all(ann: Program, batches: Iterable[Tensor], neuron: NeuronFn, title: str, progress: ProgressFn | None) -> None:
     """Run the network over all batches with ``neuron`` at its sites."""
     batches = list(batches)
     for index, batch in enumerate(batches):
