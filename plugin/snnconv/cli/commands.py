@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +44,6 @@ def convert(
         wrote=[out],
         then=[
             given.again("eval", "--snn", str(out)),
-            shlex.join(["snnconv", "report", str(out), "--data", str(given.data), "--html", "report.html"]),
         ],
     )
 

@@ -75,14 +75,13 @@ def demo(
         for row in rows
     ]
     source = shlex.join([f"{code}:small_cnn", "--weights", str(weights), "--data", str(test)])
-    page = shlex.join(["snnconv", "report", str(saved), "--data", str(test), "--html", str(out / "report.html")])
     return Drawn(
         table,
         {"samples": len(digits.y_test), "ann": ann, "rows": plain},
         plain,
         draw,
         wrote=[picture, saved],
-        then=[page, f"snnconv eval {source} --at 2,4,8", f"snnconv recommend {source} --budget drop=1.0"],
+        then=[f"snnconv eval {source} --at 2,4,8", f"snnconv recommend {source} --budget drop=1.0"],
     )
 
 
