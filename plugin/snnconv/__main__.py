@@ -2,4 +2,6 @@
 
 from snnconv.cli.app import app
 
+__all__: list[str] = []
+
 app(prog_name="snnconv")

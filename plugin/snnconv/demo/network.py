@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+__all__ = ["small_cnn"]
+
 
 def small_cnn(width: int = 16) -> nn.Module:
     """Three convolutions with BatchNorm and ReLU, and a linear layer, for ``[B, 1, 8, 8]``."""
