@@ -161,7 +161,7 @@ class Calibration:
     def _of(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Calibration:
         histograms = {}
         for name in header["seen"]:
-            h = Histogram(*(tensors[f"{part}/{name}"] for part in ("peak", "scale", "bins")))
+            h = Histogram(tensors[f"peak/{name}"], tensors[f"scale/{name}"], tensors[f"bins/{name}"])
             channels = h.peak.shape
             if len(channels) != 1 or h.scale.shape != channels or h.bins.dtype != torch.int32:
                 raise ValueError(f"site {name}")
