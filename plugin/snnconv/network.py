@@ -99,7 +99,7 @@ class SpikingNetwork(nn.Module):
             if tensor.dim() == 4:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
         for name, site in program.sites.items():
-            self.neurons[name] = method.node(thresholds[name], site.axis, site.kind, framework)
+            self.neurons[name] = method.node(thresholds[name], site.axis, site.function, framework)
         self.readout = Readout(method.coding, method.timesteps, delay)
         self._gradient_asked = False
         self.requires_grad_(False)
@@ -211,7 +211,8 @@ class SpikingNetwork(nn.Module):
 
     def fire(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
-        node, record = self.neurons[site], self.method.record
+        node = self.neurons[site]
+        record = getattr(node, "neuron", self.method.record)
         scan = self._scan(node) if record.resumable else None
         if scan is None:
             out: Tensor = node.run(x_seq)
@@ -233,7 +234,7 @@ class SpikingNetwork(nn.Module):
         spikes = self._int8_spikes(site, scan)
         pre = self.method.record.pre_phase
         if pre is not None:  # who calls knows the phase
-            settings = {k: scan.pop(k) for k in self.method.neuron_options}
+            settings = {option.name: scan.pop(option.name) for option in self.method.record.options}
             scan |= {"neuron": pre.neuron.name, **pre.options(settings)}
         out, memory[site] = dynamics.resume(
             x_seq=x_seq, state=memory.get(site), backend=self.backend, in_place=in_place, **scan
@@ -264,7 +265,7 @@ class SpikingNetwork(nn.Module):
         if scan is None:
             return self.fire(site, x_seq)
         # weighted spikes differ in what they are worth
-        spikes = self._int8_spikes(site, scan) if self.method.record.weight is None else _same
+        spikes = self._int8_spikes(site, scan) if node.neuron.weight is None else _same
         return spikes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
 
     def _fire_total(self, site: str, z: Tensor) -> Any:

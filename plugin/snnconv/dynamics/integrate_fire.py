@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .neuron import Neuron, Option, register
+from .neuron import Neuron, Option, StandIn, register
 from .threshold import Surrogate, half_threshold, heaviside, membrane_dtype, stack_steps, threshold_like
 
 __all__ = ["IF", "STARTS", "IFState", "check_start", "if_initial", "if_multistep", "if_step"]
@@ -140,6 +140,7 @@ IF = register(
         step=if_step,
         multistep=if_multistep,
         options=(Option("start", "half", check_start, "where the membrane starts, 'half' the threshold or 'zero'"),),
+        functions={"function": StandIn("function_if", {"takes_back": False})},
         nir="IF",
     )
 )

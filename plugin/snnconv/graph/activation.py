@@ -44,7 +44,11 @@ class Activation(ABC):
 
     Attributes:
         name: of the kind, unique; it stands in reports and files.
-        extrema: where f turns between rising and falling, in order; empty for one that rises everywhere.
+        extrema: where f turns between rising and falling, in order; empty for one that never does.
+        signed: whether f takes values below zero.
+        linear: whether f is the identity but for a clip that the neuron's spikes are: from below at 0 where it is not
+            ``signed``, and at the threshold. Every neuron is one that is not signed; other functions stand at neurons
+            that have them.
         spikes: whether the package's neurons compute it, so that it becomes a site.
         unit: whether its output is measured in its own threshold, so that a spike is 1 and not θ.
 
@@ -57,6 +61,8 @@ class Activation(ABC):
 
     name: ClassVar[str] = ""
     extrema: ClassVar[tuple[float, ...]] = ()
+    signed: ClassVar[bool] = True
+    linear: ClassVar[bool] = False
     spikes: ClassVar[bool] = False
     unit: ClassVar[bool] = False
 
@@ -226,6 +232,8 @@ class ReLU(Activation):
     """max(z, 0), or min(max(z, 0), ``cap``): ReLU6, clamps."""
 
     name = "relu"
+    signed = False
+    linear = True
     spikes = True
 
     cap: float | None = None
@@ -239,6 +247,8 @@ class Quantised(Activation):
     """clip(⌊zL/θ + 1/2⌋, 0, L)·θ/L: a quantised activation with its trained clip θ."""
 
     name = "quant"
+    signed = False
+    linear = True
     spikes = True
 
     threshold: Tensor
@@ -257,6 +267,8 @@ class RateNorm(Activation):
     """clip(z/θ, 0, 1): a rate norm layer, in units of its own threshold θ = p·r."""
 
     name = "rate_norm"
+    signed = False
+    linear = True
     spikes = True
     unit = True
 
@@ -271,6 +283,8 @@ class Clip(Activation):
     """clip(z, 0, θ): a rate norm layer in units of its input."""
 
     name = "clip"
+    signed = False
+    linear = True
     spikes = True
 
     threshold: Tensor

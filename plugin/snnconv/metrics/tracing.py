@@ -76,5 +76,7 @@ def trace(snn: SpikingNetwork, x: Any, site: str) -> Trace:
     theta = broadcast(snn.thresholds[site].to(current), current.dim() - 1, snn.program.sites[site].axis)
     node = snn.neurons[site]
     smallest = broadcast(torch.as_tensor(node.v_threshold).to(current), current.dim() - 1, node.channel_axis)
-    spikes, potentials = follow(snn.method.record, current, smallest, **snn.method.neuron_options)
+    record, options = snn.method.neuron_at(snn.program.sites[site].function)
+    axis = {"channel_axis": node.channel_axis} if len(record.settable) < len(record.options) else {}
+    spikes, potentials = follow(record, current, smallest, **record.settings({**options, **axis}))
     return Trace(site, current, potentials, spikes, theta.expand(current.shape[1:]))

@@ -43,7 +43,7 @@ class Thresholds(MutableMapping[str, Tensor]):
         """
         network, before = self._network, self[site]
         place = network.program.sites[site]
-        node = network.method.node(theta.to(before), place.axis, place.kind, network.framework)
+        node = network.method.node(theta.to(before), place.axis, place.function, network.framework)
         network.neurons[site].v_threshold = node.v_threshold
 
     def __delitem__(self, site: str) -> None:
