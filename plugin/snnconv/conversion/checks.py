@@ -240,7 +240,7 @@ class _Quantiser:
             self.spikes[site] = step / 3 / power
         if method.neuron != "shifted_threshold":
             return out
-        said = self.network._fire_total(site, z)
+        said = self.network.population.fire_total(site, z)
         y = z if place.function.linear else place.activation(z)
         places = y * levels / theta + 0.5
         near = (places - places.round()).abs() < max(BORDER, 4 * torch.finfo(z.dtype).eps * levels)

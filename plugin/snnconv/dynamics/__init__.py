@@ -5,7 +5,7 @@ Every framework adapter, kernel and test refers to these. Spikes are unit spikes
 broadcasts against one step ``[B, ...]``.
 """
 
-from .function import Function, Work, evaluate
+from .function import Function, StandIn, Work, evaluate
 from .function_if import FunctionIFState, function_if_fire, function_if_initial, function_if_multistep, function_if_step
 from .integrate_fire import IFState, if_initial, if_multistep, if_step
 from .kernels import (
@@ -21,7 +21,14 @@ from .kernels import (
 )
 from .ladder import LadderState, ladder_fire, ladder_initial, ladder_multistep, ladder_step
 from .ladder_thresholds import Ladder, ladder_thresholds
-from .neuron import NEURONS, Neuron, Option, PrePhase, StandIn, at_function
+from .multi_threshold import (
+    MultiThresholdState,
+    hierarchical_multi_threshold_step,
+    multi_threshold_initial,
+    multi_threshold_step,
+)
+from .neuron import NEURONS, Neuron, Option, PrePhase
+from .placing import at_function
 from .pooling import accumulated_max_pool, running_sum
 from .shifted import (
     ShiftedThresholdState,
@@ -45,6 +52,7 @@ __all__ = [
     "IFState",
     "Ladder",
     "LadderState",
+    "MultiThresholdState",
     "Neuron",
     "Option",
     "PrePhase",
@@ -65,6 +73,7 @@ __all__ = [
     "function_if_initial",
     "function_if_multistep",
     "function_if_step",
+    "hierarchical_multi_threshold_step",
     "if_initial",
     "if_multistep",
     "if_step",
@@ -74,6 +83,8 @@ __all__ = [
     "ladder_step",
     "ladder_thresholds",
     "membrane_dtype",
+    "multi_threshold_initial",
+    "multi_threshold_step",
     "per_channel",
     "resume",
     "running_sum",

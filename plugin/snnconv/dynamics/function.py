@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-__all__ = ["Function", "Work", "check_function", "evaluate"]
+__all__ = ["REALISATIONS", "Function", "StandIn", "Work", "check_function", "evaluate"]
+
+
+REALISATIONS = ("ladder", "function")
+"""How a function is had at a neuron: by comparisons of the membrane with thresholds, or evaluated."""
 
 
 class Function(Protocol):
     """An elementwise function at a neuron: what every activation kind of `snnconv.graph.activation` is.
 
     Attributes:
-        extrema: points between which it is monotone, in order; empty for one that is monotone everywhere.
+        extrema: points between which it is monotone, in order; empty for one that is monotone everywhere. None: not
+            said, so that it has no ladder.
         signed: whether it takes values below zero.
         linear: whether it is the identity but for a clip that the neuron's own number of spikes is: at 0 from below
             where not ``signed``, and at the threshold.
     """
 
     @property
-    def extrema(self) -> tuple[float, ...]: ...
+    def extrema(self) -> tuple[float, ...] | None: ...
     @property
     def signed(self) -> bool: ...
     @property
@@ -40,6 +47,18 @@ class Work(NamedTuple):
 
     comparisons: int = 0
     functions: int = 0
+
+
+class StandIn(NamedTuple):
+    """A neuron that takes another one's place at a function.
+
+    Attributes:
+        neuron: its name.
+        options: settings that it then has, besides ``function``, ``signed`` and those that both neurons have.
+    """
+
+    neuron: str
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def check_function(function: Any) -> None:

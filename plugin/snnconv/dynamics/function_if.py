@@ -211,6 +211,7 @@ FUNCTION_IF = register(
             CHANNEL_AXIS,
         ),
         signed=True,
+        both_signs={"signed": True},
         work=_work,
     )
 )

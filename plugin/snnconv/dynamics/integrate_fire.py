@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .neuron import Neuron, Option, StandIn, register
+from .function import StandIn
+from .neuron import Neuron, Option, register
 from .threshold import Surrogate, half_threshold, heaviside, membrane_dtype, stack_steps, threshold_like
 
 __all__ = ["IF", "STARTS", "IFState", "check_start", "if_initial", "if_multistep", "if_step"]

@@ -227,7 +227,7 @@ def _window(
 
 
 def _work(steps: int, timesteps: int, function: Function, signed: bool, channel_axis: int) -> Work:
-    return Work(comparisons=timesteps + signed + len(function.extrema))
+    return Work(comparisons=timesteps + signed + len(function.extrema or ()))
 
 
 LADDER = register(
@@ -244,6 +244,7 @@ LADDER = register(
             CHANNEL_AXIS,
         ),
         membrane="v_fire",
+        both_signs={"signed": True},
         gather=_gather,
         weight=bit_weight,
         latency=window_latency,

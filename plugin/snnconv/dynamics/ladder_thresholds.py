@@ -113,8 +113,7 @@ def ladder_thresholds(
         the ladder, on the CPU; what was found is kept (`snnconv.limits.LADDERS` thresholds in all).
 
     Raises:
-        ValueError: more thresholds than `snnconv.limits.LADDER`, or a function that is not monotone between the
-            extrema that it states.
+        ValueError: more thresholds than `snnconv.limits.LADDER`, or a function that states no extrema, or not all.
 
     Example:
         >>> class Halved:
@@ -147,6 +146,11 @@ def ladder_thresholds(
 
 @torch.no_grad()
 def _found(function: Function, q: Tensor, timesteps: int, signed: bool, axis: int) -> Ladder:
+    if function.extrema is None:
+        raise ValueError(
+            f"{function!r} does not say where it turns: a ladder needs its extrema; or take realisation='function', "
+            "which needs none"
+        )
     highest = 2**timesteps - 1
     lowest = -highest if signed else 0
     kinds = torch.arange(lowest + 1, highest + 1)

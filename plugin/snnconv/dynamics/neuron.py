@@ -27,22 +27,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from .function import Function, Work
+from .function import StandIn, Work
 from .threshold import membrane_dtype, stack_steps
 
-__all__ = [
-    "NEURONS", "REALISATIONS", "REQUIRED", "Neuron", "Option", "PrePhase", "StandIn", "at_function", "follow", "get",
-    "register",
-]  # fmt: skip
-
-REALISATIONS = ("ladder", "function")
-"""How a function is had at a neuron: by comparisons of the membrane with thresholds, or evaluated."""
+__all__ = ["NEURONS", "REQUIRED", "Neuron", "Option", "PrePhase", "follow", "get", "register"]
 
 REQUIRED: Any = inspect.Parameter.empty
 """Default of an option that has none."""
@@ -89,18 +82,6 @@ class PrePhase:
         return {option.name: options.get(option.name, option.default) for option in self.neuron.options}
 
 
-class StandIn(NamedTuple):
-    """A neuron that takes another one's place at a function.
-
-    Attributes:
-        neuron: its name.
-        options: settings that it then has, besides ``function``, ``signed`` and those that both neurons have.
-    """
-
-    neuron: str
-    options: Mapping[str, Any] = MappingProxyType({})
-
-
 @dataclass(frozen=True, kw_only=True)
 class Neuron:
     """One neuron: a soft-reset equation, with all that runs, shows, saves or exports it needs to know.
@@ -119,8 +100,8 @@ class Neuron:
             ``[T, B, ...]`` and the state after it; `step` after `step` where it is None.
         options: its settings.
         membrane: field of the state that holds the membrane potential.
-        signed: whether spikes may be negative whatever its options; else they may where it has an option ``signed``
-            that is set, which takes values of both signs.
+        signed: whether spikes may be negative whatever its options; else they may with those of ``both_signs``.
+        both_signs: options that make it take values of both signs; None: it takes those from 0 alone.
         functions: at a function of the input that is more than a clip (`at_function`): realisation, ``"ladder"`` or
             ``"function"``, → the neuron that stands in for it, which has an option ``function``; the first is the
             default. Empty: none does.
@@ -133,6 +114,11 @@ class Neuron:
             them in a field ``step``. None: 1.
         latency: ``latency(**options)``, steps before the first output that counts, step by step; None: 0.
         pre_phase: a first phase that decides who may fire.
+        differential: a spike says what is new: the value after t steps is the sum of the spikes, each divided by the
+            number of its step. The current of the first step holds the bias, the others what the spikes of their own
+            step bring.
+        pulses: ``pulses(spikes)``, how many additions a spike costs at each synapse it reaches, in the spikes' dtype;
+            None: one where there is a spike.
         nir: name of the NIR node that is the same neuron, for the writer; empty: there is none.
         work: ``work(steps, **options)``, what one neuron does for an input of ``steps`` steps besides its own
             comparison a step; None: nothing.
@@ -149,12 +135,15 @@ class Neuron:
     options: tuple[Option, ...] = ()
     membrane: str = "v"
     signed: bool = False
+    both_signs: Mapping[str, Any] | None = field(default=None, hash=False)
     functions: Mapping[str, StandIn] = field(default_factory=dict, hash=False)
     amplitudes: Callable[..., tuple[float, ...]] | None = None
     gather: Callable[..., Any] | None = None
     weight: Callable[..., float] | None = None
     latency: Callable[..., int] | None = None
     pre_phase: PrePhase | None = None
+    differential: bool = False
+    pulses: Callable[[Tensor], Tensor] | None = None
     nir: str = ""
     work: Callable[..., Work] | None = None
 
@@ -171,25 +160,24 @@ class Neuron:
         names = {option.name for option in self.options}
         if self.gather is not None and (self.multistep is None or "timesteps" not in names):
             raise ValueError(f"neuron {self.name!r} has gather: it needs multistep and an option 'timesteps' too")
+        if self.differential and (self.gather is not None or self.pre_phase is not None):
+            raise ValueError(f"neuron {self.name!r} is differential: it steps with all others, in one phase")
         if self.pre_phase is not None and self.pre_phase.steps not in names:
             raise ValueError(f"neuron {self.name!r}: its first phase's length, {self.pre_phase.steps!r}, is no option")
 
     # ------------------------------------------------------------------ what follows from the fields
 
     @property
-    def coding(self) -> Literal["rate", "sum"]:
-        """``"rate"``: a value is the mean over the steps; ``"sum"``: the sum of weighted spikes."""
+    def coding(self) -> Literal["rate", "sum", "differential"]:
+        """``"rate"``: a value is the mean over the steps; ``"sum"``: the sum of weighted spikes; or `differential`."""
+        if self.differential:
+            return "differential"
         return "rate" if self.gather is None else "sum"
 
     @property
     def settable(self) -> tuple[Option, ...]:
         """Options that are not the channel axis, which modules and scans have in any case."""
         return tuple(option for option in self.options if option.name != "channel_axis")
-
-    @property
-    def takes_signs(self) -> bool:
-        """Whether it can be set to take values of both signs."""
-        return any(option.name == "signed" for option in self.options)
 
     def negative(self, **options: Any) -> bool:
         """Whether spikes may be negative with these options.
@@ -198,7 +186,8 @@ class Neuron:
             >>> get("shifted_threshold").negative(signed=True), get("if").negative()
             (True, False)
         """
-        return self.signed or bool(options.get("signed", False))
+        set_so = self.both_signs is not None and all(options.get(k) == v for k, v in self.both_signs.items())
+        return self.signed or set_so
 
     def extra(self, steps: int, **options: Any) -> Work:
         """What one neuron does for an input of ``steps`` steps besides its own comparison a step."""
@@ -367,67 +356,3 @@ def get(name: str) -> Neuron:
             "that registers it (snnconv.dynamics.neuron.register) has been imported"
         )
     return NEURONS[name]
-
-
-def at_function(
-    neuron: Neuron, function: Function, realisation: str | None = None, **options: Any
-) -> tuple[Neuron, dict[str, Any]]:
-    """The neuron, with its settings, that stands in for one where the function of the input is ``function``.
-
-    A clip from 0 (ReLU) is what every neuron computes; the identity takes one that can be set to values of both signs;
-    for other functions another neuron stands in.
-
-    Args:
-        neuron: what the method has.
-        realisation: ``"ladder"`` or ``"function"``; None: the neuron's own first.
-        options: the neuron's settings.
-
-    Raises:
-        ValueError: the neuron has none for this function, with the reason.
-
-    Example:
-        >>> class Square:
-        ...     extrema, signed, linear = (0.0,), False, False
-        ...     def __call__(self, z, axis=1):
-        ...         return z * z
-        >>> record, settings = at_function(get("shifted_threshold"), Square(), "function", timesteps=4)
-        >>> record.name, settings["signed"], settings["timesteps"]
-        ('shifted_threshold', False, 4)
-        >>> at_function(get("srp"), Square())
-        Traceback (most recent call last):
-        ...
-        ValueError: neuron 'srp' computes clips from 0 alone; 'if' and ... take other functions
-    """
-    if realisation is not None and realisation not in REALISATIONS:
-        raise ValueError(f"realisation must be one of {REALISATIONS}, got {realisation!r}")
-    if function.linear and not function.signed:
-        return neuron, dict(options)
-    if function.linear:
-        if not neuron.takes_signs:
-            raise ValueError(
-                f"neuron {neuron.name!r} knows no values below 0; {_known(lambda n: n.takes_signs)} take both signs"
-            )
-        return neuron, {**options, "signed": True}
-    if not neuron.functions:
-        raise ValueError(
-            f"neuron {neuron.name!r} computes clips from 0 alone; {_known(lambda n: bool(n.functions))} take other "
-            "functions"
-        )
-    if realisation is not None and realisation not in neuron.functions:
-        raise ValueError(
-            f"neuron {neuron.name!r} has no {realisation!r} of a function; it has {' and '.join(neuron.functions)}"
-        )
-    name, fixed = neuron.functions[realisation or next(iter(neuron.functions))]
-    if function.signed and not neuron.takes_signs:
-        raise ValueError(
-            f"neuron {neuron.name!r} knows no values below 0, and the function has some; "
-            f"{_known(lambda n: n.takes_signs and bool(n.functions))} take both signs"
-        )
-    found = get(name)
-    own = {option.name for option in found.options}
-    shared = {key: value for key, value in options.items() if key in own}
-    return found, {**shared, **fixed, "function": function, "signed": function.signed}
-
-
-def _known(which: Callable[[Neuron], bool]) -> str:
-    return " and ".join(repr(name) for name, neuron in NEURONS.items() if which(neuron)) or "no neuron"

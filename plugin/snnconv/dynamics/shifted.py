@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .function import Function, Work, check_function, evaluate
-from .neuron import Neuron, Option, StandIn, register
+from .function import Function, StandIn, Work, check_function, evaluate
+from .neuron import Neuron, Option, register
 from .threshold import Surrogate, check_signed, heaviside, membrane_dtype, threshold_like
 
 __all__ = [
@@ -345,6 +345,7 @@ SHIFTED_THRESHOLD = register(
             CHANNEL_AXIS,
         ),
         membrane="v_fire",
+        both_signs={"signed": True},
         functions={"ladder": StandIn("ladder"), "function": StandIn("shifted_threshold")},
         gather=_gather,
         weight=bit_weight,

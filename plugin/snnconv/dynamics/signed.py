@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .function import StandIn
 from .integrate_fire import IFState, if_step
-from .neuron import Neuron, Option, StandIn, register
+from .neuron import Neuron, Option, register
 from .threshold import Surrogate, check_eps, check_signed, half_threshold, heaviside, stack_steps, threshold_like
 
 __all__ = ["SIGNED_IF", "SignedIFState", "signed_if_initial", "signed_if_multistep", "signed_if_step"]
@@ -160,6 +161,7 @@ SIGNED_IF = register(
             Option("signed", False, check_signed, "whether values of both signs come in"),
         ),
         signed=True,
+        both_signs={"signed": True},
         functions={"function": StandIn("function_if")},
     )
 )

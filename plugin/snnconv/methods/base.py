@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from snnconv import limits
 from snnconv.dynamics import neuron as neurons
+from snnconv.dynamics.function import REALISATIONS
+from snnconv.dynamics.placing import at_function
 from snnconv.graph.activation import Activation
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.neurons.frameworks import neuron as make_neuron
@@ -76,7 +78,7 @@ class Method:
         self._bounded("timesteps")
         self._one_of("correction", get_args(Correction))
         self._one_of("max_pool", ("accumulated", "instantaneous"))
-        self._one_of("realisation", (None, *neurons.REALISATIONS))
+        self._one_of("realisation", (None, *REALISATIONS))
         if not isinstance(self.per_channel, bool):
             raise TypeError(f"{self._label}: per_channel must be True or False, got {self.per_channel!r}")
         if self.thresholds in self.refused_thresholds:
@@ -157,7 +159,7 @@ class Method:
         'if'
         """
         try:
-            return neurons.at_function(self.record, function, self.realisation, **self.neuron_options)
+            return at_function(self.record, function, self.realisation, **self.neuron_options)
         except ValueError as error:
             raise ValueError(f"{self._label} has no neuron for {function.name}: {error}") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.runtime.batch import Whole, call
 from snnconv.runtime.executor import NeuronFn
-from snnconv.runtime.readout import Output
+from snnconv.runtime.readout import Held, opened, presented
 from snnconv.runtime.run import RunState
 from snnconv.runtime.tree.call import Call, kind_of, tensors
 from snnconv.runtime.tree.decisions import Asked
@@ -136,21 +135,23 @@ class TreeRun(TorchFunctionMode):
 
     def _given(self, out: Any) -> Any:
         def plain(value: Any) -> Any:
-            if dataclasses.is_dataclass(value) and not isinstance(value, type):
-                return Output({f.name: tree_map(plain, getattr(value, f.name)) for f in dataclasses.fields(value)})
             if not isinstance(value, Tensor):
                 return value
-            if not isinstance(value, Value):
-                return value.expand(self.timesteps, *value.shape) if self.timesteps else value
-            if self.found is not None:
+            raw = value.raw if isinstance(value, Value) else value
+            if isinstance(value, Value) and self.found is not None:
                 self.found.at_output |= value.memory.analog
             if not self.timesteps:
-                return value.raw
-            if value.changes and not value.is_floating_point():
-                return self.time.means(value, "output")
-            return self.time.steps(value, "output", last=self.state.whole)
+                return raw
+            if not isinstance(value, Value) or not value.changes:
+                return Held(raw.expand(self.timesteps, *raw.shape), constant=not isinstance(value, Value))
+            counts = value.is_floating_point() or value.is_complex()
+            if value.memory.time == STEPS and counts:
+                return raw
+            means = self.time.means(value, self.time.key("output", "means"))
+            return Held(means, self.time.steps(value, "output") if counts else None)
 
-        return tree_map(plain, out)
+        given = tree_map(plain, opened(out))
+        return given if self.timesteps else presented(given)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.call(func, args, kwargs or {})
