@@ -281,7 +281,8 @@ for case in range(40):
         x_seq = x_seq[:1].expand(x_seq.shape)
     scaled = case % 2 == 0
     whole_codes = scaled and x_seq.dtype == torch.bfloat16  # the interpreter truncates to bfloat16
-    names = [name for name in dyn.NEURONS if name not in ("ladder", "function_if") and not (whole_codes and name == "hierarchical_multi_threshold")]
+    left = {"ladder", "function_if"} | ({"hierarchical_multi_threshold"} if whole_codes else set())
+    names = [name for name in dyn.NEURONS if name not in left]
     for neuron in names:
         options = dict(scaled=scaled, pre_timesteps=2 if neuron == "srp" else None)
         a, b = (dyn.scan(neuron, x_seq, theta, backend=name, **options) for name in ("triton", "eager"))
