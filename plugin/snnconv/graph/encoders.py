@@ -29,6 +29,7 @@ __all__ = ["Reader", "place_encoders", "readers", "sources", "unread"]
 
 _CUTS = ("split", "chunk", "tensor_split", "unbind", "getitem", "select", "narrow", "index_select")
 """Moves that give part of a tensor, which is a tensor of its own."""
+_RESHAPES = ("flatten", "reshape", "view", "unflatten", "squeeze", "unsqueeze")
 _TURNS = ("transpose", "swapaxes", "permute", "movedim", "t", "getattr", "contiguous", "float", "clone")
 """Moves that keep every axis whole."""
 ANALOG = ("analog", "input")
@@ -167,6 +168,7 @@ def place_encoders(
         if reader.operand in wrong:
             for base, way in _bases(reader, wrong, flow):
                 tensors.setdefault(base, _Tensor(base)).read.append((reader, way))
+    tensors = dict(map(_at_the_layer, tensors.values()))
     positive = _nonnegative(source, flow)
     signs = cover.wanted(Identity())
     refused = [n for n in tensors if n not in positive and not signs] if cover.signed == "refuse" else []
@@ -175,7 +177,9 @@ def place_encoders(
     order = {node: number for number, node in enumerate(flow.nodes)}
     coded: dict[fx.Node, fx.Node] = {}
     for node in sorted(tensors, key=order.__getitem__):
-        axis = _axis(tensors[node], axes.get(node), shapes)
+        first, way = tensors[node].read[0]
+        channels = axes.get(node) if first.product or way else _layer_axis(first.node)
+        axis = _axis(tensors[node], channels, shapes)
         coded[node] = _insert(source, node, axis, node in positive, signs)
     for reader in reading:
         wrong = bad | raw if reader.product or cover.encode_input else bad
@@ -191,9 +195,9 @@ def _refusal(nodes: list[fx.Node], tensors: Mapping[fx.Node, _Tensor]) -> str:
     reader = tensors[nodes[0]].read[0][0]
     more = f" (and {len(nodes) - 1} more)" if len(nodes) > 1 else ""
     return (
-        f"{where(reader.node)} reads values of both signs, of {op_name(nodes[0])} at {where(nodes[0])}{more}, and this "
-        "method's neurons know no negative spike: use methods.SignedIF or methods.ShiftedThreshold, or signed='pair' for "
-        "two populations, of which one says what is below zero"
+        f"{where(reader.node)} reads values of both signs, of {op_name(nodes[0])} at {where(nodes[0])}{more}, and the "
+        "neurons of this method know no negative spike: use methods.SignedIF or methods.ShiftedThreshold, or "
+        "signed='pair' for two populations, of which one says what is below zero"
     )
 
 
@@ -212,6 +216,21 @@ def _bases(reader: Reader, wrong: set[fx.Node], flow: Flow) -> Iterator[tuple[fx
             waiting += [(n, [node, *way]) for n in before]
         else:
             yield node, way
+
+
+def _at_the_layer(tensor: _Tensor) -> tuple[fx.Node, _Tensor]:
+    """Of a tensor that reaches one layer alone, reshaped, the form in which it gets there: its channels are known."""
+    operands = {reader.operand for reader, _ in tensor.read}
+    reader, way = tensor.read[0]
+    reshaped = all(op_name(n).strip("._") in (*_TURNS, *_RESHAPES) for n in way)
+    if len(operands) == 1 and reshaped and not any(r.product for r, _ in tensor.read):
+        tensor = _Tensor(reader.operand, [(r, []) for r, _ in tensor.read])
+    return tensor.node, tensor
+
+
+def _layer_axis(node: fx.Node) -> int:
+    """The channel axis of what a layer with weights reads."""
+    return 1 if operator_of(node.target).synapse.startswith("conv") else -1
 
 
 def _passes(node: fx.Node, reader: Reader, flow: Flow) -> bool:
@@ -308,12 +327,11 @@ def _axis(tensor: _Tensor, channels: int | None, shapes: Mapping[fx.Node, tuple[
             if reader.contracted is None:
                 return 0
             contracted |= {_back(axis, way, dims) for axis in reader.contracted}
-    candidates = [] if channels is None else [channels]
-    if any(reader.product for reader, _ in tensor.read) and dims == 4:
-        candidates.append(1)  # heads
-    allowed = (
-        axis for axis in candidates if axis % dims > 0 and axis % dims not in contracted and -dims <= axis < dims
-    )
+    # the channels; the heads of an attention, which stand second where its products are
+    candidates = ([] if channels is None else [channels]) + [
+        _back(1, way, dims) for reader, way in tensor.read if reader.product and dims == 4
+    ]
+    allowed = (a for a in candidates if -dims <= a < dims and a % dims > 0 and a % dims not in contracted)
     return next(allowed, 0)
 
 
@@ -346,8 +364,10 @@ def _share_thresholds(source: SourceGraph, shapes: Mapping[fx.Node, tuple[int, .
         if axis in (site.axis, site.axis % len(shapes[node])) or not site.axis:
             continue
         if site.threshold is not None and site.threshold.numel() > 1:
-            notes.append(f"{name}: its trained thresholds differ along an axis that the product at {where(reader.node)} "
-                         "adds along, so that spikes of different sizes meet there")  # fmt: skip
+            notes.append(
+                f"{name}: its trained thresholds differ along an axis that the product at {where(reader.node)} adds "
+                "along, so that spikes of different sizes meet there"
+            )
         elif not site.function.tensors():
             source.sites[name] = site.with_(axis=axis)
     return notes
