@@ -46,13 +46,14 @@ class Method:
         converts: kinds of activation that it converts; None: every kind there is a neuron for.
         refused_thresholds: where thresholds must not come from, each with the reason.
         timesteps: T, steps that are read out.
-        thresholds: where they come from: ``"mse"`` (least squared quantisation error), ``"max"``, a percentile such
-            as ``"99.9%"``, ``"ltb"`` (local threshold balancing), ``"trained"`` (the network's own rate norm layers or
-            quantised activations).
+        thresholds: where thresholds come from: ``"mse"`` (least squared quantisation error), ``"max"``, a percentile
+            such as ``"99.9%"``, ``"ltb"`` (local threshold balancing), ``"trained"`` (the network's own rate norm
+            layers or quantised activations).
         per_channel: one threshold per channel, or one per site.
-        correction: what follows: ``"none"``; ``"bias"`` shifts each channel's bias by the mean error that is left
-            when the converted network feeds itself; ``"reconstruct"`` adjusts weights, biases and thresholds so that
-            the converted network's outputs match the source network's on the calibration images (no labels).
+        correction: what follows the thresholds: ``"none"``; ``"bias"`` shifts each channel's bias by the mean error
+            that is left when the converted network feeds itself; ``"reconstruct"`` adjusts weights, biases and
+            thresholds so that the converted network's outputs match the source network's on the calibration images
+            (no labels).
         max_pool: a max-pooling acts on currents ``"accumulated"`` so far, or ``"instantaneous"`` ones.
     """
 
