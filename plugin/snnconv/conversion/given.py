@@ -22,6 +22,7 @@ __all__ = [
     "calibration_batches",
     "example_batches",
     "home_of",
+    "leave_analog",
     "source_program",
     "spiking_program",
 ]
@@ -74,6 +75,19 @@ def source_program(
             f"{differs}, so that activations are found by running it: give calibration data, or convert(..., example=x)"
         )
     return None, TreeProgram(model, batches[0][:2]), differs
+
+
+def leave_analog(source: SourceGraph | None, sites: Sequence[str]) -> tuple[SourceGraph, Program]:
+    """The source network with these activations as operators like any other.
+
+    Raises:
+        ConversionError: a network that does not trace, trained activations.
+    """
+    if source is None:
+        raise ConversionError("exclude needs a network that traces; this one is converted call by call")
+    for site in sites:
+        source.leave_analog(site)
+    return source, GraphProgram(source)
 
 
 def spiking_program(model: nn.Module, source: SourceGraph | None, method: Method, batches: Sequence[Any]) -> Program:

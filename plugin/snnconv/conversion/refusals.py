@@ -48,13 +48,13 @@ def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site]) -> 
             "this network has no ReLU (nn.ReLU, F.relu, x.relu(), clamp(min=0), ReLU6 ...), so nothing can spike"
             + (f"; its activations are {', '.join(kinds)}: retrain it with ReLU" if kinds else "")
         )
-    trained = method.thresholds == "trained"
-    if trained and method.correction == "reconstruct":
+    if method.correction == "reconstruct" and any(method.at(name).thresholds == "trained" for name in sites):
         raise ConversionError(
             "correction='reconstruct' changes thresholds, and thresholds='trained' keeps them: "
             "use correction='bias' or 'none'"
         )
     for name, site in sites.items():
+        trained = method.at(name).thresholds == "trained"
         if trained and site.threshold is None:
             raise ConversionError(
                 f"{name}: thresholds='trained' needs an activations.RateNorm or QuantReLU layer here, found a ReLU; "
@@ -64,7 +64,7 @@ def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site]) -> 
             wanted = " and ".join(sorted(method.converts))
             raise ConversionError(f"{name}: methods.{type(method).__name__} converts {wanted}, found {site.kind}")
         try:
-            method.neuron_at(site.function)
+            method.at(name).neuron_at(site.function)
         except ValueError as error:
             raise ConversionError(f"{name}: {error}") from None
         if site.function.unit and (not trained or method.coding == "sum"):

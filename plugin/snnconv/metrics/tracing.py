@@ -88,5 +88,5 @@ def trace(snn: SpikingNetwork, x: Any, site: str) -> Trace:
     options = record.settings({**options, **axis})
     spikes, potentials = follow(record, current, smallest, **options)
     weight, steps = record.weight, range(len(spikes))
-    worth = [1.0 if weight is None else weight(k, **options) / snn.method.levels for k in steps]
+    worth = [1.0 if weight is None else weight(k, **options) / snn.method.at(site).levels for k in steps]
     return Trace(site, current, potentials, spikes, theta.expand(current.shape[1:]), torch.tensor(worth))
