@@ -20,7 +20,7 @@ from snnconv.report import Agreement
 from snnconv.runtime.batch import call
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.readout import join_batches, output_leaves
-from snnconv.runtime.values import channels_last
+from snnconv.runtime.values import channels_last, numbers
 
 __all__ = ["ConversionWarning", "check_result", "differs_from", "mixes_batch", "source_outputs"]
 
@@ -241,7 +241,7 @@ class _Quantiser:
             return out / theta
         if method.neuron != "shifted_threshold":
             return out
-        said = self.network.population.fire_total(site, z)
+        said = numbers(self.network.population.fire_total(site, z))
         places = z * levels / theta + 0.5
         near = (places - places.round()).abs() < max(BORDER, 4 * torch.finfo(z.dtype).eps * levels)
         self.differences[site] = _distance(torch.where(near, said, out), said) if power else 0.0

@@ -73,6 +73,7 @@ class LeakyReLU(Activation):
 
     @property
     def extrema(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Places where f turns."""
         return () if self.slope >= 0 else (0.0,)
 
     @property
@@ -93,6 +94,7 @@ class PReLU(Activation):
 
     @property
     def extrema(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Places where f turns."""
         return () if bool((self.slope >= 0).all()) else (0.0,)
 
     @property
@@ -175,6 +177,7 @@ class GELU(Activation):
 
     @property
     def extrema(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Places where f turns."""
         return (self.TURN[self.approximate][0],)
 
     @property

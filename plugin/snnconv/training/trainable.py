@@ -164,7 +164,8 @@ class Trainable(nn.Module):
             bits = network.neurons[site].run(z.unsqueeze(0)).sum(0)
         levels = network.method.levels
         soft = straight_through(z, broadcast(theta, z.dim(), network.program.sites[site].axis), levels)
-        return bits + (soft - soft.detach())
+        out: Tensor = bits + (soft - soft.detach())
+        return out
 
     @torch.no_grad()
     def _bound(self) -> None:
