@@ -29,6 +29,7 @@ FLOORS = (
     ("export", "integrations", "selection", "control", "plot", "demo"),
     ("__init__", "snntorch"),
     ("cli",),
+    ("__main__",),
 )
 FLOOR = {unit: number for number, units in enumerate(FLOORS) for unit in units}
 ELSEWHERE = ("snnbench", "mmengine", "mmdet", "mmseg", "mmcv")

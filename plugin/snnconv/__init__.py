@@ -25,7 +25,7 @@ from snnconv.report import ConversionReport
 if TYPE_CHECKING:
     from snnconv import training
     from snnconv.export.nir import from_nir, to_nir
-    from snnconv.metrics import audit, compare, profile
+    from snnconv.metrics import audit, compare, evaluate, profile
     from snnconv.selection import recommend
     from snnconv.storage.network_file import load, save
     from snnconv.training.finetune import finetune_layerwise
@@ -43,6 +43,7 @@ __all__ = [
     "audit",
     "compare",
     "convert",
+    "evaluate",
     "finetune_layerwise",
     "from_nir",
     "load",
@@ -61,6 +62,7 @@ __all__ = [
 _LATER = {
     "audit": "snnconv.metrics",
     "compare": "snnconv.metrics",
+    "evaluate": "snnconv.metrics",
     "finetune_layerwise": "snnconv.training.finetune",
     "from_nir": "snnconv.export.nir",
     "load": "snnconv.storage.network_file",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from snnconv.conversion import thresholds as calibrate
+from snnconv.conversion.histogram import histograms as histograms_of
 from snnconv.conversion.ranks import Ranks
 from snnconv.graph.source import Site
 from snnconv.methods.base import Method
@@ -43,7 +44,7 @@ def thresholds_of(
         if not batches:
             return thresholds, {}
     delayed = method.delay_ == "auto"
-    histograms = calibrate.histograms(ann, batches, method.per_channel, tell, ranks, elements=delayed)
+    histograms = histograms_of(ann, batches, method.per_channel, tell, ranks, elements=delayed)
     means = {name: h.largest_mean(ranks) for name, h in histograms.items()} if delayed else {}
     silent = [name for name, h in histograms.items() if not bool((h.peak > 0).any())]
     if silent:

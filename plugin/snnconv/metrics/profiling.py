@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -124,6 +124,11 @@ class Profile:
     def energy_ratio(self) -> float | None:
         """SNN energy over ANN energy."""
         return None if self.snn_energy is None or not self.ann_energy else self.snn_energy / self.ann_energy
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, the derived ones too, as plain values."""
+        derived = ("neurons", "spikes", "spikes_per_neuron", "ann_energy", "snn_energy", "energy_ratio")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
     def __str__(self) -> str:
         sites = [(s.name, s.neurons, f"{s.spikes:.1f}", f"{s.rate:.4f}") for s in self.sites]
