@@ -37,7 +37,7 @@ from snnconv.runtime.shapes import both_worlds
 from snnconv.runtime.stepping import Stepping
 from snnconv.runtime.values import (
     Accumulated,
-    Fired,
+    NeuronFn,
     Pair,
     Record,
     Sized,
@@ -55,11 +55,7 @@ from snnconv.runtime.values import (
     wrapped,
 )
 
-__all__ = ["Executor", "NeuronFn", "RunState", "Static", "Temporal"]
-
-
-NeuronFn = Callable[[str, Tensor], Fired]
-"""Outputs of a site's neurons for their currents."""
+__all__ = ["Executor", "RunState", "Static", "Temporal"]
 
 
 class Executor:

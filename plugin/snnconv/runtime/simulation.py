@@ -12,14 +12,13 @@ from torch import Tensor, fx
 
 from snnconv.graph.source import ConversionError
 from snnconv.runtime.captured import captured
-from snnconv.runtime.executor import NeuronFn
 from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.plan import Plan
 from snnconv.runtime.population import Population, over_time
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.readout import behind
 from snnconv.runtime.run import RunState
-from snnconv.runtime.values import Fired, channels_last
+from snnconv.runtime.values import Fired, NeuronFn, channels_last
 
 __all__ = ["Observers", "Simulation"]
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import register_pytree_node, tree_any, tree_leaves, tre
 
 from snnconv.graph.source import broadcast
 
-__all__ = ["Accumulated", "Fired", "Pair", "Record", "Sized", "Spikes", "Static", "Temporal"]
+__all__ = ["Accumulated", "Fired", "NeuronFn", "Pair", "Record", "Sized", "Spikes", "Static", "Temporal"]
 
 
 class Static(NamedTuple):
@@ -94,6 +94,8 @@ class Spikes:
 
 Fired = Tensor | Spikes
 """What neurons put out: numbers, or for layers in 8 bits whole numbers."""
+NeuronFn = Callable[[str, Tensor], Fired]
+"""Outputs of a site's neurons for their currents."""
 
 
 def numbers(fired: Fired) -> Tensor:

@@ -13,7 +13,6 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.runtime.batch import Whole, call
-from snnconv.runtime.executor import NeuronFn
 from snnconv.runtime.readout import Held, opened, presented
 from snnconv.runtime.run import RunState
 from snnconv.runtime.tree.call import Call, kind_of, others, tensors
@@ -24,7 +23,7 @@ from snnconv.runtime.tree.steps import step_by_step
 from snnconv.runtime.tree.time import Time
 from snnconv.runtime.tree.values import CONSTANT, INPUT, MEANS, NEURONS, STEPS, Memory, Value, storage_of
 from snnconv.runtime.tree.writes import computed_beside, write
-from snnconv.runtime.values import numbers
+from snnconv.runtime.values import NeuronFn, numbers
 
 __all__ = ["TreeRun"]
 
