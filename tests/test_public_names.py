@@ -14,7 +14,7 @@ PLUGIN = Path(snnconv.__file__).parent
 MODULES = sorted(
     ".".join(path.relative_to(PLUGIN.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in PLUGIN.rglob("*.py")
-    if "triton_gpu" not in path.parts
+    if "triton_gpu" not in path.parts and path.name != "__main__.py"  # need a GPU's packages; runs the command line
 )
 
 
