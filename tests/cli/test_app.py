@@ -116,6 +116,21 @@ def test_convert_saves_what_compare_profile_and_eval_load(network: str, images: 
         assert f" {t} " in output
 
 
+def test_convert_takes_what_is_different_layer_by_layer(network: str, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small.snn.safetensors"
+    options = ("--data", images, "--out", out, "--method", "shifted-threshold", "--timesteps", 4)
+    run("convert", network, *options, "--override", "4:timesteps=2,per-channel=false")
+    mixed = snnconv.load(out)
+    assert {site: mixed.method.at(site).timesteps for site in ("1", "4")} == {"1": 4, "4": 2}
+    assert mixed.thresholds["4"].numel() == 1
+    run("convert", network, *options, "--exclude", "4")
+    assert list(snnconv.load(out).neurons) == ["1"]
+    assert "output error" in run("convert", network, *options, "--budget", 3)
+    assert snnconv.load(out).report.frontier[-1][0] <= 3
+    assert "write PATTERN:field=value" in run("convert", network, *options, "--override", "4=2", status=2)
+    assert "names no activation" in run("convert", network, *options, "--override", "9:timesteps=2", status=2)
+
+
 def test_convert_takes_snntorchs_neurons(network: str, images: Path, tmp_path: Path) -> None:
     pytest.importorskip("snntorch")
     out = tmp_path / "small.snn.safetensors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -94,6 +94,16 @@ class Method:
         self.percent  # noqa: B018 - validates the percentile
         for site in self.layers:
             self._check_layer(site)
+
+    @classmethod
+    def choices(cls) -> list[Field[Any]]:
+        """The fields that are set for the whole network, by plain values.
+
+        >>> from snnconv import methods
+        >>> [field.name for field in methods.ShiftedThreshold.choices()][:2]
+        ['timesteps', 'thresholds']
+        """
+        return [field for field in fields(cls) if field.init and field.name != "layers"]
 
     # ------------------------------------------------------------------ what a method answers
 
