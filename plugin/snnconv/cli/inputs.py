@@ -8,9 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from snnconv.files.atomic import writable
+
+if TYPE_CHECKING:
+    from snnconv.methods.base import Method
 
 __all__ = ["InputError", "check_out", "make_method", "method_classes", "method_fields"]
 
@@ -33,7 +36,7 @@ def check_out(path: Path, option: str = "--out") -> None:
         raise InputError(f"{option} {path} cannot be written: {error.strerror or error}") from error
 
 
-def method_classes() -> dict[str, type]:
+def method_classes() -> dict[str, type[Method]]:
     """Command-line name → dataclass, for every method in `snnconv.methods` and of packages that join by entry point."""
     from snnconv import methods
 

@@ -155,10 +155,10 @@ class Population:
         spikes = self._int8_spikes(site, scan) if self.neurons[site].neuron.weight is None else _same
         return self._in_slots(spikes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan)))
 
-    def _in_slots(self, out: Any) -> Any:
+    def _in_slots(self, out: Fired) -> Fired:
         """In sum coding, the bits of a layer with fewer steps than others: in the first slots, then nothing."""
         slots = self.method.timesteps
-        if self.method.coding != "sum" or not self.method.layers or len(out) == slots:
+        if not self.method.layers or self.method.coding != "sum" or not isinstance(out, Tensor) or len(out) == slots:
             return out
         return torch.cat([out, out.new_zeros((slots - len(out), *out.shape[1:]))])
 
