@@ -363,7 +363,7 @@ class TestSegmentation:
             {"label": "by hand", "type": "ShiftedThreshold", "timesteps": [3], "overrides": {"*": {"timesteps": 5}}},
         ]
         mixed, by_hand = run(CAMVID, data, {**TINY, "bench.methods": rows})
-        assert len(set(change["timesteps"] for change in mixed["method"]["fields"]["layers"].values())) > 1
+        assert len({change["timesteps"] for change in mixed["method"]["fields"]["layers"].values()}) > 1
         assert [point["timesteps"] for point in by_hand["points"]] == [5]
 
 
