@@ -25,6 +25,7 @@ from snnconv.report import ConversionReport
 if TYPE_CHECKING:
     from snnconv import training
     from snnconv.export.nir import from_nir, to_nir
+    from snnconv.export.stepwise import stepwise
     from snnconv.metrics import audit, compare, profile
     from snnconv.selection import recommend
     from snnconv.storage.network_file import load, save
@@ -52,6 +53,7 @@ __all__ = [
     "recommend",
     "register",
     "save",
+    "stepwise",
     "to_nir",
     "train_rate_scale",
     "trainable",
@@ -68,6 +70,7 @@ _LATER = {
     "profile": "snnconv.metrics",
     "recommend": "snnconv.selection",
     "save": "snnconv.storage.network_file",
+    "stepwise": "snnconv.export.stepwise",
     "to_nir": "snnconv.export.nir",
     "train_rate_scale": "snnconv.training.rate_scale",
     "trainable": "snnconv.training.trainable",
