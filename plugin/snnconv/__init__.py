@@ -25,6 +25,7 @@ from snnconv.report import ConversionReport
 if TYPE_CHECKING:
     from snnconv import training
     from snnconv.export.nir import from_nir, to_nir
+    from snnconv.export.onnx import to_onnx
     from snnconv.export.stepwise import stepwise
     from snnconv.metrics import audit, compare, profile
     from snnconv.selection import recommend
@@ -55,6 +56,7 @@ __all__ = [
     "save",
     "stepwise",
     "to_nir",
+    "to_onnx",
     "train_rate_scale",
     "trainable",
     "training",
@@ -72,6 +74,7 @@ _LATER = {
     "save": "snnconv.storage.network_file",
     "stepwise": "snnconv.export.stepwise",
     "to_nir": "snnconv.export.nir",
+    "to_onnx": "snnconv.export.onnx",
     "train_rate_scale": "snnconv.training.rate_scale",
     "trainable": "snnconv.training.trainable",
 }

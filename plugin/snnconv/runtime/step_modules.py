@@ -111,16 +111,14 @@ class Neurons(nn.Module):
 
     def theta(self, x: Tensor) -> Tensor:
         """θ, as it broadcasts against one step."""
-        threshold: Tensor = self.v_threshold
-        return broadcast(threshold, x.dim(), self.axis)
+        return broadcast(self.get_buffer("v_threshold"), x.dim(), self.axis)
 
     def worth(self, spikes: Tensor) -> Tensor:
         """Spikes times what one is worth."""
         return spikes * self.theta(spikes).to(spikes.dtype) if self.scaled else spikes
 
     def extra_repr(self) -> str:
-        values = self.v_threshold
-        assert isinstance(values, Tensor)
+        values = self.get_buffer("v_threshold")
         settings = "".join(f", {key}={value}" for key, value in self.options.items() if value is not None)
         return f"{self.neuron.name}, {values.numel()} thresholds{settings}"
 
@@ -187,7 +185,7 @@ class SumNeurons(Neurons):
         self.start, self.timesteps, self.states = start, timesteps, ("v",)
         weight = self.neuron.weight
         weights = [1.0 if weight is None else weight(k, **self.options) for k in range(timesteps)]
-        self.register_buffer("weights", torch.tensor(weights, dtype=self.v_threshold.dtype))
+        self.register_buffer("weights", torch.tensor(weights, dtype=self.get_buffer("v_threshold").dtype))
 
     def forward(self, x: Tensor, step: Tensor, first: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """Inputs of one step ``[B, ...]`` and their sum before it → weighted spikes, and the sum."""
@@ -197,7 +195,7 @@ class SumNeurons(Neurons):
             v.unsqueeze(0), self.theta(x), state=None, surrogate=None, detach_reset=False, **self.options
         )
         k = (step - self.start).clamp(0, self.timesteps - 1).reshape(1)
-        weights: Tensor = self.weights  # type: ignore[assignment]
+        weights = self.get_buffer("weights")
         sent = (spikes.index_select(0, k) * weights.index_select(0, k).reshape(1, *[1] * x.dim())).squeeze(0)
         due = (step >= self.start) & (step < self.start + self.timesteps)
         return self.worth(torch.where(due, sent, torch.zeros_like(sent))), v
