@@ -353,7 +353,8 @@ def _share_thresholds(source: SourceGraph, shapes: Mapping[fx.Node, tuple[int, .
     flow = Flow(source.graph)
     notes = []
     for reader in readers(flow):
-        node, way = reader.operand, []
+        node = reader.operand
+        way: list[fx.Node] = []
         while _passes(node, reader, flow) and len(node.all_input_nodes) == 1:
             way, node = [node, *way], node.all_input_nodes[0]
         if not reader.product or node.target is not activation_site or node not in shapes:
