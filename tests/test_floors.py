@@ -27,6 +27,7 @@ FLOORS = (
     ("conversion",),
     ("training",),
     ("export", "integrations", "selection", "control", "plot", "demo"),
+    ("page",),
     ("__init__", "snntorch"),
     ("cli",),
     ("__main__",),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from snnconv import training
     from snnconv.export.nir import from_nir, to_nir
     from snnconv.metrics import audit, compare, evaluate, profile
+    from snnconv.page import write_page
     from snnconv.selection import recommend
     from snnconv.storage.network_file import load, save
     from snnconv.training.finetune import finetune_layerwise
@@ -57,6 +58,7 @@ __all__ = [
     "train_rate_scale",
     "trainable",
     "training",
+    "write_page",
 ]
 
 _LATER = {
@@ -73,6 +75,7 @@ _LATER = {
     "to_nir": "snnconv.export.nir",
     "train_rate_scale": "snnconv.training.rate_scale",
     "trainable": "snnconv.training.trainable",
+    "write_page": "snnconv.page",
 }
 
 _moved.install()

@@ -160,7 +160,7 @@ class TestNext:
     def test_commands_to_go_on_with_run(self, base: list[str]) -> None:
         result = runner.invoke(app, ["convert", *base, "--timesteps", "4", "--out", "net.snn.safetensors"])
         commands = result.stderr.partition("next:\n")[2].splitlines()
-        assert [shlex.split(c)[1] for c in commands] == ["eval"]
+        assert [shlex.split(c)[1] for c in commands] == ["eval", "report"]
         for command in commands:
             assert runner.invoke(app, shlex.split(command)[1:]).exit_code == 0, command
 
@@ -267,8 +267,10 @@ class TestDemo:
         assert (folder / "accuracy.png").stat().st_size > 5000
         assert snnconv.load(folder / "digits.snn.safetensors").timesteps == 8
         commands = result.stderr.partition("next:\n")[2].splitlines()
-        assert [shlex.split(c)[1] for c in commands] == ["eval", "recommend"]
-        assert runner.invoke(app, shlex.split(commands[0])[1:]).exit_code == 0
+        assert [shlex.split(c)[1] for c in commands] == ["report", "eval", "recommend"]
+        for command in commands[:2]:
+            assert runner.invoke(app, shlex.split(command)[1:]).exit_code == 0
+        assert (folder / "report.html").stat().st_size > 50_000
 
     def test_needs_the_core_alone(self, tmp_path: Path) -> None:
         extras = ("sklearn", "timm", "mmengine", "numba", "snntorch", "nir", "jinja2", "PIL")

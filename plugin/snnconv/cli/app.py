@@ -16,6 +16,7 @@ from snnconv.cli.command import register
 from snnconv.cli.commands import compare, convert, doctor, eval_, profile
 from snnconv.cli.demo import demo
 from snnconv.cli.recommend import recommend
+from snnconv.cli.report import report
 
 __all__ = ["app"]
 
@@ -51,7 +52,7 @@ def _main(
     """What holds for every command."""
 
 
-for _function in (demo, convert, eval_, compare, profile, recommend, doctor):
+for _function in (demo, convert, eval_, compare, profile, report, recommend, doctor):
     register(app, _function)
 for _entry in entry_points(group="snnconv.commands"):
     register(app, _entry.load())

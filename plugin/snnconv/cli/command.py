@@ -81,7 +81,7 @@ def command_of(function: Callable[..., Any]) -> Callable[..., None]:
             say(f"error: {_sentence(error)}", "red")
             raise typer.Exit(2) from None
 
-    parameters = [*shared, *own]
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*shared, *own)]
     for name, text in settings.items():
         option = typer.Option(help=text, rich_help_panel="Settings of the method")
         parameters.append(_option(name, str | None, None, option))

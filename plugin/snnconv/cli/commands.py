@@ -44,6 +44,7 @@ def convert(
         wrote=[out],
         then=[
             given.again("eval", "--snn", str(out)),
+            given.page(out),
         ],
     )
 

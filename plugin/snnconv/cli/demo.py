@@ -75,13 +75,14 @@ def demo(
         for row in rows
     ]
     source = shlex.join([f"{code}:small_cnn", "--weights", str(weights), "--data", str(test)])
+    page = f"snnconv report {shlex.quote(str(saved))} --model {source} --html {shlex.quote(str(out / 'report.html'))}"
     return Drawn(
         table,
         {"samples": len(digits.y_test), "ann": ann, "rows": plain},
         plain,
         draw,
         wrote=[picture, saved],
-        then=[f"snnconv eval {source} --at 2,4,8", f"snnconv recommend {source} --budget drop=1.0"],
+        then=[page, f"snnconv eval {source} --at 2,4,8", f"snnconv recommend {source} --budget drop=1.0"],
     )
 
 

@@ -167,6 +167,15 @@ class Given:
                 say(f"float32: {layer}: {reason}")
         return snn
 
+    def page(self, saved: Path) -> str:
+        """The command that makes a page on the network in the file ``saved``.
+
+        >>> Given(model="timm:resnet26", data=Path("val")).page(Path("net.snn.safetensors"))
+        'snnconv report net.snn.safetensors --model timm:resnet26 --data val --html report.html'
+        """
+        words = shlex.split(self.again("report"))
+        return shlex.join([*words[:2], str(saved), "--model", *words[2:], "--html", "report.html"])
+
     def again(self, command: str, *more: str, method: Any = None, data: bool = True) -> str:
         """Another command on the same network and data; ``method``: with it and its settings.
 

@@ -162,7 +162,7 @@ def _number(value: float | None, unit: str = "") -> str:
 
 
 def profile(
-    model: nn.Module,
+    model: nn.Module | None,
     snn: SpikingNetwork,
     loader: Any,
     limit: int | None = 128,
@@ -177,7 +177,7 @@ def profile(
     its own spikes.
 
     Args:
-        model: the source network.
+        model: the source network; ``None``: the layers of the converted one stand for its, where it traces.
         snn: the network converted from it.
         loader: a tensor, a list of tensors, or a loader giving tensors, (input, target) or dicts; of a network of
             several inputs as for :func:`snnconv.convert`.
@@ -194,7 +194,7 @@ def profile(
     >>> costs.sops == 2 * costs.spikes, costs.snn_macs, costs.ann_macs, costs.latency
     (True, 32.0, 48.0, 16)
     """
-    model = unwrap(model).model
+    model = None if model is None else unwrap(model).model
     parts = network_batches(snn, loader, limit)
     sizes = {tuple(tuple(v.shape[1:]) for v in entries(part).values()) for part in parts}
     if len(sizes) > 1:
@@ -207,10 +207,16 @@ def profile(
         neurons, spikes = counts[site].numel(), float(counts[site].double().sum()) / samples
         sites.append(SiteActivity(site, neurons, spikes, spikes / max(neurons * steps, 1)))
     if not isinstance(snn.program, GraphProgram):
+        if model is None:
+            raise ConversionError(
+                "this network does not trace: its operations are counted beside its source's, give it"
+            )
         return _untraced(model, snn, sites, parts[0][:1], samples)
     source = snn.program.source
     costs, notes = _layer_costs(snn, source, counts, pooled, parts[0][:1], samples)
-    ann_macs, missing = _ann_macs(model, snn, parts[0][:1])
+    ann_macs, missing = sum(c.ann_macs for c in costs), []
+    if model is not None:
+        ann_macs, missing = _ann_macs(model, snn, parts[0][:1])
     pipelined = steps * _depth(source) if snn.method.coding == "sum" else steps
     return Profile(
         sites, costs, ann_macs, sum(c.sops for c in costs), sum(c.snn_macs for c in costs),

@@ -42,7 +42,9 @@ def name_axis(axes: Axes, names: Sequence[str]) -> None:
     """Names of layers below the axis; of many, evenly picked ones that do not overlap."""
     every = max(1, math.ceil(len(names) / 60))
     places = range(0, len(names), every)
-    axes.set_xticks(places, labels=[plain(names[place]) for place in places], rotation=90, fontsize=7)
+    labels = [plain(names[place]) for place in places]
+    upright = sum(map(len, labels)) > 50
+    axes.set_xticks(places, labels=labels, rotation=90 if upright else 0, fontsize=7 if upright else 9)
 
 
 def step_axis(axes: Axes, steps: Collection[int]) -> None:
