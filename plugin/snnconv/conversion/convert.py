@@ -19,6 +19,7 @@ from snnconv.conversion.reconstruct import reconstruct
 from snnconv.conversion.refusals import check_arguments, check_sites
 from snnconv.files.fingerprint import digest
 from snnconv.graph.capture.fx import TraceFailure, source_graph
+from snnconv.graph.cover import Cover
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Reader, Take, input_batches
@@ -26,6 +27,7 @@ from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import ConversionReport
+from snnconv.runtime.covering import encode
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.readout import delay_steps
 from snnconv.runtime.signature import Signature
@@ -45,15 +47,19 @@ def convert(
     calibration_inputs: Take = None,
     example: Any = None,
     framework: str = "spikingjelly",
+    cover: str = "activations",
+    encode_input: bool = False,
+    signed: str = "refuse",
     strict: bool = False,
     progress: bool | ProgressFn | None = None,
     distributed: bool = False,
 ) -> SpikingNetwork:
     """Convert a trained network into a spiking one.
 
-    Every ReLU, however it is written, becomes a population of ``method``'s neurons; BatchNorm is folded; thresholds
-    come from ``calibration`` (inputs only, no labels) or from the network's own trained activations. The model is
-    not changed. What is around it (``DataParallel``, ``torch.compile``, hooks that only look, weight norm, pruning) is
+    Every activation, however it is written, becomes a population of ``method``'s neurons where these can compute it
+    (ReLU always; SiLU, GELU, sigmoid and others by neurons that have functions); BatchNorm is folded; thresholds come
+    from ``calibration`` (inputs only, no labels) or from the network's own trained activations. The model is not
+    changed. What is around it (``DataParallel``, ``torch.compile``, hooks that only look, weight norm, pruning) is
     taken off a copy (:func:`snnconv.graph.unwrap.unwrap`), and the report says so.
 
     Args:
@@ -67,8 +73,14 @@ def convert(
             the first (``2``), the arguments they go to (``("x", "mask")``), or a function from a batch to its inputs.
         example: inputs as one of ``calibration``'s batches, to check the result on where there is no ``calibration``.
         framework: whose neuron classes the network is built from: ``"spikingjelly"`` or ``"snntorch"``.
+        cover: where neurons stand: ``"activations"``, or ``"synapses"``: every layer with weights after the first and
+            both operands of every product read spikes, of an activation or of an encoder in front of them.
+        encode_input: with ``"synapses"``: the first layers, too.
+        signed: an encoder of values of both signs, where the method's neurons know no negative spike: ``"refuse"``, or
+            ``"pair"``, two populations, of which one says what is below zero.
         strict: refuse a network in which an activation, or anything nonlinear between a neuron and the layer that
-            reads it (a comparison, a floor), would stay analog, instead of reporting it.
+            reads it (a comparison, a floor), would stay analog, instead of reporting it; with ``cover="synapses"``: one
+            in which a layer with weights after the first, or a product, would not read spikes.
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
         distributed: every rank of the process group calls this with its own share of the calibration data (shares
             of one size, as a ``DistributedSampler`` gives them); statistics are reduced, so that all get one network.
@@ -78,9 +90,9 @@ def convert(
 
     Raises:
         ImportError: a framework that is not installed.
-        ConversionError: a network without ReLU, or with spiking neurons; one that is exported or quantised; NaN
-            weights, unusable calibration data, a combination that makes no sense; an output of another shape, or one
-            that is not finite; the message names the culprit.
+        ConversionError: a network without activations that can spike, or with spiking neurons; one that is exported or
+            quantised; NaN weights, unusable calibration data, a combination that makes no sense; an output of another
+            shape, or one that is not finite; the message names the culprit.
 
     Warns:
         ConversionWarning: in rate coding, outputs on two calibration inputs further from the source network's than T
@@ -94,12 +106,15 @@ def convert(
     torch.Size([16, 10])
     """
     check_arguments(model, method, framework)
+    where = Cover(cover, encode_input, signed, wanted=method.takes)
     unwrapped = unwrap(model)
     model = unwrapped.model
     ranks = Ranks(distributed)
     signature = Signature.of(model)
     reader = Reader(signature, calibration_inputs)
-    report = ConversionReport(method=method.to_dict(), notes=unwrapped.notes)
+    report = ConversionReport(
+        method=method.to_dict(), notes=unwrapped.notes, cover=cover, encode_input=encode_input, signed=signed
+    )
     parameter = next((p for p in [*model.parameters(), *model.buffers()] if p.is_floating_point()), None)
     device = parameter.device if parameter is not None else None
     dtype = parameter.dtype if parameter is not None else None
@@ -111,8 +126,8 @@ def convert(
             signature = Signature.from_spec(signature.described(seen[0]))
         report.calibration_samples = sum(len(b) for b in batches)
         with _timed(report, "tracing"):
-            source, ann, snn = _programs(model, method, seen, report, signature)
-            check_sites(model, method, ann.sites)
+            source, ann, snn = _programs(model, method, seen, report, signature, where)
+            check_sites(model, method, ann.sites, bool(batches))
             spec = input_spec(ann, seen, signature, report)
             list_analog(source, snn, report, strict, seen)
         with _timed(report, "thresholds"):
@@ -166,21 +181,33 @@ def _dtype_of(inputs: Any, dtype: torch.dtype | None, reader: Reader) -> torch.d
 
 
 def _programs(
-    model: nn.Module, method: Method, batches: Sequence[Any], report: ConversionReport, signature: Signature
+    model: nn.Module,
+    method: Method,
+    batches: Sequence[Any],
+    report: ConversionReport,
+    signature: Signature,
+    cover: Cover,
 ) -> tuple[SourceGraph | None, Program, Program]:
     """The source network and the one to become spiking, as two independent programs."""
     try:
-        source = source_graph(model, *signature.traced)
+        source = source_graph(model, *signature.traced, cover)
         differs = differs_from(model, source, batches)
     except TraceFailure as failure:
         source, differs = None, f"its forward does not trace ({failure})"
     if source is not None and differs is None:
+        if cover.synapses and not batches:
+            raise ConversionError(
+                "cover='synapses' runs the network once: give calibration data, or convert(..., example=x)"
+            )
+        encode(source, cover, batches[0][:INPUTS] if batches else None)
         ann = GraphProgram(source)
         return source, ann, GraphProgram(source.copy(), method.coding, method.max_pool)
     if not batches:
         raise ConversionError(
             f"{differs}, so that activations are found by running it: give calibration data, or convert(..., example=x)"
         )
+    if cover.synapses:
+        raise ConversionError(f"cover='synapses' needs the network's graph, and {differs}")
     report.path = "module tree"
     report.notes.append(f"converted call by call because {differs}")
     example = batches[0][:2]

@@ -16,6 +16,7 @@ from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
+from snnconv.runtime.covering import encode
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.tree import TreeProgram
 
@@ -182,7 +183,9 @@ def reference_program(model: nn.Module, snn: SpikingNetwork, example: Any) -> Pr
         own, _ = placement(model)
         program = TreeProgram(model, example.to(own) if own is not None else example)
     else:
-        program = GraphProgram(source_graph(model, *snn.signature.traced))
+        source = source_graph(model, *snn.signature.traced, snn.cover)
+        encode(source, snn.cover, example[:1])
+        program = GraphProgram(source)
     program.store().to(device=device, dtype=dtype)
     for one, other, owner in ((snn.program, program, "model"), (program, snn.program, "converted network")):
         for name in one.sites:
