@@ -17,6 +17,7 @@ from snnconv import _moved, activations, methods
 from snnconv._version import __version__
 from snnconv.conversion.checks import ConversionWarning
 from snnconv.conversion.convert import convert
+from snnconv.conversion.statistics import Calibration, calibrate
 from snnconv.graph.source import ConversionError
 from snnconv.integrations.register import register
 from snnconv.network import SpikingNetwork
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from snnconv.training.trainable import trainable
 
 __all__ = [
+    "Calibration",
     "ConversionError",
     "ConversionReport",
     "ConversionWarning",
@@ -42,6 +44,7 @@ __all__ = [
     "__version__",
     "activations",
     "audit",
+    "calibrate",
     "compare",
     "convert",
     "evaluate",

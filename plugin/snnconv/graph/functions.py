@@ -84,6 +84,7 @@ class LeakyReLU(Activation):
 
     @property
     def extrema(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Places where f turns."""
         return () if self.slope >= 0 else (0.0,)
 
     @property
@@ -104,6 +105,7 @@ class PReLU(Activation):
 
     @property
     def extrema(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Places where f turns."""
         return () if bool((self.slope >= 0).all()) else (0.0,)
 
     @property
@@ -186,6 +188,7 @@ class GELU(Activation):
 
     @property
     def extrema(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Places where f turns."""
         return (self.TURN[self.approximate][0],)
 
     @property
