@@ -12,8 +12,6 @@ from torch import Tensor, fx, nn
 
 from snnconv import dynamics
 from snnconv.files.fingerprint import digest
-from snnconv.graph.activation import Activation
-from snnconv.graph.cover import Cover
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 from snnconv.graph.unwrap import unwrap
@@ -109,19 +107,6 @@ class SpikingNetwork(nn.Module):
         self.eval()
 
     # ------------------------------------------------------------------ settings
-
-    @property
-    def cover(self) -> Cover:
-        """Where its neurons stand."""
-        functions = [site.function for site in self.program.sites.values()]
-
-        def wanted(kind: Activation) -> bool:
-            return any(type(f) is type(kind) and f.signed == kind.signed for f in functions)
-
-        report = self.report
-        if report is None:
-            return Cover(wanted=wanted)
-        return Cover(report.cover, report.encode_input, report.signed, wanted)
 
     @property
     def thresholds(self) -> Thresholds:

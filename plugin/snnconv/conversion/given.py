@@ -59,7 +59,9 @@ def _dtype_of(inputs: Any, dtype: torch.dtype | None, reader: Reader) -> torch.d
 def source_program(
     model: nn.Module, batches: Sequence[Any], signature: Signature, cover: Cover = RELUS
 ) -> tuple[SourceGraph | None, Program, str | None]:
-    """The source network, with sites and encoders where ``cover`` has them: as a graph, or, with the reason why it is none, as the module tree that it is.
+    """The source network, with sites and encoders where ``cover`` has them.
+
+    As a graph, or, with the reason why it is none, as the module tree that it is.
 
     Raises:
         ConversionError: a network that has to be run to be read, without inputs; one without a graph where encoders are
