@@ -21,7 +21,8 @@ from snnconv.graph.cover import Cover
 from snnconv.graph.error import ConversionError
 from snnconv.graph.flow import Flow
 from snnconv.graph.functions import Identity
-from snnconv.graph.ops import Contracted, is_synapse, op_name, operator_of, products, role
+from snnconv.graph.operator_record import Contracted
+from snnconv.graph.ops import is_synapse, op_name, operator_of, products, role
 from snnconv.graph.sites import channel_axes
 from snnconv.graph.source import Site, SourceGraph, activation_site, unique_name
 
