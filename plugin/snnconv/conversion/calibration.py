@@ -98,9 +98,9 @@ def threshold_at(method: Method, histogram: Histogram, site: Site) -> Tensor:
     if method.thresholds == "max":
         theta = max_threshold(seen)
     elif method.percent is not None:
-        theta = percentile_threshold(seen, method.percent, signed=True)
+        theta = percentile_threshold(seen, method.percent, signed=site.function.signed)
     else:
-        theta = mse_threshold(seen, method.levels, cap=site.cap, signed=True)
+        theta = mse_threshold(seen, method.levels, cap=site.cap, signed=site.function.signed)
     return theta if method.per_channel else theta.reshape(())
 
 
@@ -109,9 +109,8 @@ def _trained(ann: Program, method: Method, report: ConversionReport) -> dict[str
     thresholds: dict[str, Tensor] = {}
     for name, site in ann.sites.items():
         own = method.at(name)
-        if own.thresholds != "trained":
+        if own.thresholds != "trained" or site.threshold is None:  # an encoder has none
             continue
-        assert site.threshold is not None
         thresholds[name] = site.threshold.detach().clone()
         if site.levels is not None and site.levels != own.levels:
             report.notes.append(
