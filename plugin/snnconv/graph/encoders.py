@@ -21,7 +21,8 @@ from snnconv.graph.cover import Cover
 from snnconv.graph.error import ConversionError
 from snnconv.graph.flow import Flow
 from snnconv.graph.functions import Identity
-from snnconv.graph.ops import Contracted, is_synapse, op_name, operator_of, products, role
+from snnconv.graph.operator_record import Contracted
+from snnconv.graph.ops import is_synapse, op_name, operator_of, products, role
 from snnconv.graph.sites import channel_axes
 from snnconv.graph.source import Site, SourceGraph, activation_site, unique_name
 
@@ -353,7 +354,8 @@ def _share_thresholds(source: SourceGraph, shapes: Mapping[fx.Node, tuple[int, .
     flow = Flow(source.graph)
     notes = []
     for reader in readers(flow):
-        node, way = reader.operand, []
+        node = reader.operand
+        way: list[fx.Node] = []
         while _passes(node, reader, flow) and len(node.all_input_nodes) == 1:
             way, node = [node, *way], node.all_input_nodes[0]
         if not reader.product or node.target is not activation_site or node not in shapes:

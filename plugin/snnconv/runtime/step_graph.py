@@ -56,6 +56,7 @@ class StepGraph:
         self._write()
 
     def module(self) -> fx.GraphModule:
+        """The graph of one step as a module, checked."""
         self.graph.lint()
         return fx.GraphModule(self.root, self.graph, "Steps")
 
