@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from snnconv.conversion.checks import INPUTS, differs_from
 from snnconv.graph.capture.fx import TraceFailure, source_graph
+from snnconv.graph.cover import RELUS, Cover
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.inputs import Reader, input_batches
 from snnconv.methods.base import Method
+from snnconv.runtime.covering import encode
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.signature import Signature
 from snnconv.runtime.tree import TreeProgram
@@ -55,24 +57,34 @@ def _dtype_of(inputs: Any, dtype: torch.dtype | None, reader: Reader) -> torch.d
 
 
 def source_program(
-    model: nn.Module, batches: Sequence[Any], signature: Signature
+    model: nn.Module, batches: Sequence[Any], signature: Signature, cover: Cover = RELUS
 ) -> tuple[SourceGraph | None, Program, str | None]:
-    """The source network: as a graph, or, with the reason why it is none, as the module tree that it is.
+    """The source network, with sites and encoders where ``cover`` has them.
+
+    As a graph, or, with the reason why it is none, as the module tree that it is.
 
     Raises:
-        ConversionError: a network that has to be run to be read, without inputs.
+        ConversionError: a network that has to be run to be read, without inputs; one without a graph where encoders are
+            wanted.
     """
     try:
-        source = source_graph(model, *signature.traced)
+        source = source_graph(model, *signature.traced, cover)
         differs = differs_from(model, source, batches)
     except TraceFailure as failure:
         source, differs = None, f"its forward does not trace ({failure})"
     if source is not None and differs is None:
+        if cover.synapses and not batches:
+            raise ConversionError(
+                "cover='synapses' runs the network once: give calibration data, or convert(..., example=x)"
+            )
+        encode(source, cover, batches[0][:INPUTS] if batches else None)
         return source, GraphProgram(source), None
     if not batches:
         raise ConversionError(
             f"{differs}, so that activations are found by running it: give calibration data, or convert(..., example=x)"
         )
+    if cover.synapses:
+        raise ConversionError(f"cover='synapses' needs the network's graph, and {differs}")
     return None, TreeProgram(model, batches[0][:2]), differs
 
 
