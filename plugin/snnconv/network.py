@@ -306,10 +306,8 @@ class SpikingNetwork(nn.Module):
     ) -> SequenceRun:
         """Run an input over time ``[T, B, ...]``, one step a frame: I[t] = W·x[t] + b changes, and states go on.
 
-        In sum coding each frame is coded anew.
-
         Args:
-            x_seq: of several inputs a tuple, or a dictionary by name.
+            x_seq: of several inputs a tuple, or a dictionary by name. In sum coding each frame is coded anew.
             window: steps that the readout is the mean of; None: all since the start.
             reset: False goes on where the last sequence of this thread on this network ended.
             observe: called with every site's outputs ``[1, B, ...]``, step by step.
@@ -318,6 +316,7 @@ class SpikingNetwork(nn.Module):
             ConversionError: SRP, or a delay: their phases are defined for a constant input; frames of another size than
                 those it goes on from.
 
+        >>> import snnconv
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
         >>> snn = snnconv.convert(model, snnconv.methods.SignedIF(timesteps=4), calibration=torch.randn(64, 4))
         >>> snn.run_sequence(torch.randn(20, 3, 4)).readouts.shape
