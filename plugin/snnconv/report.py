@@ -61,7 +61,8 @@ class ConversionReport:
 
     Attributes:
         method: the method's choices.
-        path: ``"graph"`` (traced) or ``"module tree"``.
+        path: ``"graph"`` (captured) or ``"module tree"``.
+        capture: what captured the graph: ``"torch.fx"`` or ``"torch.export"``.
         spiking: the converted activations, in execution order.
         analog: what stays analog.
         reads: what each layer with weights reads: ``input``, ``spikes``, ``sum of spikes`` or ``currents``.
@@ -77,6 +78,7 @@ class ConversionReport:
 
     method: dict[str, Any] = field(default_factory=dict)
     path: str = "graph"
+    capture: str = ""
     spiking: list[SpikingSite] = field(default_factory=list)
     analog: list[AnalogSite] = field(default_factory=list)
     reads: dict[str, str] = field(default_factory=dict)
@@ -138,9 +140,12 @@ class ConversionReport:
                 lines.append(f"{number}{part} {verb} {what}: {some}")
         return lines
 
+    def _way(self) -> str:
+        return f"converted through the {self.path}" + (f" ({self.capture})" if self.capture else "")
+
     def __str__(self) -> str:
         choices = ", ".join(f"{k}={v!r}" for k, v in self.method.items() if k != "name")
-        lines = [f"{self.method.get('name', '?')}({choices})", f"converted through the {self.path}"]
+        lines = [f"{self.method.get('name', '?')}({choices})", self._way()]
         lines += self._without_spikes()
         rows = [
             (s.name, s.neuron, s.channels, f"{s.threshold_min:.3g} … {s.threshold_mean:.3g} … {s.threshold_max:.3g}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +13,8 @@ import snnconv
 from snnconv import ConversionError, methods
 from snnconv.activations import QuantReLU
 from snnconv.graph.capture.fx import TraceFailure, source_graph
+from snnconv.graph.source import SourceGraph
+from snnconv.runtime import capture
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.tree import TreeProgram
@@ -145,10 +147,10 @@ def test_both_paths_convert_alike(method: methods.Method, monkeypatch: pytest.Mo
     model = Plain()
     graph = snnconv.convert(model, method, IMAGES, progress=False)
 
-    def refuse(model: nn.Module, *given: object) -> None:
+    def refuse(*given: object) -> SourceGraph:
         raise TraceFailure("not now")
 
-    monkeypatch.setattr(sys.modules["snnconv.conversion.convert"], "source_graph", refuse)
+    monkeypatch.setattr(capture, "WAYS", [replace(way, run=refuse) for way in capture.WAYS])
     tree = snnconv.convert(model, method, IMAGES, progress=False)
     assert tree.report is not None
     assert graph.report is not None
@@ -211,13 +213,13 @@ def test_an_alias_that_tracing_loses_is_noticed() -> None:
         def forward(self, x: Tensor) -> Tensor:
             out = self.a(x)
             kept = out
-            out.view(-1).add_(1.0)  # changes `kept` too, through a view, which a tracer does not see
+            out.view(-1).add_(1.0)  # changes `kept` too, through a view, which torch.fx does not see
             return self.b(F.relu(kept))
 
     model = Net()
     snn = snnconv.convert(model, methods.ShiftedThreshold(8), ROWS, progress=False)
     assert snn.report is not None
-    assert snn.report.path == "module tree"
+    assert snn.report.capture == "torch.export"
     torch.testing.assert_close(snn(ROWS), model(ROWS).detach(), rtol=0.05, atol=0.05)
 
 

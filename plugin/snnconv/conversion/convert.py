@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from snnconv.conversion import thresholds as calibrate
 from snnconv.conversion.bias import BiasCorrection
-from snnconv.conversion.checks import INPUTS, check_result, differs_from, mixes_batch, source_outputs
+from snnconv.conversion.checks import check_result, mixes_batch
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.reconstruct import reconstruct
 from snnconv.files.fingerprint import digest
-from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.flow import Flow
 from snnconv.graph.origin import analog, reads, scaled
 from snnconv.graph.source import ConversionError, Site, SourceGraph
@@ -28,6 +27,7 @@ from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import AnalogSite, ConversionReport, SpikingSite
 from snnconv.runtime.batch import entries, same_shapes
+from snnconv.runtime.capture import INPUTS, captured, source_outputs
 from snnconv.runtime.footprint import Footprint, footprint
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.readout import delay_steps, join_batches
@@ -120,8 +120,8 @@ def convert(
         if seen:
             signature = Signature.from_spec(signature.described(seen[0]))
         report.calibration_samples = sum(len(b) for b in batches)
-        with _timed(report, "tracing"):
-            source, ann, snn = _programs(model, method, seen, report, signature)
+        with _timed(report, "capture"):
+            source, ann, snn = _programs(model, method, seen, report, signature, tell)
             _check_sites(model, method, ann.sites)
             spec = _input_spec(ann, seen, signature, report)
             _list_analog(source, snn, report, strict, seen)
@@ -189,20 +189,24 @@ def _dtype_of(inputs: Any, dtype: torch.dtype | None, reader: Reader) -> torch.d
 
 
 def _programs(
-    model: nn.Module, method: Method, batches: Sequence[Any], report: ConversionReport, signature: Signature
+    model: nn.Module,
+    method: Method,
+    batches: Sequence[Any],
+    report: ConversionReport,
+    signature: Signature,
+    tell: ProgressFn,
 ) -> tuple[SourceGraph | None, Program, Program]:
     """The source network and the one to become spiking, as two independent programs."""
-    try:
-        source = source_graph(model, *signature.traced)
-        differs = differs_from(model, source, batches)
-    except TraceFailure as failure:
-        source, differs = None, f"its forward does not trace ({failure})"
-    if source is not None and differs is None:
-        ann = GraphProgram(source)
-        return source, ann, GraphProgram(source.copy(), method.coding, method.max_pool)
+    found = captured(model, signature, batches, tell)
+    if found.source is not None:
+        report.capture = found.way
+        ann = GraphProgram(found.source)
+        return found.source, ann, GraphProgram(found.source.copy(), method.coding, method.max_pool)
+    differs = ", and ".join(found.failures)
     if not batches:
         raise ConversionError(
-            f"{differs}, so that activations are found by running it: give calibration data, or convert(..., example=x)"
+            f"{found.failures[0]}, so that activations are found by running it: give calibration data, or convert(..., "
+            "example=x)"
         )
     report.path = "module tree"
     report.notes.append(f"converted call by call because {differs}")

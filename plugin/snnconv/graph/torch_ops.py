@@ -97,6 +97,10 @@ def _item(given: Arguments, varies: Varies) -> str:
     return "nonlinear" if varies(given.get("index")) else "linear"
 
 
+def _written(given: Arguments, varies: Varies) -> str:
+    return "linear" if varies(given.get("input")) and varies(given.get("src")) else "affine"
+
+
 def _attribute(given: Arguments, varies: Varies) -> str:
     if given.get("name") in SHAPE_ATTRIBUTES:
         return "shape"
@@ -176,6 +180,12 @@ _add((torch.flip,), "flip", "input *dims", batch=along("dims", 0), channels=axes
 _add((), "repeat_interleave", "input repeats dim", batch=along(default=0), channels=axes.same, **_move)
 _add((operator.getitem,), "__getitem__", "input index", _item, "move", batch=_indexed, channels=axes.picked)
 _add((getattr,), "", "input name", _attribute, "move", batch=_transposes, channels=axes.attribute)
+_add((torch.select_scatter,), "", "input src dim index", _written, "move", batch=along(), channels=axes.same)
+_add((torch.slice_scatter,), "", "input src dim start end step", _written, "move", batch=along(default=0),
+     channels=axes.same)  # fmt: skip
+_add((torch.index_put,), "", "input indices values accumulate")
+for _f in (torch.tril, torch.triu):
+    _add((_f,), "", "input diagonal", "linear", "scale", batch=lambda given, ndim: ndim < 3, channels=axes.same)
 _add((F.pixel_shuffle,), "", "input upscale_factor", channels=axes.same, **_move)
 _add((F.pixel_unshuffle,), "", "input downscale_factor", channels=axes.same, **_move)
 _add((F.channel_shuffle,), "", "input groups", **_join)
@@ -279,9 +289,12 @@ _add((F.scaled_dot_product_attention,), "", "query key value attn_mask dropout_p
 # nonlinear, element by element
 _same: dict[str, Any] = {"channels": axes.same}
 for _f, _m in ((torch.log, "log"), (torch.sqrt, "sqrt"), (torch.rsqrt, "rsqrt"), (torch.floor, "floor"),
-               (torch.ceil, "ceil"), (torch.trunc, "trunc"), (torch.sign, "sign"),
-               ):  # fmt: skip
+               (torch.ceil, "ceil"), (torch.trunc, "trunc"), (torch.sign, "sign"), (torch.log1p, "log1p"),
+               (torch.expm1, "expm1"), (torch.reciprocal, "reciprocal"), (torch.isnan, "isnan"),
+               (torch.isinf, "isinf")):  # fmt: skip
     _add((_f,), _m, **_same)
+for _f in (F.softshrink, F.hardshrink):
+    _add((_f,), "", "input lambd", **_act)
 _add((torch.logical_not, operator.invert, torch.bitwise_not), "logical_not __invert__", **_same)
 _add((torch.round,), "round", "input decimals", **_same)
 for _g, _m in (((torch.maximum,), "maximum"), ((torch.minimum,), "minimum"), ((operator.floordiv,), ""),
@@ -290,7 +303,11 @@ for _g, _m in (((torch.maximum,), "maximum"), ((torch.minimum,), "minimum"), ((o
                ((operator.ne, torch.ne), "ne"), ((operator.lt, torch.lt), "lt"), ((operator.gt, torch.gt), "gt"),
                ((operator.le, torch.le), "le"), ((operator.ge, torch.ge), "ge")):  # fmt: skip
     _add(_g, _m, "input other", **_same)
+for _f in (torch.bitwise_and, torch.bitwise_or, torch.floor_divide, torch.remainder, torch.copysign):
+    _add((_f,), "", "input other", **_same)
 _add((operator.not_,), "")
+_add((torch.sym_max, torch.sym_min), "", "input other")
+_add((torch.sym_not, torch.sym_int, torch.sym_float, torch.sym_ite))
 _add((torch.where,), "", "condition input other")
 _add((), "where", "input condition other", **_same)
 _add((), "masked_fill", "input mask value", **_same)
@@ -299,6 +316,10 @@ _add((F.dropout,), "", "input p training inplace", **_same)
 _add((torch.max,), "max", "input dim keepdim", batch=along(default=0), channels=axes.reduced)
 _add((torch.min,), "min", "input dim keepdim", batch=along(default=0), channels=axes.reduced)
 _add((torch.argmax,), "argmax", "input dim keepdim", batch=along(default=0))
+_add((torch.argmin,), "argmin", "input dim keepdim", batch=along(default=0))
+_add((torch.prod,), "prod", "input dim keepdim", batch=along(default=0), channels=axes.reduced)
+for _f, _m in ((torch.any, "any"), (torch.all, "all")):
+    _add((_f,), _m, "input dim keepdim", batch=along(default=0), channels=axes.reduced)
 _add((torch.norm,), "norm", "input p dim keepdim", batch=along(default=0), channels=axes.reduced)
 _add((), "var", "input dim", batch=along(default=0), channels=axes.reduced)
 _add((), "std", "input dim", batch=along(default=0), channels=axes.reduced)
@@ -306,6 +327,7 @@ _add((torch.topk,), "topk", "input k dim", batch=along(), channels=axes.same)
 _add((torch.sort,), "", "input dim descending", batch=along(), channels=axes.same)
 _add((torch.cumsum,), "cumsum", "input dim", batch=along(), channels=axes.same)
 _add((torch.gather,), "gather", "input dim index", batch=along(), channels=axes.same)
+_add((torch.scatter,), "scatter", "input dim index src", batch=along(), channels=axes.same)
 # nonlinear, otherwise
 _add((F.embedding,), channels=axes.last)
 for _f in (torch.addmm, torch.baddbmm):

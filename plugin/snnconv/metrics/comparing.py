@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.source import ConversionError, activation_site
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
+from snnconv.runtime.capture import captured_as
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.tree import TreeProgram
 
@@ -182,7 +182,7 @@ def reference_program(model: nn.Module, snn: SpikingNetwork, example: Any) -> Pr
         own, _ = placement(model)
         program = TreeProgram(model, example.to(own) if own is not None else example)
     else:
-        program = GraphProgram(source_graph(model, *snn.signature.traced))
+        program = GraphProgram(captured_as(snn.program.source, model, snn.signature, example))
     program.store().to(device=device, dtype=dtype)
     for one, other, owner in ((snn.program, program, "model"), (program, snn.program, "converted network")):
         for name in one.sites:

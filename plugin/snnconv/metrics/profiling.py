@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.ops import role
 from snnconv.graph.origin import reads
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
@@ -17,6 +16,7 @@ from snnconv.inputs import Progress, network_batches, placement
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
+from snnconv.runtime.capture import captured_as
 from snnconv.runtime.batch import call, entries
 from snnconv.runtime.executor import Temporal
 from snnconv.runtime.program import GraphProgram
@@ -283,7 +283,7 @@ def _not_counted(source: SourceGraph, what: str) -> list[str]:
 
 
 def _ann_macs(model: nn.Module, snn: SpikingNetwork, example: Any) -> tuple[float, list[str]]:
-    source = source_graph(model, *snn.signature.traced)
+    source = captured_as(snn.program.source, model, snn.signature, example)
     program = GraphProgram(source)
     device, dtype = placement(snn)
     program.store().to(device=device, dtype=dtype)

@@ -11,7 +11,6 @@ from torch import Tensor, fx, nn
 
 from snnconv.activations import QuantReLU, RateNorm, TrainedActivation
 from snnconv.conversion import thresholds as statistics
-from snnconv.conversion.checks import differs_from
 from snnconv.conversion.convert import CALIBRATION_LIMIT
 from snnconv.conversion.ranks import Ranks
 from snnconv.graph.activation import ReLU
@@ -28,6 +27,7 @@ from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.signature import Signature
+from snnconv.runtime.capture import differs_from
 from snnconv.runtime.tree import TreeProgram
 
 __all__ = ["calibrate", "prepare"]
@@ -154,8 +154,9 @@ def _signature(model: nn.Module, batches: Sequence[Any]) -> Signature:
 
 def _traced(model: nn.Module, batches: Sequence[Any]) -> SourceGraph | None:
     """The traced network; ``None`` where it does not trace, or its graph says something else than its forward."""
+    given = _signature(model, batches).traced
     try:
-        source = source_graph(model, *_signature(model, batches).traced)
+        source = source_graph(model, *given)
     except TraceFailure as failure:
         if not batches:
             raise ConversionError(
@@ -164,7 +165,8 @@ def _traced(model: nn.Module, batches: Sequence[Any]) -> SourceGraph | None:
             ) from failure
         return None
     with torch.no_grad():
-        return source if differs_from(model, source, batches) is None else None
+        differs = differs_from(model, source, batches, lambda exact: source_graph(exact, *given))
+    return None if differs else source
 
 
 def _module_sites(model: nn.Module, batches: Sequence[Any]) -> list[Site]:
