@@ -19,9 +19,27 @@ from snnconv.conversion.convert import convert as _convert
 from snnconv.integrations.register import SNNTORCH, add
 from snnconv.methods import Method
 from snnconv.network import SpikingNetwork
-from snnconv.neurons.snntorch import IF, SRPIF, ShiftedThresholdIF, SignedIF, SoftResetNeuron
+from snnconv.neurons.snntorch import (
+    IF,
+    SRPIF,
+    HierarchicalMultiThreshold,
+    MultiThreshold,
+    ShiftedThresholdIF,
+    SignedIF,
+    SoftResetNeuron,
+)
 
-__all__ = ["IF", "SRPIF", "ShiftedThresholdIF", "SignedIF", "SoftResetNeuron", "convert", "register"]
+__all__ = [
+    "IF",
+    "SRPIF",
+    "HierarchicalMultiThreshold",
+    "MultiThreshold",
+    "ShiftedThresholdIF",
+    "SignedIF",
+    "SoftResetNeuron",
+    "convert",
+    "register",
+]  # fmt: skip
 
 
 @functools.wraps(_convert, assigned=("__doc__",))

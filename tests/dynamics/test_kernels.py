@@ -24,7 +24,9 @@ FLOATS = [torch.float32, torch.bfloat16]
 PRE = 2
 
 
-def reference(neuron: str, x_seq: Tensor, theta: float | Tensor, scaled: bool, timesteps: int | None = None) -> Tensor:
+def reference(
+    neuron: str, x_seq: Tensor, theta: float | Tensor, scaled: bool, timesteps: int | None = None, **options
+) -> Tensor:
     if neuron == "shifted_threshold":
         spikes, _ = dyn.shifted_threshold_multistep(x_seq, theta, timesteps)
         if not scaled:
@@ -35,8 +37,19 @@ def reference(neuron: str, x_seq: Tensor, theta: float | Tensor, scaled: bool, t
         spikes, _ = dyn.if_multistep(x_seq, theta)
     elif neuron == "signed_if":
         spikes, _ = dyn.signed_if_multistep(x_seq, theta)
-    else:
+    elif neuron == "srp":
         spikes, _ = dyn.srp_multistep(x_seq, theta, PRE)
+    else:
+        step = {
+            "multi_threshold": dyn.multi_threshold_step,
+            "hierarchical_multi_threshold": dyn.hierarchical_multi_threshold_step,
+        }[neuron]
+        state, steps = None, []
+        for x in x_seq:
+            spike, state = step(x, state, theta, **options)
+            steps.append(spike)
+        spikes = torch.stack(steps)
+        theta = torch.as_tensor(theta)  # codes of several bits: the threshold is rounded before it is multiplied
     return spikes * (theta.to(spikes.dtype) if isinstance(theta, Tensor) else theta) if scaled else spikes
 
 
@@ -128,7 +141,7 @@ def test_phases_of_srp_one_after_the_other_are_the_whole(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("neuron", ["if", "signed_if"])
+@pytest.mark.parametrize("neuron", [name for name, record in dyn.NEURONS.items() if record.resumable])
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -155,11 +168,38 @@ def test_pieces_of_a_sequence_are_the_whole(
     for part in parts:
         out, state = dyn.resume(neuron, part, theta, state, backend=backend, in_place=in_place)
         found.append(out)
-    multistep = dyn.if_multistep if neuron == "if" else dyn.signed_if_multistep
     fitted = dyn.per_channel(theta, len(shape), 1)
-    expected, last = multistep(torch.cat(parts), fitted)
+    record = dyn.NEURONS[neuron]
+    expected, last = record.sequence(torch.cat(parts), fitted, **record.settings({}))
     assert torch.equal(torch.cat(found), expected * fitted.to(dtype))
-    assert all(torch.equal(a, b) for a, b in zip(state, last, strict=True))
+    assert all(a == b if isinstance(a, int) else torch.equal(a, b) for a, b in zip(state, last, strict=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("neuron", ["multi_threshold", "hierarchical_multi_threshold"])
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    timesteps=st.integers(1, 7),
+    thresholds=st.integers(1, 6),
+    rectified=st.booleans(),
+    ceiling=st.sampled_from([None, 1.0, 3.0, 15.0]),
+    absolute=st.sampled_from([None, 0.75]),
+    ties=st.booleans(),
+    dtype=st.sampled_from(FLOATS),
+    per_channel=st.booleans(),
+)
+def test_settings_of_multi_threshold_neurons_mean_the_same_everywhere(
+    backend, neuron, seed, timesteps, thresholds, rectified, ceiling, absolute, ties, dtype, per_channel
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x_seq = (torch.randn(timesteps, 4, 6, 5, generator=generator) * 2).to(dtype)
+    theta = torch.rand(6, generator=generator) + 0.1 if per_channel else 0.3
+    if ties:
+        x_seq, theta = (x_seq * 4).round() / 8, (theta * 4).ceil() / 4 if isinstance(theta, Tensor) else 0.25
+    options = {"thresholds": thresholds, "rectified": rectified, "ceiling": ceiling, "ceiling_absolute": absolute}
+    expected = reference(neuron, x_seq, dyn.per_channel(theta, 3, 1), True, **options)
+    assert torch.equal(run(neuron, x_seq, theta, backend=backend, **options), expected)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -237,7 +277,9 @@ for case in range(40):
     if case % 5 == 1:
         x_seq = x_seq[:1].expand(x_seq.shape)
     scaled = case % 2 == 0
-    for neuron in dyn.NEURONS:
+    whole_codes = scaled and x_seq.dtype == torch.bfloat16  # the interpreter truncates to bfloat16
+    names = [name for name in dyn.NEURONS if not (whole_codes and name == "hierarchical_multi_threshold")]
+    for neuron in names:
         options = dict(scaled=scaled, pre_timesteps=2 if neuron == "srp" else None)
         a, b = (dyn.scan(neuron, x_seq, theta, backend=name, **options) for name in ("triton", "eager"))
         assert torch.equal(a, b), (case, neuron)
@@ -246,7 +288,12 @@ for case in range(40):
         a, b = (dyn.scan(neuron, x_seq, theta, backend=name, scaled=scaled, **more) for name in ("triton", "eager"))
         assert torch.equal(a, b), (case, neuron, more)
         cases += 1
-    for neuron in ("if", "signed_if"):
+    more = dict(thresholds=3, rectified=False, ceiling=5.0)
+    for neuron in ("multi_threshold", "hierarchical_multi_threshold")[: 1 if whole_codes else 2]:
+        a, b = (dyn.scan(neuron, x_seq, theta, backend=name, scaled=scaled, **more) for name in ("triton", "eager"))
+        assert torch.equal(a, b), (case, neuron, more)
+        cases += 1
+    for neuron in (name for name in names if dyn.NEURONS[name].resumable):
         state = None
         whole = dyn.scan(neuron, x_seq, theta, backend="eager", scaled=scaled)
         parts = []
@@ -275,7 +322,7 @@ def test_triton_kernels_interpreted_on_the_cpu_give_the_same_spikes() -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERPRETED], capture_output=True, text=True, check=False, env=environment
     )
-    assert done.stdout.strip() == "400 equal", done.stderr[-3000:]
+    assert done.stdout.strip() == "610 equal", done.stderr[-3000:]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -438,6 +485,12 @@ def test_the_result_carries_no_gradient() -> None:
         (lambda x: dyn.scan("if", x, 1.0, out=x.clone(), dtype=torch.bfloat16), "pass one of the two"),
         (lambda x: dyn.scan("signed_if", x, 1.0, eps=-1.0), "eps is -1.0"),
         (lambda x: dyn.scan("shifted_threshold", x, 1.0, timesteps=0), "timesteps is 0"),
+        (lambda x: dyn.scan("multi_threshold", x, 1.0, thresholds=9), "thresholds is 9: a neuron has 1 to 8"),
+        (lambda x: dyn.scan("hierarchical_multi_threshold", x, 1.0, ceiling=0.0), "a ceiling is positive"),
+        (
+            lambda x: dyn.scan("hierarchical_multi_threshold", x, 1.0, thresholds=8, dtype=torch.int8, scaled=False),
+            "do not fit into",
+        ),
     ],
 )
 def test_calls_that_make_no_sense_are_refused(call, message: str) -> None:

@@ -17,7 +17,7 @@ from snnconv import ConversionError, activations, methods
 from snnconv.graph.activation import ReLU
 from snnconv.graph.capture.curves import Curve, Lines, Unknown
 from snnconv.graph.capture.fx import source_graph, trace_graph
-from snnconv.graph.capture.passes import PASSES
+from snnconv.graph.capture.passes import passes
 from snnconv.graph.source import SourceGraph
 from snnconv.runtime.executor import Executor
 
@@ -355,7 +355,7 @@ PASSED: dict[str, Callable[[], nn.Module]] = {
 def test_every_pass_keeps_what_the_network_computes(name: str) -> None:
     model = PASSED[name]().eval()
     source = trace_graph(model)
-    for step in PASSES:
+    for step in passes():
         step.run(source)
         source.graph.lint()
         torch.testing.assert_close(interpreted(source, X), model(X), msg=lambda text, step=step: f"{step.name}: {text}")

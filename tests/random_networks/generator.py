@@ -16,7 +16,10 @@ from tests.random_networks.network import Network, OfOne, OfTwo
 from tests.random_networks.relus import both_signs, other_activation, relu, shared_relu
 
 SAMPLES = 24
-CONTAINERS = ("tuple", "list", "dict", "nested", "named tuple")
+CONTAINERS = (
+    "tuple", "list", "dict", "nested", "named tuple", "dataclass", "with a constant", "with its class",
+    "with a comparison",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -76,11 +76,26 @@ METHODS = {
 }
 
 
+class Branching(Net):
+    """What does not trace, and runs call by call."""
+
+    def forward(self, x: Tensor) -> Any:
+        if float(x.abs().max()) > 1e9:
+            raise ValueError("these are no features")
+        return super().forward(x)
+
+
+PATHS = {"graph": Net, "module tree": Branching}
+
+
 @functools.cache
-def converted(name: str, method: str) -> tuple[nn.Module, snnconv.SpikingNetwork]:
+def converted(name: str, method: str, path: str = "graph") -> tuple[nn.Module, snnconv.SpikingNetwork]:
     torch.manual_seed(0)
-    model = Net(OUTPUTS[name]).eval().requires_grad_(False)
-    return model, snnconv.convert(model, METHODS[method], X, progress=False)
+    model = PATHS[path](OUTPUTS[name]).eval().requires_grad_(False)
+    snn = snnconv.convert(model, METHODS[method], X, progress=False)
+    assert snn.report is not None
+    assert snn.report.path == path
+    return model, snn
 
 
 def same_form(got: Any, want: Any) -> None:
@@ -95,8 +110,9 @@ def same_form(got: Any, want: Any) -> None:
 
 @pytest.mark.parametrize("name", OUTPUTS)
 @pytest.mark.parametrize("method", METHODS)
-def test_every_output_has_its_form_and_its_value(name: str, method: str) -> None:
-    model, snn = converted(name, method)
+@pytest.mark.parametrize("path", PATHS)
+def test_every_output_has_its_form_and_its_value(name: str, method: str, path: str) -> None:
+    model, snn = converted(name, method, path)
     want, got = model(X), snn(X)
     same_form(got, want)
     for (_, a), (_, b) in zip(output_leaves(got), output_leaves(want), strict=True):

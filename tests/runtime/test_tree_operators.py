@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map
 import snnconv
 from snnconv import ConversionError, methods
 from snnconv.runtime.executor import RunState
+from snnconv.runtime.readout import presented
 from snnconv.runtime.tree import TreeProgram
 
 Body = Callable[["Net", Tensor], Any]
@@ -224,7 +225,7 @@ def test_outputs_that_are_no_floats_and_outputs_without_time() -> None:
         return Answer(y, y.argmax(1), torch.arange(5), ("a", "b"))
 
     model = Net(body, ROWS).eval()
-    out, wanted = mean_over_steps(model, ROWS), model(ROWS)
+    out, wanted = presented(mean_over_steps(model, ROWS)), model(ROWS)
     torch.testing.assert_close(out.scores.mean(0), wanted.scores, rtol=1e-3, atol=1e-4)
     assert torch.equal(out.best[-1], wanted.best)
     assert torch.equal(out.grid, torch.arange(5).expand(4, 5))

@@ -17,6 +17,12 @@ from .kernels import (
     total,
     two_phases,
 )
+from .multi_threshold import (
+    MultiThresholdState,
+    hierarchical_multi_threshold_step,
+    multi_threshold_initial,
+    multi_threshold_step,
+)
 from .neuron import NEURONS, Neuron, Option, PrePhase
 from .pooling import accumulated_max_pool, running_sum
 from .shifted import (
@@ -37,6 +43,7 @@ __all__ = [
     "BACKENDS",
     "NEURONS",
     "IFState",
+    "MultiThresholdState",
     "Neuron",
     "Option",
     "PrePhase",
@@ -49,10 +56,13 @@ __all__ = [
     "broadcast_channels",
     "check_backend",
     "check_threshold",
+    "hierarchical_multi_threshold_step",
     "if_initial",
     "if_multistep",
     "if_step",
     "membrane_dtype",
+    "multi_threshold_initial",
+    "multi_threshold_step",
     "per_channel",
     "resume",
     "running_sum",

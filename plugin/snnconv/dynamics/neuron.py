@@ -109,6 +109,11 @@ class Neuron:
             them in a field ``step``. None: 1.
         latency: ``latency(**options)``, steps before the first output that counts, step by step; None: 0.
         pre_phase: a first phase that decides who may fire.
+        differential: a spike says what is new: the value after t steps is the sum of the spikes, each divided by the
+            number of its step. The current of the first step holds the bias, the others what the spikes of their own
+            step bring.
+        pulses: ``pulses(spikes)``, how many additions a spike costs at each synapse it reaches, in the spikes' dtype;
+            None: one where there is a spike.
         nir: name of the NIR node that is the same neuron, for the writer; empty: there is none.
 
     Raises:
@@ -128,6 +133,8 @@ class Neuron:
     weight: Callable[..., float] | None = None
     latency: Callable[..., int] | None = None
     pre_phase: PrePhase | None = None
+    differential: bool = False
+    pulses: Callable[[Tensor], Tensor] | None = None
     nir: str = ""
 
     def __post_init__(self) -> None:
@@ -143,14 +150,18 @@ class Neuron:
         names = {option.name for option in self.options}
         if self.gather is not None and (self.multistep is None or "timesteps" not in names):
             raise ValueError(f"neuron {self.name!r} has gather: it needs multistep and an option 'timesteps' too")
+        if self.differential and (self.gather is not None or self.pre_phase is not None):
+            raise ValueError(f"neuron {self.name!r} is differential: it steps with all others, in one phase")
         if self.pre_phase is not None and self.pre_phase.steps not in names:
             raise ValueError(f"neuron {self.name!r}: its first phase's length, {self.pre_phase.steps!r}, is no option")
 
     # ------------------------------------------------------------------ what follows from the fields
 
     @property
-    def coding(self) -> Literal["rate", "sum"]:
-        """``"rate"``: a value is the mean over the steps; ``"sum"``: the sum of weighted spikes."""
+    def coding(self) -> Literal["rate", "sum", "differential"]:
+        """``"rate"``: a value is the mean over the steps; ``"sum"``: the sum of weighted spikes; or `differential`."""
+        if self.differential:
+            return "differential"
         return "rate" if self.gather is None else "sum"
 
     @property

@@ -6,6 +6,7 @@ registered is found when a network is captured, named in its report, written to 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
@@ -44,8 +45,12 @@ class Activation(ABC):
 
     Attributes:
         name: of the kind, unique; it stands in reports and files.
-        extrema: where f turns between rising and falling, in order; empty for one that rises everywhere.
-        spikes: whether the package's neurons compute it, so that it becomes a site.
+        extrema: where f turns between rising and falling, in order; empty for one that rises everywhere. ``None``: not
+            said, so that no neuron can stand for it and it stays analog.
+        bounds: infimum and supremum of f over all z.
+        linear: whether f is the identity but for a clip that the neuron's spikes are: from below at 0 where it is not
+            ``signed``, and at the threshold. Every neuron is one that is not signed; other functions stand at neurons
+            that have them.
         unit: whether its output is measured in its own threshold, so that a spike is 1 and not θ.
 
     A field ``threshold`` (in units of the input, scalar or one value a channel), ``levels`` (above zero) or ``cap``
@@ -56,8 +61,9 @@ class Activation(ABC):
     """
 
     name: ClassVar[str] = ""
-    extrema: ClassVar[tuple[float, ...]] = ()
-    spikes: ClassVar[bool] = False
+    extrema: ClassVar[tuple[float, ...] | None] = None
+    bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    linear: ClassVar[bool] = False
     unit: ClassVar[bool] = False
 
     @abstractmethod
@@ -69,13 +75,31 @@ class Activation(ABC):
         tensors = {name: broadcast(value.to(z), z.dim(), axis) for name, value in self.tensors().items()}
         return (replace(self, **tensors) if tensors else self).f(z)
 
+    @property
+    def signed(self) -> bool:
+        """Whether f takes values below zero.
+
+        >>> ReLU().signed
+        False
+        """
+        return self.bounds[0] < 0
+
+    @property
+    def rectifies(self) -> bool:
+        """Whether it is a ReLU, or a trained activation in place of one: what every method's neurons compute.
+
+        >>> ReLU().rectifies
+        True
+        """
+        return self.linear and not self.signed
+
     def range(self, low: float, high: float) -> tuple[float, float]:
         """Smallest and largest value of f between ``low`` and ``high``.
 
         >>> ReLU().range(-2.0, 3.0)
         (0.0, 3.0)
         """
-        ends = [low, *(z for z in self.extrema if low < z < high), high]
+        ends = [low, *(z for z in self.extrema or () if low < z < high), high]
         values = self(torch.tensor(ends, dtype=torch.float64))
         return float(values.min()), float(values.max())
 
@@ -226,7 +250,9 @@ class ReLU(Activation):
     """max(z, 0), or min(max(z, 0), ``cap``): ReLU6, clamps."""
 
     name = "relu"
-    spikes = True
+    extrema = ()
+    bounds = (0.0, math.inf)
+    linear = True
 
     cap: float | None = None
 
@@ -239,7 +265,9 @@ class Quantised(Activation):
     """clip(⌊zL/θ + 1/2⌋, 0, L)·θ/L: a quantised activation with its trained clip θ."""
 
     name = "quant"
-    spikes = True
+    extrema = ()
+    bounds = (0.0, math.inf)
+    linear = True
 
     threshold: Tensor
     levels: int
@@ -257,7 +285,9 @@ class RateNorm(Activation):
     """clip(z/θ, 0, 1): a rate norm layer, in units of its own threshold θ = p·r."""
 
     name = "rate_norm"
-    spikes = True
+    extrema = ()
+    bounds = (0.0, math.inf)
+    linear = True
     unit = True
 
     threshold: Tensor
@@ -271,7 +301,9 @@ class Clip(Activation):
     """clip(z, 0, θ): a rate norm layer in units of its input."""
 
     name = "clip"
-    spikes = True
+    extrema = ()
+    bounds = (0.0, math.inf)
+    linear = True
 
     threshold: Tensor
 

@@ -20,8 +20,7 @@ from __future__ import annotations
 import difflib
 import operator
 import types
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container
 from typing import Any
 
 import torch
@@ -29,106 +28,19 @@ import torch.nn.functional as F
 from torch import fx
 
 from snnconv.graph.activation import activated
-from snnconv.graph.axes import Rule
 from snnconv.graph.error import ConversionError
+from snnconv.graph.operator_record import Contracted, Operator, Varies
 
 __all__ = [
     "ACTIVATIONS", "METHODS", "SHAPE_ATTRIBUTES", "SYNAPSES", "VIEW_ATTRIBUTES", "Operator", "acts_on_batch", "find",
-    "in_place", "is_synapse", "leaf_functions", "op_kind", "op_name", "operator_of", "qualified_name",
+    "in_place", "is_synapse", "leaf_functions", "op_kind", "op_name", "operator_of", "products", "qualified_name",
     "register_operator", "resolve", "role", "shape_query",
 ]  # fmt: skip
 
-KINDS = ("linear", "affine", "homogeneous", "nonlinear", "shape")
-ROLES = ("move", "sum", "scale", "choose", "other")
 SHAPE_ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "itemsize", "is_cuda"})
 """Attributes of a tensor that do not depend on its values."""
 VIEW_ATTRIBUTES = frozenset({"T", "mT", "H", "mH"})
 """Attributes of a tensor that are views of it."""
-
-Arguments = Mapping[str, Any]
-Varies = Callable[[Any], bool]
-
-
-@dataclass(frozen=True, eq=False)
-class Operator:
-    """All that the project knows of one operator, in each of its spellings.
-
-    Attributes:
-        name: of one that is no function of PyTorch: how a file calls it (``mine.scale_shift``).
-        functions: the callables that are this operator.
-        methods: the tensor methods that are.
-        parameters: names of the positional arguments, in order; a last one ``*name`` takes the rest.
-        kind: ``linear``, ``affine``, ``homogeneous``, ``nonlinear``, ``shape`` (asks for a shape, not for values), or a
-            function of the arguments by name, and of what says whether an argument depends on the network's input.
-        role: what it does to spikes where it is linear: ``move`` (changes their place), ``sum`` (adds or averages
-            them), ``scale`` (multiplies them by a constant), ``choose`` (picks among them), ``other``; or a function
-            of the arguments.
-        batch: whether a call moves, cuts, joins or reduces dimension 0, by the arguments and the number of dimensions;
-            ``None`` where none does.
-        channels: where the channels of the result stand, by where those of the inputs do and by the arguments: a rule
-            of :mod:`snnconv.graph.axes`; ``None`` where they are lost.
-        synapse: ``conv``, ``conv_transpose`` or ``linear`` of a layer with weights.
-        activation: whether a reader of a report would call it an activation or a normalisation.
-        twins: those of ``functions`` that write their result over the first argument (a method ``name_`` does), each
-            with the one that does not.
-    """
-
-    functions: tuple[Callable[..., Any], ...] = ()
-    methods: tuple[str, ...] = ()
-    parameters: tuple[str, ...] = ("input",)
-    kind: str | Callable[[Arguments, Varies], str] = "nonlinear"
-    role: str | Callable[[Arguments], str] = "other"
-    batch: Callable[[Arguments, int], bool] | None = None
-    channels: Rule | None = None
-    synapse: str = ""
-    activation: bool = False
-    twins: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = ()
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        if isinstance(self.kind, str) and self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {KINDS} or a function, got {self.kind!r}")
-        if isinstance(self.role, str) and self.role not in ROLES:
-            raise ValueError(f"role must be one of {ROLES} or a function, got {self.role!r}")
-
-    def bind(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """A call's arguments by name, whatever way they were given.
-
-        >>> operator_of(torch.conv2d).bind(("x", "w"), {"stride": 2})
-        {'input': 'x', 'weight': 'w', 'stride': 2}
-        """
-        *fixed, last = self.parameters
-        args = tuple(args)
-        if not last.startswith("*"):
-            found = dict(zip(self.parameters, args, strict=False))
-        else:
-            found = dict(zip(fixed, args, strict=False))
-            rest = args[len(fixed) :]
-            if rest:
-                alone = len(rest) == 1 and isinstance(rest[0], (tuple, list))
-                found[last[1:]] = tuple(rest[0]) if alone else rest
-        for key, value in kwargs.items():
-            found[self.spelled(key)] = value
-        return found
-
-    def spelled(self, key: str) -> str:
-        """The parameter that a keyword means (``axis`` is ``dim``).
-
-        >>> operator_of(torch.mean).spelled("axis")
-        'dim'
-        """
-        names = [p.lstrip("*") for p in self.parameters]
-        if key in names:
-            return key
-        group = next((g for g in _ALIASES if key in g), ())
-        return next((n for n in names if n in group), key)
-
-
-_ALIASES = (
-    {"input", "self", "x", "tensor", "tensors"}, {"dim", "dims", "axis", "axes"}, {"other", "mat2", "tensor2", "x2"},
-    {"size", "sizes", "shape", "repeats"}, {"keepdim", "keepdims"}, {"min", "min_val"}, {"max", "max_val"},
-)  # fmt: skip
-"""Spellings of one parameter."""
 
 
 # --- the table ---------------------------------------------------------------------------------------------
@@ -311,6 +223,36 @@ def is_synapse(node: fx.Node) -> bool:
     return node.op == "call_function" and node.target in SYNAPSES
 
 
+def products(node: fx.Node, varies: Container[fx.Node]) -> dict[str, tuple[fx.Node, Contracted]]:
+    """Operands of a product of two computed tensors, by name, each with the axes along which the product adds.
+
+    Args:
+        node: a call.
+        varies: nodes that depend on the network's input.
+
+    >>> graph = fx.Graph()
+    >>> x, y = graph.placeholder("x"), graph.placeholder("y")
+    >>> products(graph.call_function(torch.matmul, (x, y)), {x, y})
+    {'input': (x, (-1,)), 'other': (y, (-2,))}
+    >>> products(graph.call_function(torch.matmul, (x, y)), {x})
+    {}
+    """
+    if node.op not in ("call_function", "call_method"):
+        return {}
+    record = operator_of(node.target, node.op == "call_method")
+    if record.product is None:
+        return {}
+    given = record.bind(node.args, node.kwargs)
+    found = {}
+    for name, axes in record.product(given).items():
+        key, _, place = name.partition(".")
+        value: Any = given.get(key)
+        value = value[int(place)] if place else value
+        if isinstance(value, fx.Node) and value in varies:
+            found[name] = (value, axes)
+    return found if len(found) > 1 else {}
+
+
 def shape_query(node: fx.Node) -> bool:
     """Whether a node asks for a tensor's shape, dtype or device rather than its values.
 
@@ -351,9 +293,11 @@ def role(node: fx.Node, kind: str) -> str:
     """
     if node.op not in ("call_method", "call_function"):
         return "other"
+    record = operator_of(node.target, node.op == "call_method")
+    if kind == "affine" and record.role == "move":  # a padding with a constant, which is a current
+        return "move"
     if kind != "linear":
         return "choose" if kind == "homogeneous" else "other"
-    record = operator_of(node.target, node.op == "call_method")
     if isinstance(record.role, str):
         return record.role
     return record.role(record.bind(node.args, node.kwargs))

@@ -1,6 +1,9 @@
-"""Activation sites: every ReLU, whatever its spelling, and the max-pooling behind it."""
+"""Activation sites: every activation that neurons can stand for, whatever its spelling, and the max-pooling behind."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,29 +12,49 @@ from torch import fx, nn
 from snnconv.graph.activation import Activation, ReLU, activated
 from snnconv.graph.arguments import argument, arguments, operand, set_argument
 from snnconv.graph.axes import Place, same
-from snnconv.graph.ops import find, op_name, operator_of
+from snnconv.graph.flow import Flow
+from snnconv.graph.ops import find, is_synapse, op_name, operator_of, products
 from snnconv.graph.source import Site, SourceGraph, activation_site, unique_name
 from snnconv.graph.trained import TrainedActivation
 
-__all__ = ["channel_axes", "find_sites", "is_activation_module", "pool_before_neurons", "relu_bounds"]
+__all__ = [
+    "Wanted",
+    "activation_of",
+    "channel_axes",
+    "find_sites",
+    "is_activation_module",
+    "pool_before_neurons",
+    "rectifying",
+    "relu_of",
+]
 
-_RELUS = {
-    "relu": operator_of(F.relu), "relu6": operator_of(F.relu6), "hardtanh": operator_of(F.hardtanh),
-    "clamp": operator_of(torch.clamp), "clip": operator_of(torch.clip), "clamp_min": operator_of(torch.clamp_min),
-    "threshold": operator_of(F.threshold),
-}  # fmt: skip
-_BOUNDS = {"hardtanh": (("min_val", -1.0), ("max_val", 1.0))}
 _MAX_POOLS = (F.max_pool1d, F.max_pool2d, F.max_pool3d, F.adaptive_max_pool1d, F.adaptive_max_pool2d,
               F.adaptive_max_pool3d)  # fmt: skip
 _EITHER = (operator_of(torch.max), operator_of(torch.min))
 _SEVERAL = ("chunk", "split", "tensor_split", "unbind", "topk", "sort")
 """Operators that give several values, each with channels where the operator has them."""
+_DIVISIONS = ("div", "true_divide", "truediv", "rdiv", "floordiv", "divide")
+_NOT_AT_ZERO = ("log", "log2", "log10", "rsqrt", "reciprocal", "rtruediv")
 _LAST = (nn.MultiheadAttention, nn.RNNBase, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
-_ACTIVATION_MODULES = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Threshold)
+_ACTIVATION_MODULES = (
+    nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Threshold, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU,
+    nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softsign, nn.Mish, nn.Softplus,
+)  # fmt: skip
+Wanted = Callable[[Activation], bool]
+"""Whether neurons stand for an activation."""
+
+
+def rectifying(kind: Activation) -> bool:
+    """ReLUs and the trained activations in their place: what every neuron computes.
+
+    >>> rectifying(ReLU())
+    True
+    """
+    return kind.rectifies
 
 
 def is_activation_module(kind: object) -> bool:
-    """Whether a module type is a ReLU by itself, so that its path names the site.
+    """Whether a module type is an activation by itself, so that its path names the site.
 
     >>> is_activation_module(nn.ReLU6)
     True
@@ -39,43 +62,48 @@ def is_activation_module(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, _ACTIVATION_MODULES)
 
 
-def relu_bounds(target: object, method: bool, args: tuple, kwargs: dict) -> tuple[bool, float | None]:
-    """Whether a call is a ReLU, and its upper clip.
+def activation_of(target: object, method: bool, args: tuple, kwargs: dict) -> Activation | None:
+    """The activation that a call is, by its operator's record; ``None`` where it is none.
 
-    ``relu``, ``relu6``, ``clamp(min=0)``, ``clamp(0, c)``, ``hardtanh(0, c)``, ``threshold(0, 0)`` and their
-    method forms are one.
-
-    >>> relu_bounds(torch.clamp, False, (None, 0, 6), {})
-    (True, 6.0)
-    >>> relu_bounds("clamp", True, (None,), {"min": 0.1})
-    (False, None)
+    >>> activation_of(torch.clamp, False, (None, 0, 6), {}), activation_of(torch.sigmoid, False, (None,), {})
+    (ReLU(cap=6.0), Sigmoid())
+    >>> activation_of("clamp", True, (None,), {"min": 0.1}) is None
+    True
     """
     record = find(target, method)
-    name = next((n for n, r in _RELUS.items() if r is record), "") if record is not None else ""
-    if name in ("relu", "relu6"):
-        return True, 6.0 if name == "relu6" else None
-    if not name or record is None:
-        return False, None
-    given = record.bind(args, kwargs)
-    if name == "threshold":
-        return (given.get("threshold"), given.get("value")) == (0, 0), None
-    low, high = (given.get(key, default) for key, default in _BOUNDS.get(name, (("min", None), ("max", None))))
-    numeric = all(b is None or isinstance(b, (int, float)) for b in (low, high))
-    if numeric and low == 0 and (high is None or high > 0):
-        return True, None if high is None else float(high)
-    return False, None
+    if record is None or record.computes is None:
+        return None
+    return record.computes(record.bind(args, kwargs))
 
 
-def find_sites(source: SourceGraph) -> None:
-    """Replace every ReLU and trained activation by an ``activation_site`` node; list it in ``sites``."""
+def relu_of(target: object, method: bool, args: tuple, kwargs: dict) -> ReLU | None:
+    """The ReLU that a call is.
+
+    ``relu``, ``relu6``, ``clamp(min=0)``, ``clamp(0, c)``, ``hardtanh(0, c)``, ``threshold(0, 0)`` and their method
+    forms are one.
+
+    >>> relu_of("clamp", True, (None,), {"min": 0}), relu_of(torch.sigmoid, False, (None,), {})
+    (ReLU(cap=None), None)
+    """
+    kind = activation_of(target, method, args, kwargs)
+    return kind if isinstance(kind, ReLU) else None
+
+
+def find_sites(source: SourceGraph, wanted: Wanted = rectifying) -> None:
+    """Replace activations by ``activation_site`` nodes; list them in ``sites``.
+
+    Every ReLU and trained activation is a site; of others those that are ``wanted`` and that a layer with weights, a
+    product or a site reads, however far behind. What divides, or is taken the logarithm of, stays: its zero would do.
+    """
     axes = channel_axes(source)
-    for node in list(source.graph.nodes):
-        site = _site(source, node)
-        if site is None:
+    found = {node: site for node in source.graph.nodes if (site := _site(source, node, wanted)) is not None}
+    inside = _inside(source, found)
+    for node, site in found.items():
+        if node not in inside:
             continue
         site = site.with_(name=unique_name(site.name, source.sites))
         read = operand(node)
-        if site.threshold is None or site.threshold.numel() == 1:  # others run along an axis of their own
+        if all(tensor.numel() == 1 for tensor in site.function.tensors().values()):  # others have an axis of their own
             axis = axes.get(read)
             site = site.with_(axis=site.axis if axis is None else axis)
         with source.graph.inserting_before(node):
@@ -86,26 +114,56 @@ def find_sites(source: SourceGraph) -> None:
         source.graph.erase_node(node)
         source.sites[site.name] = site
     source.modules = {k: m for k, m in source.modules.items() if not isinstance(m, TrainedActivation)}
+    source.prune()
 
 
-def _site(source: SourceGraph, node: fx.Node) -> Site | None:
-    """The site that a node is, before its axis is known and its name unique."""
+def _inside(source: SourceGraph, found: dict[fx.Node, Site]) -> set[fx.Node]:
+    """Of the activations found those that become sites."""
+    rectifiers = {node for node, site in found.items() if site.function.rectifies}
+    if len(rectifiers) == len(found):
+        return rectifiers
+    flow = Flow(source.graph)
+    read: set[fx.Node] = set()  # by what neurons are there for, or by what leads there
+    divides: set[fx.Node] = set()
+    for node in reversed(flow.nodes):
+        ends = is_synapse(node) or node in rectifiers or bool(products(node, flow.varies))
+        for used in node.all_input_nodes:
+            if ends or node in read:
+                read.add(used)
+        if flow.kinds[node] in ("linear", "affine") and node in divides and node not in found:
+            divides |= set(node.all_input_nodes)
+        divides |= _divisors(node)
+    return rectifiers | {node for node in found if node in read and node not in divides}
+
+
+def _divisors(node: fx.Node) -> set[fx.Node]:
+    """What a call divides by, or takes the logarithm of."""
+    name = op_name(node).strip("._") if node.op in ("call_function", "call_method") else ""
+    if name in _DIVISIONS:
+        return {value for value in (argument(node, "other"),) if isinstance(value, fx.Node)}
+    return {value for value in (operand(node),) if isinstance(value, fx.Node)} if name in _NOT_AT_ZERO else set()
+
+
+def _site(source: SourceGraph, node: fx.Node, wanted: Wanted) -> Site | None:
+    """The site that a node may be, before its axis is known and its name unique."""
     if node.op == "call_module":
         module = source.modules.get(str(node.target))
         return module.site(str(node.target)) if isinstance(module, TrainedActivation) else None
     if node.op not in ("call_function", "call_method") or node.meta.get("inside"):
         return None
-    kind: Activation
+    kind: Activation | None
     if node.target is activated:
-        parameters = {k: v for k, v in node.kwargs.items() if k != "input"}
-        kind = Activation.from_dict(parameters)
-        if not kind.spikes:
-            return None
+        kind = Activation.from_dict({k: v for k, v in node.kwargs.items() if k != "input"})
     else:
-        found, cap = relu_bounds(node.target, node.op == "call_method", node.args, dict(node.kwargs))
-        if not found:
-            return None
-        kind = ReLU(cap)
+
+        def weight(value: Any) -> Any:
+            known = isinstance(value, fx.Node) and value.op == "get_attr"
+            return source.tensors[str(value.target)] if known else value
+
+        values = fx.node.map_aggregate((node.args, dict(node.kwargs)), weight)
+        kind = activation_of(node.target, node.op == "call_method", *values)
+    if kind is None or not (kind.rectifies or (kind.extrema is not None and wanted(kind))):
+        return None
     path = node.meta.get("path", "")
     alone = is_activation_module(node.meta.get("module_type"))
     return Site(path if alone else f"{path}.{op_name(node).strip('._')}".lstrip("."), kind)
@@ -159,7 +217,7 @@ def pool_before_neurons(source: SourceGraph) -> None:
     A max-pooling that shares its site with other readers, or reads a concatenation, stays where it is.
     """
     for site in source.site_nodes():
-        if source.sites[str(site.kwargs["site"])].function.extrema:
+        if source.sites[str(site.kwargs["site"])].function.extrema != ():
             continue  # max(f(z)) = f(max(z)) holds for an f that rises everywhere
         while len(site.users) == 1 and _is_max_pool(pool := next(iter(site.users))) and operand(pool) is site:
             before = site.args[0]

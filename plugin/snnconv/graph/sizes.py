@@ -151,7 +151,7 @@ class Sizes:
             fits &= all(type(n) is int and 0 <= n <= LARGEST for n in numbers)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConversionError("sizes: they are no dims, ranges and conditions") from error
-        free = {part for part in _free(dims)}
+        free = _free(dims)
         for condition in (*(d for dim in dims.values() for d in dim), *conditions):
             _check(condition, free)
         if not fits:

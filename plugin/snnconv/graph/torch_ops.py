@@ -10,8 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from snnconv.graph import axes
-from snnconv.graph.activation import activated
-from snnconv.graph.ops import SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, Arguments, Operator, Varies, register_operator
+from snnconv.graph import functions as kinds
+from snnconv.graph.activation import Activation, ReLU, activated
+from snnconv.graph.operator_record import Arguments, Contracted, Operator, Varies
+from snnconv.graph.ops import SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, register_operator
+
+__all__ = ["along"]
 
 # --- which dimension ---------------------------------------------------------------------------------------
 
@@ -88,6 +92,19 @@ def _product(given: Arguments, varies: Varies) -> str:
     return "linear" if sum(map(varies, _operands(given))) <= 1 else "nonlinear"
 
 
+def _einsum(given: Arguments) -> dict[str, Contracted]:
+    """Operands of ``einsum``, each with the axes of the letters that the result has not."""
+    operands = given.get("operands", ())
+    text = str(given.get("equation", "")).replace(" ", "")
+    if len(operands) != 2 or "->" not in text or "." in text or text.count(",") != 1:
+        return {f"operands.{i}": None for i in range(len(operands))}
+    left, right = text.split("->")
+    return {
+        f"operands.{i}": tuple(axis for axis, letter in enumerate(letters) if letter not in right)
+        for i, letters in enumerate(left.split(","))
+    }
+
+
 def _quotient(given: Arguments, varies: Varies) -> str:
     rounded = given.get("rounding_mode") is not None
     return "nonlinear" if varies(given.get("other")) or rounded else "linear"
@@ -144,11 +161,12 @@ def _add(
 _f: Any  # overloaded functions have types of their own
 _conv = "input weight bias stride padding dilation groups"
 for _f in (torch.conv1d, torch.conv2d, torch.conv3d):
-    _add((_f,), "", _conv, _layer, synapse="conv")
+    _add((_f,), "", _conv, _layer, synapse="conv", product=lambda given: {"input": None, "weight": None})
 _conv = "input weight bias stride padding output_padding groups dilation"
 for _f in (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d):
-    _add((_f,), "", _conv, _layer, synapse="conv_transpose")
-_add((F.linear,), "", "input weight bias", _layer, synapse="linear")
+    _add((_f,), "", _conv, _layer, synapse="conv_transpose", product=lambda given: {"input": None, "weight": None})
+_add((F.linear,), "", "input weight bias", _layer, synapse="linear",
+     product=lambda given: {"input": (-1,), "weight": (-1,)})  # fmt: skip
 
 # places change: views, joins, cuts
 _move: dict[str, Any] = {"kind": "linear", "role": "move"}
@@ -184,8 +202,8 @@ _add((torch.select_scatter,), "", "input src dim index", _written, "move", batch
 _add((torch.slice_scatter,), "", "input src dim start end step", _written, "move", batch=along(default=0),
      channels=axes.same)  # fmt: skip
 _add((torch.index_put,), "", "input indices values accumulate")
-for _f in (torch.tril, torch.triu):
-    _add((_f,), "", "input diagonal", "linear", "scale", batch=lambda given, ndim: ndim < 3, channels=axes.same)
+for _f, _m in ((torch.tril, "tril"), (torch.triu, "triu")):
+    _add((_f,), _m, "input diagonal", "linear", "scale", batch=lambda given, ndim: ndim < 3, channels=axes.same)
 _add((F.pixel_shuffle,), "", "input upscale_factor", channels=axes.same, **_move)
 _add((F.pixel_unshuffle,), "", "input downscale_factor", channels=axes.same, **_move)
 _add((F.channel_shuffle,), "", "input groups", **_join)
@@ -219,11 +237,14 @@ _add((torch.sub, operator.sub, operator.isub), "sub __sub__ __rsub__ __isub__", 
 
 # products
 _add((torch.mul, torch.multiply, operator.mul, operator.imul), "mul __mul__ __rmul__ __imul__", **_two, kind=_product,
-     role="scale", twins=((operator.imul, operator.mul),))  # fmt: skip
+     role="scale", product=lambda given: {"input": (), "other": ()},
+     twins=((operator.imul, operator.mul),))  # fmt: skip
 _add((torch.div, torch.true_divide, operator.truediv, operator.itruediv), "div __truediv__ __itruediv__", **_two,
      kind=_quotient, role="scale", twins=((operator.itruediv, operator.truediv),))  # fmt: skip
-_add((torch.matmul, operator.matmul, torch.bmm), "matmul bmm __matmul__ __rmatmul__", "input other", _product,
-     channels=axes.product)  # fmt: skip
+_add((torch.matmul, operator.matmul, torch.bmm), "matmul bmm __matmul__", "input other", _product,
+     channels=axes.product, product=lambda given: {"input": (-1,), "other": (-2,)})  # fmt: skip
+_add((), "__rmatmul__", "other input", _product, channels=axes.product,
+     product=lambda given: {"input": (-1,), "other": (-2,)})  # fmt: skip
 
 # normalisation and the largest of several
 _add((F.batch_norm,), "", "input running_mean running_var weight bias training momentum eps", _batch_norm,
@@ -242,27 +263,40 @@ for _f, _m in ((torch.amax, "amax"), (torch.amin, "amin")):
 
 # activations and normalisations, element by element or along a dimension
 _act: dict[str, Any] = {"activation": True, "channels": axes.same}
-_add((F.relu, torch.relu, torch.relu_), "relu", "input inplace", twins=((torch.relu_, torch.relu),), **_act)
-for _f in (F.relu6, F.silu, F.hardswish, F.hardsigmoid, F.selu, F.mish):
-    _add((_f,), "", "input inplace", **_act)
-for _f in (F.elu, F.celu):
-    _add((_f,), "", "input alpha inplace", **_act)
-_add((F.hardtanh,), "", "input min_val max_val inplace", **_act)
-_add((F.leaky_relu,), "", "input negative_slope inplace", **_act)
-_add((F.threshold,), "", "input threshold value inplace", **_act)
-_add((F.gelu,), "", "input approximate", **_act)
-_add((F.softplus,), "", "input beta threshold", **_act)
-_add((F.softsign,), "", **_act)
+_add((F.relu, torch.relu, torch.relu_), "relu", "input inplace", computes=lambda given: ReLU(),
+     twins=((torch.relu_, torch.relu),), **_act)  # fmt: skip
+_kinds: dict[Any, Callable[[Arguments], Activation | None]] = {
+    F.relu6: lambda given: ReLU(6.0), F.silu: lambda given: kinds.SiLU(), F.hardswish: lambda given: kinds.Hardswish(),
+    F.hardsigmoid: lambda given: kinds.Hardsigmoid(), F.mish: lambda given: kinds.Mish(),
+}  # fmt: skip
+for _f, _kind in _kinds.items():
+    _add((_f,), "", "input inplace", computes=_kind, **_act)
+_add((F.selu, torch.selu), "", "input inplace", computes=lambda given: kinds.SELU(), **_act)
+_add((F.elu,), "", "input alpha inplace", computes=kinds.exponential(kinds.ELU), **_act)
+_add((F.celu, torch.celu), "", "input alpha inplace", computes=kinds.exponential(kinds.CELU), **_act)
+_add((F.hardtanh,), "", "input min_val max_val inplace", **_act,
+     computes=lambda given: kinds.clamped(given.get("min_val", -1.0), given.get("max_val", 1.0)))  # fmt: skip
+_add((F.leaky_relu,), "", "input negative_slope inplace", computes=kinds.leaky, **_act)
+_add((F.threshold,), "", "input threshold value inplace", computes=kinds.over_zero, **_act)
+_add((F.gelu,), "", "input approximate", computes=lambda given: kinds.GELU(given.get("approximate", "none")), **_act)
+_add((F.softplus,), "", "input beta threshold", computes=kinds.softplus, **_act)
+_add((F.softsign,), "", computes=lambda given: kinds.Softsign(), **_act)
 _add((F.tanhshrink,), "", **_act)
-_add((F.logsigmoid,), "", **_act)
-_add((F.rrelu,), "", "input lower upper training inplace", **_act)
-_add((torch.prelu,), "prelu", "input weight", **_act)
-_add((torch.sigmoid, F.sigmoid), "sigmoid", **_act)
-_add((torch.tanh, F.tanh), "tanh", **_act)
-_add((torch.clamp,), "clamp", "input min max", **_act)
-_add((torch.clip,), "clip", "input min max", **_act)
-_add((torch.clamp_min,), "clamp_min", "input min", **_act)
-_add((torch.clamp_max,), "clamp_max", "input max", **_act)
+_add((F.logsigmoid,), "", computes=lambda given: kinds.LogSigmoid(), **_act)
+_add((F.rrelu,), "", "input lower upper training inplace", computes=kinds.randomly_leaky, **_act)
+_add((torch.prelu,), "prelu", "input weight", computes=kinds.parametric, **_act)
+_add((torch.sigmoid, F.sigmoid), "sigmoid", computes=lambda given: kinds.Sigmoid(), **_act)
+_add((torch.tanh, F.tanh), "tanh", computes=lambda given: kinds.Tanh(), **_act)
+
+
+def _clipped(given: Arguments) -> Activation | None:
+    return kinds.clamped(given.get("min"), given.get("max"))
+
+
+_add((torch.clamp,), "clamp", "input min max", computes=_clipped, **_act)
+_add((torch.clip,), "clip", "input min max", computes=_clipped, **_act)
+_add((torch.clamp_min,), "clamp_min", "input min", computes=_clipped, **_act)
+_add((torch.clamp_max,), "clamp_max", "input max", computes=_clipped, **_act)
 for _f, _m in ((torch.exp, "exp"), (torch.sin, "sin"), (torch.cos, "cos"), (torch.erf, "erf"), (torch.abs, "abs"),
                (torch.square, "square")):  # fmt: skip
     _add((_f,), _m, **_act)
@@ -289,16 +323,23 @@ _add((F.scaled_dot_product_attention,), "", "query key value attn_mask dropout_p
 # nonlinear, element by element
 _same: dict[str, Any] = {"channels": axes.same}
 for _f, _m in ((torch.log, "log"), (torch.sqrt, "sqrt"), (torch.rsqrt, "rsqrt"), (torch.floor, "floor"),
-               (torch.ceil, "ceil"), (torch.trunc, "trunc"), (torch.sign, "sign"), (torch.log1p, "log1p"),
-               (torch.expm1, "expm1"), (torch.reciprocal, "reciprocal"), (torch.isnan, "isnan"),
+               (torch.ceil, "ceil"), (torch.trunc, "trunc"), (torch.sign, "sign"), (torch.reciprocal, "reciprocal"),
+               (torch.log1p, "log1p"), (torch.log2, "log2"), (torch.expm1, "expm1"), (torch.exp2, "exp2"),
+               (torch.erfc, "erfc"), (torch.sinh, "sinh"), (torch.cosh, "cosh"), (torch.asin, "asin"),
+               (torch.acos, "acos"), (torch.atan, "atan"), (torch.isnan, "isnan"), (torch.isfinite, "isfinite"),
                (torch.isinf, "isinf")):  # fmt: skip
     _add((_f,), _m, **_same)
 for _f in (F.softshrink, F.hardshrink):
     _add((_f,), "", "input lambd", **_act)
 _add((torch.logical_not, operator.invert, torch.bitwise_not), "logical_not __invert__", **_same)
 _add((torch.round,), "round", "input decimals", **_same)
+_add((torch.nan_to_num,), "nan_to_num", "input nan posinf neginf", **_same)
+for _f, _m in ((torch.addcmul, "addcmul"), (torch.addcdiv, "addcdiv")):
+    _add((_f,), _m, "input tensor1 tensor2 value", **_same)
+_add((torch.lerp,), "lerp", "input end weight", **_same)
 for _g, _m in (((torch.maximum,), "maximum"), ((torch.minimum,), "minimum"), ((operator.floordiv,), ""),
-               ((operator.mod,), ""), ((operator.and_, torch.logical_and), "logical_and"),
+               ((operator.mod,), ""), ((torch.atan2,), "atan2"), ((torch.hypot,), "hypot"),
+               ((torch.logaddexp,), "logaddexp"), ((operator.and_, torch.logical_and), "logical_and"),
                ((operator.or_, torch.logical_or), "logical_or"), ((operator.eq, torch.eq), "eq"),
                ((operator.ne, torch.ne), "ne"), ((operator.lt, torch.lt), "lt"), ((operator.gt, torch.gt), "gt"),
                ((operator.le, torch.le), "le"), ((operator.ge, torch.ge), "ge")):  # fmt: skip
@@ -316,23 +357,27 @@ _add((F.dropout,), "", "input p training inplace", **_same)
 _add((torch.max,), "max", "input dim keepdim", batch=along(default=0), channels=axes.reduced)
 _add((torch.min,), "min", "input dim keepdim", batch=along(default=0), channels=axes.reduced)
 _add((torch.argmax,), "argmax", "input dim keepdim", batch=along(default=0))
-_add((torch.argmin,), "argmin", "input dim keepdim", batch=along(default=0))
-_add((torch.prod,), "prod", "input dim keepdim", batch=along(default=0), channels=axes.reduced)
 for _f, _m in ((torch.any, "any"), (torch.all, "all")):
     _add((_f,), _m, "input dim keepdim", batch=along(default=0), channels=axes.reduced)
 _add((torch.norm,), "norm", "input p dim keepdim", batch=along(default=0), channels=axes.reduced)
-_add((), "var", "input dim", batch=along(default=0), channels=axes.reduced)
-_add((), "std", "input dim", batch=along(default=0), channels=axes.reduced)
+for _f, _m in ((torch.var, "var"), (torch.std, "std"), (torch.prod, "prod"), (torch.argmin, "argmin")):
+    _add((_f,), _m, "input dim", batch=along(default=0), channels=axes.reduced)
+_add((torch.logsumexp,), "logsumexp", "input dim keepdim", batch=along(), channels=axes.reduced)
 _add((torch.topk,), "topk", "input k dim", batch=along(), channels=axes.same)
 _add((torch.sort,), "", "input dim descending", batch=along(), channels=axes.same)
-_add((torch.cumsum,), "cumsum", "input dim", batch=along(), channels=axes.same)
+for _f, _m in ((torch.cumsum, "cumsum"), (torch.cumprod, "cumprod")):
+    _add((_f,), _m, "input dim", batch=along(), channels=axes.same)
 _add((torch.gather,), "gather", "input dim index", batch=along(), channels=axes.same)
 _add((torch.scatter,), "scatter", "input dim index src", batch=along(), channels=axes.same)
 # nonlinear, otherwise
 _add((F.embedding,), channels=axes.last)
-for _f in (torch.addmm, torch.baddbmm):
-    _add((_f,), channels=axes.product)
-for _f in (F.one_hot, F.grid_sample, F.unfold, F.fold, torch.einsum, torch.arange, torch.tensor, torch.meshgrid,
+for _f, _m, _p in ((torch.addmm, "addmm", "input mat1 mat2 beta alpha"),
+                   (torch.baddbmm, "baddbmm", "input batch1 batch2 beta alpha")):  # fmt: skip
+    _pair = _p.split()[1:3]
+    _add((_f,), _m, _p, channels=axes.product,
+         product=lambda given, pair=_pair: {pair[0]: (-1,), pair[1]: (-2,)})  # fmt: skip
+_add((torch.einsum,), "", "equation *operands", product=_einsum)
+for _f in (F.one_hot, F.grid_sample, F.unfold, F.fold, torch.arange, torch.tensor, torch.meshgrid,
            torch.linspace):  # fmt: skip
     _add((_f,))
 for _f in (torch.zeros, torch.ones):

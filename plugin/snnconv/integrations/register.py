@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
 
+__all__ = ["ENTRIES", "SNNTORCH", "Entry", "add", "register"]
+
 
 class Entry(NamedTuple):
     """One class to add.
@@ -32,6 +34,8 @@ ENTRIES: list[Entry] = [
     Entry(_NEURON, "SignedIFNode", f"{_NODES}:SignedIFNode"),
     Entry(_NEURON, "SRPIFNode", f"{_NODES}:SRPIFNode"),
     Entry(_NEURON, "ShiftedThresholdIFNode", f"{_NODES}:ShiftedThresholdIFNode"),
+    Entry(_NEURON, "MultiThresholdNode", f"{_NODES}:MultiThresholdNode"),
+    Entry(_NEURON, "HierarchicalMultiThresholdNode", f"{_NODES}:HierarchicalMultiThresholdNode"),
     Entry(_ANN2SNN, "IFRecipe", f"{_RECIPES}:IFRecipe"),
     Entry(_ANN2SNN, "SignedIFRecipe", f"{_RECIPES}:SignedIFRecipe"),
     Entry(_ANN2SNN, "SRPRecipe", f"{_RECIPES}:SRPRecipe"),
@@ -48,6 +52,8 @@ SNNTORCH: list[Entry] = [
     Entry("snntorch", "SignedIF", f"{_SNNTORCH}:SignedIF"),
     Entry("snntorch", "SRPIF", f"{_SNNTORCH}:SRPIF"),
     Entry("snntorch", "ShiftedThresholdIF", f"{_SNNTORCH}:ShiftedThresholdIF"),
+    Entry("snntorch", "MultiThreshold", f"{_SNNTORCH}:MultiThreshold"),
+    Entry("snntorch", "HierarchicalMultiThreshold", f"{_SNNTORCH}:HierarchicalMultiThreshold"),
     Entry("snntorch", "convert", "snnconv.snntorch:convert"),
 ]
 """What `snnconv.snntorch.register` adds."""

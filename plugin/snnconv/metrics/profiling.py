@@ -16,8 +16,8 @@ from snnconv.inputs import Progress, network_batches, placement
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
-from snnconv.runtime.capture import captured_as
 from snnconv.runtime.batch import call, entries
+from snnconv.runtime.capture import captured_as
 from snnconv.runtime.executor import Temporal
 from snnconv.runtime.program import GraphProgram
 

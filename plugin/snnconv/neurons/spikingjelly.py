@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from ..dynamics.integrate_fire import IF
+from ..dynamics.multi_threshold import HIERARCHICAL, MULTI_THRESHOLD
 from ..dynamics.shifted import SHIFTED_THRESHOLD
 from ..dynamics.signed import SIGNED_IF
 from ..dynamics.srp import SRP
 from ._node import SoftResetNode
 from ._record import ModuleClasses
 
-__all__ = ["ChannelIFNode", "SRPIFNode", "ShiftedThresholdIFNode", "SignedIFNode", "node_class"]
+__all__ = [
+    "ChannelIFNode", "HierarchicalMultiThresholdNode", "MultiThresholdNode", "SRPIFNode", "ShiftedThresholdIFNode",
+    "SignedIFNode", "node_class",
+]  # fmt: skip
 
 
 class ChannelIFNode(SoftResetNode):
@@ -128,9 +132,54 @@ class ShiftedThresholdIFNode(SoftResetNode):
     neuron = SHIFTED_THRESHOLD
 
 
+class MultiThresholdNode(SoftResetNode):
+    """Multi-threshold node with differential coding: a spike is one power of two, of either sign.
+
+    The equation is `snnconv.dynamics.multi_threshold_step`; ``v_threshold`` is the smallest threshold. Its input is
+    what the spikes of each step bring, with the bias in the first step alone, and the value it stands for is the sum
+    of its spikes, each divided by the number of its step. Memories: ``v``, ``expected_input``, ``expected_output``
+    and ``step``.
+
+    Args:
+        thresholds: how many it has, each twice the one before.
+        rectified: its output stays at or above zero.
+        ceiling: its largest output in units of ``v_threshold``; ``None``: there is none.
+        ceiling_absolute: the same in units of the membrane, in place of ``ceiling``.
+        v_threshold, v_reset, surrogate_function, detach_reset, step_mode, store_v_seq, channel_axis, scaled:
+            as in `ChannelIFNode`.
+
+    Raises:
+        ValueError: as `ChannelIFNode`, or a setting that makes no sense.
+
+    Example:
+        >>> import torch
+        >>> node = MultiThresholdNode(step_mode="m")
+        >>> node(torch.tensor([[5.0], [0.0], [0.0]])).flatten()  # 4 + 2/2
+        tensor([4., 2., 0.])
+    """
+
+    neuron = MULTI_THRESHOLD
+
+
+class HierarchicalMultiThresholdNode(SoftResetNode):
+    """Hierarchical multi-threshold node: a spike is a whole number of ``thresholds`` bits and a sign.
+
+    The equation is `snnconv.dynamics.hierarchical_multi_threshold_step`. Everything else is as in `MultiThresholdNode`.
+
+    Example:
+        >>> import torch
+        >>> node = HierarchicalMultiThresholdNode(step_mode="m")
+        >>> node(torch.tensor([[5.2], [0.0]])).flatten()
+        tensor([5., 0.])
+    """
+
+    neuron = HIERARCHICAL
+
+
 _CLASSES = ModuleClasses(
-    SoftResetNode, __name__, "Node", ChannelIFNode, SignedIFNode, SRPIFNode, ShiftedThresholdIFNode
-)
+    SoftResetNode, __name__, "Node", ChannelIFNode, SignedIFNode, SRPIFNode, ShiftedThresholdIFNode, MultiThresholdNode,
+    HierarchicalMultiThresholdNode,
+)  # fmt: skip
 
 
 def node_class(name: str) -> type[SoftResetNode]:

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 
 from snnconv.graph.capture.exported import exported_graph
 from snnconv.graph.capture.fx import TraceFailure, source_graph
+from snnconv.graph.sites import Wanted, rectifying
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.progress import ProgressFn
 from snnconv.runtime.batch import Batch, Whole, call, whole_names
@@ -30,7 +31,7 @@ __all__ = ["WAYS", "Captured", "Way", "agree", "captured", "captured_as", "diffe
 INPUTS = 2
 """Inputs on which a graph is tried beside its network."""
 
-Capture = Callable[[nn.Module, Signature, Sequence[Any], ProgressFn | None], SourceGraph]
+Capture = Callable[[nn.Module, Signature, Sequence[Any], Wanted, ProgressFn | None], SourceGraph]
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,22 @@ class Way:
 
 
 def _by_fx(
-    model: nn.Module, signature: Signature, batches: Sequence[Any], progress: ProgressFn | None = None
+    model: nn.Module, signature: Signature, batches: Sequence[Any], wanted: Wanted, progress: ProgressFn | None
 ) -> SourceGraph:
-    return source_graph(model, *signature.traced)
+    return source_graph(model, *signature.traced, wanted)
 
 
 def _by_export(
-    model: nn.Module, signature: Signature, batches: Sequence[Any], progress: ProgressFn | None = None
+    model: nn.Module, signature: Signature, batches: Sequence[Any], wanted: Wanted, progress: ProgressFn | None
 ) -> SourceGraph:
     if not batches:
         raise TraceFailure("it runs the network, and there are no inputs")
     x = batches[0][:INPUTS]
     if isinstance(x, Batch):
         values = tree_map(lambda v: v.data if isinstance(v, Whole) else v, x.values)
-        return exported_graph(model, values, frozenset(whole_names(x)), progress)
+        return exported_graph(model, values, frozenset(whole_names(x)), wanted, progress)
     inputs: Mapping[str, Any] = dict(zip(signature.names, x if isinstance(x, tuple) else (x,), strict=False))
-    return exported_graph(model, inputs, progress=progress)
+    return exported_graph(model, inputs, wanted=wanted, progress=progress)
 
 
 WAYS = (
@@ -91,7 +92,11 @@ class Captured:
 
 
 def captured(
-    model: nn.Module, signature: Signature, batches: Sequence[Any], progress: ProgressFn | None = None
+    model: nn.Module,
+    signature: Signature,
+    batches: Sequence[Any],
+    wanted: Wanted = rectifying,
+    progress: ProgressFn | None = None,
 ) -> Captured:
     """The graph of a network, by the first of `WAYS` whose graph gives what the network gives on a few inputs.
 
@@ -99,6 +104,7 @@ def captured(
         model: the network.
         signature: the arguments that calls give.
         batches: inputs; without any, no way that runs the network is tried.
+        wanted: which activations become sites beside ReLUs.
         progress: is told how far a slow way is.
 
     Raises:
@@ -107,22 +113,24 @@ def captured(
     found = Captured()
     for way in WAYS:
         try:
-            source = way.run(model, signature, batches, progress)
+            source = way.run(model, signature, batches, wanted, progress)
         except TraceFailure as failure:
             found.failures.append(f"{way.fails} ({failure})")
             continue
-        again = functools.partial(_in_double, way, signature, batches)
+        again = functools.partial(_in_double, way, signature, batches, wanted)
         if not differs_from(model, source, batches, again):
             return Captured(source, way.name, found.failures)
         found.failures.append(f"{way.gives} gives other values than its forward")
     return found
 
 
-def _in_double(way: Way, signature: Signature, batches: Sequence[Any], model: nn.Module) -> SourceGraph:
-    return way.run(model, signature, _doubled(batches), None)
+def _in_double(way: Way, signature: Signature, batches: Sequence[Any], wanted: Wanted, model: nn.Module) -> SourceGraph:
+    return way.run(model, signature, _doubled(batches), wanted, None)
 
 
-def captured_as(other: SourceGraph, model: nn.Module, signature: Signature, example: Any) -> SourceGraph:
+def captured_as(
+    other: SourceGraph, model: nn.Module, signature: Signature, example: Any, wanted: Wanted = rectifying
+) -> SourceGraph:
     """The graph of a network, in the way in which ``other`` was captured.
 
     Raises:
@@ -130,7 +138,7 @@ def captured_as(other: SourceGraph, model: nn.Module, signature: Signature, exam
     """
     way = WAYS[other.sizes is not None]
     weight = next((t for t in (*model.parameters(), *model.buffers())), None)
-    return way.run(model, signature, [example if weight is None else example.to(weight.device)], None)
+    return way.run(model, signature, [example if weight is None else example.to(weight.device)], wanted, None)
 
 
 # --- agreement ---------------------------------------------------------------------------------------------

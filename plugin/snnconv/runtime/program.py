@@ -15,7 +15,7 @@ from snnconv.graph.source import Site, SourceGraph
 from snnconv.graph.store import Store
 from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.executor import Executor, NeuronFn
-from snnconv.runtime.readout import Held
+from snnconv.runtime.readout import Held, opened
 from snnconv.runtime.run import RunState
 
 __all__ = ["GraphProgram", "Program"]
@@ -47,7 +47,7 @@ class Program(ABC):
             counts = value.is_floating_point() or value.is_complex()
             return value.unsqueeze(0) if counts else Held(value.unsqueeze(0))
 
-        return tree_map_only(Tensor, of_one_step, self.static(x, neuron, run))
+        return tree_map_only(Tensor, of_one_step, opened(self.static(x, neuron, run)))
 
     @abstractmethod
     def store(self) -> nn.Module:

@@ -14,8 +14,8 @@ from torch.utils._pytree import register_pytree_node, tree_flatten, tree_map, tr
 from snnconv.runtime.values import Record
 
 __all__ = [
-    "Held", "Output", "Readout", "StepReadout", "behind", "delay_steps", "join_batches", "native", "output_leaves",
-    "presented", "step_of", "window_mean",
+    "Held", "Output", "Readout", "StepReadout", "behind", "delay_steps", "join_batches", "native", "opened",
+    "output_leaves", "presented", "step_of", "window_mean",
 ]  # fmt: skip
 
 MIN_WINDOW = 4
@@ -103,7 +103,7 @@ class Readout:
                 return value[-1]
             return value.sum(0) if self.coding == "sum" else value[self.delay :].mean(0)
 
-        return tree_map(read, _opened(seq))
+        return tree_map(read, opened(seq))
 
 
 class StepReadout:
@@ -124,7 +124,7 @@ class StepReadout:
     def after(self, step: Any) -> Any:
         """Readout after one more step ``[1, B, ...]``."""
         self.steps += 1
-        leaves, spec = tree_flatten(_opened(step))
+        leaves, spec = tree_flatten(opened(step))
         added = [self._added(leaf) for leaf in leaves]
         if self.steps == 1 or (self.coding == "rate" and self.steps <= self.delay + 1):
             # the mean begins behind the delay; before that, the step alone
@@ -170,7 +170,7 @@ def join_batches(parts: list[Any]) -> Any:
     """Concatenate readouts of consecutive parts of a batch, whatever their structure."""
     if len(parts) == 1:
         return presented(parts[0])
-    flat = [tree_flatten(_opened(p), lambda v: isinstance(v, _Constant)) for p in parts]
+    flat = [tree_flatten(opened(p), lambda v: isinstance(v, _Constant)) for p in parts]
 
     def joined(column: tuple[Any, ...]) -> Any:
         return torch.cat(column) if isinstance(column[0], Tensor) and column[0].dim() else column[0]
@@ -226,7 +226,7 @@ def window_mean(seq: Any, first: int, last: int) -> Any:
         counts = value.is_floating_point() or value.is_complex()
         return value[first - 1 : last].mean(0) if counts else value[last - 1]
 
-    return presented(tree_map(mean, _opened(seq)))
+    return presented(tree_map(mean, opened(seq)))
 
 
 # --- structures --------------------------------------------------------------------------------------------
@@ -259,14 +259,14 @@ def presented(tree: Any) -> Any:
     return tree_map(at, tree, is_leaf=lambda v: isinstance(v, (_Constant, Record)))
 
 
-def _opened(tree: Any) -> Any:
-    """The inverse for dataclasses, so that what is in them is found."""
+def opened(tree: Any) -> Any:
+    """The inverse of `presented`: dataclasses as trees, so that what is in them is found."""
 
     def at(value: Any) -> Any:
         if isinstance(value, Held) or not dataclasses.is_dataclass(value) or isinstance(value, type):
             return value
         fields = [f.name for f in dataclasses.fields(value) if f.init]
-        return Record(type(value), {name: _opened(getattr(value, name)) for name in fields})
+        return Record(type(value), {name: opened(getattr(value, name)) for name in fields})
 
     return tree_map(at, tree, is_leaf=lambda v: isinstance(v, _Constant))
 

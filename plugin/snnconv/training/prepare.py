@@ -25,9 +25,9 @@ from snnconv.graph.unwrap import refuse, unwrap
 from snnconv.inputs import Reader, Take, input_batches
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
+from snnconv.runtime.capture import differs_from
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.signature import Signature
-from snnconv.runtime.capture import differs_from
 from snnconv.runtime.tree import TreeProgram
 
 __all__ = ["calibrate", "prepare"]

@@ -235,6 +235,8 @@ _FILES: dict[str, tuple[str, tuple[Kind, ...]]] = {
     "signed_if": ("signed", ("scan", "resume")),
     "srp": ("srp", ("scan", "phase")),
     "shifted_threshold": ("shifted", ("scan", "total")),
+    "multi_threshold": ("multi_threshold", ("scan", "resume")),
+    "hierarchical_multi_threshold": ("multi_threshold", ("scan", "resume")),
 }
 for _backend, _package in (("numba", "numba_cpu"), ("triton", "triton_gpu")):
     for _neuron, (_file, _kinds) in _FILES.items():

@@ -80,6 +80,9 @@ def scan(
             f"{pre.steps} is {settings[pre.steps]} and x_seq has {len(x_seq)} steps: "
             "it must be 0 or more and leave steps for the second phase"
         )
+    wanted = dtype if out is None else out.dtype
+    if wanted is not None and not wanted.is_floating_point and max(record.sizes(**settings)) > torch.iinfo(wanted).max:
+        raise ValueError(f"spikes of {max(record.sizes(**settings)):g} do not fit into {wanted}: ask for a wider dtype")
     shape = (steps, *x_seq.shape[1:])
     if out is None:
         result = empty_steps(x_seq, steps, dtype or x_seq.dtype)
@@ -169,7 +172,7 @@ def resume(
     """Run some steps of a sequence, going on from a state: as `scan`, in pieces.
 
     Args:
-        neuron: a rate-coded one of one phase, such as ``"if"`` and ``"signed_if"``.
+        neuron: one that steps on as its input comes in, in one phase, such as ``"if"`` and ``"signed_if"``.
         x_seq, v_threshold, backend, scaled, channel_axis, dtype, options: as in `scan`.
         state: the state before the first of these steps; ``None`` starts afresh. It is not changed, unless
             ``in_place``.
@@ -204,9 +207,12 @@ def resume(
             job.state = record.initial(x_seq[0], job.thresholds.theta, **settings)
         _run(job, found, kernel)
         return result, job.state
-    job.state = [_own(value, x_seq, in_place) for value in state or [None] * len(record.state._fields)]
+    counts = [name in record.counters for name in record.state._fields]
+    before = state or [0 if count else None for count in counts]
+    job.state = [value if count else _own(value, x_seq, in_place) for value, count in zip(before, counts, strict=True)]
     _run(job, found, kernel)
-    return result, record.state(*job.state)
+    done = len(x_seq)
+    return result, record.state(*[v + done if count else v for v, count in zip(job.state, counts, strict=True)])
 
 
 def _own(value: Tensor | None, x_seq: Tensor, in_place: bool) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..integrate_fire import STARTS
+from ..multi_threshold import BORDER, HIERARCHICAL
 from .backends import register_kernel
 from .job import Job
 
@@ -40,10 +41,15 @@ def equation(job: Job) -> None:
     if job.kind == "total":
         _write_total(job, spikes)
         return
-    worth = theta.to(job.out.dtype) if isinstance(theta, Tensor) else theta
+    worth = _worth(job)
     for step, (spike, emitted) in enumerate(zip(spikes, job.out, strict=True)):
         weight = 1.0 if neuron.weight is None else neuron.weight(step, **job.options)
         emitted.copy_(spike.to(job.out.dtype) * (worth * weight) if job.scaled else spike)
+
+
+def _worth(job: Job) -> Tensor:
+    """What a spike is worth, rounded to the output's dtype: codes of several bits are multiplied after that."""
+    return torch.as_tensor(job.thresholds.theta, device=job.out.device).to(job.out.dtype)
 
 
 def _write_total(job: Job, spikes: Tensor) -> None:
@@ -162,6 +168,59 @@ def _summed(job: Job) -> tuple[Tensor, float | Tensor]:
     return v.add_(job.thresholds.fraction(0.5).value), job.thresholds.theta
 
 
+# --- multi-threshold neurons -------------------------------------------------------------------------------
+
+
+def multi_threshold_scan(job: Job) -> None:
+    """Multi-threshold neurons with differential coding; states as in `if_scan`, and the steps before these."""
+    rule = _hierarchical_spikes if job.neuron.name == HIERARCHICAL.name else _power_spikes
+    *states, done = job.state or (0,)
+    v, m, r = states if job.resumed else (_start(job, 0.0), _start(job, 0.0), _start(job, 0.0))
+    q, ceiling = job.thresholds.theta, job.ceiling().value
+    worth = _worth(job) if job.scaled else None
+    capped = job.options["ceiling"] is not None or job.options["ceiling_absolute"] is not None
+    u, spike, scratch = torch.empty_like(v), torch.empty_like(v), torch.empty_like(v)
+    for step, (x, emitted) in enumerate(zip(job.x_seq, job.out, strict=True), start=done + 1):
+        t = torch.full((), float(step), dtype=v.dtype, device=v.device)  # divided by, which a plain number is not
+        v.add_(scratch.copy_(m).add_(x))
+        m.add_(scratch.copy_(x).div_(t))
+        torch.sub(v, r, out=u)
+        if capped:
+            torch.minimum(u, scratch.copy_(r).neg_().add_(ceiling).mul_(t), out=u)
+        rule(job, u, r, t, spike, scratch)
+        emitted.copy_(spike)
+        if worth is not None:
+            emitted.mul_(worth)
+        spike.mul_(q)
+        v.sub_(torch.add(r, spike, out=scratch))
+        r.add_(spike.div_(t))
+    _keep(states, v, m, r)
+
+
+def _power_spikes(job: Job, u: Tensor, r: Tensor, t: Tensor, spike: Tensor, scratch: Tensor) -> None:
+    """The largest power of two that fires, into ``spike``."""
+    border = job.thresholds.fraction(BORDER).value
+    spike.zero_()
+    for k in range(job.options["thresholds"]):
+        torch.ge(torch.abs(u, out=scratch), border * 2.0**k, out=scratch)
+        spike.add_(scratch, alpha=2.0 ** (k - 1) if k else 1.0)
+    spike.mul_(torch.sign(u, out=scratch))
+    if job.options["rectified"]:
+        torch.mul(spike, job.thresholds.theta, out=scratch).div_(t).add_(r)
+        spike.mul_(torch.ge(scratch, 0, out=scratch))
+
+
+def _hierarchical_spikes(job: Job, u: Tensor, r: Tensor, t: Tensor, spike: Tensor, scratch: Tensor) -> None:
+    """Every power of two at once, into ``spike``."""
+    q, most = job.thresholds.theta, 2.0 ** job.options["thresholds"] - 1
+    if not isinstance(q, Tensor):
+        q = torch.full((), q, dtype=u.dtype, device=u.device)
+    torch.div(u, q, out=spike).add_(0.5).floor_().clamp_(-most, most)
+    if job.options["rectified"]:
+        torch.mul(r, t, out=scratch).div_(q).floor_().clamp_(min=0)
+        torch.maximum(spike, scratch.neg_(), out=spike)
+
+
 # --- steps -------------------------------------------------------------------------------------------------
 
 
@@ -197,3 +256,5 @@ register_kernel("srp", "eager", srp_scan)
 register_kernel("srp", "eager", srp_phase, ("phase",))
 register_kernel("shifted_threshold", "eager", shifted_threshold_scan)
 register_kernel("shifted_threshold", "eager", shifted_threshold_total, ("total",))
+register_kernel("multi_threshold", "eager", multi_threshold_scan, ("scan", "resume"))
+register_kernel("hierarchical_multi_threshold", "eager", multi_threshold_scan, ("scan", "resume"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,8 +35,8 @@ class Job:
         scaled: spikes are worth the threshold, else 1.
         options: the neuron's settings, all of them.
         state: of a ``"resume"``, for a kernel: the tensors of the neuron's state in the order of its fields, in the
-            membrane's dtype, to be written over with the state after the last step. (`equation`, which takes any state:
-            the state itself, or None.)
+            membrane's dtype, to be written over with the state after the last step; and the steps before these where
+            the state counts them. (`equation`, which takes any state: the state itself, or None.)
         resumed: the run goes on from ``state``; else it starts afresh, and ``state`` is only written.
         mask: of a ``"phase"``: who may fire in the second one, bool ``[B, ...]``; the first writes it.
         is_first: which of the two phases.
@@ -62,6 +63,13 @@ class Job:
         """Width below zero: ``eps`` times the threshold, or ``eps_absolute`` of a neuron that has it."""
         width = self.options.get("eps_absolute")
         return self.fraction("eps") if width is None else self.thresholds.constant(width)
+
+    def ceiling(self) -> Fraction:
+        """Largest output: ``ceiling`` times the threshold, or ``ceiling_absolute``; infinite where it has neither."""
+        part, absolute = self.options["ceiling"], self.options["ceiling_absolute"]
+        if absolute is None and part is not None:
+            return self.thresholds.fraction(part)
+        return self.thresholds.constant(math.inf if absolute is None else absolute)
 
 
 @dataclass

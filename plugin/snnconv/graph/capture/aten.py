@@ -87,7 +87,9 @@ def called(graph: fx.Graph, target: Target, given: Mapping[str, Any]) -> fx.Node
     while len(args) > 1 and args[-1] is None:
         args.pop()
     kwargs = {name: value for name, value in left.items() if value is not None}
-    return graph.call_method(target, tuple(args), kwargs) if method else graph.call_function(target, tuple(args), kwargs)
+    return (
+        graph.call_method(target, tuple(args), kwargs) if method else graph.call_function(target, tuple(args), kwargs)
+    )
 
 
 def translated(call: Call) -> Any:
@@ -422,7 +424,8 @@ def _folded(call: Call, self: Any, output_size: Any, kernel_size: Any, dilation:
 
 REWRITTEN: dict[str, Callable[..., Any]] = {
     "add": _scaled_sum(torch.add), "sub": _scaled_sum(torch.sub), "rsub": _subtracted_from, "div": _divided,
-    "pow": _power, "addmm": _of_products, "slice": _cut, "slice_scatter": _written_slice, "index": _indexed, "_unsafe_index": _indexed,
+    "pow": _power, "addmm": _of_products, "slice": _cut, "slice_scatter": _written_slice,
+    "index": _indexed, "_unsafe_index": _indexed,
     "embedding": _looked_up, "where": _where, "dropout": _dropout, "feature_dropout": _dropout,
     "alpha_dropout": _dropout, "feature_alpha_dropout": _dropout, "native_dropout": _dropout,
     "pad": _any_pad, "constant_pad_nd": _padded("constant"), "elu": _elu, "native_group_norm": _native_group_norm,
@@ -431,7 +434,8 @@ REWRITTEN: dict[str, Callable[..., Any]] = {
     "zero": lambda call, self: call.make(torch.zeros_like, input=self),
     "var_mean": _spread, "std_mean": _spread, "scalar_tensor": _scalar, "grid_sampler": _sampled,
     "grid_sampler_2d": _sampled, "grid_sampler_3d": _sampled, "col2im": _folded,
-    **{name: _numbers(getattr(torch, name)) for name in ("arange", "zeros", "ones", "full", "linspace", "eye", "empty")},
+    **{name: _numbers(getattr(torch, name))
+       for name in ("arange", "zeros", "ones", "full", "linspace", "eye", "empty")},
     **{f"{kind}_pad{n}d": _padded(mode) for kind, mode in (("reflection", "reflect"), ("replication", "replicate"))
        for n in (1, 2, 3)},
     **{f"upsample_{mode}{n}d": _resized(mode) for mode, n in (

@@ -1,4 +1,4 @@
-"""Capture by ``torch.export``: from an ``nn.Module`` to a :class:`~snnconv.graph.source.SourceGraph` of plain operators.
+"""Capture by ``torch.export``: from an ``nn.Module`` to a :class:`~snnconv.graph.source.SourceGraph`.
 
 The network runs once, with sizes that have names, so that Python code of any kind is gone; what is left are ATen's
 operators, which become those of the operator table. It takes seconds where ``torch.fx`` takes milliseconds.
@@ -25,14 +25,15 @@ from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map
 from snnconv.graph.capture.aten import ALIASES, CHECKS, FIRST, Call, Uncovered, translated
 from snnconv.graph.capture.fx import TraceFailure, check_finite, check_weights, tracing_alone
 from snnconv.graph.capture.kept import NAME, Kept, keeping
-from snnconv.graph.capture.passes import PASSES, drop_no_ops, make_out_of_place, name_activations
+from snnconv.graph.capture.passes import drop_no_ops, make_out_of_place, name_activations, passes
 from snnconv.graph.capture.plain import plain_forward
 from snnconv.graph.capture.symbols import sizes_of
+from snnconv.graph.sites import Wanted, rectifying
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.graph.unwrap import copied
 from snnconv.progress import ProgressFn
 
-__all__ = ["exported_graph", "export_source"]
+__all__ = ["export_source", "exported_graph"]
 
 QUESTIONS = 100
 """Conditions on sizes from which on a network is captured for its own sizes alone: each makes the next one slower."""
@@ -44,6 +45,7 @@ def exported_graph(
     model: nn.Module,
     inputs: Mapping[str, Any],
     whole: frozenset[str] = frozenset(),
+    wanted: Wanted = rectifying,
     progress: ProgressFn | None = None,
 ) -> SourceGraph:
     """Export ``model`` in evaluation mode, fold BatchNorm, mark every activation site.
@@ -55,6 +57,7 @@ def exported_graph(
         model: the network.
         inputs: arguments of its forward by name: tensors ``[B, ...]``, plain values, trees of these.
         whole: names of tensors that have no batch dimension.
+        wanted: which activations become sites beside ReLUs.
         progress: is told how many of the network's modules have run.
 
     Raises:
@@ -66,7 +69,7 @@ def exported_graph(
     (['1'], 2)
     """
     source = export_source(model, inputs, whole, progress)
-    for step in PASSES:
+    for step in passes(wanted):
         step.run(source)
         source.graph.lint()
     return source
@@ -296,7 +299,12 @@ class _Writer:
     """Writes an exported program's operators as those of the operator table."""
 
     def __init__(
-        self, program: torch.export.ExportedProgram, model: nn.Module, kept: dict[int, Kept], form: Any, names: list[str]
+        self,
+        program: torch.export.ExportedProgram,
+        model: nn.Module,
+        kept: dict[int, Kept],
+        form: Any,
+        names: list[str],
     ) -> None:
         self.program, self.model, self.kept, self.form, self.names = program, model, kept, form, names
         self.graph = fx.Graph()
@@ -352,7 +360,9 @@ class _Writer:
             if argument not in made:
                 made[argument] = self.graph.placeholder(argument)
             self.where = self.where or made[argument]
-            inner = ([int(star.rstrip("]"))] if star else []) + [getattr(k, "idx", getattr(k, "key", None)) for k in path[2:]]
+            inner = ([int(star.rstrip("]"))] if star else []) + [
+                getattr(k, "idx", getattr(k, "key", None)) for k in path[2:]
+            ]
             taken = made[argument]
             for step in inner:
                 taken = self.graph.call_function(operator.getitem, (taken, step))
@@ -434,7 +444,7 @@ class _Writer:
         if name == "sym_size":
             return self.graph.call_method("size", tuple(given.values()))
         written = [a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
-        if written and len(written) > 1 or "out" in written:
+        if (written and len(written) > 1) or "out" in written:
             raise Uncovered(schema.name)
         bare = name.rstrip("_") if written else name
         if bare in ALIASES:

@@ -16,9 +16,10 @@ from torch import Tensor, fx, nn
 
 from snnconv.graph import activation, ops
 from snnconv.graph.arguments import argument
-from snnconv.graph.capture.passes import PASSES, drop_no_ops, make_out_of_place, name_activations
+from snnconv.graph.capture.passes import drop_no_ops, make_out_of_place, name_activations, passes
 from snnconv.graph.capture.plain import plain_forward
 from snnconv.graph.ops import operator_of
+from snnconv.graph.sites import Wanted, rectifying
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.graph.trained import TrainedActivation
 from snnconv.graph.unwrap import copied
@@ -122,7 +123,10 @@ class ThreadTracer(fx.Tracer):
 
 
 def source_graph(
-    model: nn.Module, given: Collection[str] = (), constants: Mapping[str, Any] | None = None
+    model: nn.Module,
+    given: Collection[str] = (),
+    constants: Mapping[str, Any] | None = None,
+    wanted: Wanted = rectifying,
 ) -> SourceGraph:
     """Trace ``model`` in evaluation mode, fold BatchNorm, mark every activation site.
 
@@ -132,6 +136,7 @@ def source_graph(
         model: the network.
         given: arguments of its forward that calls give; the other optional ones keep their defaults.
         constants: arguments that are the same in every call, with their values.
+        wanted: which activations become sites beside ReLUs.
 
     Raises:
         TraceFailure: the forward cannot be traced.
@@ -142,7 +147,7 @@ def source_graph(
     ['1']
     """
     source = trace_graph(model, given, constants)
-    for step in PASSES:
+    for step in passes(wanted):
         step.run(source)
         source.graph.lint()
     return source

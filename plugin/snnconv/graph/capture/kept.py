@@ -139,7 +139,9 @@ def _wrapper(keep: Callable[..., Any], function: Callable[..., Any], thread: int
 def _spaces(function: Callable[..., Any], model: nn.Module) -> list[dict[str, Any]]:
     """Where a function may be named: its own module, those of the network's classes."""
     names = {getattr(function, "__module__", None), *(type(m).__module__ for m in model.modules())}
-    found = {id(vars(sys.modules[n])): vars(sys.modules[n]) for n in names if n in sys.modules and _foreign(n, function)}
+    found = {
+        id(vars(sys.modules[n])): vars(sys.modules[n]) for n in names if n in sys.modules and _foreign(n, function)
+    }
     return list(found.values())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch.nn.functional as F
 from torch import fx
@@ -15,10 +16,10 @@ from snnconv.graph.capture.patterns import see_activations
 from snnconv.graph.flow import Flow
 from snnconv.graph.fold import fold_batch_norm, fold_constants, lower_batch_norm
 from snnconv.graph.ops import in_place, operator_of
-from snnconv.graph.sites import find_sites, pool_before_neurons
+from snnconv.graph.sites import Wanted, find_sites, pool_before_neurons, rectifying
 from snnconv.graph.source import SourceGraph
 
-__all__ = ["PASSES", "Pass", "drop_no_ops", "make_out_of_place", "name_activations"]
+__all__ = ["Pass", "drop_no_ops", "make_out_of_place", "name_activations", "passes"]
 
 _DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
 
@@ -31,14 +32,16 @@ class Pass:
     run: Callable[[SourceGraph], None]
 
 
-PASSES = (
-    Pass("what no input changes is computed once", fold_constants),
-    Pass("BatchNorm becomes an operator", lower_batch_norm),
-    Pass("BatchNorm is folded", fold_batch_norm),
-    Pass("ReLUs written as arithmetic are seen", see_activations),
-    Pass("activations become sites", find_sites),
-    Pass("max-pooling moves in front of its neurons", pool_before_neurons),
-)
+def passes(wanted: Wanted = rectifying) -> tuple[Pass, ...]:
+    """The steps in order; ``wanted`` says which activations become sites beside ReLUs."""
+    return (
+        Pass("what no input changes is computed once", fold_constants),
+        Pass("BatchNorm becomes an operator", lower_batch_norm),
+        Pass("BatchNorm is folded", fold_batch_norm),
+        Pass("ReLUs written as arithmetic are seen", see_activations),
+        Pass("activations become sites", partial(find_sites, wanted=wanted)),
+        Pass("max-pooling moves in front of its neurons", pool_before_neurons),
+    )
 
 
 def drop_no_ops(source: SourceGraph) -> None:

@@ -22,7 +22,7 @@ from snnconv.graph.arguments import arguments
 from snnconv.graph.capture.curves import Curve, Lines, Quantiser, Unknown
 from snnconv.graph.flow import Flow
 from snnconv.graph.ops import Operator, find, operator_of
-from snnconv.graph.sites import relu_bounds
+from snnconv.graph.sites import relu_of
 from snnconv.graph.source import SourceGraph
 
 __all__ = ["see_activations"]
@@ -139,7 +139,7 @@ def _followed(source: SourceGraph) -> dict[fx.Node, list[_Followed]]:
         varying = {n for n in node.all_input_nodes if n not in constants and kinds[n] not in ("shape", "size")}
         if not varying:
             continue
-        direct, _ = relu_bounds(node.target, node.op == "call_method", node.args, dict(node.kwargs))
+        direct = relu_of(node.target, node.op == "call_method", node.args, dict(node.kwargs)) is not None
         # a ReLU of a ReLU is one of its own: both are there to become neurons
         closed = {n for n in varying if direct and any(f.kind is not None for f in found.get(n, ()))}
         behind = {n: {} if n in closed else {f.root: f for f in found.get(n, ())} for n in varying}

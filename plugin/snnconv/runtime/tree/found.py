@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnconv.graph.activation import ReLU
 from snnconv.graph.ops import SYNAPSES
-from snnconv.graph.sites import is_activation_module, relu_bounds
+from snnconv.graph.sites import is_activation_module, relu_of
 from snnconv.graph.source import Site
 from snnconv.runtime.tree.functions import Function
 from snnconv.runtime.tree.values import CONSTANT, NEURONS, Value
@@ -67,8 +66,8 @@ def site_of(what: Function, args: Any, kwargs: dict[str, Any], path: str, module
     operand = args[0] if args else kwargs.get("input")
     if not isinstance(operand, Value) or operand.memory.origin == CONSTANT:
         return None
-    found, cap = relu_bounds(what.target, what.method, args, kwargs)
-    if not found:
+    relu = relu_of(what.target, what.method, args, kwargs)
+    if relu is None:
         return None
     if isinstance(module, Place):
         return module.site.with_(name=path)
@@ -80,4 +79,4 @@ def site_of(what: Function, args: Any, kwargs: dict[str, Any], path: str, module
     channels = operand.memory.channels
     if channels is None:
         channels = -1 if operand.dim() == 3 else 1
-    return Site(base, ReLU(cap), channels)
+    return Site(base, relu, channels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.runtime.batch import Whole, call
 from snnconv.runtime.executor import NeuronFn
-from snnconv.runtime.readout import Output
+from snnconv.runtime.readout import opened, presented
 from snnconv.runtime.run import RunState
 from snnconv.runtime.tree.call import Call, kind_of, tensors
 from snnconv.runtime.tree.decisions import Asked
@@ -136,8 +135,6 @@ class TreeRun(TorchFunctionMode):
 
     def _given(self, out: Any) -> Any:
         def plain(value: Any) -> Any:
-            if dataclasses.is_dataclass(value) and not isinstance(value, type):
-                return Output({f.name: tree_map(plain, getattr(value, f.name)) for f in dataclasses.fields(value)})
             if not isinstance(value, Tensor):
                 return value
             if not isinstance(value, Value):
@@ -150,7 +147,8 @@ class TreeRun(TorchFunctionMode):
                 return self.time.means(value, "output")
             return self.time.steps(value, "output", last=self.state.whole)
 
-        return tree_map(plain, out)
+        given = tree_map(plain, opened(out))
+        return given if self.timesteps else presented(given)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.call(func, args, kwargs or {})

@@ -18,7 +18,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-__all__ = ["BLOCK", "fill", "jit", "load", "negate", "store"]
+__all__ = ["BLOCK", "fill", "jit", "load", "negate", "store", "times"]
 
 BLOCK = 2048
 """Positions per block, about: potentials and tables stay in the first-level cache."""
@@ -58,6 +58,25 @@ def _overload_negate(value):
     if value == types.int8:
         return lambda value: np.int8(-value)
     return lambda value: -value
+
+
+def times(number, amplitude): ...
+
+
+@overload(times, inline="always")
+def _overload_times(number, amplitude):
+    """A whole number of up to 8 bits times an amplitude, rounded once, to the amplitude's type."""
+    if amplitude == types.uint16:
+
+        def rounded(number, amplitude):
+            bits = np.float32(number * load(amplitude)).view(np.uint32)
+            even = (bits >> np.uint32(16)) & np.uint32(1)  # to nearest, ties to even
+            return np.uint16((bits + np.uint32(0x7FFF) + even) >> np.uint32(16))
+
+        return rounded
+    if amplitude == types.int8:
+        return lambda number, amplitude: np.int8(number)
+    return lambda number, amplitude: number * amplitude
 
 
 @jit

@@ -1,0 +1,119 @@
+"""Multi-threshold neurons, one power of two a step or all of them, compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...multi_threshold import BORDER, HIERARCHICAL
+from ..job import Job
+from ..layout import flat
+from .compiled import fill, jit, load, times
+from .launch import array, launch
+
+__all__ = ["resume", "scan"]
+
+
+def scan(job: Job) -> None:
+    """A sequence, from the start or from the job's state."""
+    *tensors, done = job.state or (0,)
+    states = [array(flat(s.unsqueeze(0))) for s in tensors] or [np.empty(0, np.float32)] * 3
+    how = (*states, job.resumed, bool(tensors), int(done), len(job.x_seq))
+    hierarchical = job.neuron.name == HIERARCHICAL.name
+    rule = (hierarchical, job.options["thresholds"], job.options["rectified"])
+    borders, ceilings = job.thresholds.fraction(BORDER).channels, job.ceiling().channels
+    assert borders is not None
+    assert ceilings is not None
+    launch(job, multi_threshold_scan, how, (array(borders), array(ceilings), *rule))
+
+
+resume = scan
+
+
+@jit
+def multi_threshold_scan(
+    x,
+    out,
+    v_state,
+    m_state,
+    r_state,
+    resume,
+    keep,
+    done,
+    steps,
+    size,
+    x_stride,
+    channels,
+    inner,
+    thetas,
+    amplitudes,
+    borders,
+    ceilings,
+    hierarchical,
+    thresholds,
+    rectified,
+    length,
+    uniform,
+    first_block,
+    last_block,
+):
+    """Run multi-threshold neurons; states as in `integrate_fire.if_scan`, ``done`` steps before these."""
+    v = np.empty(length, np.float32)
+    m = np.empty(length, np.float32)
+    r = np.empty(length, np.float32)
+    spike = np.empty(length, np.float32)
+    q = np.empty(length, np.float32)
+    border = np.empty(length, np.float32)
+    ceiling = np.empty(length, np.float32)
+    amplitude = np.empty(length, out.dtype)
+    most = np.float32(2**thresholds - 1)
+    zero = np.float32(0)
+    for block in range(first_block, last_block):
+        first = block * length
+        count = min(length, size - first)
+        if not uniform or block == first_block:
+            fill(q, thetas, first, count, channels, inner)
+            fill(border, borders, first, count, channels, inner)
+            fill(ceiling, ceilings, first, count, channels, inner)
+            fill(amplitude, amplitudes, first, count, channels, inner)
+        for i in range(count):
+            v[i] = v_state[first + i] if resume else zero
+            m[i] = m_state[first + i] if resume else zero
+            r[i] = r_state[first + i] if resume else zero
+        for step in range(steps):
+            t = np.float32(done + step + 1)
+            xs = x[step * x_stride + first : step * x_stride + first + count]
+            outs = out[step * size + first : step * size + first + count]
+            for i in range(count):
+                current = load(xs[i])
+                v[i] += m[i] + current
+                m[i] += current / t
+                u = min(v[i] - r[i], (ceiling[i] - r[i]) * t)
+                if hierarchical:
+                    code = min(max(np.floor(u / q[i] + np.float32(0.5)), -most), most)
+                    if rectified:
+                        code = max(code, -max(np.floor(r[i] * t / q[i]), zero))
+                    spike[i] = code
+                else:
+                    spike[i] = _power(u, border[i], thresholds)
+                    if rectified and r[i] + spike[i] * q[i] / t < zero:
+                        spike[i] = zero
+                value = spike[i] * q[i]
+                v[i] -= r[i] + value
+                r[i] += value / t
+                outs[i] = times(spike[i], amplitude[i])
+        if keep:
+            for i in range(count):
+                v_state[first + i] = v[i]
+                m_state[first + i] = m[i]
+                r_state[first + i] = r[i]
+
+
+@jit
+def _power(u, border, thresholds):
+    """The largest power of two that fires, with the sign of ``u``; 0 where none does."""
+    size, power = np.float32(0), np.float32(1)
+    far = abs(u)
+    for _ in range(thresholds):
+        size = power if far >= border * power else size
+        power *= np.float32(2)
+    return size if u >= 0 else -size
