@@ -178,7 +178,7 @@ def reference_program(model: nn.Module, snn: SpikingNetwork, example: Any) -> Pr
     model = unwrap(model).model
     device, dtype = placement(snn)
     program: Program
-    if isinstance(snn.program, TreeProgram):
+    if not isinstance(snn.program, GraphProgram):
         own, _ = placement(model)
         program = TreeProgram(model, example.to(own) if own is not None else example)
     else:

@@ -205,7 +205,7 @@ def profile(
         return _untraced(model, snn, sites, parts[0][:1], samples)
     source = snn.program.source
     costs, notes = _layer_costs(snn, source, counts, pooled, parts[0][:1], samples)
-    ann_macs, missing = _ann_macs(model, snn, parts[0][:1])
+    ann_macs, missing = _ann_macs(model, snn, source, parts[0][:1])
     pipelined = steps * _depth(source) if snn.method.coding == "sum" else steps
     return Profile(
         sites, costs, ann_macs, sum(c.sops for c in costs), sum(c.snn_macs for c in costs),
@@ -282,8 +282,8 @@ def _not_counted(source: SourceGraph, what: str) -> list[str]:
     return [f"{what} operations of {', '.join(kept)} are not counted: kept whole"] if kept else []
 
 
-def _ann_macs(model: nn.Module, snn: SpikingNetwork, example: Any) -> tuple[float, list[str]]:
-    source = captured_as(snn.program.source, model, snn.signature, example)
+def _ann_macs(model: nn.Module, snn: SpikingNetwork, converted: SourceGraph, example: Any) -> tuple[float, list[str]]:
+    source = captured_as(converted, model, snn.signature, example)
     program = GraphProgram(source)
     device, dtype = placement(snn)
     program.store().to(device=device, dtype=dtype)

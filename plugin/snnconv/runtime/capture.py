@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_map_only
 
+from snnconv.graph.activation import Activation
 from snnconv.graph.capture.exported import exported_graph
 from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.sites import Wanted, rectifying
@@ -70,10 +71,10 @@ def _by_export(
     return exported_graph(model, inputs, wanted=wanted, progress=progress)
 
 
-WAYS = (
-    Way("torch.fx", _by_fx, "its forward does not trace", "its traced graph"),
-    Way("torch.export", _by_export, "it does not export", "its exported graph"),
-)
+_TRACED = Way("torch.fx", _by_fx, "its forward does not trace", "its traced graph")
+_EXPORTED = Way("torch.export", _by_export, "it does not export", "its exported graph")
+WAYS = (_TRACED, _EXPORTED)
+"""In the order in which they are tried."""
 
 
 @dataclass
@@ -128,17 +129,20 @@ def _in_double(way: Way, signature: Signature, batches: Sequence[Any], wanted: W
     return way.run(model, signature, _doubled(batches), wanted, None)
 
 
-def captured_as(
-    other: SourceGraph, model: nn.Module, signature: Signature, example: Any, wanted: Wanted = rectifying
-) -> SourceGraph:
-    """The graph of a network, in the way in which ``other`` was captured.
+def captured_as(other: SourceGraph, model: nn.Module, signature: Signature, example: Any) -> SourceGraph:
+    """The graph of a network, in the way in which ``other`` was captured, with sites for the kinds that it has.
 
     Raises:
         TraceFailure: it cannot be captured so.
     """
-    way = WAYS[other.sizes is not None]
+    way = _TRACED if other.sizes is None else _EXPORTED
+    kinds = {site.kind for site in other.sites.values()}
+
+    def among(kind: Activation) -> bool:
+        return rectifying(kind) or kind.name in kinds
+
     weight = next((t for t in (*model.parameters(), *model.buffers())), None)
-    return way.run(model, signature, [example if weight is None else example.to(weight.device)], wanted, None)
+    return way.run(model, signature, [example if weight is None else example.to(weight.device)], among, None)
 
 
 # --- agreement ---------------------------------------------------------------------------------------------

@@ -54,6 +54,8 @@ class Call:
         graph: where it is written.
         dims: number of dimensions of the first tensor.
         device: makes a node that says where the network's input is.
+        keywords: those of the arguments that are given by keyword alone.
+        only_first: whether of several results only the first is read.
     """
 
     name: str
@@ -61,14 +63,20 @@ class Call:
     graph: fx.Graph
     dims: int
     device: Callable[[], fx.Node]
+    keywords: frozenset[str] = frozenset()
+    only_first: bool = False
 
     def make(self, target: Target, /, **given: Any) -> fx.Node:
         """A call of one of the table's operators, its arguments by the names of the table."""
-        return called(self.graph, target, given)
+        return called(self.graph, target, given, self.keywords)
 
 
-def called(graph: fx.Graph, target: Target, given: Mapping[str, Any]) -> fx.Node:
+def called(
+    graph: fx.Graph, target: Target, given: Mapping[str, Any], keywords: frozenset[str] = frozenset()
+) -> fx.Node:
     """A node that calls an operator of the table: by position as far as it goes, by keyword from there on.
+
+    ``keywords`` are those that are given by keyword alone.
 
     >>> graph = fx.Graph()
     >>> called(graph, torch.conv2d, {"input": graph.placeholder("x"), "weight": 1.0, "stride": 2}).kwargs
@@ -80,16 +88,15 @@ def called(graph: fx.Graph, target: Target, given: Mapping[str, Any]) -> fx.Node
     args: list[Any] = []
     for parameter in record.parameters:
         name = parameter.lstrip("*")
-        if name not in left:
+        if name not in left or name in keywords:
             break
         value = left.pop(name)
-        args += value if parameter.startswith("*") and method and isinstance(value, (list, tuple)) else [value]
+        spread = parameter.startswith("*") and method and isinstance(value, (list, tuple)) and len(value) > 0
+        args += value if spread else [value]
     while len(args) > 1 and args[-1] is None:
         args.pop()
     kwargs = {name: value for name, value in left.items() if value is not None}
-    return (
-        graph.call_method(target, tuple(args), kwargs) if method else graph.call_function(target, tuple(args), kwargs)
-    )
+    return graph.create_node("call_method" if method else "call_function", target, tuple(args), kwargs)
 
 
 def translated(call: Call) -> Any:
@@ -309,8 +316,10 @@ def _resized(mode: str, antialias: bool = False) -> Callable[..., fx.Node]:
     return rewrite
 
 
-def _pooled_with_places(function: Callable[..., Any]) -> Callable[..., fx.Node]:
-    def rewrite(call: Call, self: Any, **given: Any) -> fx.Node:
+def _pooled_with_places(function: Callable[..., Any]) -> Callable[..., Any]:
+    def rewrite(call: Call, self: Any, **given: Any) -> Any:
+        if call.only_first:
+            return (call.make(function, input=self, **given),)
         return call.make(function, input=self, **given, return_indices=True)
 
     return rewrite

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import operator
 import warnings
 from collections import OrderedDict
@@ -37,6 +38,7 @@ __all__ = ["export_source", "exported_graph"]
 
 QUESTIONS = 100
 """Conditions on sizes from which on a network is captured for its own sizes alone: each makes the next one slower."""
+_TALKATIVE = ("fx.experimental.symbolic_shapes", "_export.non_strict_utils")
 _PARTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 _PYTHON = (operator, torch, __import__("math"))
 
@@ -86,7 +88,7 @@ def export_source(
     for module in twin.modules():
         plain = plain_forward(module)
         if plain is not None:
-            module.forward = plain  # type: ignore[method-assign]
+            module.forward = plain
     forward = _Recorded(twin)
     args, kwargs, names = _arguments(twin, inputs)
     args, kwargs = tree_map(_twice, (args, kwargs))
@@ -138,10 +140,26 @@ class _Recorded:
         @functools.wraps(original)
         def forward(*args: Any, **kwargs: Any) -> list[Any]:
             found: list[Any] = []
-            self.form = _form(original(*args, **kwargs), found)
+            try:
+                self.form = _form(original(*args, **kwargs), found)
+            except Exception as error:
+                raise _Stopped(_first_line(error)) from error
             return found
 
         self.forward = forward
+
+
+class _Stopped(Exception):
+    """The network's forward failed; torch would hang its graph on the error, and print it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "partial_fx_graph":
+            super().__setattr__(name, value)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().partition("\n")[0][:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _form(value: Any, found: list[Any]) -> Any:
@@ -186,7 +204,8 @@ class _Watch:
         self.done = 0
 
     def __call__(self, module: nn.Module, args: Any) -> None:
-        size = next((d for v in args if isinstance(v, Tensor) for d in v.shape if isinstance(d, torch.SymInt)), None)
+        sizes: Any = (d for v in args if isinstance(v, Tensor) for d in v.shape if isinstance(d, torch.SymInt))
+        size = next(sizes, None)
         if size is not None and len(size.node.shape_env.guards) > QUESTIONS:
             raise _TooMany(f"more than {QUESTIONS} conditions on sizes")
         self.done = min(self.done + 1, len(self.modules) - 1)
@@ -211,15 +230,14 @@ def _program(
     model: nn.Module, forward: _Recorded, args: Any, kwargs: Any, whole: frozenset[str], watch: _Watch
 ) -> torch.export.ExportedProgram:
     """The exported program; sizes that may vary have names, or the batch alone where they cannot."""
-    model.forward = forward.forward  # type: ignore[method-assign]
+    model.forward = forward.forward
     failures: list[Exception] = []
     fast = torch.backends.mha.get_fastpath_enabled()
     for all_sizes in (True, False):
         dynamic = _free_sizes(model, args, kwargs, whole, all_sizes)
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # one kernel in place of a network's attention
-            with torch.no_grad(), warnings.catch_warnings(), watch.over():
-                warnings.simplefilter("ignore")
+            with torch.no_grad(), _quiet(), watch.over():
                 return _exported(model, args, kwargs, dynamic)
         except ConversionError:
             raise
@@ -228,8 +246,27 @@ def _program(
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
             watch.tell(len(watch.modules))
-    reason = str(failures[-1]).strip().partition("\n")[0][:300]
-    raise TraceFailure(f"torch.export: {type(failures[-1]).__name__}: {reason}") from failures[-1]
+    last = failures[-1]
+    raise TraceFailure(str(last) if isinstance(last, _Stopped) else _first_line(last)) from last
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch.export says to those who call it themselves."""
+    loggers = [logging.getLogger(f"torch.{name}") for name in _TALKATIVE]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.addFilter(_nothing)
+        try:
+            yield
+        finally:
+            for logger in loggers:
+                logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _exported(model: nn.Module, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
@@ -249,7 +286,10 @@ def _free_sizes(model: nn.Module, args: Any, kwargs: Any, whole: frozenset[str],
             if not isinstance(leaf, Tensor):
                 return None
             batch = f"{name}{keystr(path)}" not in whole
-            return {axis: Dim.DYNAMIC if batch and axis == 0 else other for axis in range(leaf.dim())}
+            return {
+                axis: Dim.DYNAMIC if batch and axis == 0 else Dim.STATIC if size == 1 else other
+                for axis, size in enumerate(leaf.shape)
+            }
 
         return torch.utils._pytree.tree_map_with_path(dims, value)
 
@@ -346,6 +386,7 @@ class _Writer:
         made: dict[str, fx.Node] = {}
         order = iter(self.names)
         named: dict[Any, str] = {}
+        path: Any
         for path, leaf in leaves:
             key = (path[0].idx, getattr(path[1], "idx", getattr(path[1], "key", None)))
             if key not in named:
@@ -418,11 +459,12 @@ class _Writer:
 
     def _call(self, node: fx.Node) -> Any:
         args, kwargs = self._value(list(node.args)), self._value(dict(node.kwargs))
-        before = next(reversed(self.graph.nodes), None)
+        before = next(iter(reversed(self.graph.nodes)), None)
         made = self._made(node, args, kwargs)
         stack, path, kind = self._stack(node)
-        new = list(self.graph.nodes)
-        for one in new[new.index(before) + 1 :] if before is not None else new:
+        for one in reversed(self.graph.nodes):
+            if one is before:
+                break
             one.meta |= {"nn_module_stack": stack, "path": path, "module_type": kind}
         return made
 
@@ -450,7 +492,9 @@ class _Writer:
         if bare in ALIASES:
             return next(iter(given.values()))
         first = node.args[0] if node.args else None
-        result = translated(Call(bare, given, self.graph, _dims(first), self._device))
+        keywords = frozenset(a.name for a in schema.arguments if a.kwarg_only)
+        only_first = all(u.target is operator.getitem and u.args[1] == 0 for u in node.users)
+        result = translated(Call(bare, given, self.graph, _dims(first), self._device, keywords, only_first))
         if written and isinstance(first, fx.Node):  # whoever reads it later sees what was written
             self.env[first] = result
             if isinstance(result, fx.Node):

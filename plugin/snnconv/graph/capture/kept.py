@@ -104,7 +104,7 @@ def keeping(model: nn.Module) -> Iterator[dict[int, Kept]]:
     try:
         for path, module in model.named_modules():
             if isinstance(module, TrainedActivation) or activation.leaf_module(module) is not None:
-                module.forward = functools.partial(_call, keep, path, module)  # type: ignore[method-assign]
+                module.forward = functools.partial(_call, keep, path, module)
                 changed.append(module)
         for function in (*activation.leaf_functions(), *ops.leaf_functions()):
             for space in _spaces(function, model):
@@ -115,7 +115,7 @@ def keeping(model: nn.Module) -> Iterator[dict[int, Kept]]:
         yield calls
     finally:
         for module in changed:
-            del module.__dict__["forward"]
+            module.__dict__.pop("forward", None)
         for space, name, value in places:
             space[name] = value
         for number in calls:

@@ -36,7 +36,7 @@ def sizes_of(inputs: Mapping[str, Any], batches: set[str]) -> Sizes:
         batches: names of those whose dimension 0 is the batch, which may be 1, too.
     """
     tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
-    symbolic = [d for v in tensors.values() for d in v.shape if isinstance(d, torch.SymInt)]
+    symbolic: list[Any] = [d for v in tensors.values() for d in v.shape if isinstance(d, torch.SymInt)]
     if not symbolic:
         return Sizes({name: [int(d) for d in v.shape] for name, v in tensors.items()})
     space = symbolic[0].node.shape_env
@@ -51,6 +51,7 @@ def sizes_of(inputs: Mapping[str, Any], batches: set[str]) -> Sizes:
     dims: dict[str, list[Condition]] = {}
     for name, value in tensors.items():
         dims[name] = []
+        size: Any
         for size in value.shape:
             if not isinstance(size, torch.SymInt):
                 dims[name].append(int(size))
@@ -58,7 +59,7 @@ def sizes_of(inputs: Mapping[str, Any], batches: set[str]) -> Sizes:
             try:
                 dims[name].append(_condition(size.node.expr))
             except _Unknown:
-                dims[name].append(int(size.node.hint))
+                dims[name].append(_hint(size))
             for symbol in size.node.expr.free_symbols:
                 ranges[str(symbol)] = _range(space.var_to_range[symbol])
     for name in batches & {*dims}:
@@ -70,9 +71,14 @@ def sizes_of(inputs: Mapping[str, Any], batches: set[str]) -> Sizes:
     for name, value in tensors.items():  # what is computed of a size that no input has by itself: a number
         for axis, dim in enumerate(dims[name]):
             if not _names(dim) <= free:
-                dims[name][axis] = int(value.shape[axis].node.hint)
+                dims[name][axis] = _hint(value.shape[axis])
     conditions = [c for c in conditions if _names(c) <= free]
     return Sizes(dims, {name: bounds for name, bounds in ranges.items() if name in free}, conditions)
+
+
+def _hint(size: Any) -> int:
+    """What a size was when the graph was captured."""
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)  # type: ignore[arg-type]
 
 
 def _names(condition: Condition) -> set[str]:
