@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snnconv.graph.error import ConversionError
 
-__all__ = ["OPERATORS", "Condition", "Sizes"]
+__all__ = ["LARGEST", "OPERATORS", "Condition", "Sizes"]
 
 Condition = Any
 """A number, the name of a size, or a list ``[operator, condition, ...]``."""

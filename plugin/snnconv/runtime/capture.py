@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_map_only
 
-from snnconv.graph.activation import Activation
 from snnconv.graph.capture.exported import exported_graph
 from snnconv.graph.capture.fx import TraceFailure, source_graph
-from snnconv.graph.sites import Wanted, rectifying
+from snnconv.graph.cover import RELUS, Cover
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.progress import ProgressFn
 from snnconv.runtime.batch import Batch, Whole, call, whole_names
@@ -32,7 +31,7 @@ __all__ = ["WAYS", "Captured", "Way", "agree", "captured", "captured_as", "diffe
 INPUTS = 2
 """Inputs on which a graph is tried beside its network."""
 
-Capture = Callable[[nn.Module, Signature, Sequence[Any], Wanted, ProgressFn | None], SourceGraph]
+Capture = Callable[[nn.Module, Signature, Sequence[Any], Cover, ProgressFn | None], SourceGraph]
 
 
 @dataclass(frozen=True)
@@ -53,22 +52,22 @@ class Way:
 
 
 def _by_fx(
-    model: nn.Module, signature: Signature, batches: Sequence[Any], wanted: Wanted, progress: ProgressFn | None
+    model: nn.Module, signature: Signature, batches: Sequence[Any], cover: Cover, progress: ProgressFn | None
 ) -> SourceGraph:
-    return source_graph(model, *signature.traced, wanted)
+    return source_graph(model, *signature.traced, cover)
 
 
 def _by_export(
-    model: nn.Module, signature: Signature, batches: Sequence[Any], wanted: Wanted, progress: ProgressFn | None
+    model: nn.Module, signature: Signature, batches: Sequence[Any], cover: Cover, progress: ProgressFn | None
 ) -> SourceGraph:
     if not batches:
         raise TraceFailure("it runs the network, and there are no inputs")
     x = batches[0][:INPUTS]
     if isinstance(x, Batch):
         values = tree_map(lambda v: v.data if isinstance(v, Whole) else v, x.values)
-        return exported_graph(model, values, frozenset(whole_names(x)), wanted, progress)
+        return exported_graph(model, values, frozenset(whole_names(x)), cover, progress)
     inputs: Mapping[str, Any] = dict(zip(signature.names, x if isinstance(x, tuple) else (x,), strict=False))
-    return exported_graph(model, inputs, wanted=wanted, progress=progress)
+    return exported_graph(model, inputs, cover=cover, progress=progress)
 
 
 _TRACED = Way("torch.fx", _by_fx, "its forward does not trace", "its traced graph")
@@ -91,12 +90,17 @@ class Captured:
     way: str = ""
     failures: list[str] = field(default_factory=list)
 
+    @property
+    def why(self) -> str:
+        """Why it is no graph."""
+        return ", and ".join(self.failures)
+
 
 def captured(
     model: nn.Module,
     signature: Signature,
     batches: Sequence[Any],
-    wanted: Wanted = rectifying,
+    cover: Cover = RELUS,
     progress: ProgressFn | None = None,
 ) -> Captured:
     """The graph of a network, by the first of `WAYS` whose graph gives what the network gives on a few inputs.
@@ -105,7 +109,7 @@ def captured(
         model: the network.
         signature: the arguments that calls give.
         batches: inputs; without any, no way that runs the network is tried.
-        wanted: which activations become sites beside ReLUs.
+        cover: where neurons will stand.
         progress: is told how far a slow way is.
 
     Raises:
@@ -114,35 +118,32 @@ def captured(
     found = Captured()
     for way in WAYS:
         try:
-            source = way.run(model, signature, batches, wanted, progress)
+            source = way.run(model, signature, batches, cover, progress)
         except TraceFailure as failure:
             found.failures.append(f"{way.fails} ({failure})")
             continue
-        again = functools.partial(_in_double, way, signature, batches, wanted)
+        again = functools.partial(_in_double, way, signature, batches, cover)
         if not differs_from(model, source, batches, again):
             return Captured(source, way.name, found.failures)
         found.failures.append(f"{way.gives} gives other values than its forward")
     return found
 
 
-def _in_double(way: Way, signature: Signature, batches: Sequence[Any], wanted: Wanted, model: nn.Module) -> SourceGraph:
-    return way.run(model, signature, _doubled(batches), wanted, None)
+def _in_double(way: Way, signature: Signature, batches: Sequence[Any], cover: Cover, model: nn.Module) -> SourceGraph:
+    return way.run(model, signature, _doubled(batches), cover, None)
 
 
-def captured_as(other: SourceGraph, model: nn.Module, signature: Signature, example: Any) -> SourceGraph:
-    """The graph of a network, in the way in which ``other`` was captured, with sites for the kinds that it has.
+def captured_as(
+    other: SourceGraph, model: nn.Module, signature: Signature, example: Any, cover: Cover = RELUS
+) -> SourceGraph:
+    """The graph of a network, in the way in which ``other`` was captured.
 
     Raises:
         TraceFailure: it cannot be captured so.
     """
     way = _TRACED if other.sizes is None else _EXPORTED
-    kinds = {site.kind for site in other.sites.values()}
-
-    def among(kind: Activation) -> bool:
-        return rectifying(kind) or kind.name in kinds
-
     weight = next((t for t in (*model.parameters(), *model.buffers())), None)
-    return way.run(model, signature, [example if weight is None else example.to(weight.device)], among, None)
+    return way.run(model, signature, [example if weight is None else example.to(weight.device)], cover, None)
 
 
 # --- agreement ---------------------------------------------------------------------------------------------

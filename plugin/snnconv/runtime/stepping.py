@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 from torch.utils._pytree import tree_map
 
-from snnconv.dynamics.pooling import accumulated_max_pool, running_sum
+from snnconv.dynamics.pooling import accumulated_max_pool
 from snnconv.graph.flow import Flow
 from snnconv.graph.ops import is_synapse
 from snnconv.graph.source import SourceGraph
-from snnconv.runtime.over_time import at_once, clock, each_step, shares
+from snnconv.runtime.over_time import at_once, each_step, shares, so_far
 from snnconv.runtime.run import RunState
 from snnconv.runtime.shapes import known_name, one_by_one
 from snnconv.runtime.values import Accumulated, Sized, Static, Temporal, folded, leafwise, leaves, unfolded, wrapped
@@ -133,10 +133,7 @@ class Stepping:
     def shares(self, value: Accumulated, timesteps: int, state: RunState) -> Temporal:
         """What each step adds to a value that says what holds so far."""
         if value.shares is None:
-            seq = unfolded(value, timesteps)
-            if not (seq.is_floating_point() or seq.is_complex()):
-                seq = seq.to(torch.get_default_dtype())
-            before = state.accumulated.get(value.name)
+            seq, before = unfolded(value, timesteps), state.accumulated.get(value.name)
             seq, state.accumulated[value.name] = shares(seq, state.steps, before, self.coding == "rate")
             value.shares = folded(seq)
         return value.shares
@@ -193,8 +190,8 @@ class Stepping:
 
 def _running(value: Any, before: Tensor | None, timesteps: int, start: int, mean: bool) -> tuple[Temporal, Tensor]:
     """A `Temporal` as what it comes to at each step, and its sum after the last one."""
-    seq = running_sum(unfolded(value, timesteps), before)
-    return folded(seq / clock(seq, start) if mean else seq), seq[-1]
+    seq, total = so_far(unfolded(value, timesteps), start, before, mean)
+    return folded(seq), total
 
 
 def _infinite(tree: Any) -> bool:

@@ -29,7 +29,7 @@ from snnconv.graph.capture.kept import NAME, Kept, keeping
 from snnconv.graph.capture.passes import drop_no_ops, make_out_of_place, name_activations, passes
 from snnconv.graph.capture.plain import plain_forward
 from snnconv.graph.capture.symbols import sizes_of
-from snnconv.graph.sites import Wanted, rectifying
+from snnconv.graph.cover import RELUS, Cover
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.graph.unwrap import copied
 from snnconv.progress import ProgressFn
@@ -47,7 +47,7 @@ def exported_graph(
     model: nn.Module,
     inputs: Mapping[str, Any],
     whole: frozenset[str] = frozenset(),
-    wanted: Wanted = rectifying,
+    cover: Cover = RELUS,
     progress: ProgressFn | None = None,
 ) -> SourceGraph:
     """Export ``model`` in evaluation mode, fold BatchNorm, mark every activation site.
@@ -59,7 +59,7 @@ def exported_graph(
         model: the network.
         inputs: arguments of its forward by name: tensors ``[B, ...]``, plain values, trees of these.
         whole: names of tensors that have no batch dimension.
-        wanted: which activations become sites beside ReLUs.
+        cover: where neurons will stand; encoders are not placed yet.
         progress: is told how many of the network's modules have run.
 
     Raises:
@@ -71,7 +71,7 @@ def exported_graph(
     (['1'], 2)
     """
     source = export_source(model, inputs, whole, progress)
-    for step in passes(wanted):
+    for step in passes(cover):
         step.run(source)
         source.graph.lint()
     return source
@@ -274,8 +274,10 @@ def _exported(model: nn.Module, args: Any, kwargs: Any, dynamic: Any) -> torch.e
     export: Any = getattr(torch.export, "export_for_training", None)
     if export is None or tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7):
         export = torch.export.export
-    program = export(model, args, kwargs, dynamic_shapes=dynamic, strict=False)
-    return program.run_decompositions({}) if _overwrites_shared(program.graph) else program
+    program: torch.export.ExportedProgram = export(model, args, kwargs, dynamic_shapes=dynamic, strict=False)
+    if _overwrites_shared(program.graph):
+        program = program.run_decompositions({})
+    return program
 
 
 def _free_sizes(model: nn.Module, args: Any, kwargs: Any, whole: frozenset[str], all_sizes: bool) -> Any:

@@ -51,7 +51,8 @@ class Kept:
         leaves = list(self.leaves)
         for place, value in zip(self.tensors, tensors, strict=True):
             leaves[place] = value
-        return tree_unflatten(leaves, self.spec)
+        args, kwargs = tree_unflatten(leaves, self.spec)
+        return args, kwargs
 
     def run(self, tensors: list[Tensor]) -> list[Tensor]:
         """What the function gives; a module's is like its input."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnconv.graph.sizes import Condition, Sizes
+from snnconv.graph.sizes import LARGEST, Condition, Sizes
 
 __all__ = ["sizes_of"]
 
@@ -90,7 +90,7 @@ def _names(condition: Condition) -> set[str]:
 def _range(bounds: Any) -> tuple[int, int | None]:
     low, high = bounds.lower, bounds.upper
     largest = int(high) if getattr(high, "is_Integer", isinstance(high, int)) else None
-    return max(0, int(low)), largest if largest is not None and largest < 2**40 else None
+    return max(0, int(low)), largest if largest is not None and largest < LARGEST else None
 
 
 def _condition(expression: Any) -> Condition:
@@ -98,7 +98,7 @@ def _condition(expression: Any) -> Condition:
     if getattr(expression, "is_Symbol", False):
         return str(expression)
     if getattr(expression, "is_Integer", False):
-        return int(expression)
+        return max(-LARGEST, min(int(expression), LARGEST))
     if getattr(expression, "is_Float", False):
         return float(expression)
     if getattr(expression, "is_Rational", False):
