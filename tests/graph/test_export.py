@@ -18,7 +18,8 @@ from torch.utils._pytree import tree_leaves
 import snnconv
 from snnconv import ConversionError, methods
 from snnconv.activations import QuantReLU
-from snnconv.graph.capture.aten import REWRITTEN, SPELLED
+from snnconv.graph.capture.aten import SPELLED
+from snnconv.graph.capture.aten_rewritten import REWRITTEN
 from snnconv.graph.capture.exported import exported_graph
 from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.ops import operator_of, qualified_name
