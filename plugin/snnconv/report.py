@@ -63,10 +63,13 @@ class ConversionReport:
         method: the method's choices.
         path: ``"graph"`` (captured) or ``"module tree"``.
         capture: what captured the graph: ``"torch.fx"`` or ``"torch.export"``.
+        cover, encode_input, signed: where neurons stand, as :func:`snnconv.convert` was asked.
         spiking: the converted activations, in execution order.
         analog: what stays analog.
         reads: what each layer with weights reads: ``input``, ``spikes``, ``sum of spikes`` or ``currents``.
         scaled: by layer: the multiplications by a constant that the spikes it reads pass (an average's division).
+        products: what the operands of each product of two computed tensors are made of: ``spikes``, ``input`` or
+            ``analog``.
         notes: sentences about choices that were made.
         calibration_samples: number of calibration inputs used.
         seconds: time of each part of the conversion.
@@ -79,10 +82,14 @@ class ConversionReport:
     method: dict[str, Any] = field(default_factory=dict)
     path: str = "graph"
     capture: str = ""
+    cover: str = "activations"
+    encode_input: bool = False
+    signed: str = "refuse"
     spiking: list[SpikingSite] = field(default_factory=list)
     analog: list[AnalogSite] = field(default_factory=list)
     reads: dict[str, str] = field(default_factory=dict)
     scaled: dict[str, list[str]] = field(default_factory=dict)
+    products: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     calibration_samples: int = 0
     seconds: dict[str, float] = field(default_factory=dict)

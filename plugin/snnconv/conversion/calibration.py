@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snnconv.conversion import thresholds as calibrate
 from snnconv.conversion.given import home_of
+from snnconv.conversion.histogram import Histogram
 from snnconv.conversion.histogram import histograms as histograms_of
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.statistics import Calibration
@@ -38,7 +39,8 @@ def thresholds_of(
     if method.thresholds == "trained":
         thresholds: dict[str, Tensor] = {}
         for name, site in ann.sites.items():
-            assert site.threshold is not None
+            if site.threshold is None:
+                continue
             thresholds[name] = site.threshold.detach().clone()
             if site.levels is not None and site.levels != method.levels:
                 report.notes.append(
@@ -56,7 +58,8 @@ def thresholds_of(
     if silent:
         report.notes.append(f"never active on the calibration data: {', '.join(silent)}")
     if method.thresholds == "trained":
-        return thresholds, means
+        rest = {name: h for name, h in histograms.items() if name not in thresholds}
+        return thresholds | _of_least_error(ann, method, rest, tell), means
     if method.thresholds == "ltb":
         options = {k: getattr(method, k) for k in ("k", "max_batches", "tolerance") if hasattr(method, k)}
         # hundreds of updates are needed whatever the size of a batch, so large networks take small ones
@@ -69,15 +72,26 @@ def thresholds_of(
     elif method.thresholds == "max":
         thresholds = {name: calibrate.max_threshold(h) for name, h in histograms.items()}
     elif method.percent is not None:
-        thresholds = {name: calibrate.percentile_threshold(h, method.percent) for name, h in histograms.items()}
+        thresholds = {
+            name: calibrate.percentile_threshold(h, method.percent, ann.sites[name].function.signed)
+            for name, h in histograms.items()
+        }
     else:
-        caps = {name: site.cap for name, site in ann.sites.items()}
-        thresholds = {}
-        for done, (name, h) in enumerate(histograms.items(), start=1):
-            thresholds[name] = calibrate.mse_threshold(h, method.levels, cap=caps[name])
-            tell("thresholds: search", done, len(histograms))
+        thresholds = _of_least_error(ann, method, histograms, tell)
     thresholds = {k: v if method.per_channel else v.reshape(()) for k, v in thresholds.items()}
     return thresholds | _unreached(ann, thresholds, report), means
+
+
+def _of_least_error(
+    ann: Program, method: Method, histograms: Mapping[str, Histogram], tell: ProgressFn
+) -> dict[str, Tensor]:
+    """Thresholds of the least squared quantisation error."""
+    found = {}
+    for done, (name, h) in enumerate(histograms.items(), start=1):
+        site = ann.sites[name]
+        found[name] = calibrate.mse_threshold(h, method.levels, cap=site.cap, signed=site.function.signed)
+        tell("thresholds: search", done, len(histograms))
+    return found
 
 
 def _unreached(ann: Program, thresholds: dict[str, Tensor], report: ConversionReport) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from snnconv.conversion.reconstruct import reconstruct
 from snnconv.conversion.refusals import check_arguments, check_sites
 from snnconv.conversion.statistics import Calibration
 from snnconv.files.fingerprint import digest
+from snnconv.graph.cover import Cover
 from snnconv.graph.source import ConversionError
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Reader, Take
@@ -48,6 +49,9 @@ def convert(
     calibration_inputs: Take = None,
     example: Any = None,
     framework: str = "spikingjelly",
+    cover: str = "activations",
+    encode_input: bool = False,
+    signed: str = "refuse",
     strict: bool = False,
     progress: bool | ProgressFn | None = None,
     distributed: bool = False,
@@ -55,9 +59,10 @@ def convert(
 ) -> SpikingNetwork:
     """Convert a trained network into a spiking one.
 
-    Every ReLU, however it is written, becomes a population of ``method``'s neurons; BatchNorm is folded; thresholds
-    come from ``calibration`` (inputs only, no labels) or from the network's own trained activations. The model is
-    not changed. What is around it (``DataParallel``, ``torch.compile``, hooks that only look, weight norm, pruning) is
+    Every activation, however it is written, becomes a population of ``method``'s neurons where these can compute it
+    (ReLU always; SiLU, GELU, sigmoid and others by neurons that have functions); BatchNorm is folded; thresholds come
+    from ``calibration`` (inputs only, no labels) or from the network's own trained activations. The model is not
+    changed. What is around it (``DataParallel``, ``torch.compile``, hooks that only look, weight norm, pruning) is
     taken off a copy (:func:`snnconv.graph.unwrap.unwrap`), and the report says so.
 
     Args:
@@ -72,8 +77,14 @@ def convert(
             the first (``2``), the arguments they go to (``("x", "mask")``), or a function from a batch to its inputs.
         example: inputs as one of ``calibration``'s batches, to check the result on where there is no ``calibration``.
         framework: whose neuron classes the network is built from: ``"spikingjelly"`` or ``"snntorch"``.
+        cover: where neurons stand: ``"activations"``, or ``"synapses"``: every layer with weights after the first and
+            both operands of every product read spikes, of an activation or of an encoder in front of them.
+        encode_input: with ``"synapses"``: the first layers, too.
+        signed: an encoder of values of both signs, where the method's neurons know no negative spike: ``"refuse"``, or
+            ``"pair"``, two populations, of which one says what is below zero.
         strict: refuse a network in which an activation, or anything nonlinear between a neuron and the layer that
-            reads it (a comparison, a floor), would stay analog, instead of reporting it.
+            reads it (a comparison, a floor), would stay analog, instead of reporting it; with ``cover="synapses"``: one
+            in which a layer with weights after the first, or a product, would not read spikes.
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
         distributed: every rank of the process group calls this with its own share of the calibration data (shares
             of one size, as a ``DistributedSampler`` gives them); statistics are reduced, so that all get one network.
@@ -84,9 +95,9 @@ def convert(
 
     Raises:
         ImportError: a framework that is not installed.
-        ConversionError: a network without ReLU, or with spiking neurons; one that is exported or quantised; NaN
-            weights, unusable calibration data, a combination that makes no sense; an output of another shape, or one
-            that is not finite; the message names the culprit.
+        ConversionError: a network without activations that can spike, or with spiking neurons; one that is exported or
+            quantised; NaN weights, unusable calibration data, a combination that makes no sense; an output of another
+            shape, or one that is not finite; the message names the culprit.
 
     Warns:
         ConversionWarning: in rate coding, outputs on two calibration inputs further from the source network's than T
@@ -100,12 +111,15 @@ def convert(
     torch.Size([16, 10])
     """
     check_arguments(model, method, framework)
+    where = Cover(cover, encode_input, signed, wanted=method.takes)
     unwrapped = unwrap(model)
     model = unwrapped.model
     ranks = Ranks(distributed)
     signature = Signature.of(model)
     reader = Reader(signature, calibration_inputs)
-    report = ConversionReport(method=method.to_dict(), notes=unwrapped.notes)
+    report = ConversionReport(
+        method=method.to_dict(), notes=unwrapped.notes, cover=cover, encode_input=encode_input, signed=signed
+    )
     known = calibration if isinstance(calibration, Calibration) else None
     with bars(progress) as tell, torch.no_grad():
         with _timed(report, "calibration data"):
@@ -119,13 +133,13 @@ def convert(
             signature = Signature.from_spec(signature.described(seen[0]))
         report.calibration_samples = sum(len(b) for b in batches) if known is None else known.count
         with _timed(report, "capture"):
-            found, ann = source_program(model, seen, signature, tell)
+            found, ann = source_program(model, seen, signature, where, tell)
             source, report.capture = found.source, found.way
             snn = spiking_program(model, source, method, seen)
             if source is None:
                 report.path = "module tree"
                 report.notes.append(f"converted call by call because {found.why}")
-            check_sites(model, method, ann.sites)
+            check_sites(model, method, ann.sites, bool(batches) or known is not None)
             spec = input_spec(ann, seen, signature, report)
             list_analog(source, snn, report, strict, seen)
         with _timed(report, "thresholds"):

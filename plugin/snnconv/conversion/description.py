@@ -10,8 +10,9 @@ from torch import Tensor
 
 from snnconv.conversion.bias import affordable_samples
 from snnconv.conversion.checks import mixes_batch
+from snnconv.graph.encoders import uncovered
 from snnconv.graph.flow import Flow
-from snnconv.graph.origin import analog, reads, scaled
+from snnconv.graph.origin import analog, product_reads, reads, scaled
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.network import SpikingNetwork
 from snnconv.report import AnalogSite, ConversionReport, SpikingSite
@@ -32,7 +33,8 @@ def list_analog(
     """List in the report what has no spiking equivalent, and what layers with weights read.
 
     Raises:
-        ConversionError: with ``strict``, an activation that stays analog, or anything between a neuron and its reader.
+        ConversionError: with ``strict``, a layer or a product that reads no spikes where all should; else an activation
+            that stays analog, or anything between a neuron and its reader.
     """
     report.notes += [n for n in snn.notes if n not in report.notes]
     refused: list[str] = []
@@ -40,8 +42,11 @@ def list_analog(
         flow = Flow(snn.source.graph)
         found = analog(snn.source, flow)
         report.analog = [AnalogSite(a.name, a.operator, a.reason, a.activation) for a in found]
-        report.reads, report.scaled = reads(flow), scaled(flow)
-        refused = [f"{a.name} ({a.operator})" for a in found if a.activation or a.between]
+        report.reads, report.scaled, report.products = reads(flow), scaled(flow), product_reads(flow)
+        if report.cover == "synapses":
+            refused = uncovered(snn.source, flow, report.encode_input)
+        else:
+            refused = [f"{a.name} ({a.operator})" for a in found if a.activation or a.between]
         if seen and any(origin in ("currents", "analog") for origin in report.reads.values()):
             from snnconv.metrics.synapses import multiplications
 
@@ -50,6 +55,8 @@ def list_analog(
     elif isinstance(snn, TreeProgram):
         report.analog = list(snn.analog_sites)
         refused = [f"{a.name} ({a.operator})" for a in report.analog if a.activation]
+    if strict and refused and report.cover == "synapses":
+        raise ConversionError(f"strict=True, and not every layer and product reads spikes: {'; '.join(refused[:8])}")
     if strict and refused:
         names = ", ".join(refused[:8]) + (" ..." if len(refused) > 8 else "")
         raise ConversionError(f"strict=True, and these have no spiking equivalent: {names}")

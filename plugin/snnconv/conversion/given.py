@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnconv.graph.cover import RELUS, Cover
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.inputs import Reader, input_batches
 from snnconv.methods.base import Method
 from snnconv.progress import ProgressFn
 from snnconv.runtime.capture import INPUTS, Captured, captured
+from snnconv.runtime.covering import encode
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.signature import Signature
 from snnconv.runtime.tree import TreeProgram
@@ -55,21 +57,35 @@ def _dtype_of(inputs: Any, dtype: torch.dtype | None, reader: Reader) -> torch.d
 
 
 def source_program(
-    model: nn.Module, batches: Sequence[Any], signature: Signature, progress: ProgressFn | None = None
+    model: nn.Module,
+    batches: Sequence[Any],
+    signature: Signature,
+    cover: Cover = RELUS,
+    progress: ProgressFn | None = None,
 ) -> tuple[Captured, Program]:
-    """The source network: as a graph, or, where it cannot be captured, as the module tree that it is.
+    """The source network, with sites and encoders where ``cover`` has them.
+
+    As a graph, or, where it cannot be captured, as the module tree that it is.
 
     Raises:
-        ConversionError: a network that has to be run to be read, without inputs.
+        ConversionError: a network that has to be run to be read, without inputs; one without a graph where encoders are
+            wanted.
     """
-    found = captured(model, signature, batches, progress=progress)
+    found = captured(model, signature, batches, cover, progress)
     if found.source is not None:
+        if cover.synapses and not batches:
+            raise ConversionError(
+                "cover='synapses' runs the network once: give calibration data, or convert(..., example=x)"
+            )
+        encode(found.source, cover, batches[0][:INPUTS] if batches else None)
         return found, GraphProgram(found.source)
     if not batches:
         raise ConversionError(
             f"{found.failures[0]}, so that activations are found by running it: give calibration data, or convert(..., "
             "example=x)"
         )
+    if cover.synapses:
+        raise ConversionError(f"cover='synapses' needs the network's graph, and {found.why}")
     return found, TreeProgram(model, batches[0][:2])
 
 

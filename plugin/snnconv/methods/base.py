@@ -164,6 +164,25 @@ class Method:
         except ValueError as error:
             raise ValueError(f"{self._label} has no neuron for {function.name}: {error}") from None
 
+    def takes(self, function: Activation) -> bool:
+        """Whether this method's neurons can stand at an activation.
+
+        >>> from snnconv import methods
+        >>> from snnconv.graph.functions import SiLU
+        >>> methods.IF(timesteps=4).takes(SiLU()), methods.SignedIF(timesteps=4).takes(SiLU())
+        (False, True)
+        """
+        if self.converts is not None and function.name not in self.converts:
+            return False
+        calibrated = function.encodes or hasattr(function, "threshold")
+        if self.thresholds == "trained" and not calibrated:  # an activation that has no threshold of its own
+            return False
+        try:
+            self.neuron_at(function)
+        except ValueError:
+            return False
+        return True
+
     def node(self, threshold: Tensor, axis: int, function: Activation, framework: str) -> nn.Module:
         """The neuron of this method at an activation, in a framework's class, multi-step.
 
