@@ -190,7 +190,8 @@ def test_both_paths_convert_alike(method: methods.Method, monkeypatch: pytest.Mo
     assert tree.report is not None
     assert graph.report is not None
     assert tree.report.path == "module tree"
-    assert [s.name for s in tree.report.spiking] == [s.name for s in graph.report.spiking]
+    # a SiLU has neurons of its own in a graph alone
+    assert [s.name for s in tree.report.spiking] == [s.name for s in graph.report.spiking if s.name != "silu"]
     a, b = tree(IMAGES), graph(IMAGES)
     assert float((a - b).norm() / b.norm()) < 0.1
     assert [a.operator for a in tree.report.analog] == ["silu"]
