@@ -65,7 +65,8 @@ class ConversionReport:
 
     Attributes:
         method: the method's choices.
-        path: ``"graph"`` (traced) or ``"module tree"``.
+        path: ``"graph"`` (captured) or ``"module tree"``.
+        capture: what captured the graph: ``"torch.fx"`` or ``"torch.export"``.
         cover, encode_input, signed: where neurons stand, as :func:`snnconv.convert` was asked.
         spiking: the converted activations, in execution order.
         analog: what stays analog.
@@ -89,6 +90,7 @@ class ConversionReport:
 
     method: dict[str, Any] = field(default_factory=dict)
     path: str = "graph"
+    capture: str = ""
     cover: str = "activations"
     encode_input: bool = False
     signed: str = "refuse"
@@ -159,9 +161,12 @@ class ConversionReport:
                 lines.append(f"{number}{part} {verb} {what}: {some}")
         return lines
 
+    def _way(self) -> str:
+        return f"converted through the {self.path}" + (f" ({self.capture})" if self.capture else "")
+
     def __str__(self) -> str:
         choices = ", ".join(f"{k}={v!r}" for k, v in self.method.items() if k not in ("name", "layers"))
-        lines = [f"{self.method.get('name', '?')}({choices})", f"converted through the {self.path}"]
+        lines = [f"{self.method.get('name', '?')}({choices})", self._way()]
         lines += self.without_spikes
         mixed = any(s.timesteps is not None for s in self.spiking)
         rows = [

@@ -13,7 +13,7 @@ from torch import nn
 from snnconv.conversion.allocation import allocated, wanted_budget
 from snnconv.conversion.bias import correct_biases
 from snnconv.conversion.calibration import activations_of, delay_estimate, thresholds_of
-from snnconv.conversion.checks import INPUTS, check_result, source_outputs
+from snnconv.conversion.checks import check_result
 from snnconv.conversion.description import describe, input_spec, list_analog
 from snnconv.conversion.given import (
     CALIBRATION_LIMIT,
@@ -38,6 +38,7 @@ from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import ConversionReport
+from snnconv.runtime.capture import INPUTS, source_outputs
 from snnconv.runtime.readout import delay_steps
 from snnconv.runtime.signature import Signature
 
@@ -147,17 +148,18 @@ def convert(
         if seen:
             signature = Signature.from_spec(signature.described(seen[0]))
         report.calibration_samples = sum(len(b) for b in batches) if known is None else known.count
-        with _timed(report, "tracing"):
-            source, ann, differs = source_program(model, seen, signature, where)
+        with _timed(report, "capture"):
+            captured, ann = source_program(model, seen, signature, where, tell)
+            source, report.capture = captured.source, captured.way
             left = excluded(exclude, ann.sites)
             if left:
                 source, ann = leave_analog(source, left)
             method = overridden(method, overrides or {}, list(ann.sites))
             report.method = method.to_dict()
             snn = spiking_program(model, source, method, seen)
-            if differs is not None:
+            if source is None:
                 report.path = "module tree"
-                report.notes.append(f"converted call by call because {differs}")
+                report.notes.append(f"converted call by call because {captured.why}")
             check_sites(model, method, ann.sites, bool(batches) or known is not None)
             spec = input_spec(ann, seen, signature, report)
             list_analog(source, snn, report, strict, seen, left)
