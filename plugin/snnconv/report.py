@@ -61,7 +61,8 @@ class ConversionReport:
 
     Attributes:
         method: the method's choices.
-        path: ``"graph"`` (traced) or ``"module tree"``.
+        path: ``"graph"`` (captured) or ``"module tree"``.
+        capture: what captured the graph: ``"torch.fx"`` or ``"torch.export"``.
         cover, encode_input, signed: where neurons stand, as :func:`snnconv.convert` was asked.
         spiking: the converted activations, in execution order.
         analog: what stays analog.
@@ -80,6 +81,7 @@ class ConversionReport:
 
     method: dict[str, Any] = field(default_factory=dict)
     path: str = "graph"
+    capture: str = ""
     cover: str = "activations"
     encode_input: bool = False
     signed: str = "refuse"
@@ -146,9 +148,12 @@ class ConversionReport:
                 lines.append(f"{number}{part} {verb} {what}: {some}")
         return lines
 
+    def _way(self) -> str:
+        return f"converted through the {self.path}" + (f" ({self.capture})" if self.capture else "")
+
     def __str__(self) -> str:
         choices = ", ".join(f"{k}={v!r}" for k, v in self.method.items() if k != "name")
-        lines = [f"{self.method.get('name', '?')}({choices})", f"converted through the {self.path}"]
+        lines = [f"{self.method.get('name', '?')}({choices})", self._way()]
         lines += self.without_spikes
         rows = [
             (s.name, s.neuron, s.channels, f"{s.threshold_min:.3g} … {s.threshold_mean:.3g} … {s.threshold_max:.3g}",

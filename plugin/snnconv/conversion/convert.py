@@ -11,7 +11,7 @@ from torch import nn
 
 from snnconv.conversion.bias import correct_biases
 from snnconv.conversion.calibration import delay_estimate, thresholds_of
-from snnconv.conversion.checks import INPUTS, check_result, source_outputs
+from snnconv.conversion.checks import check_result
 from snnconv.conversion.description import describe, input_spec, list_analog
 from snnconv.conversion.given import (
     CALIBRATION_LIMIT,
@@ -34,6 +34,7 @@ from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import ConversionReport
+from snnconv.runtime.capture import INPUTS, source_outputs
 from snnconv.runtime.readout import delay_steps
 from snnconv.runtime.signature import Signature
 
@@ -131,12 +132,13 @@ def convert(
         if seen:
             signature = Signature.from_spec(signature.described(seen[0]))
         report.calibration_samples = sum(len(b) for b in batches) if known is None else known.count
-        with _timed(report, "tracing"):
-            source, ann, differs = source_program(model, seen, signature, where)
+        with _timed(report, "capture"):
+            found, ann = source_program(model, seen, signature, where, tell)
+            source, report.capture = found.source, found.way
             snn = spiking_program(model, source, method, seen)
-            if differs is not None:
+            if source is None:
                 report.path = "module tree"
-                report.notes.append(f"converted call by call because {differs}")
+                report.notes.append(f"converted call by call because {found.why}")
             check_sites(model, method, ann.sites, bool(batches) or known is not None)
             spec = input_spec(ann, seen, signature, report)
             list_analog(source, snn, report, strict, seen)

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnconv.conversion.checks import INPUTS, differs_from
-from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.cover import RELUS, Cover
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.inputs import Reader, input_batches
 from snnconv.methods.base import Method
+from snnconv.progress import ProgressFn
+from snnconv.runtime.capture import INPUTS, Captured, captured
 from snnconv.runtime.covering import encode
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.signature import Signature
@@ -57,35 +57,36 @@ def _dtype_of(inputs: Any, dtype: torch.dtype | None, reader: Reader) -> torch.d
 
 
 def source_program(
-    model: nn.Module, batches: Sequence[Any], signature: Signature, cover: Cover = RELUS
-) -> tuple[SourceGraph | None, Program, str | None]:
+    model: nn.Module,
+    batches: Sequence[Any],
+    signature: Signature,
+    cover: Cover = RELUS,
+    progress: ProgressFn | None = None,
+) -> tuple[Captured, Program]:
     """The source network, with sites and encoders where ``cover`` has them.
 
-    As a graph, or, with the reason why it is none, as the module tree that it is.
+    As a graph, or, where it cannot be captured, as the module tree that it is.
 
     Raises:
         ConversionError: a network that has to be run to be read, without inputs; one without a graph where encoders are
             wanted.
     """
-    try:
-        source = source_graph(model, *signature.traced, cover)
-        differs = differs_from(model, source, batches)
-    except TraceFailure as failure:
-        source, differs = None, f"its forward does not trace ({failure})"
-    if source is not None and differs is None:
+    found = captured(model, signature, batches, cover, progress)
+    if found.source is not None:
         if cover.synapses and not batches:
             raise ConversionError(
                 "cover='synapses' runs the network once: give calibration data, or convert(..., example=x)"
             )
-        encode(source, cover, batches[0][:INPUTS] if batches else None)
-        return source, GraphProgram(source), None
+        encode(found.source, cover, batches[0][:INPUTS] if batches else None)
+        return found, GraphProgram(found.source)
     if not batches:
         raise ConversionError(
-            f"{differs}, so that activations are found by running it: give calibration data, or convert(..., example=x)"
+            f"{found.failures[0]}, so that activations are found by running it: give calibration data, or convert(..., "
+            "example=x)"
         )
     if cover.synapses:
-        raise ConversionError(f"cover='synapses' needs the network's graph, and {differs}")
-    return None, TreeProgram(model, batches[0][:2]), differs
+        raise ConversionError(f"cover='synapses' needs the network's graph, and {found.why}")
+    return found, TreeProgram(model, batches[0][:2])
 
 
 def spiking_program(model: nn.Module, source: SourceGraph | None, method: Method, batches: Sequence[Any]) -> Program:

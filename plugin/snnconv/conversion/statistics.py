@@ -224,7 +224,7 @@ def calibrate(
     ranks = Ranks(distributed)
     with bars(progress) as tell, torch.no_grad():
         where = Cover(cover, encode_input, wanted=lambda kind: kind.extrema is not None)
-        _, ann, _ = source_program(model, batches, signature, where)
+        _, ann = source_program(model, batches, signature, where)
         found = histograms(ann, batches, True, tell, ranks, elements=True)
     means = {name: h.largest_mean(ranks) for name, h in found.items()}
     kept: list[Any] = []

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from snnconv.graph.activation import Activation, ReLU, activation_site, broadcast
 from snnconv.graph.error import ConversionError
 from snnconv.graph.records import graph_of, records
+from snnconv.graph.sizes import Sizes
 
 __all__ = ["ConversionError", "Site", "SourceGraph", "activation_site", "broadcast", "depends_on", "unique_name"]
 
@@ -86,7 +87,8 @@ class SourceGraph:
     """A traced network: ``graph`` (operators), ``tensors`` (weights by name), ``sites`` (activations by name).
 
     Nodes of the graph are functional operators, ``get_attr`` of a tensor, and ``activation_site`` calls. ``modules``
-    holds what could only be kept whole (an attention layer, say), by path.
+    holds what could only be kept whole (an attention layer, say), by path. ``sizes`` says for inputs of which sizes the
+    graph holds; None is all that the operators take.
 
     It pickles with its operators by name (:mod:`snnconv.graph.records`).
     """
@@ -96,6 +98,7 @@ class SourceGraph:
     sites: dict[str, Site] = field(default_factory=dict)
     modules: dict[str, nn.Module] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    sizes: Sizes | None = None
 
     def copy(self) -> SourceGraph:
         """Independent copy (weights cloned)."""
@@ -110,6 +113,7 @@ class SourceGraph:
             dict(self.sites),
             {k: copy.deepcopy(m) for k, m in self.modules.items()},
             list(self.notes),
+            self.sizes,
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from snnconv.graph.activation import Activation
-from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.cover import Cover
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
+from snnconv.runtime.capture import captured_as
 from snnconv.runtime.covering import encode
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.tree import TreeProgram
@@ -200,7 +200,8 @@ def cover_of(snn: SpikingNetwork) -> Cover:
 def covered_graph(model: nn.Module, snn: SpikingNetwork, example: Any) -> SourceGraph:
     """The graph of ``model`` with sites and encoders where the converted network has its neurons."""
     cover = cover_of(snn)
-    source = source_graph(model, *snn.signature.traced, cover)
+    assert isinstance(snn.program, GraphProgram)
+    source = captured_as(snn.program.source, model, snn.signature, example, cover)
     encode(source, cover, example[:1])
     return source
 
@@ -210,7 +211,7 @@ def reference_program(model: nn.Module, snn: SpikingNetwork, example: Any) -> Pr
     model = unwrap(model).model
     device, dtype = placement(snn)
     program: Program
-    if isinstance(snn.program, TreeProgram):
+    if not isinstance(snn.program, GraphProgram):
         own, _ = placement(model)
         program = TreeProgram(model, example.to(own) if own is not None else example)
     else:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.ops import role
 from snnconv.graph.origin import reads
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
@@ -18,6 +17,7 @@ from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
 from snnconv.runtime.batch import call, entries
+from snnconv.runtime.capture import captured_as
 from snnconv.runtime.executor import Temporal
 from snnconv.runtime.program import GraphProgram
 
@@ -217,7 +217,7 @@ def profile(
     ann_macs = sum(c.ann_macs for c in costs)
     missing: list[str] = []
     if model is not None:
-        ann_macs, missing = _ann_macs(model, snn, parts[0][:1])
+        ann_macs, missing = _ann_macs(model, snn, source, parts[0][:1])
     pipelined = steps * _depth(source) if snn.method.coding == "sum" else steps
     return Profile(
         sites, costs, ann_macs, sum(c.sops for c in costs), sum(c.snn_macs for c in costs),
@@ -294,8 +294,8 @@ def _not_counted(source: SourceGraph, what: str) -> list[str]:
     return [f"{what} operations of {', '.join(kept)} are not counted: kept whole"] if kept else []
 
 
-def _ann_macs(model: nn.Module, snn: SpikingNetwork, example: Any) -> tuple[float, list[str]]:
-    source = source_graph(model, *snn.signature.traced)
+def _ann_macs(model: nn.Module, snn: SpikingNetwork, converted: SourceGraph, example: Any) -> tuple[float, list[str]]:
+    source = captured_as(converted, model, snn.signature, example)
     program = GraphProgram(source)
     device, dtype = placement(snn)
     program.store().to(device=device, dtype=dtype)
