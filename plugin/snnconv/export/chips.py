@@ -169,8 +169,8 @@ def fits(snn: SpikingNetwork, chip: str | Chip = "speck2f") -> Fit:
         >>> method = snnconv.methods.IF(timesteps=16, per_channel=False, correction="none")
         >>> print(snnconv.fits(snnconv.convert(model, method, torch.rand(16, 2, 16, 16)), "speck2f"))
         speck2f: fits
-          0: 256 weights, 392 neurons, core 0
-          3: 6272 weights, 10 neurons, core 1
+          0: 256 weights, 392 neurons, core 1
+          3: 8192 weights, 10 neurons, core 0
     """
     if isinstance(chip, str):
         if chip not in CHIPS:
