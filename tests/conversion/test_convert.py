@@ -8,7 +8,7 @@ from torch import nn
 
 import snnconv
 from snnconv import ConversionError, activations, methods
-from snnconv.conversion import calibration, thresholds
+from snnconv.conversion import calibration
 
 
 def network(activation=nn.ReLU):
@@ -388,14 +388,14 @@ def test_balanced_thresholds_of_large_networks_take_small_batches(monkeypatch: p
     method = methods.LocalThresholdBalancing(8)
     whole = snnconv.convert(model, method, x, progress=False)
     seen: list[int] = []
-    original = thresholds.balanced_thresholds
+    original = calibration.balanced_thresholds
 
     def noted(ann: object, parts: list[torch.Tensor], *arguments: object, **options: object) -> object:
         seen.extend(len(part) for part in parts)
         return original(ann, parts, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(calibration, "BALANCING_VALUES", 32 * 10)
-    monkeypatch.setattr(thresholds, "balanced_thresholds", noted)
+    monkeypatch.setattr(calibration, "balanced_thresholds", noted)
     small = snnconv.convert(model, method, x, progress=False)
     assert seen == [10] * 6 + [4]
     a, b = whole.thresholds["1"], small.thresholds["1"]
