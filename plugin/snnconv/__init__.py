@@ -17,6 +17,7 @@ from snnconv import _moved, activations, methods
 from snnconv._version import __version__
 from snnconv.conversion.checks import ConversionWarning
 from snnconv.conversion.convert import convert
+from snnconv.conversion.statistics import Calibration, calibrate
 from snnconv.graph.source import ConversionError
 from snnconv.integrations.register import register
 from snnconv.network import SpikingNetwork
@@ -24,8 +25,12 @@ from snnconv.report import ConversionReport
 
 if TYPE_CHECKING:
     from snnconv import training
+    from snnconv.export.chips import fits
     from snnconv.export.nir import from_nir, to_nir
-    from snnconv.metrics import audit, compare, profile
+    from snnconv.export.onnx import to_onnx
+    from snnconv.export.stepwise import stepwise
+    from snnconv.metrics import audit, compare, evaluate, profile, saturation
+    from snnconv.page import write_page
     from snnconv.selection import recommend
     from snnconv.storage.network_file import load, save
     from snnconv.training.finetune import finetune_layerwise
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from snnconv.training.trainable import trainable
 
 __all__ = [
+    "Calibration",
     "ConversionError",
     "ConversionReport",
     "ConversionWarning",
@@ -41,9 +47,12 @@ __all__ = [
     "__version__",
     "activations",
     "audit",
+    "calibrate",
     "compare",
     "convert",
+    "evaluate",
     "finetune_layerwise",
+    "fits",
     "from_nir",
     "load",
     "methods",
@@ -51,26 +60,36 @@ __all__ = [
     "profile",
     "recommend",
     "register",
+    "saturation",
     "save",
+    "stepwise",
     "to_nir",
+    "to_onnx",
     "train_rate_scale",
     "trainable",
     "training",
+    "write_page",
 ]
 
 _LATER = {
     "audit": "snnconv.metrics",
     "compare": "snnconv.metrics",
+    "evaluate": "snnconv.metrics",
     "finetune_layerwise": "snnconv.training.finetune",
+    "fits": "snnconv.export.chips",
     "from_nir": "snnconv.export.nir",
     "load": "snnconv.storage.network_file",
     "prepare": "snnconv.training.prepare",
     "profile": "snnconv.metrics",
     "recommend": "snnconv.selection",
+    "saturation": "snnconv.metrics",
     "save": "snnconv.storage.network_file",
+    "stepwise": "snnconv.export.stepwise",
     "to_nir": "snnconv.export.nir",
+    "to_onnx": "snnconv.export.onnx",
     "train_rate_scale": "snnconv.training.rate_scale",
     "trainable": "snnconv.training.trainable",
+    "write_page": "snnconv.page",
 }
 
 _moved.install()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +13,8 @@ import snnconv
 from snnconv import ConversionError, methods
 from snnconv.activations import QuantReLU
 from snnconv.graph.capture.fx import TraceFailure, source_graph
+from snnconv.graph.source import SourceGraph
+from snnconv.runtime import capture
 from snnconv.runtime.executor import RunState
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.tree import TreeProgram
@@ -118,6 +120,45 @@ def test_over_time_it_is_the_graph() -> None:
         torch.testing.assert_close(*outs, rtol=1e-3, atol=1e-4)
 
 
+class Answers(nn.Module):
+    """A class, a function of the readout, and a parameter, beside the readout itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = nn.Linear(5, 12), nn.Linear(12, 3)
+        self.log_std = nn.Parameter(torch.tensor([-1.0, 0.0, 2.0]))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y = self.head(F.relu(self.a(x)))
+        return y, y.softmax(1), y.argmax(1), y.log(), self.log_std
+
+
+@pytest.mark.parametrize("delay", [0, 3])
+def test_outputs_that_are_no_mean_of_their_steps_are_those_of_the_graph(
+    delay: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model, method = Answers(), methods.IF(8, delay=delay, correction="none")
+    graph = snnconv.convert(model, method, ROWS, progress=False)
+    monkeypatch.setattr(capture, "WAYS", [replace(way, run=_refuse) for way in capture.WAYS])
+    tree = snnconv.convert(model, method, ROWS, progress=False)
+    assert tree.report.path == "module tree"
+    assert all(a.shape == b.shape for a, b in zip(tree(ROWS), model(ROWS), strict=True))
+    for got, wanted in zip(tree(ROWS), graph(ROWS), strict=True):
+        torch.testing.assert_close(got, wanted, equal_nan=True)
+    for (_, got), (_, wanted) in zip(tree.stream(ROWS), graph.stream(ROWS), strict=True):
+        for a, b in zip(got, wanted, strict=True):
+            torch.testing.assert_close(a, b, equal_nan=True)
+    whole = tree(ROWS)
+    tree.memory_budget = 1  # input by input
+    for one, other in zip(tree(ROWS), whole, strict=True):
+        torch.testing.assert_close(one, other, equal_nan=True)
+
+
+def _refuse(*given: object) -> SourceGraph:
+    raise TraceFailure("not now")
+
+
 @pytest.mark.parametrize(
     "method",
     [
@@ -144,16 +185,13 @@ def test_a_network_that_does_not_trace_converts(method: methods.Method) -> None:
 def test_both_paths_convert_alike(method: methods.Method, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Plain()
     graph = snnconv.convert(model, method, IMAGES, progress=False)
-
-    def refuse(model: nn.Module, *given: object) -> None:
-        raise TraceFailure("not now")
-
-    monkeypatch.setattr(sys.modules["snnconv.conversion.convert"], "source_graph", refuse)
+    monkeypatch.setattr(capture, "WAYS", [replace(way, run=_refuse) for way in capture.WAYS])
     tree = snnconv.convert(model, method, IMAGES, progress=False)
     assert tree.report is not None
     assert graph.report is not None
     assert tree.report.path == "module tree"
-    assert [s.name for s in tree.report.spiking] == [s.name for s in graph.report.spiking]
+    # a SiLU has neurons of its own in a graph alone
+    assert [s.name for s in tree.report.spiking] == [s.name for s in graph.report.spiking if s.name != "silu"]
     a, b = tree(IMAGES), graph(IMAGES)
     assert float((a - b).norm() / b.norm()) < 0.1
     assert [a.operator for a in tree.report.analog] == ["silu"]
@@ -211,13 +249,13 @@ def test_an_alias_that_tracing_loses_is_noticed() -> None:
         def forward(self, x: Tensor) -> Tensor:
             out = self.a(x)
             kept = out
-            out.view(-1).add_(1.0)  # changes `kept` too, through a view, which a tracer does not see
+            out.view(-1).add_(1.0)  # changes `kept` too, through a view, which torch.fx does not see
             return self.b(F.relu(kept))
 
     model = Net()
     snn = snnconv.convert(model, methods.ShiftedThreshold(8), ROWS, progress=False)
     assert snn.report is not None
-    assert snn.report.path == "module tree"
+    assert snn.report.capture == "torch.export"
     torch.testing.assert_close(snn(ROWS), model(ROWS).detach(), rtol=0.05, atol=0.05)
 
 

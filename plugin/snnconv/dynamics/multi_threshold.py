@@ -261,6 +261,7 @@ MULTI_THRESHOLD = register(
         step=multi_threshold_step,
         options=_OPTIONS,
         signed=True,
+        both_signs={"rectified": False},
         amplitudes=_powers,
         differential=True,
     )
@@ -275,6 +276,7 @@ HIERARCHICAL = register(
         step=hierarchical_multi_threshold_step,
         options=_OPTIONS,
         signed=True,
+        both_signs={"rectified": False},
         amplitudes=_codes,
         differential=True,
         pulses=ones,

@@ -27,14 +27,25 @@ SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.673263242354377284
 
 @dataclass(frozen=True)
 class Identity(Activation):
-    """f(z) = z: what an encoder computes."""
+    """f(z) = z: what an encoder computes; ``nonnegative``: of values that are, or of those that are.
+
+    >>> Identity().signed, Identity(nonnegative=True).signed
+    (True, False)
+    """
 
     name = "identity"
     extrema = ()
     linear = True
+    encodes = True
+
+    nonnegative: bool = False
+
+    @property
+    def bounds(self) -> tuple[float, float]:  # type: ignore[override]
+        return (0.0 if self.nonnegative else -math.inf), math.inf
 
     def f(self, z: Tensor) -> Tensor:
-        return z
+        return z.clamp(min=0) if self.nonnegative else z
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,7 @@ class LeakyReLU(Activation):
 
     @property
     def extrema(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Places where f turns."""
         return () if self.slope >= 0 else (0.0,)
 
     @property
@@ -93,6 +105,7 @@ class PReLU(Activation):
 
     @property
     def extrema(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Places where f turns."""
         return () if bool((self.slope >= 0).all()) else (0.0,)
 
     @property
@@ -175,6 +188,7 @@ class GELU(Activation):
 
     @property
     def extrema(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Places where f turns."""
         return (self.TURN[self.approximate][0],)
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 
 from snnconv import limits
 from snnconv.dynamics import neuron as neurons
+from snnconv.dynamics.function import REALISATIONS
+from snnconv.dynamics.placing import at_function
+from snnconv.graph.activation import Activation
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.neurons.frameworks import neuron as make_neuron
 
@@ -46,14 +50,19 @@ class Method:
         converts: kinds of activation that it converts; None: every kind there is a neuron for.
         refused_thresholds: where thresholds must not come from, each with the reason.
         timesteps: T, steps that are read out.
-        thresholds: where they come from: ``"mse"`` (least squared quantisation error), ``"max"``, a percentile such
-            as ``"99.9%"``, ``"ltb"`` (local threshold balancing), ``"trained"`` (the network's own rate norm layers or
-            quantised activations).
+        thresholds: where thresholds come from: ``"mse"`` (least squared quantisation error), ``"max"``, a percentile
+            such as ``"99.9%"``, ``"ltb"`` (local threshold balancing), ``"trained"`` (the network's own rate norm
+            layers or quantised activations).
         per_channel: one threshold per channel, or one per site.
-        correction: what follows: ``"none"``; ``"bias"`` shifts each channel's bias by the mean error that is left
-            when the converted network feeds itself; ``"reconstruct"`` adjusts weights, biases and thresholds so that
-            the converted network's outputs match the source network's on the calibration images (no labels).
+        correction: what follows the thresholds: ``"none"``; ``"bias"`` shifts each channel's bias by the mean error
+            that is left when the converted network feeds itself; ``"reconstruct"`` adjusts weights, biases and
+            thresholds so that the converted network's outputs match the source network's on the calibration images
+            (no labels).
         max_pool: a max-pooling acts on currents ``"accumulated"`` so far, or ``"instantaneous"`` ones.
+        layers: what is different at single sites, by their names: fields of the method, each with its value there
+            (``overrides`` of :func:`snnconv.convert` makes it).
+        realisation: of activations other than clips at their neurons: ``"ladder"``, comparisons of the input with
+            thresholds; ``"function"``, the function is evaluated; None: ladders where the method's neuron has them.
     """
 
     name: ClassVar[str] = ""
@@ -66,12 +75,15 @@ class Method:
     per_channel: bool = field(default=True, kw_only=True)
     correction: Correction = field(default="bias", kw_only=True)
     max_pool: Literal["accumulated", "instantaneous"] = field(default="accumulated", kw_only=True)
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, kw_only=True, repr=False, hash=False)
+    realisation: Literal["ladder", "function"] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self._whole("timesteps", 1)
         self._bounded("timesteps")
         self._one_of("correction", get_args(Correction))
         self._one_of("max_pool", ("accumulated", "instantaneous"))
+        self._one_of("realisation", (None, *REALISATIONS))
         if not isinstance(self.per_channel, bool):
             raise TypeError(f"{self._label}: per_channel must be True or False, got {self.per_channel!r}")
         if self.thresholds in self.refused_thresholds:
@@ -80,6 +92,18 @@ class Method:
                 f"{self.refused_thresholds[self.thresholds]}"
             )
         self.percent  # noqa: B018 - validates the percentile
+        for site in self.layers:
+            self._check_layer(site)
+
+    @classmethod
+    def choices(cls) -> list[Field[Any]]:
+        """The fields that are set for the whole network, by plain values.
+
+        >>> from snnconv import methods
+        >>> [field.name for field in methods.ShiftedThreshold.choices()][:2]
+        ['timesteps', 'thresholds']
+        """
+        return [field for field in fields(cls) if field.init and field.name != "layers"]
 
     # ------------------------------------------------------------------ what a method answers
 
@@ -96,6 +120,24 @@ class Method:
     def coding(self) -> str:
         """``"rate"`` or ``"sum"``, as its neuron codes."""
         return self.record.coding
+
+    def at(self, site: str) -> Method:
+        """This method as it is at one site.
+
+        >>> from snnconv import methods
+        >>> mixed = methods.ShiftedThreshold(4, layers={"relu": {"timesteps": 3}})
+        >>> mixed.at("relu").levels, mixed.at("other").levels
+        (7, 15)
+        """
+        changes = self.layers.get(site)
+        return replace(self, layers={}, **changes) if changes else self
+
+    @property
+    def of_a_layer(self) -> frozenset[str]:
+        """Fields that may differ from layer to layer: in rate coding all layers step together, so not the steps."""
+        names = {f.name for f in fields(self)}
+        together = {"timesteps", "pre_timesteps"} if self.coding == "rate" else set()
+        return frozenset({"thresholds", "per_channel", *self.neuron_options} & names - together)
 
     @property
     def levels(self) -> int:
@@ -140,11 +182,51 @@ class Method:
         """Settings of this method's neuron, besides its threshold."""
         return {}
 
-    def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
-        """The neuron of this method in a framework's class, multi-step, emitting θ·s (rate norm: unit spikes)."""
-        return make_neuron(
-            self.neuron, framework, threshold, channel_axis=axis, scaled=kind != "rate_norm", **self.neuron_options
-        )
+    def neuron_at(self, function: Activation) -> tuple[neurons.Neuron, dict[str, Any]]:
+        """The neuron, with its settings, that this method puts where the activation is ``function``.
+
+        Raises:
+            ValueError: it has none for this function, with the reason.
+
+        >>> from snnconv import methods
+        >>> from snnconv.graph.activation import ReLU
+        >>> methods.IF(timesteps=4).neuron_at(ReLU())[0].name
+        'if'
+        """
+        try:
+            return at_function(self.record, function, self.realisation, **self.neuron_options)
+        except ValueError as error:
+            raise ValueError(f"{self._label} has no neuron for {function.name}: {error}") from None
+
+    def takes(self, function: Activation) -> bool:
+        """Whether this method's neurons can stand at an activation.
+
+        >>> from snnconv import methods
+        >>> from snnconv.graph.functions import SiLU
+        >>> methods.IF(timesteps=4).takes(SiLU()), methods.SignedIF(timesteps=4).takes(SiLU())
+        (False, True)
+        """
+        if self.converts is not None and function.name not in self.converts:
+            return False
+        calibrated = function.encodes or hasattr(function, "threshold")
+        if self.thresholds == "trained" and not calibrated:  # an activation that has no threshold of its own
+            return False
+        try:
+            self.neuron_at(function)
+        except ValueError:
+            return False
+        return True
+
+    def node(self, threshold: Tensor, axis: int, function: Activation, framework: str) -> nn.Module:
+        """The neuron of this method at an activation, in a framework's class, multi-step.
+
+        It emits θ·s; unit spikes where the activation is in units of its own threshold.
+
+        Raises:
+            ValueError: the method has no neuron for this function.
+        """
+        record, options = self.neuron_at(function)
+        return make_neuron(record.name, framework, threshold, channel_axis=axis, scaled=not function.unit, **options)
 
     def threshold(self, node: nn.Module) -> Tensor:
         """θ of a neuron that :meth:`node` made, as it stands now, in units of the source network's activations."""
@@ -153,10 +235,11 @@ class Method:
     def scan_arguments(self, node: nn.Module) -> dict[str, Any] | None:
         """Arguments of :func:`snnconv.dynamics.scan` that equal ``node``; ``None`` where only the node will do."""
         framework = next((f for f in FRAMEWORKS if type(node).__module__ == FRAMEWORKS[f].module), None)
-        if framework is None or type(node) is not neuron_class(self.neuron, framework):
+        made: Any = node
+        if framework is None or type(node) is not neuron_class(made.neuron.name, framework):
             return None
-        settings = {"v_threshold": node.v_threshold, "channel_axis": node.channel_axis, "scaled": node.scaled}
-        return {"neuron": self.neuron, **settings, **{k: getattr(node, k) for k in self.neuron_options}}
+        settings = {"v_threshold": made.v_threshold, "channel_axis": made.channel_axis, "scaled": made.scaled}
+        return {**made.options, "neuron": made.neuron.name, **settings}
 
     def to_dict(self) -> dict[str, Any]:
         """All choices, as plain values; the inverse of :func:`from_dict`.
@@ -165,7 +248,8 @@ class Method:
         >>> methods.IF(4).to_dict()["name"]
         'if'
         """
-        return {"name": self.name, **asdict(self)}
+        values = {"name": self.name, **asdict(self)}
+        return values if self.layers else {k: v for k, v in values.items() if k != "layers"}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Method:
@@ -179,6 +263,24 @@ class Method:
         return get(values.pop("name", None))(**values)
 
     # ------------------------------------------------------------------ validation
+
+    def _check_layer(self, site: str) -> None:
+        """Refuse what cannot be different at one site."""
+        changes = self.layers[site]
+        for name in changes:
+            if name not in self.of_a_layer:
+                why = "layers step together in rate coding" if "timesteps" in name else "it is of the whole network"
+                raise ValueError(
+                    f"{self._label}: {name} cannot differ at {site}: {why}; a layer has its own "
+                    f"{', '.join(sorted(self.of_a_layer))}"
+                )
+        if "ltb" in (self.thresholds, changes.get("thresholds")) and "thresholds" in changes:
+            raise ValueError(f"{self._label}: threshold balancing is of all layers together, not of {site} alone")
+        if self.at(site).timesteps > self.timesteps:
+            raise ValueError(
+                f"{self._label}: timesteps is {self.timesteps}, and {self.at(site).timesteps} at {site}: timesteps is "
+                "the largest of all layers"
+            )
 
     @property
     def _label(self) -> str:
@@ -199,7 +301,7 @@ class Method:
                 f"{limits.TIMESTEPS}; set that higher where it is meant"
             )
 
-    def _one_of(self, name: str, choices: tuple[str, ...]) -> None:
+    def _one_of(self, name: str, choices: tuple[str | None, ...]) -> None:
         if getattr(self, name) not in choices:
             raise ValueError(f"{self._label}: {name} must be one of {choices}, got {getattr(self, name)!r}")
 

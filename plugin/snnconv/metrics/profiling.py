@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.ops import role
 from snnconv.graph.origin import reads
-from snnconv.graph.source import ConversionError, SourceGraph, activation_site
+from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
 from snnconv.runtime.batch import call, entries
+from snnconv.runtime.capture import captured_as
 from snnconv.runtime.executor import Temporal
 from snnconv.runtime.program import GraphProgram
 
@@ -71,9 +71,10 @@ class Profile:
         sops: synaptic operations: for every spike, the synapses it reaches.
         snn_macs: multiply-accumulates that remain: layers that read the input (computed once), and layers
             that read currents or analog values (at each step).
-        latency: steps that the method runs (τ + T for SRP; T per layer for shifted-threshold IF).
-        pipelined_latency: steps from input to output where each layer waits for the one before: T times the
-            spiking layers on the longest path for shifted-threshold IF, else ``latency``.
+        latency: steps that the method runs (τ + T for SRP; for shifted-threshold IF the largest T of a layer, which is
+            the period of a pipeline).
+        pipelined_latency: steps from input to output where each layer waits for the one before: for shifted-threshold
+            IF the sum of T over the spiking layers on the longest path, else ``latency``.
         samples: inputs measured.
         notes: what was left out of the count.
     """
@@ -125,6 +126,11 @@ class Profile:
         """SNN energy over ANN energy."""
         return None if self.snn_energy is None or not self.ann_energy else self.snn_energy / self.ann_energy
 
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, the derived ones too, as plain values."""
+        derived = ("neurons", "spikes", "spikes_per_neuron", "ann_energy", "snn_energy", "energy_ratio")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+
     def __str__(self) -> str:
         sites = [(s.name, s.neurons, f"{s.spikes:.1f}", f"{s.rate:.4f}") for s in self.sites]
         costs = [(c.name, c.reads, f"{c.ann_macs:.4g}", f"{c.sops:.4g}", f"{c.snn_macs:.4g}") for c in self.layers]
@@ -157,7 +163,7 @@ def _number(value: float | None, unit: str = "") -> str:
 
 
 def profile(
-    model: nn.Module,
+    model: nn.Module | None,
     snn: SpikingNetwork,
     loader: Any,
     limit: int | None = 128,
@@ -172,7 +178,7 @@ def profile(
     its own spikes.
 
     Args:
-        model: the source network.
+        model: the source network; ``None``: the layers of the converted one stand for its, where it traces.
         snn: the network converted from it.
         loader: a tensor, a list of tensors, or a loader giving tensors, (input, target) or dicts; of a network of
             several inputs as for :func:`snnconv.convert`.
@@ -189,7 +195,7 @@ def profile(
     >>> costs.sops == 2 * costs.spikes, costs.snn_macs, costs.ann_macs, costs.latency
     (True, 32.0, 48.0, 16)
     """
-    model = unwrap(model).model
+    model = None if model is None else unwrap(model).model
     parts = network_batches(snn, loader, limit)
     sizes = {tuple(tuple(v.shape[1:]) for v in entries(part).values()) for part in parts}
     if len(sizes) > 1:
@@ -200,13 +206,21 @@ def profile(
     sites = []
     for site in snn.program.sites:
         neurons, spikes = counts[site].numel(), float(counts[site].double().sum()) / samples
-        sites.append(SiteActivity(site, neurons, spikes, spikes / max(neurons * steps, 1)))
+        own = snn.method.at(site).latency
+        sites.append(SiteActivity(site, neurons, spikes, spikes / max(neurons * own, 1)))
     if not isinstance(snn.program, GraphProgram):
+        if model is None:
+            raise ConversionError(
+                "this network does not trace: its operations are counted beside its source's, give it"
+            )
         return _untraced(model, snn, sites, parts[0][:1], samples)
     source = snn.program.source
     costs, notes = _layer_costs(snn, source, counts, pooled, parts[0][:1], samples)
-    ann_macs, missing = _ann_macs(model, snn, parts[0][:1])
-    pipelined = steps * _depth(source) if snn.method.coding == "sum" else steps
+    ann_macs = sum(c.ann_macs for c in costs)
+    missing: list[str] = []
+    if model is not None:
+        ann_macs, missing = _ann_macs(model, snn, source, parts[0][:1])
+    pipelined = source.longest_path(lambda site: snn.method.at(site).latency) if snn.method.coding == "sum" else steps
     return Profile(
         sites, costs, ann_macs, sum(c.sops for c in costs), sum(c.snn_macs for c in costs),
         steps, pipelined, samples, notes + missing,
@@ -282,21 +296,12 @@ def _not_counted(source: SourceGraph, what: str) -> list[str]:
     return [f"{what} operations of {', '.join(kept)} are not counted: kept whole"] if kept else []
 
 
-def _ann_macs(model: nn.Module, snn: SpikingNetwork, example: Any) -> tuple[float, list[str]]:
-    source = source_graph(model, *snn.signature.traced)
+def _ann_macs(model: nn.Module, snn: SpikingNetwork, converted: SourceGraph, example: Any) -> tuple[float, list[str]]:
+    source = captured_as(converted, model, snn.signature, example)
     program = GraphProgram(source)
     device, dtype = placement(snn)
     program.store().to(device=device, dtype=dtype)
     return sum(multiplications(source, example).values()), _not_counted(source, "ANN")
-
-
-def _depth(source: SourceGraph) -> int:
-    """Spiking layers on the longest path from input to output."""
-    depth: dict[fx.Node, int] = {}
-    for node in source.graph.nodes:
-        before = max((depth[n] for n in node.all_input_nodes), default=0)
-        depth[node] = before + (node.target is activation_site)
-    return max(depth.values(), default=0)
 
 
 def _untraced(model: nn.Module, snn: SpikingNetwork, sites: list[SiteActivity], example: Any, samples: int) -> Profile:

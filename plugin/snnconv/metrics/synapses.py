@@ -20,10 +20,13 @@ from snnconv.graph.ops import SYNAPSES, is_synapse, operator_of, role
 from snnconv.graph.origin import origins
 from snnconv.graph.source import SourceGraph
 from snnconv.graph.unwrap import unwrap
-from snnconv.runtime.batch import Batch, Whole
+from snnconv.runtime.batch import Batch, Whole, entries
 from snnconv.runtime.executor import Executor
 
-__all__ = ["SpikeFlow", "WatchedMacs", "connections", "fan_out", "multiplications", "synapses_per_spike"]
+__all__ = [
+    "SpikeFlow", "WatchedMacs", "connections", "fan_out", "multiplications", "reached_by_site",
+    "synapses_per_spike",
+]  # fmt: skip
 
 _AVERAGE_POOLS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 _ADAPTIVE_POOLS = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
@@ -63,7 +66,8 @@ def fan_out(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping
         probe = torch.zeros((1, 1, *x.shape[2:]), dtype=torch.float64, device=x.device, requires_grad=True)
         ones = torch.ones((1, 1, *weight.shape[2:]), dtype=torch.float64, device=x.device)
         (reach,) = torch.autograd.grad(function(probe, ones, None, **given).sum(), probe)
-    return reach * reached
+    total: Tensor = reach * reached
+    return total
 
 
 def connections(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
@@ -180,7 +184,8 @@ class SpikeFlow(Executor):
             for name, given in arguments(node).items()
             if isinstance(given, fx.Node) and given in self.varies and isinstance(values[name], Tensor)
         )
-        return counts.expand(torch.broadcast_shapes(*(t.shape for t in tensors)))
+        spread: Tensor = counts.expand(torch.broadcast_shapes(*(t.shape for t in tensors)))
+        return spread
 
 
 def multiplications(source: SourceGraph, example: Any) -> dict[str, float]:
@@ -211,9 +216,15 @@ def synapses_per_spike(model: nn.Module, example: Tensor) -> dict[str, tuple[flo
     """
     source = source_graph(unwrap(model).model)
     source.tensors = {name: value.to(example.device) for name, value in source.tensors.items()}
+    return reached_by_site(source, example[:1].float())
+
+
+def reached_by_site(source: SourceGraph, example: Any) -> dict[str, tuple[float, int]]:
+    """`synapses_per_spike` of a captured network; ``example`` is any input ``[1, ...]``."""
     reached: dict[str, tuple[float, int]] = {}
     flow = SpikeFlow(source, {}, {})
-    with torch.autocast(example.device.type, enabled=False):
+    device = next(iter(entries(example).values())).device.type
+    with torch.autocast(device, enabled=False):
         for name in source.sites:
             size = 0
 
@@ -224,7 +235,7 @@ def synapses_per_spike(model: nn.Module, example: Tensor) -> dict[str, tuple[flo
                 return torch.full_like(z, float(site == name), dtype=torch.float32)
 
             flow.neuron = ones
-            arrived = flow.send(torch.zeros_like(example[:1], dtype=torch.float32))
+            arrived = flow.send(example)
             synapses = sum(float((spikes.double() * fan).sum()) for spikes, fan in arrived.values())
             reached[name] = synapses / max(size, 1), size
     return reached

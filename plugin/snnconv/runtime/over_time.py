@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
+from snnconv.dynamics.pooling import running_sum
+from snnconv.runtime.captured import captured, traced
 from snnconv.runtime.values import Accumulated, Pair, Temporal, folded, leafwise, leaves, unfolded
 
-__all__ = ["at_once", "clock", "each_step", "shares"]
+__all__ = ["at_each_step", "at_once", "clock", "each_step", "shares", "so_far"]
 
 
 def at_once(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int) -> Any:
@@ -46,9 +48,8 @@ def each_step(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: i
         ValueError: results whose shapes differ from step to step.
     """
     moving = [unfolded(v, timesteps) for v in leaves((args, kwargs)) if isinstance(v, Temporal | Accumulated)]
-    structure: list[tuple[list[Any], TreeSpec]] = []
 
-    def step(*given: Tensor) -> tuple[Tensor, ...]:
+    def step(*given: Tensor) -> Any:
         values = iter(given)
 
         def operand(value: Any) -> Any:
@@ -57,24 +58,51 @@ def each_step(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: i
             return next(values) if isinstance(value, Temporal | Accumulated) else value.data
 
         positional, named = leafwise(operand, (args, kwargs))
-        flat, spec = tree_flatten(function(*positional, **named))
-        structure[:] = [([None if isinstance(v, Tensor) else v for v in flat], spec)]
-        return tuple(v for v in flat if isinstance(v, Tensor))
+        return function(*positional, **named)
 
-    stacked: tuple[Tensor, ...] | None = None
-    if vectorised and not torch.jit.is_tracing():
+    return tree_map_only(Tensor, folded, at_each_step(step, moving, vectorised))
+
+
+def at_each_step(step: Callable[..., Any], moving: Sequence[Tensor], vectorised: bool = True) -> Any:
+    """What ``step`` gives at each step of sequences ``[T, ...]``; every tensor of it is ``[T, ...]``.
+
+    Raises:
+        ValueError: results that have another shape, or that are others than tensors, at each step.
+
+    >>> at_each_step(lambda x: {"largest": x.max()}, [torch.tensor([[1.0, 2.0], [4.0, 3.0]])])
+    {'largest': tensor([2., 4.])}
+    """
+    found: list[Any] = []
+    nesting: list[TreeSpec] = []
+
+    def flat(*given: Tensor) -> tuple[Tensor, ...]:
+        found[:], spec = tree_flatten(step(*given))
+        nesting[:] = [spec]
+        return tuple(v for v in found if isinstance(v, Tensor))
+
+    if vectorised and not traced():
         try:
-            stacked = torch.func.vmap(step)(*moving)
-        except (RuntimeError, ValueError, NotImplementedError):
-            stacked = None  # what it cannot do runs step by step, or fails there with its own words
-    if stacked is None:
-        steps = [step(*(seq[t] for seq in moving)) for t in range(timesteps)]
-        if len({tuple(v.shape for v in out) for out in steps}) > 1:
-            raise ValueError("its result has another shape at each step: it depends on values")
-        stacked = tuple(torch.stack(column) for column in zip(*steps, strict=True))
-    rest, spec = structure[0]
-    results = iter(stacked)
-    return tree_unflatten([folded(next(results)) if v is None else v for v in rest], spec)
+            stacked = iter(torch.func.vmap(flat, randomness="different")(*moving))
+            return tree_unflatten([next(stacked) if isinstance(v, Tensor) else v for v in found], nesting[0])
+        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
+            pass  # what it cannot do runs step by step, or fails there with its own words
+    return _stacked([step(*(seq[t] for seq in moving)) for t in range(len(moving[0]))])
+
+
+def _stacked(steps: list[Any]) -> Any:
+    flat = [tree_flatten(step) for step in steps]
+    columns = []
+    for column in zip(*(found for found, _ in flat), strict=True):
+        tensors = all(isinstance(v, Tensor) for v in column)
+        shapes = sorted({tuple(v.shape) for v in column}) if tensors else []
+        if len(shapes) > 1 or not (tensors or all(v == column[0] for v in column)):
+            what = f"tensors of shapes {shapes[0]} and {shapes[-1]}" if tensors else f"{column[0]} and {column[-1]}"
+            raise ValueError(
+                f"it gives {what} at different steps: what it picks depends on what the neurons have sent so far; pick "
+                "by a mask (torch.where) instead"
+            )
+        columns.append(torch.stack(column) if tensors else column[0])
+    return tree_unflatten(columns, flat[0][1])
 
 
 def clock(seq: Tensor, start: int) -> Tensor:
@@ -88,6 +116,16 @@ def clock(seq: Tensor, start: int) -> Tensor:
     return steps.reshape(-1, *[1] * (seq.dim() - 1))
 
 
+def so_far(seq: Tensor, start: int, before: Tensor | None, mean: bool) -> tuple[Tensor, Tensor]:
+    """What the steps ``[T, ...]`` come to at each of them, as a mean or a sum; and the sum after the last one.
+
+    >>> so_far(torch.tensor([0.0, 2.0]), 1, torch.tensor(4.0), True)
+    (tensor([2., 2.]), tensor(6.))
+    """
+    total = running_sum(seq, before)
+    return total / clock(total, start) if mean else total, total[-1]
+
+
 def shares(seq: Tensor, start: int, before: Tensor | None, mean: bool) -> tuple[Tensor, Tensor]:
     """What each step adds, for values ``[T, ...]`` that say what holds so far; and the sum after the last one.
 
@@ -95,7 +133,7 @@ def shares(seq: Tensor, start: int, before: Tensor | None, mean: bool) -> tuple[
     sum that is still zero) adds nothing, so that the next one that is makes up for it.
 
     Args:
-        seq: ``[T, ...]``, floating or complex.
+        seq: ``[T, ...]``; whole numbers and truth values count as floating ones.
         start: steps before these.
         before: sum after the step before, ``[...]``.
         mean: of means, not sums.
@@ -103,6 +141,8 @@ def shares(seq: Tensor, start: int, before: Tensor | None, mean: bool) -> tuple[
     >>> shares(torch.tensor([torch.nan, 2.0, 3.0]), 0, None, True)
     (tensor([0., 4., 5.]), tensor(9.))
     """
+    if not (seq.is_floating_point() or seq.is_complex()):
+        seq = seq.to(torch.get_default_dtype())
     total = seq * clock(seq, start) if mean else seq
     if _undefined(total):
         total = total.clone()
@@ -115,6 +155,6 @@ def shares(seq: Tensor, start: int, before: Tensor | None, mean: bool) -> tuple[
 
 def _undefined(total: Tensor) -> bool:
     """Whether a value is NaN or infinite; True where values cannot be looked at."""
-    if total.device.type == "meta" or torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if total.device.type == "meta" or captured():
         return True
     return not math.isfinite(abs(total.sum().item()))

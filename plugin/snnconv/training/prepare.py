@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from snnconv.activations import QuantReLU, RateNorm, TrainedActivation
-from snnconv.conversion import thresholds as statistics
-from snnconv.conversion.checks import differs_from
-from snnconv.conversion.convert import CALIBRATION_LIMIT
+from snnconv.conversion.given import CALIBRATION_LIMIT
+from snnconv.conversion.histogram import histograms, run_all
 from snnconv.conversion.ranks import Ranks
+from snnconv.conversion.thresholds import mse_threshold
 from snnconv.graph.activation import ReLU
 from snnconv.graph.arguments import argument
 from snnconv.graph.capture.fx import TraceFailure, check_weights, source_graph
@@ -26,6 +26,7 @@ from snnconv.graph.unwrap import refuse, unwrap
 from snnconv.inputs import Reader, Take, input_batches
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
+from snnconv.runtime.capture import differs_from
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.signature import Signature
 from snnconv.runtime.tree import TreeProgram
@@ -154,8 +155,9 @@ def _signature(model: nn.Module, batches: Sequence[Any]) -> Signature:
 
 def _traced(model: nn.Module, batches: Sequence[Any]) -> SourceGraph | None:
     """The traced network; ``None`` where it does not trace, or its graph says something else than its forward."""
+    given = _signature(model, batches).traced
     try:
-        source = source_graph(model, *_signature(model, batches).traced)
+        source = source_graph(model, *given)
     except TraceFailure as failure:
         if not batches:
             raise ConversionError(
@@ -164,7 +166,8 @@ def _traced(model: nn.Module, batches: Sequence[Any]) -> SourceGraph | None:
             ) from failure
         return None
     with torch.no_grad():
-        return source if differs_from(model, source, batches) is None else None
+        differs = differs_from(model, source, batches, lambda exact: source_graph(exact, *given))
+    return None if differs else source
 
 
 def _module_sites(model: nn.Module, batches: Sequence[Any]) -> list[Site]:
@@ -279,11 +282,11 @@ def calibrate(
         if not places:
             raise ConversionError("this network has no trained activation (activations.QuantReLU, RateNorm) to set")
         for per_channel in {m.per_channel for m in places.values() if isinstance(m, QuantReLU)}:
-            found = statistics.histograms(program, batches, per_channel, tell, ranks)
+            found = histograms(program, batches, per_channel, tell, ranks)
             starts: dict[QuantReLU, Tensor] = {}
             for name, module in places.items():
                 if isinstance(module, QuantReLU) and module.per_channel == per_channel:
-                    theta = statistics.mse_threshold(found[name], module.levels, cap=module.cap)
+                    theta = mse_threshold(found[name], module.levels, cap=module.cap)
                     starts[module] = torch.maximum(theta, starts.get(module, theta))
             for module, theta in starts.items():
                 module.start_at(theta)
@@ -334,7 +337,7 @@ def _largest(
         theta = broadcast(module.theta.to(z), z.dim(), 1)
         return torch.minimum(y, theta) if module.scaled else (y / theta).clamp(max=1)
 
-    statistics.run_all(program, batches, note, "rate norm: range", tell)
+    run_all(program, batches, note, "rate norm: range", tell)
     for module, peak in peaks.items():
         if peak <= 0:
             module.start_at(torch.ones_like(peak))

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnconv.activations.quant import straight_through
+from snnconv.activations.quant import quantised
 from snnconv.dynamics.shifted import SHIFTED_THRESHOLD
 from snnconv.dynamics.threshold import heaviside, threshold_like
-from snnconv.graph.source import ConversionError, broadcast
+from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.program import GraphProgram
@@ -159,12 +159,13 @@ class Trainable(nn.Module):
         network = self.network
         if network.method.record is not SHIFTED_THRESHOLD:
             return self._spikes(site, z.unsqueeze(0)).sum(0)
-        theta = network.method.threshold(network.neurons[site])
+        theta = network.method.at(site).threshold(network.neurons[site])
         with torch.no_grad():
             bits = network.neurons[site].run(z.unsqueeze(0)).sum(0)
-        levels = network.method.levels
-        soft = straight_through(z, broadcast(theta, z.dim(), network.program.sites[site].axis), levels)
-        return bits + (soft - soft.detach())
+        place = network.program.sites[site]
+        soft = quantised(place.function, z, theta, network.method.at(site).levels, place.axis)
+        out: Tensor = bits + (soft - soft.detach())
+        return out
 
     @torch.no_grad()
     def _bound(self) -> None:
@@ -184,7 +185,7 @@ class Trainable(nn.Module):
         thresholds = {}
         with torch.no_grad():
             for name in network.neurons:
-                thresholds[name] = network.method.threshold(network.neurons[name]).detach().clone()
+                thresholds[name] = network.method.at(name).threshold(network.neurons[name]).detach().clone()
             if isinstance(program, GraphProgram):
                 for name, value in program.source.tensors.items():
                     program.source.tensors[name] = value.detach().clone()

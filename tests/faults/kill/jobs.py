@@ -18,8 +18,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 import snnconv
-from snnbench import bench, leaderboard, results
+from snnbench import leaderboard, results
+from snnbench.config import load_config
 from snnbench.registry import MODELS
+from snnbench.run import run_config
+from snnbench.train import train
 from snnconv import methods
 from snnconv.activations import QuantReLU
 from snnconv.files.untrusted import read_safetensors
@@ -170,9 +173,9 @@ def _lay_pictures(folder: Path) -> None:
 
 def _train() -> None:
     os.environ["SNNCONV_CACHE"] = "cache"
-    config = bench.load_config("config.json")
+    config = load_config("config.json")
     config.work_dir = "work"
-    bench.train(config)
+    train(config)
 
 
 def _trained() -> Any:
@@ -182,7 +185,7 @@ def _trained() -> Any:
 
 def _bench() -> None:
     os.environ["SNNCONV_CACHE"] = "cache"
-    bench.run_config("config.json", out="out", work_dir="work", resume=True)
+    run_config("config.json", out="out", work_dir="work", resume=True)
 
 
 def _measured() -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from snnbench.bench import BenchError, load_config
+from snnbench.config import BenchError, load_config
 from snnbench.data.roots import DataError
 from tests.fuzz.changes import Changed, changed_bytes, changed_values
 from tests.fuzz.kind import Kind

@@ -13,10 +13,9 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.runtime.batch import Whole, call
-from snnconv.runtime.executor import NeuronFn
-from snnconv.runtime.readout import opened, presented
+from snnconv.runtime.readout import Held, opened, presented
 from snnconv.runtime.run import RunState
-from snnconv.runtime.tree.call import Call, kind_of, tensors
+from snnconv.runtime.tree.call import Call, kind_of, others, tensors
 from snnconv.runtime.tree.decisions import Asked
 from snnconv.runtime.tree.found import Found, site_of
 from snnconv.runtime.tree.functions import VIEW_ATTRIBUTES, Arguments, Function, function
@@ -24,6 +23,7 @@ from snnconv.runtime.tree.steps import step_by_step
 from snnconv.runtime.tree.time import Time
 from snnconv.runtime.tree.values import CONSTANT, INPUT, MEANS, NEURONS, STEPS, Memory, Value, storage_of
 from snnconv.runtime.tree.writes import computed_beside, write
+from snnconv.runtime.values import NeuronFn, numbers
 
 __all__ = ["TreeRun"]
 
@@ -127,7 +127,7 @@ class TreeRun(TorchFunctionMode):
         again.asked.pick = min
         try:
             other = again._forward(modules, x)
-            same = again.asked.calls == self.asked.calls and _without_tensors(other) == _without_tensors(out)
+            same = again.asked.calls == self.asked.calls and others(other) == others(out)
         except Exception:  # another way may end anywhere
             same = False
         if not same:
@@ -137,15 +137,18 @@ class TreeRun(TorchFunctionMode):
         def plain(value: Any) -> Any:
             if not isinstance(value, Tensor):
                 return value
-            if not isinstance(value, Value):
-                return value.expand(self.timesteps, *value.shape) if self.timesteps else value
-            if self.found is not None:
+            raw = value.raw if isinstance(value, Value) else value
+            if isinstance(value, Value) and self.found is not None:
                 self.found.at_output |= value.memory.analog
             if not self.timesteps:
-                return value.raw
-            if value.changes and not value.is_floating_point():
-                return self.time.means(value, "output")
-            return self.time.steps(value, "output", last=self.state.whole)
+                return raw
+            if not isinstance(value, Value) or not value.changes:
+                return Held(raw.expand(self.timesteps, *raw.shape), constant=not isinstance(value, Value))
+            counts = value.is_floating_point() or value.is_complex()
+            if value.memory.time == STEPS and counts:
+                return raw
+            means = self.time.means(value, self.time.key("output", "means"))
+            return Held(means, self.time.steps(value, "output") if counts else None)
 
         given = tree_map(plain, opened(out))
         return given if self.timesteps else presented(given)
@@ -384,14 +387,10 @@ class TreeRun(TorchFunctionMode):
             shape = [1] * operand.dim()
             shape[self.sites[name].axis] = -1
             x = x + self.biases[name].to(x).reshape(shape)
-        out = self.neuron(name, x)
+        out = numbers(self.neuron(name, x))
         if self.keeps:
             self.sent.setdefault(name, []).append(out)
         return self.value(out, NEURONS, STEPS if self.timesteps else None)
 
     def _at(self, path: str) -> str:
         return path or "the network"
-
-
-def _without_tensors(tree: Any) -> list[Any]:
-    return [v for v in tree_leaves(tree) if not isinstance(v, Tensor)]

@@ -1,4 +1,4 @@
-"""Shapes and scales of what travels along the edges of a NIR graph."""
+"""Shapes and scales of what travels along the edges of an exported graph."""
 
 from __future__ import annotations
 
@@ -80,6 +80,7 @@ def spread(value: Any, dims: int) -> Any:
 
 
 def array(value: Tensor) -> Any:
+    """A tensor as NIR takes it: a float32 array of NumPy."""
     return value.detach().cpu().float().numpy()
 
 
