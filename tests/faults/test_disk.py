@@ -50,6 +50,11 @@ def save(path: Path) -> Callable[[], Any]:
     return lambda: snnconv.save(snn, path)
 
 
+def seen(path: Path) -> Callable[[], Any]:
+    found = snnconv.calibrate(layers(), X, progress=False)
+    return lambda: found.save(path)
+
+
 def nir(path: Path) -> Callable[[], Any]:
     pytest.importorskip("nir")
     snn = network()
@@ -97,6 +102,7 @@ def layers_done(path: Path) -> Callable[[], Any]:
 
 WRITERS: dict[str, tuple[str, Callable[[Path], Callable[[], Any]], type[Exception]]] = {
     "network": ("net.snn", save, OSError),
+    "calibration": ("seen.safetensors", seen, OSError),
     "NIR": ("net.nir", nir, OSError),
     "result": ("if.json", result, ResultError),
     "weights": ("net.safetensors", card, ResultError),

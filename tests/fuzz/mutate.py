@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from snnconv.storage.header import UNSEALED, sealed
+from snnconv.files.seal import UNSEALED, sealed
 from tests.fuzz.changes import UNFIT, VALUES, Changed, changed_bytes
 
 __all__ = ["Parts", "mutated"]

@@ -13,8 +13,8 @@ from torch import nn
 import snnconv
 from snnconv import ConversionError, methods
 from snnconv.activations import QuantReLU
+from snnconv.files.seal import UNSEALED, sealed
 from snnconv.graph.capture.fx import source_graph
-from snnconv.storage.header import UNSEALED, sealed
 from snnconv.training.layers import layers
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -17,6 +17,7 @@ from snnconv.conversion.histogram import BINS, Histogram, histograms
 from snnconv.conversion.ranks import Ranks
 from snnconv.files.atomic import write_whole
 from snnconv.files.fingerprint import digest
+from snnconv.files.seal import UNSEALED, is_sealed, sealed
 from snnconv.files.untrusted import UntrustedFileError, read_json, read_safetensors, refused_as
 from snnconv.graph.cover import Cover
 from snnconv.graph.source import ConversionError
@@ -133,7 +134,8 @@ class Calibration:
             "count": self.count, "source_digest": self.source_digest,
         }  # fmt: skip
         plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        write_whole(Path(path), save(plain, {"format": FORMAT, "calibration": json.dumps(header)}))
+        metadata = {"format": FORMAT, "calibration": json.dumps(header), "digest": UNSEALED.decode()}
+        write_whole(Path(path), sealed(save(plain, metadata)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
@@ -149,6 +151,8 @@ class Calibration:
             tensors, metadata = read_safetensors(path)
             if metadata.get("format") != FORMAT:
                 raise UntrustedFileError(f"{path}: not a file of Calibration.save")
+            if not is_sealed(Path(path).read_bytes(), metadata.get("digest", "")):
+                raise UntrustedFileError(f"{path}: damaged: it is not what its digest says; calibrate again")
             header = read_json(metadata.get("calibration", ""), f"{path}: calibration")
             try:
                 return cls._of(header, tensors)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_type_hints
@@ -25,15 +23,12 @@ from snnconv.runtime.signature import Entry
 from snnconv.storage.graph_json import DTYPES, decode, encode, node_of
 from snnconv.storage.typed import read
 
-__all__ = ["FORMAT", "UNSEALED", "VERSION", "Header", "groups_of", "is_sealed", "sealed", "site_values"]
+__all__ = ["FORMAT", "VERSION", "Header", "groups_of", "site_values"]
 
 FORMAT = "snnconv"
 VERSION = 2
 """The format that `save` writes: 2 holds the neurons' own thresholds (1: θ of each site, as ``thresholds/...``), the
 release, the digest of the source network, and one of the file."""
-
-UNSEALED = b"0" * 64
-"""What stands in the place of a digest while it is computed."""
 
 GROUPS = ("neurons", "trained", "weights", "biases")
 """Kinds of tensors: the first part of their names."""
@@ -335,33 +330,3 @@ def groups_of(names: list[str], tensors: Mapping[str, Tensor]) -> dict[str, dict
     if spare:
         raise ConversionError(f"tensor {min(spare)!r} is in the file and not in its list")
     return groups
-
-
-def sealed(content: bytes) -> bytes:
-    """A safetensors file with its digest where its metadata says `UNSEALED`."""
-    at = _digest_at(content, UNSEALED)
-    return content[:at] + _digest(content, at) + content[at + len(UNSEALED) :]
-
-
-def is_sealed(content: bytes, digest: str) -> bool:
-    """Whether a file is as it was written: ``digest`` is the SHA-256 of it, with zeros in the digest's own place."""
-    try:
-        at = _digest_at(content, digest.encode("ascii"))
-    except ValueError:
-        return False
-    return _digest(content, at) == digest.encode("ascii")
-
-
-def _digest_at(content: bytes, digest: bytes) -> int:
-    if len(digest) != len(UNSEALED):
-        raise ValueError(f"{digest!r} is no digest")
-    (size,) = struct.unpack("<Q", content[:8])
-    return content.index(b'"' + digest + b'"', 8, 8 + size) + 1
-
-
-def _digest(content: bytes, at: int) -> bytes:
-    whole = memoryview(content)
-    total = hashlib.sha256(whole[:at])
-    total.update(UNSEALED)
-    total.update(whole[at + len(UNSEALED) :])
-    return total.hexdigest().encode("ascii")

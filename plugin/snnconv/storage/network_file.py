@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.files.atomic import write_whole
+from snnconv.files.seal import UNSEALED, is_sealed, sealed
 from snnconv.graph.capture.fx import check_finite
 from snnconv.graph.records import NodeRecord, graph_of, records, where
 from snnconv.graph.source import ConversionError, Site, SourceGraph
@@ -23,7 +24,7 @@ from snnconv.network import SpikingNetwork
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.tree import TreeProgram
 from snnconv.storage.graph_json import check_nodes
-from snnconv.storage.header import FORMAT, UNSEALED, VERSION, Header, groups_of, is_sealed, sealed, site_values
+from snnconv.storage.header import FORMAT, VERSION, Header, groups_of, site_values
 from snnconv.storage.trial import try_out
 
 __all__ = ["load", "save"]

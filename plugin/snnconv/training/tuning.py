@@ -18,6 +18,7 @@ from snnconv.activations.quant import straight_through
 from snnconv.files.atomic import writable, write_whole
 from snnconv.files.fingerprint import config_hash, digest
 from snnconv.files.refusal import UntrustedFileError, refused_as
+from snnconv.files.seal import UNSEALED, is_sealed, sealed
 from snnconv.files.untrusted import read_json, read_safetensors
 from snnconv.graph.source import ConversionError, broadcast
 from snnconv.metrics.comparing import reference_program
@@ -27,7 +28,6 @@ from snnconv.runtime.batch import entries
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.run import RunState
 from snnconv.runtime.values import channels_last
-from snnconv.storage.header import UNSEALED, is_sealed, sealed
 from snnconv.training.layers import Layer
 
 __all__ = ["FinishedLayers", "LayerResult", "Tuning"]
