@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 
 import snnconv
 from snnconv import Calibration, ConversionError, methods
 from snnconv.conversion import statistics
+from snnconv.files.seal import UNSEALED, sealed
 
 IMAGES = torch.rand(96, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -150,8 +151,16 @@ class TestFiles:
         changed = tensors.pop(key)
         if callable(change):
             tensors[key] = change(changed).contiguous()
-        save_file(tensors, path, metadata)
-        with pytest.raises(ConversionError, match=r"seen\.safetensors: damaged.*calibrate again"):
+        path.write_bytes(sealed(save(tensors, {**metadata, "digest": UNSEALED.decode()})))
+        with pytest.raises(ConversionError, match=r"seen\.safetensors: damaged .*calibrate again"):
+            Calibration.load(path)
+
+    def test_a_changed_bit_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "seen.safetensors"
+        snnconv.calibrate(network(), IMAGES).save(path)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(ConversionError, match=r"seen\.safetensors: damaged: it is not what its digest says"):
             Calibration.load(path)
 
 
