@@ -82,7 +82,7 @@ def train(config: Config) -> Path:
         results.check_out(path)
     training.resume = True  # from the last checkpoint in the work folder, where there is one
     hook = training.setdefault("default_hooks", {}).setdefault("checkpoint", {"type": "CheckpointHook", "interval": 1})
-    if hook.get("type") == "CheckpointHook":
+    if hook and hook.get("type") == "CheckpointHook":
         hook["type"] = "snnbench.WholeCheckpointHook"
     _check_last(Path(config.work_dir))
     clock = _Clock()
