@@ -49,7 +49,8 @@ def _by_ladder(function: _Monotone, z: Tensor, timesteps: int) -> Tensor:
     levels = 2**timesteps - 1
     rows = z.reshape(1, 1, -1)
     code = total("ladder", rows, 1 / levels, timesteps=timesteps, function=function, scaled=False)
-    return code.reshape(z.shape) / levels
+    found: Tensor = code.reshape(z.shape) / levels
+    return found
 
 
 def _power_below(x: Tensor) -> Tensor:
