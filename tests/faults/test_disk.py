@@ -181,13 +181,12 @@ def test_nothing_is_lost_and_the_file_is_named(name: str, fault: str, tmp_path: 
     assert path.read_bytes() != b"as it was"
 
 
-@pytest.mark.parametrize("fault", ["full at once", "read-only"])
-def test_a_data_set_that_cannot_be_unpacked_leaves_nothing(fault: str, tmp_path: Path) -> None:
+def test_a_data_set_that_cannot_be_unpacked_leaves_nothing(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("a/1.txt", "x" * 5000)
     place = tmp_path / "place"
     place.mkdir()
-    with FAULTS[fault](place), pytest.raises((ArchiveError, OSError), match="place"):
+    with full(0), pytest.raises(ArchiveError, match="place"):
         unpack(tmp_path / "set.zip", place / "set")
     assert list(place.iterdir()) == []
     assert (unpack(tmp_path / "set.zip", place / "set") / "a" / "1.txt").exists()

@@ -60,7 +60,7 @@ def unpack(archive: Path, target: Path) -> Path:
                 f"{archive} cannot be unpacked: {target.parent} is not writable; name a writable folder with "
                 "SNNCONV_CACHE"
             ) from error
-        raise
+        raise ArchiveError(f"{archive} cannot be unpacked to {target} ({error.strerror or error})") from error
     return target
 
 

@@ -156,7 +156,7 @@ class Calibration:
             header = read_json(metadata.get("calibration", ""), f"{path}: calibration")
             try:
                 return cls._of(header, tensors)
-            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
                 raise UntrustedFileError(
                     f"{path}: damaged ({type(error).__name__}: {error}); calibrate again"
                 ) from error

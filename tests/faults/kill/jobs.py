@@ -60,7 +60,7 @@ class KilledNet(nn.Sequential):
 
 def _hashed(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
     return {
-        name: hashlib.sha256(value.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+        name: hashlib.sha256(value.flatten().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
         for name, value in sorted(tensors.items())
     }
 
