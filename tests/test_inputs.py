@@ -16,8 +16,8 @@ import snnconv
 from snnconv import ConversionError, SpikingNetwork, methods
 from snnconv.inputs import Reader, input_batches
 from snnconv.runtime.batch import Batch, Whole
-from snnconv.runtime.continued import Continued
 from snnconv.runtime.signature import Signature
+from snnconv.sequence import Continued
 
 torch.manual_seed(0)
 A, B = torch.randn(24, 6), torch.randn(24, 4)

@@ -81,7 +81,7 @@ def snn_peak(
     snn.memory_budget = budget
     x = torch.randn(batch, *NETWORKS[network].shape)
     snn(torch.randn(2, 3, 32, 32))  # loads kernels
-    return snn._batch_size(x), peak(snn, x)
+    return snn.simulation().plan.batch_size(x), peak(snn, x)
 
 
 def ann_peak(network: str, batch: int, threads: int) -> int | None:

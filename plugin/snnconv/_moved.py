@@ -46,6 +46,7 @@ MODULES = {
     "snnconv.nir.writer": "snnconv.export.nir.writer",
     "snnconv.prepare": "snnconv.training.prepare",
     "snnconv.rate_scale": "snnconv.training.rate_scale",
+    "snnconv.runtime.continued": "snnconv.sequence",
     "snnconv.tuning": "snnconv.training.tuning",
 }
 """Modules: old path → new path."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,15 +20,16 @@ from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.captured import captured
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.finite import NonFinite
-from snnconv.runtime.int8 import Int8, supported
 from snnconv.runtime.parallel import Turns, run_parts
-from snnconv.runtime.pieces import piece_lengths, run_in_pieces
+from snnconv.runtime.plan import Plan
+from snnconv.runtime.population import Population
+from snnconv.runtime.precision import check_precision, int8_layers
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import Readout, StepReadout, join_batches, step_of
-from snnconv.runtime.run import RunState
 from snnconv.runtime.signature import Signature
+from snnconv.runtime.simulation import Observers, Simulation
 from snnconv.runtime.thresholds import Thresholds
-from snnconv.runtime.values import Spikes, Versions, channels_last
+from snnconv.runtime.values import channels_last
 
 if TYPE_CHECKING:
     from snnconv.report import ConversionReport
@@ -110,7 +111,7 @@ class SpikingNetwork(nn.Module):
     @property
     def thresholds(self) -> Thresholds:
         """θ of each site, in units of the source network's activations."""
-        return Thresholds(self)
+        return Thresholds(self.population)
 
     @property
     def backend(self) -> str:
@@ -129,46 +130,12 @@ class SpikingNetwork(nn.Module):
 
     @precision.setter
     def precision(self, name: str) -> None:
-        if name not in ("float32", "int8"):
-            raise ValueError(f"unknown precision {name!r}: choose 'float32' or 'int8'")
-        if name == "int8":
-            if supported():
-                raise RuntimeError(f"precision 'int8' does not run here: {supported()}")
-            if not isinstance(self.program, GraphProgram):
-                raise ConversionError("precision 'int8' needs a network that traces; this one runs call by call")
-            if self.method.coding == "sum" and self.timesteps > 8:
-                raise ConversionError(f"precision 'int8' holds 8 bits, and T = {self.timesteps}: take T of 8 or less")
-            if self.method.record.amplitudes is not None:
-                raise ConversionError(
-                    f"precision 'int8' takes spikes of one size; those of {self.method.neuron!r} neurons have several"
-                )
+        check_precision(name, self.program, self.method)
         if isinstance(self.program, GraphProgram):
-            self.program.executor.int8 = self._make_int8(self.program) if name == "int8" else None
+            self.program.executor.int8 = None
+        if name == "int8":
+            int8_layers(self.program, self.population)
         self._precision = name
-
-    def _int8(self, look: bool = True) -> Int8 | None:
-        """The layers that run in 8 bits; ``look``: made where they are not there yet, or of what has changed since."""
-        if self._precision == "float32":
-            return None
-        assert isinstance(self.program, GraphProgram)
-        executor = self.program.executor
-        if executor.int8 is None or (look and not self._int8_made_of.unchanged(self._int8_sources(self.program))):
-            executor.int8 = self._make_int8(self.program)
-        return executor.int8
-
-    def _int8_sources(self, program: GraphProgram) -> list[Tensor]:
-        return [*(self.neurons[name].v_threshold for name in self.neurons), *program.source.tensors.values()]
-
-    def _make_int8(self, program: GraphProgram) -> Int8:
-        if any(tensor.device.type != "cpu" for tensor in self.buffers()):
-            raise ConversionError("precision 'int8' runs on the CPU: move the network there with .cpu()")
-        self._int8_made_of = Versions(self._int8_sources(program))
-        amplitudes = {}
-        for name in self.neurons:
-            scan = self.method.scan_arguments(self.neurons[name])
-            worth = self.thresholds[name] if scan is None else torch.as_tensor(scan["v_threshold"])
-            amplitudes[name] = worth if scan is None or scan["scaled"] else torch.ones_like(worth)
-        return Int8(program.source, amplitudes, self.method.record.signed)
 
     @property
     def float_layers(self) -> dict[str, str]:
@@ -180,7 +147,7 @@ class SpikingNetwork(nn.Module):
         >>> snn.precision, snn.float_layers
         ('float32', {})
         """
-        int8 = self._int8()
+        int8 = self.simulation().population.int8
         return {} if int8 is None else dict(int8.left)
 
     def made_from(self, model: nn.Module) -> bool | None:
@@ -199,92 +166,36 @@ class SpikingNetwork(nn.Module):
         """T: steps that are read out (``method.latency`` counts every step that runs)."""
         return self.method.timesteps
 
+    # ------------------------------------------------------------------ neurons
+
+    @property
+    def population(self) -> Population:
+        """The neurons with what runs them, as the settings are now."""
+        return Population(
+            self.neurons, self.method, self.program.sites, self.framework, self.backend, turns=self._turns
+        )
+
+    def simulation(self) -> Simulation:
+        """What a call runs, with the settings as they are now: the network, its neurons, how it is cut."""
+        population = self.population
+        if self._precision == "int8":
+            population = replace(population, int8=int8_layers(self.program, population))
+        plan = Plan(self.method, self.input_spec, self.signature, self.memory_budget)
+        return Simulation(self.program, population, plan, self.delay)
+
     def reset(self) -> None:
         """Forget every neuron's state (done by each call)."""
-        with self._turns:
-            for name in self.neurons:
-                self.neurons[name].reset()
-
-    def _scan(self, node: Any) -> dict[str, Any] | None:
-        """Arguments of a kernel that stands in for a neuron; ``None`` where its own equation has to run."""
-        return None if node.watched or captured() else self.method.scan_arguments(node)
+        self.population.reset()
 
     def fire(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
-        node, record = self.neurons[site], self.method.record
-        scan = self._scan(node) if record.resumable else None
-        if scan is None:
-            out: Tensor = node.run(x_seq)
-            return out
-        before = node.get_states()  # the membrane first, under the framework's name
-        membrane, *others = before.values()
-        if any(isinstance(v, float) for v in before.values()):  # set by hand
-            return node.run(x_seq)
-        fresh = not isinstance(membrane, Tensor) or membrane.shape != x_seq.shape[1:] or any(v is None for v in others)
-        memory = {} if fresh else {site: record.state_of(before.values())}
-        out = self._fire_from(memory, site, x_seq)
-        node.set_states(dict(zip(before, record.remembered(memory[site]), strict=True)))
-        return out
-
-    def _fire_from(self, memory: dict[str, Any], site: str, x_seq: Tensor, in_place: bool = False) -> Any:
-        """`fire` with the states in ``memory``, by site; none yet: a fresh one."""
-        scan = self.method.scan_arguments(self.neurons[site])
-        assert scan is not None
-        spikes = self._int8_spikes(site, scan)
-        pre = self.method.record.pre_phase
-        if pre is not None:  # who calls knows the phase
-            settings = {k: scan.pop(k) for k in self.method.neuron_options}
-            scan |= {"neuron": pre.neuron.name, **pre.options(settings)}
-        out, memory[site] = dynamics.resume(
-            x_seq=x_seq, state=memory.get(site), backend=self.backend, in_place=in_place, **scan
-        )
-        return spikes(out)
-
-    def _remembers_outside(self, phases: bool = False) -> bool:
-        """Whether `_fire_from` runs every neuron; ``phases``: or one of its two phases."""
-        record = self.method.record
-        if not record.resumable and not (phases and record.pre_phase is not None):
-            return False
-        nodes = [self.neurons[name] for name in self.neurons]
-        kernels = not any(self._scan(node) is None for node in nodes)
-        return kernels and isinstance(self.program, GraphProgram)
-
-    def _int8_spikes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
-        """Make a kernel's arguments ask for whole numbers where 8-bit layers read the site; what to make of them."""
-        int8 = self._int8(look=False)
-        if int8 is None or site not in int8.sites:
-            return _same
-        scan |= {"scaled": False, "dtype": torch.uint8 if total else torch.int8}
-        return lambda out: Spikes(out, int8.amplitudes[site], self.program.sites[site].axis)
+        return self.population.fire(site, x_seq)
 
     def fire_all(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on a whole sequence from a fresh state, by the fastest kernel of the same bits."""
-        node = self.neurons[site]
-        scan = self._scan(node)
-        if scan is None:
-            return self.fire(site, x_seq)
-        # weighted spikes differ in what they are worth
-        spikes = self._int8_spikes(site, scan) if self.method.record.weight is None else _same
-        return spikes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
+        return self.population.fire_all(site, x_seq)
 
-    def _fire_total(self, site: str, z: Tensor) -> Any:
-        """Sum of the weighted spikes of sum-coded neurons, without the spikes."""
-        node = self.neurons[site]
-        scan = self._scan(node)
-        if scan is None or not scan["scaled"]:
-            return self.fire_all(site, z.unsqueeze(0)).sum(0)
-        spikes = self._int8_spikes(site, scan, total=True)
-        return spikes(dynamics.total(x_seq=z.unsqueeze(0), backend=self.backend, **scan))
-
-    def _fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Any:
-        """Neurons of one site on one phase of two; ``masks`` holds what the first phase left."""
-        node = self.neurons[site]
-        scan = self._scan(node)
-        if scan is None or self.method.record.pre_phase is None:
-            return self.fire(site, x_seq)
-        spikes = self._int8_spikes(site, scan)
-        out, masks[site] = dynamics.two_phases(x_seq=x_seq, mask=masks.get(site), backend=self.backend, **scan)
-        return spikes(out)
+    # ------------------------------------------------------------------ running
 
     def forward(self, x: Any = MISSING, /, *more: Any, **named: Any) -> Any:
         """Readout after all steps.
@@ -310,11 +221,17 @@ class SpikingNetwork(nn.Module):
             raise ConversionError("a converted network runs operator by operator: export it with strict=False")
         given = self.signature.bind(() if x is MISSING else (x, *more), named)
         self._no_gradient(given)
-        threads = self._threads()
-        parts = self._parts(given, threads)
-        if len(parts) > 1 and threads > 1:
-            return join_batches(run_parts(self._read_alone, parts, threads))
-        return join_batches([self.readout.part(self.run(part)) for part in parts])
+        self._check(given)
+        simulation = self.simulation()
+        threads = simulation.threads()
+        batches = simulation.plan.batches(given, threads)
+
+        def read(x: Any) -> Any:
+            return self.readout.part(simulation.outputs(x))
+
+        if len(batches) > 1 and threads > 1:
+            return join_batches(run_parts(read, batches, threads))
+        return join_batches([read(x) for x in batches])
 
     def requires_grad_(self, requires_grad: bool = True) -> SpikingNetwork:
         """Ask for gradients, which a call then refuses: :func:`snnconv.trainable` has them."""
@@ -331,25 +248,6 @@ class SpikingNetwork(nn.Module):
                 "a converted network gives no gradient: train snnconv.trainable(snn), which does, also for its input; "
                 "for outputs alone call it under torch.no_grad()"
             )
-
-    def _threads(self) -> int:
-        """How many parts of a batch may run side by side: on the CPU, where no neuron keeps a state of its own."""
-        if captured():
-            return 1
-        threads = torch.get_num_threads()
-        nodes = [self.neurons[name] for name in self.neurons]
-        if threads == 1 or self.backend == "inductor" or not isinstance(self.program, GraphProgram):
-            return 1
-        if self.program.executor.observers or torch.is_autocast_enabled("cpu"):
-            return 1
-        if any(tensor.device.type != "cpu" for tensor in self.buffers()):
-            return 1
-        alone = not any(node.watched or self.method.scan_arguments(node) is None for node in nodes)
-        return threads if alone else 1
-
-    def _read_alone(self, x: Any) -> Any:
-        """Readout of one part."""
-        return self.readout.part(self.run(x))
 
     def rates(self, *inputs: Any, **named: Any) -> dict[str, Tensor]:
         """What each site says ``[B, ...]``, in units of the source's activation: the readout of its own outputs."""
@@ -387,50 +285,8 @@ class SpikingNetwork(nn.Module):
             timesteps: in rate coding, stop the read-out phase after so many steps.
             operators: called with every operator of a graph and what it gives.
         """
-        self._int8()
-        x = channels_last(self.signature.bind((x,), {}))
-        method = self.method
-        steps = timesteps or method.timesteps
-        masks: dict[str, Tensor] = {}
-        watched = observe is not None or inputs is not None or operators is not None
-
-        def fired(site: str, x_seq: Tensor) -> Tensor:
-            if inputs is not None:
-                inputs(site, x_seq)
-            out = self._fire_phase(site, x_seq, masks) if method.pre_timesteps_ else self.fire_all(site, x_seq)
-            if observe is not None:
-                observe(site, _over_time(out))
-            return out
-
-        def summed(site: str, z: Tensor) -> Tensor:
-            return fired(site, z.unsqueeze(0)).sum(0) if watched else self._fire_total(site, z)
-
-        with self._turn(needed=any(self._scan(self.neurons[name]) is None for name in self.neurons)):
-            self.reset()
-            state = self._state(whole=not captured(), observers=() if operators is None else (operators,))
-            state.may_overwrite = state.may_overwrite and not watched
-            if method.coding == "sum" and synapses == "auto":
-                result = self.program.totals(x, summed, state)
-            elif not watched and len(pieces := piece_lengths(self, x, steps)) > 1:
-                result = run_in_pieces(self, x, pieces)
-            else:
-                if method.pre_timesteps_:
-                    self.program.steps(x, method.pre_timesteps_, fired, state)
-                    state.restart()
-                result = self.program.steps(x, steps, fired, state)
-            self.reset()
-        return NonFinite(x).mark(result, 1)
-
-    def _state(self, **given: Any) -> RunState:
-        """What a run holds at its start; sums may be written over what neurons put out, where nobody looks at it."""
-        unwatched = not any(self.neurons[name].watched for name in self.neurons)
-        return RunState(backend=self.backend, **{"may_overwrite": unwatched, **given})
-
-    @contextmanager
-    def _turn(self, needed: bool = True) -> Iterator[None]:
-        """Without gradient; where neurons remember by themselves, one run after the other."""
-        with self._turns if needed else nullcontext(), torch.no_grad():
-            yield
+        x = self.signature.bind((x,), {})
+        return self.simulation().outputs(x, synapses, timesteps, Observers(observe, inputs, operators))
 
     def stream(self, *inputs: Any, **named: Any) -> Iterator[tuple[int, Any]]:
         """Yield ``(t, readout)`` for t = 1 … T; steps are computed as they are asked for.
@@ -444,23 +300,20 @@ class SpikingNetwork(nn.Module):
         [1, 2, 3, 4]
         """
         x = channels_last(self.given(*inputs, **named))
-        self._int8()
-        method = self.method
+        simulation, method = self.simulation(), self.method
         readout = StepReadout(method.coding, self.delay)
         if method.coding == "sum":
             out = self.run(x, "steps")
             for t in range(1, method.timesteps + 1):
                 yield t, readout.after(step_of(out, t - 1))
             return
-        states, wrong = self._fresh_states(), NonFinite(x)
-        state = self._state()
+        memory: dict[str, Any] = {}
+        state, wrong = simulation.state(), NonFinite(x)
         for t in range(1 - method.pre_timesteps_, method.timesteps + 1):
             if t == 1:
                 state.restart()
-            with self._turn():  # not across the yield: others have theirs, and the caller's own gradients go on
-                self._restore(states)
-                step = self.program.steps(x, 1, self.fire, state)
-                states = self._remember()
+            # one turn a step, not across the yield: others have theirs, and the caller's own gradients go on
+            step, memory = simulation.resume(x, 1, memory, state)
             if t >= 1:
                 yield t, readout.after(wrong.mark(step, 1))
 
@@ -498,22 +351,8 @@ class SpikingNetwork(nn.Module):
         (torch.Size([16, 2]), True)
         """
         x = self.given(*inputs, **named)
-        return run_until_settled(self, x, margin=margin, confidence=confidence, every=every, at_least=at_least)
-
-    def _fresh_states(self) -> dict[str, Any]:
-        with self._turns:
-            self.reset()
-            return self._remember()
-
-    def _remember(self) -> dict[str, Any]:
-        """Take every neuron's state out of it, so that calls and streams do not disturb each other."""
-        states = {name: self.neurons[name].get_states() for name in self.neurons}
-        self.reset()
-        return states
-
-    def _restore(self, states: dict[str, Any]) -> None:
-        for name, memories in states.items():
-            self.neurons[name].set_states(memories)
+        settled = {"margin": margin, "confidence": confidence}
+        return run_until_settled(self.simulation(), x, every=every, at_least=at_least, **settled)
 
     # ------------------------------------------------------------------ input
 
@@ -527,28 +366,9 @@ class SpikingNetwork(nn.Module):
         self._check(x)
         return x
 
-    def _parts(self, x: Any, threads: int = 1, most: int | None = None) -> list[Any]:
-        x = self.given(x)
-        self._int8()  # before threads look for it
-        size = self._batch_size(x) if most is None else most
-        # a cut would fix the batch of an exported network for good, and part inputs that have to do with one another
-        if captured() or not isinstance(x, (Tensor, Batch)) or self.input_spec.get("whole_batch"):
-            return [x]
-        if threads > 1 and size and len(x) > 1:
-            size = min(size, -(-len(x) // threads))
-        return [x] if size == 0 or len(x) <= size else list(x.split(size))
-
-    def _batch_size(self, x: Any, steps: int | None = None) -> int:
-        """Images that one pass of ``steps`` (else: as many as a plain call takes) can take within the memory budget."""
-        if steps is None:
-            steps = 1 if self.method.coding == "sum" else max(self.method.timesteps, self.method.pre_timesteps_)
-        widest = int(self.input_spec.get("widest", 0))
-        step = int(self.input_spec.get("step_bytes", 3 * 4 * widest))  # files of before say the widest layer only
-        held = int(self.input_spec.get("constant_bytes", 0)) + steps * step
-        if self.method.pre_timesteps_:  # a mask at every neuron from one phase to the next, and the one in the making
-            held += int(self.input_spec.get("neurons", 0)) + widest
-        held = int(held * self.signature.growth(x))
-        return max(1, self.memory_budget // held) if held else 0
+    def _parts(self, x: Any) -> list[Any]:
+        """Slices of a batch, each as large as the memory budget has room for."""
+        return self.simulation().plan.batches(self.given(x))
 
     def _check(self, x: Any) -> None:
         """Refuse what the network cannot take; a length that calibration did not have is tried once."""
@@ -557,16 +377,8 @@ class SpikingNetwork(nn.Module):
         if not new or shapes in self._tried:
             return
 
-        def fire(site: str, z: Tensor) -> Tensor:
-            here, axis = self.program.sites[site], self.program.sites[site].axis
-            count = self.thresholds[site].numel()
-            if count > 1 and count != z.shape[axis]:
-                raise ConversionError(f"{site} has the thresholds of {count} channels, and here {z.shape[axis]}")
-            return here.activation(z)
-
         try:
-            with torch.no_grad():
-                self.program.static(channels_last(x[:1]), fire)
+            self.simulation().try_out(x[:1])
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise ConversionError(f"{new[0]}, as in the calibration data: {error}") from error
         self._tried.add(shapes)
@@ -580,15 +392,3 @@ class SpikingNetwork(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.method}, sites={len(self.neurons)}, framework={self.framework}"
-
-
-def _same(out: Tensor) -> Tensor:
-    return out
-
-
-def _over_time(out: Any) -> Tensor:
-    """What neurons put out ``[T, B, ...]`` as numbers."""
-    if isinstance(out, Spikes):
-        return Spikes(out.int8_spikes, out.amplitude, out.axis if out.axis < 0 else out.axis + 1).floats()
-    result: Tensor = out
-    return result

@@ -14,6 +14,7 @@ import snnconv
 from snnconv import activations, methods
 from snnconv.network import SpikingNetwork
 from snnconv.report import ConversionReport
+from snnconv.runtime.population import Population
 
 X = torch.randn(48, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
@@ -61,16 +62,16 @@ def test_a_network_trained_with_a_rate_norm_does_not_warn() -> None:
 
 
 def test_neurons_that_fire_too_little_are_a_warning_that_says_by_how_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    fire_all = SpikingNetwork.fire_all
-    monkeypatch.setattr(SpikingNetwork, "fire_all", lambda self, site, x: fire_all(self, site, x) * 0.5)
+    fire_all = Population.fire_all
+    monkeypatch.setattr(Population, "fire_all", lambda self, site, x: fire_all(self, site, x) * 0.5)
     with pytest.warns(snnconv.ConversionWarning, match=r"are \d[\d.]* % off the source network's on 2 inputs") as seen:
         snnconv.convert(network(), methods.IF(timesteps=256, correction="none"), X, progress=False)
     assert [w.filename for w in seen if w.category is snnconv.ConversionWarning] == [__file__]
 
 
 def test_the_warning_can_be_made_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    fire_all = SpikingNetwork.fire_all
-    monkeypatch.setattr(SpikingNetwork, "fire_all", lambda self, site, x: fire_all(self, site, x) * 0.5)
+    fire_all = Population.fire_all
+    monkeypatch.setattr(Population, "fire_all", lambda self, site, x: fire_all(self, site, x) * 0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("error", snnconv.ConversionWarning)
         with pytest.raises(snnconv.ConversionWarning, match="compare"):
@@ -78,8 +79,8 @@ def test_the_warning_can_be_made_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_sums_that_are_not_the_quantised_networks_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    fire_total = SpikingNetwork._fire_total
-    monkeypatch.setattr(SpikingNetwork, "_fire_total", lambda self, site, z: fire_total(self, site, z) * 1.01)
+    fire_total = Population.fire_total
+    monkeypatch.setattr(Population, "fire_total", lambda self, site, z: fire_total(self, site, z) * 1.01)
     with pytest.raises(snnconv.ConversionError, match="2: its neurons' sums differ from the quantised"):
         snnconv.convert(network(), methods.ShiftedThreshold(timesteps=6, correction="none"), X, progress=False)
 

@@ -1,7 +1,6 @@
 """The contract of convert() and of the network it gives."""
 
 import copy
-import importlib
 
 import pytest
 import torch
@@ -9,8 +8,7 @@ from torch import nn
 
 import snnconv
 from snnconv import ConversionError, activations, methods
-
-convert_module = importlib.import_module("snnconv.conversion.convert")
+from snnconv.conversion import calibration, thresholds
 
 
 def network(activation=nn.ReLU):
@@ -390,14 +388,14 @@ def test_balanced_thresholds_of_large_networks_take_small_batches(monkeypatch: p
     method = methods.LocalThresholdBalancing(8)
     whole = snnconv.convert(model, method, x, progress=False)
     seen: list[int] = []
-    original = convert_module.calibrate.balanced_thresholds
+    original = thresholds.balanced_thresholds
 
     def noted(ann: object, parts: list[torch.Tensor], *arguments: object, **options: object) -> object:
         seen.extend(len(part) for part in parts)
         return original(ann, parts, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(convert_module, "BALANCING_VALUES", 32 * 10)
-    monkeypatch.setattr(convert_module.calibrate, "balanced_thresholds", noted)
+    monkeypatch.setattr(calibration, "BALANCING_VALUES", 32 * 10)
+    monkeypatch.setattr(thresholds, "balanced_thresholds", noted)
     small = snnconv.convert(model, method, x, progress=False)
     assert seen == [10] * 6 + [4]
     a, b = whole.thresholds["1"], small.thresholds["1"]

@@ -173,7 +173,7 @@ def test_the_audit_knows_the_sizes_that_the_record_states() -> None:
 
 
 def test_8_bit_layers_refuse_spikes_of_several_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snnconv.network.supported", lambda: "")
+    monkeypatch.setattr("snnconv.runtime.precision.supported", lambda: "")
     snn = graded((1.0, 0.5))
     with pytest.raises(snnconv.ConversionError, match="spikes of one size; those of 'two_sizes' neurons have several"):
         snn.precision = "int8"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import snnconv
 from snnconv import methods
-from snnconv.runtime.continued import Continued
+from snnconv.sequence import Continued
 
 STEPS = 48
 IMAGES = torch.rand(8, 2, 8, 8, generator=torch.Generator().manual_seed(0))

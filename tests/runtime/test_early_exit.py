@@ -9,6 +9,7 @@ from torch import nn
 import snnconv
 from snnconv import ConversionError, methods
 from snnconv.runtime import early_exit
+from snnconv.runtime.population import Population
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.rand(40, 3, 10, 10, generator=GENERATOR)
@@ -62,14 +63,14 @@ def test_what_never_settles_is_the_plain_readout(method: methods.Method) -> None
 def test_what_is_settled_costs_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     snn = network(methods.IF(16))
     fired: list[int] = []
-    fire = type(snn)._fire_from
+    fire = Population.fire_from
 
-    def count(self: snnconv.SpikingNetwork, memory: dict, site: str, x_seq: torch.Tensor, **how: bool) -> object:
+    def count(self: Population, memory: dict, site: str, x_seq: torch.Tensor, **how: bool) -> object:
         if site == "2":
             fired.append(x_seq.shape[0] * x_seq.shape[1])
         return fire(self, memory, site, x_seq, **how)
 
-    monkeypatch.setattr(type(snn), "_fire_from", count)
+    monkeypatch.setattr(Population, "fire_from", count)
     half = float(snn.early_exit(X, margin=1e9).output.softmax(1).amax(1).median())
     fired.clear()
     result = snn.early_exit(X, confidence=half, every=2)

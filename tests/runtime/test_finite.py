@@ -12,8 +12,8 @@ import snnconv
 from snnconv import ConversionError, methods
 from snnconv.dynamics.kernels.backends import BACKENDS
 from snnconv.runtime import int8
-from snnconv.runtime.continued import Continued
 from snnconv.runtime.finite import NonFinite
+from snnconv.sequence import Continued
 from tests.fuzz.samples import SAMPLES, inputs
 
 BAD = [math.nan, math.inf, -math.inf]

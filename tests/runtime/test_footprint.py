@@ -80,7 +80,7 @@ def test_a_run_stays_within_the_budget(method: methods.Method, backend: str) -> 
         one += snn.input_spec["neurons"] + snn.input_spec["widest"]
     whole = snn(x)
     snn.memory_budget = 40 * one - 1
-    assert snn._batch_size(x) == 39
+    assert snn.simulation().plan.batch_size(x) == 39
     snn.memory_budget = 5 * one + 1
     with Alive(x) as alive:
         parts = snn(x)

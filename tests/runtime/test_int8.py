@@ -149,7 +149,7 @@ def test_saved_and_copied(tmp_path, monkeypatch) -> None:
     loaded = snnconv.load(tmp_path / "net.safetensors")
     assert loaded.precision == "int8"
     assert torch.equal(loaded(x), y)
-    monkeypatch.setattr("snnconv.network.supported", lambda: "this processor is old")
+    monkeypatch.setattr("snnconv.runtime.precision.supported", lambda: "this processor is old")
     with pytest.warns(UserWarning, match="run in float32.*this processor is old"):
         old = snnconv.load(tmp_path / "net.safetensors")
     assert old.precision == "float32"
@@ -182,7 +182,7 @@ def test_profiles_and_rates_are_numbers() -> None:
 
 
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snnconv.network.supported", lambda: "")
+    monkeypatch.setattr("snnconv.runtime.precision.supported", lambda: "")
     snn, _ = networks(methods.ShiftedThreshold(9))
     with pytest.raises(ConversionError, match="T of 8 or less"):
         snn.precision = "int8"

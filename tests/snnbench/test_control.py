@@ -38,7 +38,7 @@ from snnbench.weights.card import ModelCard, save_weights
 from snnconv import ConversionError, methods
 from snnconv.control import Actor, Normalise, PolicyFileError, read_policy, read_statistics
 from snnconv.control.statistics import StatisticsError
-from snnconv.runtime.continued import Continued
+from snnconv.sequence import Continued
 
 ROOT = Path(__file__).parents[2]
 ENV = "InvertedDoublePendulum-v5"

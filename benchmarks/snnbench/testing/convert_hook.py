@@ -22,8 +22,8 @@ from snnbench.testing.model_parts import Part, Scope, find_parts
 from snnbench.testing.readouts import CONVERSIONS, Reading, Variant, default_window, more_windows
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
-from snnconv.runtime.continued import Continued
 from snnconv.runtime.readout import delay_steps
+from snnconv.sequence import Continued
 
 __all__ = ["CalibrationData", "ConvertHook", "bare_model"]
 

@@ -21,7 +21,7 @@ from snnbench.testing.convert_hook import bare_model
 from snnbench.testing.model_parts import Part, replaced
 from snnbench.testing.readouts import Variant, Window, readouts
 from snnbench.testing.resume import PartialState
-from snnconv.runtime.continued import Continued
+from snnconv.sequence import Continued
 
 __all__ = ["SNNTestLoop"]
 

@@ -8,21 +8,30 @@ over a batch corrects every layer in order, each on the already corrected output
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.thresholds import channels_first
+from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
+from snnconv.runtime.batch import same_shapes
 from snnconv.runtime.program import Program
+from snnconv.runtime.readout import join_batches
 from snnconv.runtime.run import RunState
 
-__all__ = ["BiasCorrection"]
+__all__ = ["BiasCorrection", "affordable_samples", "correct_biases"]
 
 ITERATIONS = 3
 STEP = 0.8
+CORRECTION_BYTES = 256 * 2**20
+CORRECTION_SAMPLES = (64, 256)
+CORRECTION_WORK = 4096  # samples times steps
+CORRECTION_VALUES = 2**30  # samples times steps times neurons: a dense network's sample has many values a channel
+FEWEST_SAMPLES = 16
 
 
 class BiasCorrection:
@@ -96,3 +105,34 @@ class BiasCorrection:
         method = self.network.method
         rate = out.sum(0) if method.coding == "sum" else out[method.pre_timesteps_ :].mean(0)
         return channels_first(rate, self.network.program.sites[site].axis, True)
+
+
+def affordable_samples(spec: dict[str, Any], method: Method) -> int:
+    """Samples that the correction of a large network can take in reasonable time."""
+    return max(FEWEST_SAMPLES, CORRECTION_VALUES // max(1, method.latency * int(spec.get("neurons", 0))))
+
+
+def correct_biases(
+    ann: Program,
+    snn: Program,
+    method: Method,
+    thresholds: dict[str, Tensor],
+    batches: Sequence[Any],
+    framework: str,
+    spec: dict[str, Any],
+    tell: ProgressFn,
+    ranks: Ranks,
+) -> None:
+    """Shift biases by what is left of each channel's mean error on the converted network's own activations."""
+    network = SpikingNetwork(snn, method, thresholds, framework, None, 0, spec)
+    steps = 1 if method.coding == "sum" else method.latency
+    least, most = CORRECTION_SAMPLES
+    wanted = min(most, max(least, CORRECTION_WORK // method.latency))
+    wanted = min(wanted, affordable_samples(spec, method))
+    size = max(4, min(wanted, CORRECTION_BYTES // max(1, 4 * steps * int(spec["widest"]))))
+    wanted, size = -(-wanted // ranks.size), max(1, size // ranks.size)  # this rank's share of each batch
+    data = join_batches(list(batches))[:wanted] if same_shapes(batches) else batches[0]
+    work = BiasCorrection(ann, network, ranks)
+    work.run(list(data.split(size)), tell)
+    for site, current in work.current.items():
+        snn.shift(site, current)

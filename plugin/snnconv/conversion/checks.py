@@ -241,7 +241,7 @@ class _Quantiser:
             return out / theta
         if method.neuron != "shifted_threshold":
             return out
-        said = self.network._fire_total(site, z)
+        said = self.network.population.fire_total(site, z)
         places = z * levels / theta + 0.5
         near = (places - places.round()).abs() < max(BORDER, 4 * torch.finfo(z.dtype).eps * levels)
         self.differences[site] = _distance(torch.where(near, said, out), said) if power else 0.0

@@ -8,6 +8,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+__all__ = [
+    "broadcast_channels",
+    "check_eps",
+    "check_threshold",
+    "half_threshold",
+    "heaviside",
+    "membrane_dtype",
+    "per_channel",
+    "stack_steps",
+    "threshold_like",
+]
+
 Surrogate = Callable[[Tensor], Tensor]
 """A stand-in for H: forward value ``H(x)`` with ``H(0) = 1``, any derivative."""
 

@@ -24,6 +24,7 @@ class Flow:
         temporal: those that depend on a neuron, so that they change over time.
         kinds: ``placeholder``, ``get_attr``, ``output``, ``site``, ``shape``, ``size`` (computed from shapes alone),
             ``record`` (makes a dataclass), or the operator's kind (:mod:`snnconv.graph.ops`).
+        last_readers: of each node that is read, the last that reads it.
 
     >>> graph = fx.Graph()
     >>> x = graph.placeholder("x")
@@ -39,6 +40,7 @@ class Flow:
         self.kinds: dict[fx.Node, str] = {}
         for node in self.nodes:
             self.kinds[node] = self._kind(node)
+        self.last_readers = {used: node for node in self.nodes for used in node.all_input_nodes}
 
     def _kind(self, node: fx.Node) -> str:
         if node.op in ("placeholder", "get_attr", "output") or node.target is activation_site:

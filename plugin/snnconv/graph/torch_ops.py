@@ -22,6 +22,8 @@ from snnconv.graph.ops import (
     register_operator,
 )
 
+__all__ = ["along"]
+
 # --- which dimension ---------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
 
+__all__ = ["ENTRIES", "SNNTORCH", "Entry", "add", "register"]
+
 
 class Entry(NamedTuple):
     """One class to add.

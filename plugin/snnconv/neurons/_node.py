@@ -14,6 +14,8 @@ from ..dynamics.neuron import Neuron, follow
 from ..dynamics.threshold import broadcast_channels, check_threshold, membrane_dtype, threshold_like
 from ._record import module_options, module_signature, settings_repr
 
+__all__ = ["SoftResetNode"]
+
 States = tuple[Any, ...]
 Outputs = tuple[tuple[Tensor, ...], States]
 

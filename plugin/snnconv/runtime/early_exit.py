@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +16,8 @@ from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.readout import Held, join_batches
 from snnconv.runtime.run import RunState
+from snnconv.runtime.simulation import Simulation
 from snnconv.runtime.values import Static, channels_last
-
-if TYPE_CHECKING:
-    from snnconv.network import SpikingNetwork
 
 __all__ = ["EarlyExit", "run_until_settled"]
 
@@ -52,35 +50,35 @@ class EarlyExit:
 
 
 def run_until_settled(
-    snn: SpikingNetwork, x: Any, *, margin: float | None, confidence: float | None, every: int, at_least: int
+    simulation: Simulation, x: Any, *, margin: float | None, confidence: float | None, every: int, at_least: int
 ) -> EarlyExit:
     """:meth:`snnconv.SpikingNetwork.early_exit`."""
-    _check(snn, margin, confidence, every, at_least)
-    method = snn.method
-    threads = snn._threads()
-    most = snn._batch_size(x, max(every, method.pre_timesteps_))
-    blocks = [_Block(here, part) for here, part in _numbered(x, snn._parts(x, threads, most))]
+    _check(simulation, margin, confidence, every, at_least)
+    method, delay, plan = simulation.population.method, simulation.delay, simulation.plan
+    threads = simulation.threads()
+    most = plan.batch_size(x, max(every, method.pre_timesteps_))
+    blocks = [_Block(here, rows) for here, rows in _numbered(x, plan.batches(x, threads, most))]
     output = steps = torch.empty(0)
     total = torch.empty(0)
     going = torch.arange(len(x), device=x.device)  # what is not settled yet
     try:
         if method.pre_timesteps_:
             for block in blocks:
-                _advance(snn, block, method.pre_timesteps_)
+                _advance(simulation, block, method.pre_timesteps_)
                 block.state.restart()
         done = 0
         while blocks and done < method.timesteps:
             size = min(every, method.timesteps - done)
             done += size
-            pieces = _advanced(snn, blocks, size, threads)
+            outputs = _advanced(simulation, blocks, size, threads)
             if not steps.numel():
-                output = total = pieces[0].new_zeros(len(x), pieces[0].shape[2])
+                output = total = outputs[0].new_zeros(len(x), outputs[0].shape[2])
                 output, steps = output.clone(), torch.full((len(x),), method.timesteps, device=output.device)
-            for block, piece in zip(blocks, pieces, strict=True):  # the mean begins behind the delay
-                total[block.here] += piece[max(0, size - (done - snn.delay)) :].sum(0)
-            if done <= snn.delay:
+            for block, new in zip(blocks, outputs, strict=True):  # the mean begins behind the delay
+                total[block.here] += new[max(0, size - (done - delay)) :].sum(0)
+            if done <= delay:
                 continue
-            y = output[going] = total[going] / (done - snn.delay)
+            y = output[going] = total[going] / (done - delay)
             if done < at_least or done == method.timesteps:
                 continue
             settled = _settled(y, margin, confidence)
@@ -94,7 +92,7 @@ def run_until_settled(
                 left = [block.only(k) for block, k in zip(blocks, kept, strict=True) if k.any()]
                 blocks = _dealt(left, most, threads)
     finally:
-        snn.reset()
+        simulation.population.reset()
     return EarlyExit(NonFinite(x).mark(output), steps, method.pre_timesteps_)
 
 
@@ -125,12 +123,12 @@ class _Block:
 
     def cut(self, first: int, size: int) -> _Block:
         """Some neighbours among them, without a copy."""
-        batch, part = len(self.here), slice(first, first + size)
+        batch, rows = len(self.here), slice(first, first + size)
 
         def chosen(value: Any) -> Any:
-            return value[part] if _of_inputs(value, batch) else value
+            return value[rows] if _of_inputs(value, batch) else value
 
-        return _Block(self.here[part], self.x[part], *_remembered([self], lambda values: chosen(values[0])))
+        return _Block(self.here[rows], self.x[rows], *_remembered([self], lambda values: chosen(values[0])))
 
 
 def _of_inputs(value: Any, batch: int) -> bool:
@@ -177,46 +175,42 @@ def _remembered(blocks: list[_Block], function: Callable[[list[Any]], Any]) -> t
     return state, each([block.memory for block in blocks])
 
 
-def _numbered(x: Any, parts: list[Any]) -> list[tuple[Tensor, Any]]:
-    places = torch.arange(len(x), device=x.device).split([len(part) for part in parts])
-    return [(here, channels_last(part)) for here, part in zip(places, parts, strict=True)]
+def _numbered(x: Any, batches: list[Any]) -> list[tuple[Tensor, Any]]:
+    places = torch.arange(len(x), device=x.device).split([len(rows) for rows in batches])
+    return [(here, channels_last(rows)) for here, rows in zip(places, batches, strict=True)]
 
 
-def _advanced(snn: SpikingNetwork, blocks: list[_Block], size: int, threads: int) -> list[Tensor]:
+def _advanced(simulation: Simulation, blocks: list[_Block], size: int, threads: int) -> list[Tensor]:
     """Outputs ``[T, B, classes]`` of the next ``size`` steps of every block."""
-    if not snn._remembers_outside():
-        return [_advance(snn, block, size) for block in blocks]
+    if not simulation.resumable():
+        return [_advance(simulation, block, size) for block in blocks]
 
     def alone(block: _Block) -> Tensor:
-        fire = partial(snn._fire_from, block.memory, in_place=True)
+        fire = partial(simulation.population.fire_from, block.memory, in_place=True)
         block.state.may_overwrite = True
         with torch.no_grad():
-            return _one_tensor(snn.program.steps(block.x, size, fire, block.state))
+            return _one_tensor(simulation.program.steps(block.x, size, fire, block.state))
 
     if threads > 1 and len(blocks) > 1:
         return run_parts(alone, blocks, threads)
     return [alone(block) for block in blocks]
 
 
-def _advance(snn: SpikingNetwork, block: _Block, size: int) -> Tensor:
+def _advance(simulation: Simulation, block: _Block, size: int) -> Tensor:
     """The same for one block, by neurons that remember by themselves."""
-    with snn._turn():
-        snn.reset()
-        if block.memory:
-            snn._restore(block.memory)
-        block.state.may_overwrite = not any(snn.neurons[name].watched for name in snn.neurons)
-        out = _one_tensor(snn.program.steps(block.x, size, snn.fire, block.state))
-        block.memory = snn._remember()
-    return out
+    block.state.may_overwrite = not simulation.population.watched
+    out, block.memory = simulation.resume(block.x, size, block.memory, block.state)
+    return _one_tensor(out)
 
 
-def _check(snn: SpikingNetwork, margin: float | None, confidence: float | None, every: int, at_least: int) -> None:
-    if snn.method.coding == "sum":
+def _check(simulation: Simulation, margin: float | None, confidence: float | None, every: int, at_least: int) -> None:
+    method = simulation.population.method
+    if method.coding == "sum":
         raise ConversionError(
-            f"{snn.method.name}: every bit but the first needs those before it, in each layer, so that nothing is "
+            f"{method.name}: every bit but the first needs those before it, in each layer, so that nothing is "
             "known before the last step; early exit is for rate coding"
         )
-    if snn.input_spec.get("whole_batch"):
+    if simulation.plan.whole_batch:
         raise ConversionError(
             "the inputs of a batch have to do with one another in this network, so that none can leave the batch early"
         )

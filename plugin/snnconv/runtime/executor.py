@@ -22,21 +22,19 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx
 from torch.utils._pytree import tree_map, tree_map_only
 
-from snnconv.dynamics.pooling import accumulated_max_pool, running_sum
 from snnconv.graph.flow import Flow
-from snnconv.graph.ops import is_synapse, op_name
+from snnconv.graph.ops import op_name
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.fuse import Deferred, conv_added_to, residual_adds
 from snnconv.runtime.int8 import Int8
-from snnconv.runtime.over_time import at_once, clock, each_step, shares
 from snnconv.runtime.readout import Held, native, presented
 from snnconv.runtime.run import Call, RunState
-from snnconv.runtime.shapes import both_worlds, known_name, one_by_one
+from snnconv.runtime.shapes import both_worlds
+from snnconv.runtime.stepping import Stepping
 from snnconv.runtime.values import (
     Accumulated,
     Pair,
@@ -52,6 +50,7 @@ from snnconv.runtime.values import (
     leaves,
     plain,
     unfolded,
+    without_time,
     wrapped,
 )
 
@@ -94,24 +93,21 @@ class Executor:
         self.flow = Flow(source.graph)
         self.nodes, self.kinds = self.flow.nodes, self.flow.kinds
         self.varies, self.temporal = self.flow.varies, self.flow.temporal
+        self.stepping = Stepping(source, self.flow, coding, max_pool)
         self.observers: list[Callable[[fx.Node, Any], None]] = []
         self._expires: dict[fx.Node, list[fx.Node]] = {}
-        last: dict[fx.Node, fx.Node] = {}
-        for node in self.nodes:
-            for used in node.all_input_nodes:
-                last[used] = node
-        for used, node in last.items():
+        for used, node in self.flow.last_readers.items():
             if used in self.varies:
                 self._expires.setdefault(node, []).append(used)
         self.may_overwrite = False
         self.int8: Int8 | None = None
-        adds = residual_adds(self.nodes, last)
+        adds = residual_adds(self.nodes, self.flow.last_readers)
         self._adds = {add: conv for add, conv in adds.items() if self._slots(conv)}
         self._deferred = set(self._adds.values())
 
     def for_run(self, neuron: NeuronFn) -> Executor:
         """The same executor with other neurons: what is known of the graph is shared, what a run changes is not."""
-        _ = self._calls, self._names  # known before it is copied, so that no run finds them anew
+        _ = self._calls, self.stepping.names  # known before it is copied, so that no run finds them anew
         executor = copy.copy(self)
         executor.neuron = neuron
         return executor
@@ -138,13 +134,13 @@ class Executor:
 
     def __call__(self, x: Any) -> Any:
         """One pass without time: the neuron function maps ``[B, ...]`` to ``[B, ...]``."""
-        return presented(leafwise(_without_time, self._run(x, 0, RunState())))
+        return presented(leafwise(without_time, self._run(x, 0, RunState())))
 
     def totals(self, x: Any) -> Any:
         """The same, with outputs as :meth:`steps` gives them, of a single step."""
 
         def of_one_step(value: Any) -> Any:
-            data = _without_time(value)
+            data = without_time(value)
             if not isinstance(data, Tensor):
                 return data
             if isinstance(value, Static) and data.is_floating_point():
@@ -167,7 +163,7 @@ class Executor:
                 seq = unfolded(value, timesteps)
                 if not (seq.is_floating_point() or seq.is_complex()):
                     return Held(seq)
-                return Held(seq, unfolded(self._shares(value, timesteps, state), timesteps))
+                return Held(seq, unfolded(self.stepping.shares(value, timesteps, state), timesteps))
             data = value.data if isinstance(value, Static) else value
             if not isinstance(data, Tensor):
                 return data
@@ -244,7 +240,7 @@ class Executor:
                 return None
             key = ndim, rows == timesteps
             if key not in call.alone:
-                call.alone[key] = self._one_by_one(node, whole, call.kwargs, timesteps)
+                call.alone[key] = self.stepping.one_by_one(node, whole, call.kwargs, timesteps)
             if not call.alone[key]:
                 return None
         try:
@@ -300,30 +296,11 @@ class Executor:
                 return both_worlds(function, args, kwargs, timesteps)
             if not any(isinstance(v, Temporal | Accumulated) for v in values):
                 return self._static_world(function, args, kwargs, Sized if kind == "size" else Static)
-            return self._over_time(node, function, args, kwargs, timesteps, state)
+            return self.stepping.run(node, function, args, kwargs, timesteps, state)
         except (RuntimeError, TypeError, IndexError, ValueError) as error:
             if isinstance(error, ConversionError):
                 raise
             raise _failed(node, error) from error
-
-    def _over_time(
-        self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
-    ) -> Any:
-        kind = self.kinds[node]
-        accumulated = any(isinstance(v, Accumulated) for v in leaves((args, kwargs)))
-        pools = kind == "homogeneous" and self.max_pool == "accumulated"
-        if pools and not accumulated:
-            pooled = self._pooled(node, args, kwargs, timesteps, state)
-            return self._grown(node, function, args, kwargs, timesteps, state) if pooled is None else pooled
-        if kind == "nonlinear" or pools or (accumulated and not is_synapse(node)):
-            return self._so_far(node, function, args, kwargs, timesteps, state)
-        if accumulated:
-
-            def per_step(value: Any) -> Any:
-                return self._shares(value, timesteps, state) if isinstance(value, Accumulated) else value
-
-            args, kwargs = leafwise(per_step, (args, kwargs))
-        return self._stepwise(node, function, args, kwargs, timesteps, state)
 
     def _defers(self, node: fx.Node, timesteps: int) -> bool:
         """Whether a convolution waits for what it is added to."""
@@ -342,7 +319,7 @@ class Executor:
             if total is not None:
                 return (kind(total),)
         if timesteps:
-            value = self._over_time(conv, torch.conv2d, waiting.args, waiting.kwargs, timesteps, state)
+            value = self.stepping.run(conv, torch.conv2d, waiting.args, waiting.kwargs, timesteps, state)
         else:
             value = self._static_world(torch.conv2d, waiting.args, waiting.kwargs)
         return tuple(value if isinstance(v, Deferred) else v for v in args)
@@ -372,144 +349,14 @@ class Executor:
 
     @staticmethod
     def _static_world(function: Callable[..., Any], args: Any, kwargs: Any, kind: type = Static) -> Any:
-        positional, named = leafwise(_without_time, (args, kwargs))
+        positional, named = leafwise(without_time, (args, kwargs))
         return tree_map_only(Tensor, kind, function(*positional, **named))
-
-    # ------------------------------------------------------------------ operators over time
-
-    @functools.cached_property
-    def _names(self) -> dict[fx.Node, str]:
-        return {node: known_name(node) for node in self.nodes}
-
-    def _one_by_one(self, node: fx.Node, args: Any, kwargs: Any, timesteps: int) -> bool:
-        module = self.source.modules[str(node.target)] if node.op == "call_module" else None
-        return one_by_one(node, self._names[node], module, args, kwargs, timesteps)
-
-    def _apply(self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int) -> Any:
-        """Run an operator on all steps at once, or, where that is not known to be the same, on each as it is."""
-        if timesteps == 1 or self._one_by_one(node, args, kwargs, timesteps):
-            return at_once(function, args, kwargs, timesteps)
-        return each_step(function, args, kwargs, timesteps, vectorised=node.op != "call_module")
-
-    def _stepwise(
-        self,
-        node: fx.Node,
-        function: Callable[..., Any],
-        args: Any,
-        kwargs: Any,
-        timesteps: int,
-        state: RunState,
-    ) -> Any:
-        """Each step by itself."""
-        if self.coding == "sum":
-            args, kwargs = leafwise(lambda v: _entering_once(v, timesteps, state.steps), (args, kwargs))
-        out = self._apply(node, function, args, kwargs, timesteps)
-        if self.coding == "sum" and self._has_constant(node, args, kwargs):
-            # f(x) - f(0) is the linear part: the constant enters with the first step only
-            positional, named = leafwise(_emptied, (args, kwargs))
-            constant = self._apply(node, function, positional, named, timesteps)
-            first = 1 if state.steps == 0 else 0
-            masked = not is_synapse(node) and _infinite((args, kwargs))
-
-            def once(out: Any, constant: Any) -> Any:
-                if not isinstance(out, Temporal):
-                    return out
-                late = unfolded(out, timesteps).clone()
-                late[first:] -= unfolded(constant, timesteps)[first:]
-                if masked:  # a mask of -inf: it is there from the first step on
-                    late[first:].nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
-                return folded(late)
-
-            out = tree_map(once, out, constant, is_leaf=wrapped)
-        return out
-
-    def _has_constant(self, node: fx.Node, args: Any, kwargs: Any) -> bool:
-        """Whether an operator that is stepped adds something that does not come from its input."""
-        if self.kinds[node] == "affine":
-            return True
-        return not is_synapse(node) and any(isinstance(v, Tensor) for v in leaves((args, kwargs)))
-
-    @staticmethod
-    def _pooled(node: fx.Node, args: Any, kwargs: Any, timesteps: int, state: RunState) -> Temporal | None:
-        """Max-pooling of a whole phase in one pass; ``None`` where it is no such thing."""
-        if not state.whole or node.target is not F.max_pool2d or len(args) > 6 or kwargs.get("return_indices"):
-            return None
-        if not args or not isinstance(args[0], Temporal) or args[0].data.dim() != 4:
-            return None
-        seq = args[0].data.unflatten(0, (timesteps, -1))
-        window = {k: v for k, v in kwargs.items() if k != "return_indices"}
-        return Temporal(accumulated_max_pool(seq, *args[1:], **window, backend=state.backend).flatten(0, 1))
-
-    def _so_far(
-        self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
-    ) -> Any:
-        """y_t = f(value so far)."""
-        before = state.accumulated.get(node.name, {})
-        totals: dict[int, Tensor] = {}
-
-        def so_far(value: Any) -> Any:
-            if not isinstance(value, Temporal):
-                return value
-            key = len(totals)
-            value, totals[key] = _running(value, before.get(key), timesteps, state.steps, self.coding == "rate")
-            return value
-
-        args, kwargs = leafwise(so_far, (args, kwargs))
-        state.accumulated[node.name] = totals
-        out = self._apply(node, function, args, kwargs, timesteps)
-        number = iter(range(10_000))
-
-        def kept(value: Any) -> Any:
-            name = f"{node.name}/{next(number)}"
-            return Accumulated(value.data, name, value.scalar) if isinstance(value, Temporal) else value
-
-        return leafwise(kept, out)
-
-    def _shares(self, value: Accumulated, timesteps: int, state: RunState) -> Temporal:
-        """What each step adds to a value."""
-        if value.shares is None:
-            seq = unfolded(value, timesteps)
-            if not (seq.is_floating_point() or seq.is_complex()):
-                seq = seq.to(torch.get_default_dtype())
-            before = state.accumulated.get(value.name)
-            seq, state.accumulated[value.name] = shares(seq, state.steps, before, self.coding == "rate")
-            value.shares = folded(seq)
-        return value.shares
-
-    def _grown(
-        self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
-    ) -> Any:
-        """A maximum of the sums so far, as what each step adds to it."""
-        before, previous = state.accumulated.get(node.name, ({}, []))
-        totals: dict[int, Tensor] = {}
-
-        def so_far(value: Any) -> Any:
-            if not isinstance(value, Temporal):
-                return value
-            key = len(totals)
-            value, totals[key] = _running(value, before.get(key), timesteps, state.steps, False)
-            return value
-
-        args, kwargs = leafwise(so_far, (args, kwargs))
-        y = self._apply(node, function, args, kwargs, timesteps)
-        last: list[Tensor] = []
-
-        def grown(value: Any) -> Any:
-            seq, total = shares(
-                unfolded(value, timesteps), state.steps, previous[len(last)] if previous else None, False
-            )
-            last.append(total)
-            return folded(seq)
-
-        result = leafwise(grown, y)
-        state.accumulated[node.name] = (totals, last)
-        return result
 
     def _fire(self, site: str, value: Any, timesteps: int, state: RunState) -> Any:
         if not wrapped(value) and isinstance(value, Tensor):
             return self.source.sites[site].activation(value)  # a constant: no neuron has anything to say
         if isinstance(value, Accumulated):
-            value = self._shares(value, timesteps, state)
+            value = self.stepping.shares(value, timesteps, state)
         if not isinstance(value, Static | Temporal):
             raise ConversionError(f"{site}: this activation reads no tensor")
         data = value.data
@@ -524,35 +371,6 @@ class Executor:
         if isinstance(out, Spikes):
             return replace(out, int8_spikes=out.int8_spikes.flatten(0, 1), world=Temporal)
         return folded(out)
-
-
-def _running(value: Any, before: Tensor | None, timesteps: int, start: int, mean: bool) -> tuple[Temporal, Tensor]:
-    """A `Temporal` as what it comes to at each step, and its sum after the last one."""
-    seq = running_sum(unfolded(value, timesteps), before)
-    return folded(seq / clock(seq, start) if mean else seq), seq[-1]
-
-
-def _infinite(tree: Any) -> bool:
-    """Whether a constant among a call's arguments is infinite somewhere."""
-    tensors = [v for v in leaves(tree) if isinstance(v, Tensor) and v.is_floating_point()]
-    return any(bool(v.isinf().any()) for v in tensors)
-
-
-def _without_time(value: Any) -> Any:
-    return value.static if isinstance(value, Pair) else value.data if wrapped(value) else value
-
-
-def _entering_once(value: Any, timesteps: int, start: int) -> Any:
-    """What no neuron changes, as a sequence of which the first step has it all; what is as a weight is there always."""
-    if isinstance(value, Sized) or not isinstance(value, Static):
-        return value.data if isinstance(value, Sized) else value
-    data = value.data.unsqueeze(0)
-    first = data if start == 0 else torch.zeros_like(data)
-    return folded(torch.cat([first, data.new_zeros((timesteps - 1, *data.shape[1:]))]))
-
-
-def _emptied(value: Any) -> Any:
-    return value._replace(data=torch.zeros_like(value.data)) if isinstance(value, Temporal) else value
 
 
 def _outputs(function: Callable[[Any], Any], tree: Any) -> Any:

@@ -20,7 +20,7 @@ from snnconv.dynamics.kernels import add_spikes_, processor
 from snnconv.graph.arguments import arguments
 from snnconv.graph.ops import is_synapse, op_name
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
-from snnconv.runtime.values import Spikes
+from snnconv.runtime.values import Spikes, Versions
 
 __all__ = ["Int8", "supported"]
 
@@ -58,14 +58,18 @@ class Int8:
         source: the network.
         amplitudes: what a spike of each site is worth, scalar or per channel.
         signed: whether spikes may be negative.
+        made_of: the tensors that all this comes from, as they are.
 
     Attributes:
         layers: those layers, by their node.
         left: layers that stay float32, with the reason.
     """
 
-    def __init__(self, source: SourceGraph, amplitudes: dict[str, Tensor], signed: bool) -> None:
+    def __init__(
+        self, source: SourceGraph, amplitudes: dict[str, Tensor], signed: bool, made_of: Versions | None = None
+    ) -> None:
         self.source = source
+        self.made_of = made_of or Versions([*amplitudes.values(), *source.tensors.values()])
         self.amplitudes = amplitudes
         self.signed = signed
         self.left: dict[str, str] = {}

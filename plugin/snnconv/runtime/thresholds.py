@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from snnconv.network import SpikingNetwork
+from snnconv.runtime.population import Population
 
 __all__ = ["Thresholds"]
 
@@ -26,34 +24,23 @@ class Thresholds(MutableMapping[str, Tensor]):
     True
     """
 
-    def __init__(self, network: SpikingNetwork) -> None:
-        self._network = network
+    def __init__(self, population: Population) -> None:
+        self._population = population
 
     def __getitem__(self, site: str) -> Tensor:
-        if site not in self._network.neurons:
-            raise KeyError(site)
-        return self._network.method.threshold(self._network.neurons[site]).detach().clone()
+        return self._population.threshold(site)
 
     def __setitem__(self, site: str, theta: Tensor) -> None:
-        """Give the neurons of a site other thresholds.
-
-        Raises:
-            KeyError: no such site.
-            ValueError: thresholds that are not positive and finite.
-        """
-        network, before = self._network, self[site]
-        place = network.program.sites[site]
-        node = network.method.node(theta.to(before), place.axis, place.kind, network.framework)
-        network.neurons[site].v_threshold = node.v_threshold
+        self._population.set_threshold(site, theta)
 
     def __delitem__(self, site: str) -> None:
         raise TypeError("a site keeps its neurons, and with them its threshold")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._network.neurons)
+        return iter(self._population.neurons)
 
     def __len__(self) -> int:
-        return len(self._network.neurons)
+        return len(self._population.neurons)
 
     def __repr__(self) -> str:
         return repr(dict(self))

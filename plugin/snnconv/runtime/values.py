@@ -195,6 +195,11 @@ def _version(tensor: Tensor) -> int:
     return 0 if not isinstance(tensor, Tensor) or tensor.is_inference() else tensor._version
 
 
+def without_time(value: Any) -> Any:
+    """What a wrapped value of a pass without time holds; anything else as it is."""
+    return value.static if isinstance(value, Pair) else value.data if wrapped(value) else value
+
+
 def channels_last(x: Any) -> Any:
     """Images as the layers want them; a part of a batch at a time, so that no batch lies in memory twice."""
 

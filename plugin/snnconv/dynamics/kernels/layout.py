@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+__all__ = ["dense_steps", "empty_steps", "flat", "same_layout", "step_strides"]
+
 
 @functools.lru_cache(maxsize=4096)
 def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:

@@ -8,8 +8,8 @@ from torch import nn
 
 import snnconv
 from snnconv import dynamics, methods
-from snnconv.runtime import pieces
 from snnconv.runtime.int8 import supported
+from snnconv.runtime.plan import LARGEST
 from tests.runtime.test_footprint import Alive, Residual
 
 X = torch.randn(6, 3, 20, 20, generator=torch.Generator().manual_seed(3))
@@ -29,7 +29,7 @@ def network(method: methods.Method, model: nn.Module | None = None) -> snnconv.S
 def budget(snn: snnconv.SpikingNetwork, steps: int) -> int:
     """The budget of which one input over so many steps takes as much as it may."""
     bytes = int(snn.input_spec["constant_bytes"]) + steps * int(snn.input_spec["step_bytes"])
-    return -(-bytes // pieces.LARGEST)
+    return -(-bytes // LARGEST)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
@@ -45,7 +45,7 @@ def test_pieces_equal_the_whole(method: methods.Method, backend: str, threads: i
     try:
         for size, lengths in ((1, [1] * 11), (2, [2] * 5 + [1]), (4, [4, 4, 3]), (6, [6, 5])):
             snn.memory_budget = budget(snn, size)
-            assert pieces.piece_lengths(snn, X[:1], 11) == lengths
+            assert snn.simulation().time_slices(X[:1], 11) == lengths
             parts = snn.run(X[:1])
             assert parts.shape == steps.shape == (11, 1, 10)
             torch.testing.assert_close(parts, steps, rtol=1e-4, atol=1e-5)
@@ -62,10 +62,10 @@ def states(snn: snnconv.SpikingNetwork) -> list[object]:
 def test_less_than_one_step_runs_step_by_step() -> None:
     snn = network(methods.IF(3))
     snn.memory_budget = 1
-    assert pieces.piece_lengths(snn, X[:1], 3) == [1, 1, 1]
+    assert snn.simulation().time_slices(X[:1], 3) == [1, 1, 1]
     whole = snn(X)
     snn.memory_budget = 2**30
-    assert pieces.piece_lengths(snn, X, 3) == [3]
+    assert snn.simulation().time_slices(X, 3) == [3]
     torch.testing.assert_close(whole, snn(X), rtol=1e-4, atol=1e-5)
 
 
@@ -77,7 +77,7 @@ def test_what_pooling_accumulates_goes_on(kind: type[methods.Method], pooled: st
     snn = network(kind(8, max_pool=pooled, **settings), nn.Sequential(*layers, nn.Linear(512, 4)))
     whole = snn.run(X[:1])
     snn.memory_budget = budget(snn, 2)
-    assert pieces.piece_lengths(snn, X[:1], 8) == [2, 2, 2, 2]
+    assert snn.simulation().time_slices(X[:1], 8) == [2, 2, 2, 2]
     torch.testing.assert_close(snn.run(X[:1]), whole, rtol=1e-4, atol=1e-5)
 
 
@@ -87,7 +87,7 @@ def test_srp_is_silenced_by_what_phase_1_leaves() -> None:
     snn = snnconv.convert(model, methods.SRP(6, pre_timesteps=3, eps=0.25), calibration=x, progress=False)
     theta = next(iter(snn.thresholds.values()))
     v = torch.stack([0.25 * theta, 0.26 * theta, -theta])
-    allowed = pieces._allowed(snn, next(iter(snn.neurons)), dynamics.IFState(v))
+    allowed = snn.population.allowed(next(iter(snn.neurons)), dynamics.IFState(v))
     assert allowed.tolist() == [[False] * 3, [True] * 3, [False] * 3]
 
 
@@ -105,7 +105,7 @@ def test_memory_does_not_grow_with_the_steps(method: methods.Method) -> None:
             snn(X[:1])
     finally:
         torch.set_num_threads(before)
-    assert alive.most <= pieces.LARGEST * snn.memory_budget + remembered + X[:1].nbytes + 2 * 64 * 10 * 4 + 4096
+    assert alive.most <= LARGEST * snn.memory_budget + remembered + X[:1].nbytes + 2 * 64 * 10 * 4 + 4096
     assert alive.most < 64 * int(snn.input_spec["step_bytes"]) / 4
 
 

@@ -53,7 +53,7 @@ class Continued:
         if network.method.pre_timesteps_:
             raise ConversionError("SRP keeps no membrane between inputs: its mask belongs to one input")
         self.network = network
-        self._states: dict[str, Any] | None = None
+        self._states: dict[str, Any] = {}
         self._run = RunState()
         self._shapes: list[torch.Size] = []
         self._wrong: NonFinite | None = None
@@ -70,7 +70,7 @@ class Continued:
 
     def reset(self) -> None:
         """Forget every neuron's state: the next call begins afresh."""
-        self._states = self._wrong = None
+        self._states, self._wrong = {}, None
         self._run = RunState()
 
     def _carried(self, run: RunState) -> RunState:
@@ -105,12 +105,8 @@ class Continued:
         if shapes != self._shapes:  # another batch: neurons start afresh
             self.reset()
             self._shapes = shapes
-        with network._turn():
-            network.reset()
-            if self._states is not None:
-                network._restore(self._states)
-            out = network.program.steps(x, max(last for _, last in windows), network.fire, self._run)
-            self._states = network._remember()
+        steps = max(last for _, last in windows)
+        out, self._states = network.simulation().resume(x, steps, self._states, self._run)
         self._run = self._carried(self._run)
         self._wrong = NonFinite(x).behind(self._wrong)
         out = self._wrong.mark(out, 1)

@@ -1,0 +1,70 @@
+"""What a conversion refuses before any work is done: arguments that do not go together, networks that cannot spike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from snnconv.graph.source import ConversionError, Site
+from snnconv.graph.unwrap import refuse
+from snnconv.methods.base import Method
+from snnconv.network import SpikingNetwork
+from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
+
+__all__ = ["check_arguments", "check_sites"]
+
+
+def check_arguments(model: Any, method: Any, framework: str) -> None:
+    """Refuse a network, a method or a framework that :func:`snnconv.convert` cannot take.
+
+    Raises:
+        ConversionError: a network that is converted already, exported or quantised; an unknown framework.
+        TypeError: no method.
+        ImportError: a framework that is not installed.
+    """
+    if isinstance(model, SpikingNetwork):
+        raise ConversionError("this network is already converted; convert the network it was made from")
+    refuse(model)
+    if isinstance(method, type) and issubclass(method, Method):
+        raise TypeError(f"give an instance, methods.{method.__name__}(timesteps=...), not the class")
+    if not isinstance(method, Method):
+        raise TypeError(f"method must be one of snnconv.methods, got {type(method).__name__}")
+    if framework not in FRAMEWORKS:
+        raise ConversionError(f"framework must be one of {tuple(FRAMEWORKS)}, got {framework!r}")
+    neuron_class(method.neuron, framework)  # says what to install before any work is done
+
+
+def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site]) -> None:
+    """Refuse a network without activations that can spike, and activations that a method does not take.
+
+    Raises:
+        ConversionError: with the activation's name.
+    """
+    if not sites:
+        kinds = sorted({type(m).__name__ for m in model.modules() if "activation" in type(m).__module__})
+        raise ConversionError(
+            "this network has no ReLU (nn.ReLU, F.relu, x.relu(), clamp(min=0), ReLU6 ...), so nothing can spike"
+            + (f"; its activations are {', '.join(kinds)}: retrain it with ReLU" if kinds else "")
+        )
+    trained = method.thresholds == "trained"
+    if trained and method.correction == "reconstruct":
+        raise ConversionError(
+            "correction='reconstruct' changes thresholds, and thresholds='trained' keeps them: "
+            "use correction='bias' or 'none'"
+        )
+    for name, site in sites.items():
+        if trained and site.threshold is None:
+            raise ConversionError(
+                f"{name}: thresholds='trained' needs an activations.RateNorm or QuantReLU layer here, found a ReLU; "
+                "use thresholds='mse' with calibration data"
+            )
+        if method.converts is not None and site.kind not in method.converts:
+            wanted = " and ".join(sorted(method.converts))
+            raise ConversionError(f"{name}: methods.{type(method).__name__} converts {wanted}, found {site.kind}")
+        if site.function.unit and (not trained or method.coding == "sum"):
+            raise ConversionError(
+                f"{name}: a rate norm layer's output is normalised by its own threshold; convert it with "
+                "methods.RateNorm, or IF, SignedIF or SRP with thresholds='trained'"
+            )
