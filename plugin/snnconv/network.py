@@ -255,7 +255,7 @@ class SpikingNetwork(nn.Module):
 
         def note(site: str, out: Tensor) -> None:
             if out.shape[0] == self.timesteps:  # the read-out phase comes last
-                found[site] = self.readout.final(out)
+                found[site] = self.readout.of_site(out)
 
         x = self.given(*inputs, **named)
         self.run(x, observe=note)
@@ -272,6 +272,8 @@ class SpikingNetwork(nn.Module):
         operators: Callable[[fx.Node, Any], None] | None = None,
     ) -> Any:
         """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]`` where steps need not run one by one).
+
+        The answer is their mean, in sum coding their sum; those of neurons are as they leave them.
 
         An output that is not the mean (the sum) of its steps, such as a constant, a class, or a softmax of the mean so
         far, is a :class:`~snnconv.runtime.readout.Held`.

@@ -98,12 +98,14 @@ class BiasCorrection:
 
     def _fire(self, site: str, x_seq: Tensor, current: Tensor) -> Tensor:
         self.network.neurons[site].reset()
+        if self.network.method.coding == "differential":  # as a bias it enters once
+            first = x_seq[:1] + current
+            return self.network.fire_all(site, torch.cat([first, x_seq[1:].expand(-1, *first.shape[1:])]))
         return self.network.fire_all(site, x_seq + current)
 
     def _rates(self, site: str, x_seq: Tensor, current: Tensor) -> Tensor:
         out = self._fire(site, x_seq, current)
-        method = self.network.method
-        rate = out.sum(0) if method.coding == "sum" else out[method.pre_timesteps_ :].mean(0)
+        rate = self.network.readout.of_site(out[self.network.method.pre_timesteps_ :])
         return channels_first(rate, self.network.program.sites[site].axis, True)
 
 

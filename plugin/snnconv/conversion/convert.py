@@ -181,6 +181,11 @@ def _programs(
         raise ConversionError(
             f"{differs}, so that activations are found by running it: give calibration data, or convert(..., example=x)"
         )
+    if method.coding == "differential":
+        raise ConversionError(
+            f"{differs}; differential coding runs the operators of a traced network: convert it with a rate method, "
+            "such as methods.SignedIF"
+        )
     report.path = "module tree"
     report.notes.append(f"converted call by call because {differs}")
     example = batches[0][:2]

@@ -63,7 +63,7 @@ def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site]) -> 
         if method.converts is not None and site.kind not in method.converts:
             wanted = " and ".join(sorted(method.converts))
             raise ConversionError(f"{name}: methods.{type(method).__name__} converts {wanted}, found {site.kind}")
-        if site.function.unit and (not trained or method.coding == "sum"):
+        if site.function.unit and (not trained or method.coding != "rate"):
             raise ConversionError(
                 f"{name}: a rate norm layer's output is normalised by its own threshold; convert it with "
                 "methods.RateNorm, or IF, SignedIF or SRP with thresholds='trained'"

@@ -94,7 +94,7 @@ class Method:
 
     @property
     def coding(self) -> str:
-        """``"rate"`` or ``"sum"``, as its neuron codes."""
+        """``"rate"``, ``"sum"`` or ``"differential"``, as its neuron codes."""
         return self.record.coding
 
     @property
@@ -111,6 +111,17 @@ class Method:
     def latency(self) -> int:
         """Every step that the method runs."""
         return self.pre_timesteps_ + self.timesteps
+
+    @property
+    def bits_per_step(self) -> float:
+        """log₂ of how many values a neuron may send in one step, to compare T of methods by; rounded to two digits.
+
+        >>> from snnconv import methods
+        >>> methods.IF(4).bits_per_step, methods.SignedIF(4).bits_per_step
+        (1.0, 1.58)
+        """
+        sizes = len(self.record.sizes(**self.neuron_options))
+        return round(math.log2(1 + sizes * (2 if self.record.signed else 1)), 2)
 
     @property
     def delay_(self) -> Delay:

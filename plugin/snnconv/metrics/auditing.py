@@ -186,11 +186,11 @@ class _Auditor:
         return True
 
     def amplitude(self, name: str, step: Tensor) -> Tensor:
-        """Size of a spike of each neuron, the largest one for shifted-threshold IF, shaped like one step."""
-        site = self.snn.program.sites[name]
-        theta = self.snn.thresholds[name].to(step.device)
-        if self.method.coding == "sum":
-            theta = theta / self.method.levels * 2.0 ** (self.method.timesteps - 1)
+        """What a spike of the first step is worth at each neuron, in units of which it has its sizes."""
+        site, record = self.snn.program.sites[name], self.method.record
+        theta = torch.as_tensor(self.snn.neurons[name].v_threshold).detach().to(step.device)
+        if record.weight is not None:
+            theta = theta * record.weight(0, **self.method.neuron_options)
         theta = theta.to(step.dtype)
         if site.function.unit:
             theta = torch.ones_like(theta)
@@ -338,6 +338,9 @@ class _GraphAuditor(_Auditor):
         pooled = "choose" in roles.values()
         if pooled and self.method.coding == "sum":
             finding.checked = "every value of every step is a whole multiple of q: the growth of a maximum of spikes"
+        if pooled and self.method.coding == "differential":
+            finding.checked = "how a maximum of what neurons stand for changes: numbers of several bits, no spikes"
+            return
         self.numeric[node.name] = (operand.name, finding, pooled)
         self.watched.add(operand.name)
 

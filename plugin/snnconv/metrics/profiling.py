@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.ops import role
 from snnconv.graph.origin import reads
-from snnconv.graph.source import ConversionError, SourceGraph, activation_site
+from snnconv.graph.source import ConversionError, SourceGraph, activation_site, broadcast
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
@@ -165,7 +165,8 @@ def profile(
 ) -> Profile:
     """Count spikes, synaptic operations and multiplications, and turn them into energy (METHODS: Accounting).
 
-    A spike is a non-zero neuron output of any of the steps that run, a phase before the read-out included. It
+    A spike is a non-zero neuron output of any of the steps that run, a phase before the read-out included; one that
+    holds several powers of two (hierarchical multi-threshold neurons) is as many spikes. It
     causes one synaptic operation at each connection of the layer that reads it; a connection into the padding
     is none, in the SNN and in the ANN. A residual add or an average pooling is not a layer: its spikes go
     on to the layer behind it, each into every cell that it contributes to. A max-pooling behind neurons sends
@@ -221,7 +222,8 @@ def _count_spikes(
     pooled: dict[str, Tensor] = {}
 
     def observe(site: str, out: Tensor) -> None:
-        spikes = (out != 0).sum((0, 1)).unsqueeze(0).float().contiguous()
+        pulses = _pulses(snn, site, out)
+        spikes = pulses.sum((0, 1)).unsqueeze(0).float().contiguous()
         counts[site] = counts[site] + spikes if site in counts else spikes
 
     def observe_pool(node: fx.Node, value: Any) -> None:
@@ -246,6 +248,15 @@ def _count_spikes(
         if progress:
             progress("counting spikes", done, total)
     return counts, pooled
+
+
+def _pulses(snn: SpikingNetwork, site: str, out: Tensor) -> Tensor:
+    """How many spikes each output ``[T, B, ...]`` is: one, or the powers of two that it holds."""
+    record, node = snn.method.record, snn.neurons[site]
+    if record.pulses is None:
+        return out != 0
+    unit = broadcast(torch.as_tensor(node.v_threshold).to(out), out.dim() - 1, node.channel_axis) if node.scaled else 1.0
+    return record.pulses((out / unit).round())
 
 
 def _layer_costs(
