@@ -367,3 +367,25 @@ def test_wrong_input_is_refused(model, x):
     snn = snnconv.convert(model, methods.IF(4), calibration=x, progress=False)
     with pytest.raises(ConversionError, match="wrong input shape"):
         audit(snn, x[0])
+
+
+def test_a_padding_with_a_value_is_a_current_beside_the_spikes() -> None:
+    """It folds into the biases of what reads it: the spikes themselves are moved, as by a padding with zeros."""
+
+    class Padded(nn.Module):
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.a, self.b, self.value = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 3), value
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(F.pad(F.relu(self.a(x)), (1, 1, 1, 1), value=self.value))
+
+    costs = []
+    for value in (0.0, -0.5):
+        torch.manual_seed(0)
+        model, x = Padded(value).eval(), torch.randn(8, 3, 6, 6)
+        network = snnconv.convert(model, methods.SignedIF(timesteps=4, correction="none"), x, progress=False)
+        assert network.report.reads["b"] == "spikes"
+        audit(network, x)
+        costs.append(snnconv.profile(model, network, x))
+    assert [c.sops for c in costs[0].layers] == [c.sops for c in costs[1].layers]

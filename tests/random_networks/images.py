@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -75,7 +76,7 @@ def norm(d: Draw, h: int) -> int:
     if kind == "batch":
         made = BATCH_NORM[n](channels, affine=affine)
     elif kind == "group":
-        made = nn.GroupNorm(d.divisor(channels), channels, affine=affine)
+        made = nn.GroupNorm(groups(d, h), channels, affine=affine)
     elif kind.startswith("instance"):
         made = INSTANCE_NORM[n](channels, affine=affine, track_running_stats=kind.endswith("tracked"))
     elif kind == "layer":
@@ -85,6 +86,13 @@ def norm(d: Draw, h: int) -> int:
     else:
         return d.add("norm over channels, written out", channel_norm, h, scale=nn.Parameter(torch.rand(channels)))
     return d.add(f"norm: {kind}, affine {affine}", filled(made, d), h)
+
+
+def groups(d: Draw, h: int) -> int:
+    """Of a group normalisation: of groups that hold one value each, torch refuses one sample."""
+    channels, values = d.channels(h), math.prod(d.shape(h)[1:])
+    drawn = d.divisor(channels)
+    return 1 if drawn == values else drawn
 
 
 def channel_norm(m: Any, h: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.random_networks.draw import Draw, Unfit
-from tests.random_networks.images import filled
+from tests.random_networks.images import filled, groups
 from tests.random_networks.relus import relu
 
 
@@ -39,7 +39,7 @@ def norm(d: Draw, h: int) -> int:
     if kind == "batch":
         made = filled(nn.BatchNorm1d(channels, affine=affine), d)
     else:
-        made = filled(nn.GroupNorm(d.divisor(channels), channels, affine=affine), d)
+        made = filled(nn.GroupNorm(groups(d, h), channels, affine=affine), d)
     if not tokens:
         return d.add(f"norm: {kind}, affine {affine}", made, h)
     return d.add(f"norm: {kind} over tokens", lambda m, h: m.norm(h.transpose(1, 2)).transpose(1, 2), h, norm=made)

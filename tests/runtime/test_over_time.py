@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from snnconv.graph.trace import source_graph
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 import snnconv
 from snnconv import methods
+from snnconv.graph.capture.fx import source_graph
 from snnconv.runtime.executor import Executor
-from snnconv.runtime.over_time import at_once, each_step, shares, so_far
+from snnconv.runtime.over_time import at_each_step, at_once, each_step, shares, so_far
 from snnconv.runtime.shapes import known_name, one_by_one
 from snnconv.runtime.values import Accumulated, Static, Temporal, unfolded
 
@@ -182,8 +182,18 @@ def test_what_depends_on_the_input_alone_is_the_same_at_every_step() -> None:
 
 
 def test_results_that_change_their_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="depends on values"):
+    with pytest.raises(ValueError, match="pick by a mask"):
         each_step(lambda v: v[v > 0], [Temporal(torch.tensor([[1.0, 1.0], [1.0, -1.0]]))], {}, 2)
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_results_besides_tensors_stand_in_their_places(vectorised: bool) -> None:
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    got = at_each_step(lambda v: (v.sum(), None, {"sizes": [2, v * 2]}), [x], vectorised)
+    assert got[1] is None
+    assert got[2]["sizes"][0] == 2
+    assert got[0].tolist() == [3, 7]
+    assert torch.equal(got[2]["sizes"][1], 2 * x)
 
 
 @pytest.mark.parametrize("coding", ["rate", "sum", "differential"])

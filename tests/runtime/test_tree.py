@@ -118,6 +118,45 @@ def test_over_time_it_is_the_graph() -> None:
         torch.testing.assert_close(*outs, rtol=1e-3, atol=1e-4)
 
 
+class Answers(nn.Module):
+    """A class, a function of the readout, and a parameter, beside the readout itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = nn.Linear(5, 12), nn.Linear(12, 3)
+        self.log_std = nn.Parameter(torch.tensor([-1.0, 0.0, 2.0]))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y = self.head(F.relu(self.a(x)))
+        return y, y.softmax(1), y.argmax(1), y.log(), self.log_std
+
+
+@pytest.mark.parametrize("delay", [0, 3])
+def test_outputs_that_are_no_mean_of_their_steps_are_those_of_the_graph(
+    delay: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model, method = Answers(), methods.IF(8, delay=delay, correction="none")
+    graph = snnconv.convert(model, method, ROWS, progress=False)
+    monkeypatch.setattr(sys.modules["snnconv.conversion.convert"], "source_graph", _refuse)
+    tree = snnconv.convert(model, method, ROWS, progress=False)
+    assert tree.report.path == "module tree"
+    assert all(a.shape == b.shape for a, b in zip(tree(ROWS), model(ROWS), strict=True))
+    for got, wanted in zip(tree(ROWS), graph(ROWS), strict=True):
+        torch.testing.assert_close(got, wanted, equal_nan=True)
+    for (_, got), (_, wanted) in zip(tree.stream(ROWS), graph.stream(ROWS), strict=True):
+        for a, b in zip(got, wanted, strict=True):
+            torch.testing.assert_close(a, b, equal_nan=True)
+    whole = tree(ROWS)
+    tree.memory_budget = 1  # input by input
+    for one, other in zip(tree(ROWS), whole, strict=True):
+        torch.testing.assert_close(one, other, equal_nan=True)
+
+
+def _refuse(model: nn.Module, *given: object) -> None:
+    raise TraceFailure("not now")
+
+
 @pytest.mark.parametrize(
     "method",
     [
@@ -144,11 +183,7 @@ def test_a_network_that_does_not_trace_converts(method: methods.Method) -> None:
 def test_both_paths_convert_alike(method: methods.Method, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Plain()
     graph = snnconv.convert(model, method, IMAGES, progress=False)
-
-    def refuse(model: nn.Module, *given: object) -> None:
-        raise TraceFailure("not now")
-
-    monkeypatch.setattr(sys.modules["snnconv.conversion.convert"], "source_graph", refuse)
+    monkeypatch.setattr(sys.modules["snnconv.conversion.convert"], "source_graph", _refuse)
     tree = snnconv.convert(model, method, IMAGES, progress=False)
     assert tree.report is not None
     assert graph.report is not None

@@ -14,12 +14,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 import snnconv
 from snnconv import ConversionError, methods
 from snnconv.runtime.executor import RunState
-from snnconv.runtime.readout import presented
+from snnconv.runtime.readout import behind, window_mean
 from snnconv.runtime.tree import TreeProgram
 
 Body = Callable[["Net", Tensor], Any]
@@ -67,10 +66,9 @@ class Swinging:
         return x_seq.clamp(min=0) * swing.reshape(-1, *[1] * (x_seq.dim() - 1))
 
 
-def mean_over_steps(model: nn.Module, x: Any, chunks: tuple[int, ...] = (4,), **options: Any) -> Any:
-    program, state, neuron = TreeProgram(model, x, **options), RunState(whole=len(chunks) == 1), Swinging()
-    outs = [program.steps(x, n, neuron, state) for n in chunks]
-    return tree_map(lambda *v: torch.cat(v) if isinstance(v[0], Tensor) else v[0], *outs)
+def over_steps(model: nn.Module, x: Any, chunks: tuple[int, ...] = (4,), **options: Any) -> Any:
+    program, state, neuron = TreeProgram(model, x, **options), RunState(), Swinging()
+    return behind(*[program.steps(x, n, neuron, state) for n in chunks])
 
 
 def written(net: Net, x: Tensor, change: Callable[[Tensor, Tensor], Any]) -> Tensor:
@@ -178,10 +176,13 @@ def test_every_operator_acts_on_the_mean(name: str) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     wanted = copy.deepcopy(model)(x)
     torch.testing.assert_close(TreeProgram(model, x).static(x, lambda _, z: z.clamp(min=0)), wanted)
-    whole = mean_over_steps(model, x)
-    torch.testing.assert_close(whole.mean(0), wanted, rtol=1e-3, atol=1e-4)
+    whole = over_steps(model, x)
+    torch.testing.assert_close(window_mean(whole, 1, 4), wanted, rtol=1e-3, atol=1e-4)
     for chunks in ((1, 3), (1, 1, 1, 1)):
-        torch.testing.assert_close(mean_over_steps(model, x, chunks), whole, rtol=1e-3, atol=1e-4)
+        cut = over_steps(model, x, chunks)
+        for window in ((1, 4), (2, 4), (3, 3)):
+            got, expected = window_mean(cut, *window), window_mean(whole, *window)
+            torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
@@ -225,17 +226,17 @@ def test_outputs_that_are_no_floats_and_outputs_without_time() -> None:
         return Answer(y, y.argmax(1), torch.arange(5), ("a", "b"))
 
     model = Net(body, ROWS).eval()
-    out, wanted = presented(mean_over_steps(model, ROWS)), model(ROWS)
-    torch.testing.assert_close(out.scores.mean(0), wanted.scores, rtol=1e-3, atol=1e-4)
-    assert torch.equal(out.best[-1], wanted.best)
-    assert torch.equal(out.grid, torch.arange(5).expand(4, 5))
+    out, wanted = window_mean(over_steps(model, ROWS), 1, 4), model(ROWS)
+    torch.testing.assert_close(out.scores, wanted.scores, rtol=1e-3, atol=1e-4)
+    assert torch.equal(out.best, wanted.best)
+    assert torch.equal(out.grid, torch.arange(5))
     assert out.names == wanted.names
 
 
 @torch.no_grad()
 def test_an_infinite_output_is_infinite() -> None:
     model = Net(lambda s, x: s.c(hidden(s, x)).masked_fill(torch.tensor([False, True, False]), -torch.inf), ROWS).eval()
-    torch.testing.assert_close(mean_over_steps(model, ROWS).mean(0), model(ROWS), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(window_mean(over_steps(model, ROWS), 1, 4), model(ROWS), rtol=1e-3, atol=1e-4)
 
 
 def test_a_decision_that_is_the_same_at_every_step_stands() -> None:

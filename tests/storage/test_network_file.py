@@ -706,3 +706,32 @@ def test_limits_are_raised_by_who_means_it(saved: Path, tmp_path: Path, monkeypa
         snnconv.load(path)
     monkeypatch.setattr(limits, "TIMESTEPS", 2**17)
     assert snnconv.load(path).timesteps == 2**17
+
+
+ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
+    "addcmul": lambda h: torch.addcmul(h, h, h, value=0.5),
+    "lerp": lambda h: torch.lerp(h, h * 2, 0.25),
+    "written as a method": lambda h: h.log1p().atan2(h + 1),
+    "variance": lambda h: h - torch.var(h, -1, keepdim=True),
+    "log of a sum": lambda h: h - torch.logsumexp(h, -1, keepdim=True),
+    "running product": lambda h: torch.cumprod(h, -1),
+    "triangle": lambda h: torch.tril(h.unsqueeze(-1) * h.unsqueeze(-2)).mean(-1),
+    "numbers that are none": lambda h: torch.nan_to_num(h / h),
+}
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_operators_that_do_not_spike_are_saved_too(name: str, tmp_path: Path) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(ELEMENTWISE[name](F.relu(self.first(x))))
+
+    torch.manual_seed(0)
+    x = torch.randn(16, 4)
+    snn = snnconv.convert(Model().eval(), methods.ShiftedThreshold(4), x, progress=False)
+    snnconv.save(snn, tmp_path / "net.safetensors")
+    assert torch.equal(snnconv.load(tmp_path / "net.safetensors")(x), snn(x))

@@ -48,7 +48,9 @@ class Activation(ABC):
         extrema: where f turns between rising and falling, in order; empty for one that rises everywhere. ``None``: not
             said, so that no neuron can stand for it and it stays analog.
         bounds: infimum and supremum of f over all z.
-        rectifies: whether it is a ReLU, or a trained activation in place of one: what every method's neurons compute.
+        linear: whether f is the identity but for a clip that the neuron's spikes are: from below at 0 where it is not
+            ``signed``, and at the threshold. Every neuron is one that is not signed; other functions stand at neurons
+            that have them.
         unit: whether its output is measured in its own threshold, so that a spike is 1 and not θ.
 
     A field ``threshold`` (in units of the input, scalar or one value a channel), ``levels`` (above zero) or ``cap``
@@ -61,7 +63,7 @@ class Activation(ABC):
     name: ClassVar[str] = ""
     extrema: ClassVar[tuple[float, ...] | None] = None
     bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
-    rectifies: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
     unit: ClassVar[bool] = False
 
     @abstractmethod
@@ -81,6 +83,15 @@ class Activation(ABC):
         False
         """
         return self.bounds[0] < 0
+
+    @property
+    def rectifies(self) -> bool:
+        """Whether it is a ReLU, or a trained activation in place of one: what every method's neurons compute.
+
+        >>> ReLU().rectifies
+        True
+        """
+        return self.linear and not self.signed
 
     def range(self, low: float, high: float) -> tuple[float, float]:
         """Smallest and largest value of f between ``low`` and ``high``.
@@ -241,7 +252,7 @@ class ReLU(Activation):
     name = "relu"
     extrema = ()
     bounds = (0.0, math.inf)
-    rectifies = True
+    linear = True
 
     cap: float | None = None
 
@@ -256,7 +267,7 @@ class Quantised(Activation):
     name = "quant"
     extrema = ()
     bounds = (0.0, math.inf)
-    rectifies = True
+    linear = True
 
     threshold: Tensor
     levels: int
@@ -276,7 +287,7 @@ class RateNorm(Activation):
     name = "rate_norm"
     extrema = ()
     bounds = (0.0, math.inf)
-    rectifies = True
+    linear = True
     unit = True
 
     threshold: Tensor
@@ -292,7 +303,7 @@ class Clip(Activation):
     name = "clip"
     extrema = ()
     bounds = (0.0, math.inf)
-    rectifies = True
+    linear = True
 
     threshold: Tensor
 

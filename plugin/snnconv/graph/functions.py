@@ -31,6 +31,7 @@ class Identity(Activation):
 
     name = "identity"
     extrema = ()
+    linear = True
 
     def f(self, z: Tensor) -> Tensor:
         return z

@@ -38,11 +38,7 @@ def origins(flow: Flow) -> dict[fx.Node, str]:
             origin[node] = "currents"
         elif kind == "nonlinear" or "analog" in inputs:
             origin[node] = "analog"
-        elif (
-            "currents" in inputs
-            or (kind == "linear" and what == "other")
-            or (kind == "affine" and node.target is not F.pad)
-        ):
+        elif "currents" in inputs or (kind == "linear" and what == "other") or (kind == "affine" and what != "move"):
             origin[node] = "currents"
         elif what in ("sum", "scale") or "sum of spikes" in inputs or "input" in inputs:
             origin[node] = "sum of spikes"

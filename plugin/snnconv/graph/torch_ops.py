@@ -12,15 +12,8 @@ import torch.nn.functional as F
 from snnconv.graph import axes
 from snnconv.graph import functions as kinds
 from snnconv.graph.activation import Activation, ReLU, activated
-from snnconv.graph.ops import (
-    SHAPE_ATTRIBUTES,
-    VIEW_ATTRIBUTES,
-    Arguments,
-    Contracted,
-    Operator,
-    Varies,
-    register_operator,
-)
+from snnconv.graph.operator_record import Arguments, Contracted, Operator, Varies
+from snnconv.graph.ops import SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, register_operator
 
 __all__ = ["along"]
 
@@ -320,13 +313,23 @@ _add((F.scaled_dot_product_attention,), "", "query key value attn_mask dropout_p
 # nonlinear, element by element
 _same: dict[str, Any] = {"channels": axes.same}
 for _f, _m in ((torch.log, "log"), (torch.sqrt, "sqrt"), (torch.rsqrt, "rsqrt"), (torch.floor, "floor"),
-               (torch.ceil, "ceil"), (torch.trunc, "trunc"), (torch.sign, "sign"),
-               ):  # fmt: skip
+               (torch.ceil, "ceil"), (torch.trunc, "trunc"), (torch.sign, "sign"), (torch.reciprocal, "reciprocal"),
+               (torch.log1p, "log1p"), (torch.log2, "log2"), (torch.expm1, "expm1"), (torch.exp2, "exp2"),
+               (torch.erfc, "erfc"), (torch.sinh, "sinh"), (torch.cosh, "cosh"), (torch.asin, "asin"),
+               (torch.acos, "acos"), (torch.atan, "atan"), (torch.isnan, "isnan"), (torch.isfinite, "isfinite"),
+               (torch.isinf, "isinf")):  # fmt: skip
     _add((_f,), _m, **_same)
 _add((torch.logical_not, operator.invert, torch.bitwise_not), "logical_not __invert__", **_same)
 _add((torch.round,), "round", "input decimals", **_same)
+_add((torch.nan_to_num,), "nan_to_num", "input nan posinf neginf", **_same)
+for _f, _m in ((torch.addcmul, "addcmul"), (torch.addcdiv, "addcdiv")):
+    _add((_f,), _m, "input tensor1 tensor2 value", **_same)
+_add((torch.lerp,), "lerp", "input end weight", **_same)
+for _f, _m in ((torch.tril, "tril"), (torch.triu, "triu")):
+    _add((_f,), _m, "input diagonal", **_same)
 for _g, _m in (((torch.maximum,), "maximum"), ((torch.minimum,), "minimum"), ((operator.floordiv,), ""),
-               ((operator.mod,), ""), ((operator.and_, torch.logical_and), "logical_and"),
+               ((operator.mod,), ""), ((torch.atan2,), "atan2"), ((torch.hypot,), "hypot"),
+               ((torch.logaddexp,), "logaddexp"), ((operator.and_, torch.logical_and), "logical_and"),
                ((operator.or_, torch.logical_or), "logical_or"), ((operator.eq, torch.eq), "eq"),
                ((operator.ne, torch.ne), "ne"), ((operator.lt, torch.lt), "lt"), ((operator.gt, torch.gt), "gt"),
                ((operator.le, torch.le), "le"), ((operator.ge, torch.ge), "ge")):  # fmt: skip
@@ -341,11 +344,13 @@ _add((torch.max,), "max", "input dim keepdim", batch=along(default=0), channels=
 _add((torch.min,), "min", "input dim keepdim", batch=along(default=0), channels=axes.reduced)
 _add((torch.argmax,), "argmax", "input dim keepdim", batch=along(default=0))
 _add((torch.norm,), "norm", "input p dim keepdim", batch=along(default=0), channels=axes.reduced)
-_add((), "var", "input dim", batch=along(default=0), channels=axes.reduced)
-_add((), "std", "input dim", batch=along(default=0), channels=axes.reduced)
+for _f, _m in ((torch.var, "var"), (torch.std, "std"), (torch.prod, "prod"), (torch.argmin, "argmin")):
+    _add((_f,), _m, "input dim", batch=along(default=0), channels=axes.reduced)
+_add((torch.logsumexp,), "logsumexp", "input dim keepdim", batch=along(), channels=axes.reduced)
 _add((torch.topk,), "topk", "input k dim", batch=along(), channels=axes.same)
 _add((torch.sort,), "", "input dim descending", batch=along(), channels=axes.same)
-_add((torch.cumsum,), "cumsum", "input dim", batch=along(), channels=axes.same)
+for _f, _m in ((torch.cumsum, "cumsum"), (torch.cumprod, "cumprod")):
+    _add((_f,), _m, "input dim", batch=along(), channels=axes.same)
 _add((torch.gather,), "gather", "input dim index", batch=along(), channels=axes.same)
 # nonlinear, otherwise
 _add((F.embedding,), channels=axes.last)

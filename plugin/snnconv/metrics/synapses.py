@@ -157,7 +157,11 @@ class SpikeFlow(Executor):
         kind = role(node, self.kinds[node])
         name = str(getattr(node.target, "__name__", node.target))
         if kind == "move":
-            moved = args[0] if name in _CASTS else function(*args, **kwargs)
+            if self.kinds[node] == "affine":  # what is added from beside is a current
+                given = operator_of(node.target, node.op == "call_method").bind(args, kwargs)
+                moved = function(given["input"], given["pad"])
+            else:
+                moved = args[0] if name in _CASTS else function(*args, **kwargs)
             return tree_map_only(Tensor, torch.abs, moved)
         if kind == "choose" and node.name in self.pooled:
             return self.pooled[node.name]

@@ -36,7 +36,7 @@ from snnconv.runtime.int8 import Int8
 from snnconv.runtime.readout import Held, native, presented
 from snnconv.runtime.run import Call, RunState
 from snnconv.runtime.shapes import both_worlds
-from snnconv.runtime.stepping import Stepping, entering_once
+from snnconv.runtime.stepping import Stepping
 from snnconv.runtime.values import (
     Accumulated,
     Pair,
@@ -365,17 +365,10 @@ class Executor:
             value = self.stepping.shares(value, timesteps, state)
         if not isinstance(value, Static | Temporal):
             raise ConversionError(f"{site}: this activation reads no tensor")
-        data = value.data
         if not timesteps:
-            out = self.neuron(site, data)
+            out = self.neuron(site, value.data)
             return replace(out, world=Static) if isinstance(out, Spikes) else Static(out)
-        if isinstance(value, Temporal):
-            seq = unfolded(value, timesteps)
-        elif self.coding == "differential":
-            seq = unfolded(entering_once(value, timesteps, state.steps), timesteps)
-        else:
-            seq = data.unsqueeze(0).expand(1 if self.coding == "sum" else timesteps, *data.shape)
-        out = self.neuron(site, seq)
+        out = self.neuron(site, self.stepping.currents(value, timesteps, state))
         if isinstance(out, Spikes):
             return replace(out, int8_spikes=out.int8_spikes.flatten(0, 1), world=Temporal)
         return folded(out)

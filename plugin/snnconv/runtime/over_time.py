@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unfl
 from snnconv.dynamics.pooling import running_sum
 from snnconv.runtime.values import Accumulated, Pair, Temporal, folded, leafwise, leaves, unfolded
 
-__all__ = ["at_once", "clock", "each_step", "shares", "so_far"]
+__all__ = ["at_each_step", "at_once", "clock", "each_step", "shares", "so_far"]
 
 
 def at_once(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int) -> Any:
@@ -47,9 +47,8 @@ def each_step(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: i
         ValueError: results whose shapes differ from step to step.
     """
     moving = [unfolded(v, timesteps) for v in leaves((args, kwargs)) if isinstance(v, Temporal | Accumulated)]
-    structure: list[tuple[list[Any], TreeSpec]] = []
 
-    def step(*given: Tensor) -> tuple[Tensor, ...]:
+    def step(*given: Tensor) -> Any:
         values = iter(given)
 
         def operand(value: Any) -> Any:
@@ -58,24 +57,51 @@ def each_step(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: i
             return next(values) if isinstance(value, Temporal | Accumulated) else value.data
 
         positional, named = leafwise(operand, (args, kwargs))
-        flat, spec = tree_flatten(function(*positional, **named))
-        structure[:] = [([None if isinstance(v, Tensor) else v for v in flat], spec)]
-        return tuple(v for v in flat if isinstance(v, Tensor))
+        return function(*positional, **named)
 
-    stacked: tuple[Tensor, ...] | None = None
+    return tree_map_only(Tensor, folded, at_each_step(step, moving, vectorised))
+
+
+def at_each_step(step: Callable[..., Any], moving: Sequence[Tensor], vectorised: bool = True) -> Any:
+    """What ``step`` gives at each step of sequences ``[T, ...]``; every tensor of it is ``[T, ...]``.
+
+    Raises:
+        ValueError: results that have another shape, or that are others than tensors, at each step.
+
+    >>> at_each_step(lambda x: {"largest": x.max()}, [torch.tensor([[1.0, 2.0], [4.0, 3.0]])])
+    {'largest': tensor([2., 4.])}
+    """
+    found: list[Any] = []
+    nesting: list[TreeSpec] = []
+
+    def flat(*given: Tensor) -> tuple[Tensor, ...]:
+        found[:], spec = tree_flatten(step(*given))
+        nesting[:] = [spec]
+        return tuple(v for v in found if isinstance(v, Tensor))
+
     if vectorised and not torch.jit.is_tracing():
         try:
-            stacked = torch.func.vmap(step)(*moving)
-        except (RuntimeError, ValueError, NotImplementedError):
-            stacked = None  # what it cannot do runs step by step, or fails there with its own words
-    if stacked is None:
-        steps = [step(*(seq[t] for seq in moving)) for t in range(timesteps)]
-        if len({tuple(v.shape for v in out) for out in steps}) > 1:
-            raise ValueError("its result has another shape at each step: it depends on values")
-        stacked = tuple(torch.stack(column) for column in zip(*steps, strict=True))
-    rest, spec = structure[0]
-    results = iter(stacked)
-    return tree_unflatten([folded(next(results)) if v is None else v for v in rest], spec)
+            stacked = iter(torch.func.vmap(flat, randomness="different")(*moving))
+            return tree_unflatten([next(stacked) if isinstance(v, Tensor) else v for v in found], nesting[0])
+        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
+            pass  # what it cannot do runs step by step, or fails there with its own words
+    return _stacked([step(*(seq[t] for seq in moving)) for t in range(len(moving[0]))])
+
+
+def _stacked(steps: list[Any]) -> Any:
+    flat = [tree_flatten(step) for step in steps]
+    columns = []
+    for column in zip(*(found for found, _ in flat), strict=True):
+        tensors = all(isinstance(v, Tensor) for v in column)
+        shapes = sorted({tuple(v.shape) for v in column}) if tensors else []
+        if len(shapes) > 1 or not (tensors or all(v == column[0] for v in column)):
+            what = f"tensors of shapes {shapes[0]} and {shapes[-1]}" if tensors else f"{column[0]} and {column[-1]}"
+            raise ValueError(
+                f"it gives {what} at different steps: what it picks depends on what the neurons have sent so far; pick "
+                "by a mask (torch.where) instead"
+            )
+        columns.append(torch.stack(column) if tensors else column[0])
+    return tree_unflatten(columns, flat[0][1])
 
 
 def clock(seq: Tensor, start: int) -> Tensor:
@@ -115,7 +141,7 @@ def shares(seq: Tensor, start: int, before: Tensor | None, coding: str) -> tuple
     the next one that is makes up for it.
 
     Args:
-        seq: ``[T, ...]``, floating or complex.
+        seq: ``[T, ...]``; whole numbers and truth values count as floating ones.
         start: steps before these.
         before: what was remembered of them, ``[...]``.
         coding: as in `so_far`.
@@ -123,6 +149,8 @@ def shares(seq: Tensor, start: int, before: Tensor | None, coding: str) -> tuple
     >>> shares(torch.tensor([torch.nan, 2.0, 3.0]), 0, None, "rate")
     (tensor([0., 4., 5.]), tensor(9.))
     """
+    if not (seq.is_floating_point() or seq.is_complex()):
+        seq = seq.to(torch.get_default_dtype())
     total = seq * clock(seq, start) if coding == "rate" else seq
     if _undefined(total):
         total = total.clone()

@@ -14,19 +14,25 @@ from torch.utils._pytree import tree_leaves, tree_map
 from snnconv.graph.ops import acts_on_batch, op_name
 from snnconv.runtime.values import Accumulated, Pair, Sized, Static, Temporal, leafwise, leaves
 
-__all__ = ["both_worlds", "known_name", "one_by_one"]
+__all__ = ["ELEMENTWISE", "PER_SAMPLE", "both_worlds", "known_name", "one_by_one"]
 
-_POINTWISE = frozenset({
-    "add", "sub", "iadd", "isub", "mul", "multiply", "imul", "div", "true_divide", "truediv", "itruediv", "neg", "pos",
-    "relu", "abs", "relu6", "hardtanh", "silu", "gelu", "leaky_relu", "elu", "selu", "celu", "mish", "hardswish",
-    "tanh", "hardsigmoid", "softplus", "sigmoid", "softsign", "tanhshrink", "logsigmoid", "prelu", "exp", "log",
-    "sqrt", "rsqrt",
-    "pow", "square", "maximum", "minimum", "where", "sin", "cos", "erf", "clamp", "clip", "clamp_min", "clamp_max",
-    "threshold", "logical_not", "eq", "ne", "lt", "gt", "le", "ge", "and", "or", "floordiv", "mod", "floor", "ceil",
-    "round", "to", "float", "half", "bfloat16", "double", "type", "type_as", "contiguous", "clone", "detach", "cpu",
-    "cuda", "masked_fill", "log1p", "expm1", "reciprocal", "sign", "zeros_like", "ones_like", "full_like", "dropout",
+ELEMENTWISE = frozenset({
+    "add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "true_divide", "neg", "negative", "radd",
+    "rmul", "iadd", "isub", "imul", "itruediv", "truediv", "rdiv", "rtruediv", "pow", "rpow", "square", "abs",
+    "absolute",
+    "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "erf", "reciprocal", "sign",
+    "sigmoid", "tanh", "silu", "gelu", "mish", "elu", "selu", "celu", "hardswish", "hardsigmoid", "hardtanh",
+    "leaky_relu", "softplus", "softsign", "tanhshrink", "logsigmoid", "relu6", "gt", "lt", "ge", "le", "eq", "ne",
+    "maximum", "minimum", "where", "clamp", "clip", "clamp_min", "clamp_max", "isnan", "isfinite", "isinf",
+    "logical_and", "logical_or", "logical_not", "round", "floor", "ceil", "trunc", "clone",
 })  # fmt: skip
-_LAYERS = {
+"""Functions of each element by itself: whatever dimensions stand before or behind it."""
+_POINTWISE = ELEMENTWISE | {
+    "and", "bfloat16", "contiguous", "cpu", "cuda", "detach", "double", "dropout", "float", "floordiv", "full_like",
+    "half", "masked_fill", "mod", "ones_like", "or", "pos", "prelu", "relu", "threshold", "to", "type", "type_as",
+    "zeros_like",
+}  # fmt: skip
+PER_SAMPLE = {
     "conv1d": 3, "conv2d": 4, "conv3d": 5, "conv_transpose1d": 3, "conv_transpose2d": 4, "conv_transpose3d": 5,
     "avg_pool1d": 3, "avg_pool2d": 4, "avg_pool3d": 5, "max_pool1d": 3, "max_pool2d": 4, "max_pool3d": 5,
     "adaptive_avg_pool1d": 3, "adaptive_avg_pool2d": 4, "adaptive_avg_pool3d": 5, "adaptive_max_pool1d": 3,
@@ -110,9 +116,9 @@ def one_by_one(node: fx.Node, name: str, module: nn.Module | None, args: Any, kw
         return all(v.dim() < ndim or (v.dim() == ndim and v.shape[0] == 1) for v in plain) and (
             name != "where" or len(args) == 3
         )
-    if name in _LAYERS:
+    if name in PER_SAMPLE:
         method = node.op == "call_method"  # Tensor.unfold cuts windows out of one dimension
-        return alone and ndim == _LAYERS[name] and not (method and name == "unfold")
+        return alone and ndim == PER_SAMPLE[name] and not (method and name == "unfold")
     if name in _AT_LEAST:
         return alone and ndim >= _AT_LEAST[name] and isinstance(args[0] if args else kwargs["input"], type(moving[0]))
     rule = _RULES.get(name)

@@ -21,7 +21,7 @@ from snnconv.runtime.run import RunState
 from snnconv.runtime.shapes import known_name, one_by_one
 from snnconv.runtime.values import Accumulated, Sized, Static, Temporal, folded, leafwise, leaves, unfolded, wrapped
 
-__all__ = ["Stepping", "entering_once"]
+__all__ = ["Stepping"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +72,8 @@ class Stepping:
     ) -> Any:
         """Each step by itself."""
         if self.enters_once:
-            args, kwargs = leafwise(lambda v: entering_once(v, timesteps, state.steps), (args, kwargs))
-            parted = bias_apart(node, args, kwargs)
+            args, kwargs = leafwise(lambda v: _entering_once(v, timesteps, state.steps), (args, kwargs))
+            parted = _bias_apart(node, args, kwargs)
             if parted is not None:
                 *call, bias = parted
                 out = self._apply(node, function, *call, timesteps)
@@ -140,10 +140,7 @@ class Stepping:
     def shares(self, value: Accumulated, timesteps: int, state: RunState) -> Temporal:
         """What each step adds to a value that says what holds so far."""
         if value.shares is None:
-            seq = unfolded(value, timesteps)
-            if not (seq.is_floating_point() or seq.is_complex()):
-                seq = seq.to(torch.get_default_dtype())
-            before = state.accumulated.get(value.name)
+            seq, before = unfolded(value, timesteps), state.accumulated.get(value.name)
             seq, state.accumulated[value.name] = shares(seq, state.steps, before, self.coding)
             value.shares = folded(seq)
         return value.shares
@@ -155,7 +152,9 @@ class Stepping:
         before, previous = state.accumulated.get(node.name, ({}, []))
         totals: dict[int, Tensor] = {}
 
-        coding = "sum" if self.coding == "rate" else self.coding  # the largest sum is the largest mean, without division
+        coding = (
+            "sum" if self.coding == "rate" else self.coding
+        )  # the largest sum is the largest mean, without division
         args, kwargs = leafwise(_accumulating(before, totals, timesteps, state.steps, coding), (args, kwargs))
         y = self._apply(node, function, args, kwargs, timesteps)
         last: list[Tensor] = []
@@ -171,10 +170,20 @@ class Stepping:
         state.accumulated[node.name] = (totals, last)
         return result
 
+    def currents(self, value: Static | Temporal, timesteps: int, state: RunState) -> Tensor:
+        """What neurons get ``[T, B, ...]``; in sum coding a single step of what does not change."""
+        if isinstance(value, Temporal):
+            return unfolded(value, timesteps)
+        if self.coding == "differential":
+            return unfolded(_entering_once(value, timesteps, state.steps), timesteps)
+        return value.data.unsqueeze(0).expand(1 if self.coding == "sum" else timesteps, *value.data.shape)
+
     def outputs(self, value: Temporal | Accumulated, name: str, timesteps: int, state: RunState) -> Tensor:
         """What each step adds to an output ``[T, B, ...]``: the answer is the mean of the steps, in sum coding the sum."""
         if self.coding != "differential":
-            return unfolded(self.shares(value, timesteps, state) if isinstance(value, Accumulated) else value, timesteps)
+            return unfolded(
+                self.shares(value, timesteps, state) if isinstance(value, Accumulated) else value, timesteps
+            )
         before, last = state.accumulated.get(name, (None, None))
         seq = unfolded(value, timesteps)
         if isinstance(value, Temporal):
@@ -219,7 +228,7 @@ def _accumulating(
     return accumulated
 
 
-def bias_apart(node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, Any, Tensor] | None:
+def _bias_apart(node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, Any, Tensor] | None:
     """The call of a layer with weights without its bias, and the bias, shaped to be added; None where it has none."""
     if not is_synapse(node):
         return None
@@ -238,7 +247,7 @@ def _infinite(tree: Any) -> bool:
     return any(bool(v.isinf().any()) for v in tensors)
 
 
-def entering_once(value: Any, timesteps: int, start: int) -> Any:
+def _entering_once(value: Any, timesteps: int, start: int) -> Any:
     """What no neuron changes, as a sequence of which the first step has it all; what is as a weight is there always."""
     if isinstance(value, Sized) or not isinstance(value, Static):
         return value.data if isinstance(value, Sized) else value

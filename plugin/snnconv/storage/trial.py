@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -106,7 +107,8 @@ def _run(network: SpikingNetwork, executor: Executor, x: Any, source: SourceGrap
     executor.neuron = lambda site, z: _checked(network, site, z)
     numbers: dict[fx.Node, Any] = {}
     executor.observers = [lambda node, value: _bounded(node, value, numbers)]
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of statistics over nothing
         executor(x)
 
 

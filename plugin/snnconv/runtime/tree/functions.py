@@ -12,26 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-__all__ = ["ELEMENTWISE", "PER_SAMPLE", "VIEW_ATTRIBUTES", "Arguments", "Function", "function"]
+__all__ = ["VIEW_ATTRIBUTES", "Arguments", "Function", "function"]
 
-ELEMENTWISE = frozenset({
-    "add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "true_divide", "neg", "negative", "radd",
-    "rmul", "iadd", "isub", "imul", "itruediv", "truediv", "rdiv", "rtruediv", "pow", "rpow", "square", "abs",
-    "absolute",
-    "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "erf", "reciprocal", "sign",
-    "sigmoid", "tanh", "silu", "gelu", "mish", "elu", "selu", "celu", "hardswish", "hardsigmoid", "hardtanh",
-    "leaky_relu", "softplus", "softsign", "tanhshrink", "logsigmoid", "relu6", "gt", "lt", "ge", "le", "eq", "ne",
-    "maximum", "minimum", "where", "clamp", "clip", "clamp_min", "clamp_max", "isnan", "isfinite", "isinf",
-    "logical_and", "logical_or", "logical_not", "round", "floor", "ceil", "trunc", "clone",
-})  # fmt: skip
-"""Functions of each element by itself: on all steps at once as they are."""
-PER_SAMPLE: dict[str, int] = {
-    "conv1d": 3, "conv2d": 4, "conv3d": 5, "conv_transpose1d": 3, "conv_transpose2d": 4, "conv_transpose3d": 5,
-    "avg_pool1d": 3, "avg_pool2d": 4, "avg_pool3d": 5, "max_pool1d": 3, "max_pool2d": 4, "max_pool3d": 5,
-    "adaptive_avg_pool1d": 3, "adaptive_avg_pool2d": 4, "adaptive_avg_pool3d": 5, "adaptive_max_pool1d": 3,
-    "adaptive_max_pool2d": 4, "adaptive_max_pool3d": 5,
-}  # fmt: skip
-"""Functions of each sample of a batch by itself, with the dimensions that say that there is a batch."""
 _IN_PLACE = frozenset({
     "__iadd__", "__isub__", "__imul__", "__itruediv__", "__idiv__", "__ifloordiv__", "__imod__", "__ipow__",
     "__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__", "__setitem__",

@@ -14,7 +14,7 @@ from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.runtime.batch import Whole, call
 from snnconv.runtime.executor import NeuronFn
-from snnconv.runtime.readout import opened, presented
+from snnconv.runtime.readout import Held, opened, presented
 from snnconv.runtime.run import RunState
 from snnconv.runtime.tree.call import Call, kind_of, tensors
 from snnconv.runtime.tree.decisions import Asked
@@ -137,15 +137,18 @@ class TreeRun(TorchFunctionMode):
         def plain(value: Any) -> Any:
             if not isinstance(value, Tensor):
                 return value
-            if not isinstance(value, Value):
-                return value.expand(self.timesteps, *value.shape) if self.timesteps else value
-            if self.found is not None:
+            raw = value.raw if isinstance(value, Value) else value
+            if isinstance(value, Value) and self.found is not None:
                 self.found.at_output |= value.memory.analog
             if not self.timesteps:
-                return value.raw
-            if value.changes and not value.is_floating_point():
-                return self.time.means(value, "output")
-            return self.time.steps(value, "output", last=self.state.whole)
+                return raw
+            if not isinstance(value, Value) or not value.changes:
+                return Held(raw.expand(self.timesteps, *raw.shape), constant=not isinstance(value, Value))
+            counts = value.is_floating_point() or value.is_complex()
+            if value.memory.time == STEPS and counts:
+                return raw
+            means = self.time.means(value, self.time.key("output", "means"))
+            return Held(means, self.time.steps(value, "output") if counts else None)
 
         given = tree_map(plain, opened(out))
         return given if self.timesteps else presented(given)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from snnconv.runtime.tree.functions import ELEMENTWISE, PER_SAMPLE, Arguments, Function
+from snnconv.runtime.over_time import at_each_step
+from snnconv.runtime.shapes import ELEMENTWISE, PER_SAMPLE
+from snnconv.runtime.tree.functions import Arguments, Function
 
 __all__ = ["over_steps", "step_by_step"]
 
@@ -46,11 +48,14 @@ def over_steps(
         return _called(run, given, [sequences[0], *leaves[1:]])
     elif function.bare == "scaled_dot_product_attention" and sorted(sequences) == [0, 1, 2]:
         return _called(run, given, [sequences.get(i, leaf) for i, leaf in enumerate(leaves)])
-    try:
-        return _vmapped(run, given, leaves, sequences)
-    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
-        # no batching rule, or an error of the call itself, which comes again here
-        return _stacked(step_by_step(run, given, leaves, sequences))
+
+    def step(*now: Tensor) -> Any:
+        filled = list(leaves)
+        for position, value in zip(sequences, now, strict=True):
+            filled[position] = value
+        return _called(run, given, filled)
+
+    return at_each_step(step, list(sequences.values()))
 
 
 def step_by_step(
@@ -100,37 +105,3 @@ def _per_sample(function: Function, dims: int, kind: str) -> bool:
     if function.bare == "batch_norm":
         return kind == "affine" and dims > 1
     return PER_SAMPLE.get(function.bare) == dims
-
-
-def _vmapped(run: Callable[..., Any], given: Arguments, leaves: list[Any], sequences: Mapping[int, Tensor]) -> Any:
-    shape: list[Any] = []
-
-    def call(*steps: Tensor) -> tuple[Tensor, ...]:
-        filled = list(leaves)
-        for position, step in zip(sequences, steps, strict=True):
-            filled[position] = step
-        out, nesting = tree_flatten(_called(run, given, filled))
-        shape[:] = [nesting, [None if isinstance(v, Tensor) else v for v in out], [isinstance(v, Tensor) for v in out]]
-        return tuple(v for v in out if isinstance(v, Tensor))
-
-    tensors = iter(torch.vmap(call, randomness="different")(*sequences.values()))
-    nesting, others, which = shape
-    return tree_unflatten(
-        [next(tensors) if tensor else other for tensor, other in zip(which, others, strict=True)], nesting
-    )
-
-
-def _stacked(steps: list[Any]) -> Any:
-    flat = [tree_flatten(step) for step in steps]
-    columns = []
-    for column in zip(*(leaves for leaves, _ in flat), strict=True):
-        tensors = all(isinstance(v, Tensor) for v in column)
-        shapes = sorted({tuple(v.shape) for v in column}) if tensors else []
-        if len(shapes) > 1 or not (tensors or all(v == column[0] for v in column)):
-            what = f"tensors of shapes {shapes[0]} and {shapes[-1]}" if tensors else f"{column[0]} and {column[-1]}"
-            raise ValueError(
-                f"it gives {what} at different steps: what it picks depends on what the neurons have sent so far; pick "
-                "by a mask (torch.where) instead"
-            )
-        columns.append(torch.stack(column) if tensors else column[0])
-    return tree_unflatten(columns, flat[0][1])
