@@ -36,7 +36,7 @@ def scalar(name: str, currents: list[float], q: float, n: int, rectified: bool, 
             most = 2**n - 1
             code = max(-most, min(most, math.floor(u / q + 0.5)))
             if rectified:
-                code = max(code, -math.floor(r * t / q))
+                code = max(code, -math.floor(r * t / q + 1e-6))
         else:
             fits = [2**k for k in range(n) if abs(u) >= 0.75 * q * 2**k]
             code = max(fits, default=0) * (1 if u >= 0 else -1)

@@ -17,12 +17,16 @@ from .neuron import Neuron, Option, register
 from .threshold import Surrogate, heaviside, membrane_dtype, threshold_like
 
 __all__ = [
-    "BORDER", "HIERARCHICAL", "MULTI_THRESHOLD", "MultiThresholdState", "hierarchical_multi_threshold_step",
+    "BORDER", "HIERARCHICAL", "MULTI_THRESHOLD", "SLACK", "MultiThresholdState", "hierarchical_multi_threshold_step",
     "multi_threshold_initial", "multi_threshold_step",
 ]  # fmt: skip
 
 BORDER = 0.75
 """Part of a threshold at which it fires: the middle between it and the next smaller one, half of it."""
+
+SLACK = 2.0**-10
+"""Part of the smallest threshold that a hierarchical neuron may take back too much: whole ones that rounding left a
+little below are whole."""
 
 MOST = 8
 """Thresholds that a neuron may have: bfloat16 holds codes of eight bits."""
@@ -156,7 +160,7 @@ def hierarchical_multi_threshold_step(
         spike = torch.where(places.detach().round().abs() <= most, spike.detach() + beside - beside.detach(), spike)
     spike = spike.clamp(-most, most)
     if rectified:
-        spike = torch.maximum(spike, -(state.expected_output.detach() * t / divisor).floor().clamp(min=0))
+        spike = torch.maximum(spike, -(state.expected_output.detach() * t / divisor + SLACK).floor().clamp(min=0))
     return _sent(x, spike, q, state, t, v, expected, detach_reset)
 
 

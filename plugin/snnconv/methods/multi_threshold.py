@@ -48,8 +48,8 @@ class MultiThreshold(Method):
         self._one_of("coding", ("differential",))
         if self.max_pool != "accumulated":
             raise ValueError(
-                f"{self._label}: max_pool={self.max_pool!r} makes no sense: a spike says what is new, so the maximum is "
-                "that of what has come in so far"
+                f"{self._label}: max_pool={self.max_pool!r} makes no sense: a spike says what is new, so the maximum "
+                "is that of what has come in so far"
             )
 
     @property
@@ -76,7 +76,7 @@ class MultiThreshold(Method):
 @register
 @dataclass(frozen=True)
 class HierarchicalMultiThreshold(MultiThreshold):
-    """Hierarchical multi-threshold neurons: all n powers of two may fire in one step, so that a step has 2^n − 1 levels.
+    """Hierarchical multi-threshold neurons: all n powers of two may fire in one step, which has 2^n − 1 levels.
 
     As `MultiThreshold` with s = clip(⌊u/q + 1/2⌋, −L, L)·q, L = 2^n − 1, q = θ/L, and s at least −r·t. One step is the
     quantised activation of L levels.

@@ -329,18 +329,18 @@ class _GraphAuditor(_Auditor):
             return
         joined = " and the input" if path.reads_input else ""
         joined += f", scaled as the conversion report lists ({', '.join(listed)})" if listed else ""
+        pooled = "choose" in roles.values()
+        if pooled and self.method.coding == "differential":
+            finding.checked = f"what is new of a maximum of checked neurons' values, numbers of several bits{joined}"
+            return
         if "sum" in roles.values() or path.reads_input:
             names = sorted({op_name(n).strip("._") for n, what in roles.items() if what == "sum"})
             through = f" through {', '.join(names)}" if names else ""
             finding.checked = f"sum of checked spikes{joined}{through}"
             return
         finding.checked = "every value of every step is 0 or a spike"
-        pooled = "choose" in roles.values()
         if pooled and self.method.coding == "sum":
             finding.checked = "every value of every step is a whole multiple of q: the growth of a maximum of spikes"
-        if pooled and self.method.coding == "differential":
-            finding.checked = "how a maximum of what neurons stand for changes: numbers of several bits, no spikes"
-            return
         self.numeric[node.name] = (operand.name, finding, pooled)
         self.watched.add(operand.name)
 

@@ -255,10 +255,9 @@ def _pulses(snn: SpikingNetwork, site: str, out: Tensor) -> Tensor:
     record, node = snn.method.record, snn.neurons[site]
     if record.pulses is None:
         return out != 0
-    unit = (
-        broadcast(torch.as_tensor(node.v_threshold).to(out), out.dim() - 1, node.channel_axis) if node.scaled else 1.0
-    )
-    return record.pulses((out / unit).round())
+    if node.scaled:
+        out = out / broadcast(torch.as_tensor(node.v_threshold).to(out), out.dim() - 1, node.channel_axis)
+    return record.pulses(out.round())
 
 
 def _layer_costs(

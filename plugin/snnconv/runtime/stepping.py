@@ -75,8 +75,8 @@ class Stepping:
             args, kwargs = leafwise(lambda v: _entering_once(v, timesteps, state.steps), (args, kwargs))
             parted = _bias_apart(node, args, kwargs)
             if parted is not None:
-                *call, bias = parted
-                out = self._apply(node, function, *call, timesteps)
+                positional, named, bias = parted
+                out = self._apply(node, function, positional, named, timesteps)
                 if state.steps == 0:
                     unfolded(out, timesteps)[0].add_(bias)
                 return out
@@ -179,11 +179,10 @@ class Stepping:
         return value.data.unsqueeze(0).expand(1 if self.coding == "sum" else timesteps, *value.data.shape)
 
     def outputs(self, value: Temporal | Accumulated, name: str, timesteps: int, state: RunState) -> Tensor:
-        """What each step adds to an output ``[T, B, ...]``: the answer is the mean of the steps, in sum coding the sum."""
+        """What each step adds to an output ``[T, B, ...]``, whose mean (in sum coding, sum) is the answer."""
         if self.coding != "differential":
-            return unfolded(
-                self.shares(value, timesteps, state) if isinstance(value, Accumulated) else value, timesteps
-            )
+            added = self.shares(value, timesteps, state) if isinstance(value, Accumulated) else value
+            return unfolded(added, timesteps)
         before, last = state.accumulated.get(name, (None, None))
         seq = unfolded(value, timesteps)
         if isinstance(value, Temporal):

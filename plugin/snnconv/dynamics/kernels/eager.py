@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..integrate_fire import STARTS
-from ..multi_threshold import BORDER, HIERARCHICAL
+from ..multi_threshold import BORDER, HIERARCHICAL, SLACK
 from .backends import register_kernel
 from .job import Job
 
@@ -217,7 +217,7 @@ def _hierarchical_spikes(job: Job, u: Tensor, r: Tensor, t: Tensor, spike: Tenso
         q = torch.full((), q, dtype=u.dtype, device=u.device)
     torch.div(u, q, out=spike).add_(0.5).floor_().clamp_(-most, most)
     if job.options["rectified"]:
-        torch.mul(r, t, out=scratch).div_(q).floor_().clamp_(min=0)
+        torch.mul(r, t, out=scratch).div_(q).add_(SLACK).floor_().clamp_(min=0)
         torch.maximum(spike, scratch.neg_(), out=spike)
 
 

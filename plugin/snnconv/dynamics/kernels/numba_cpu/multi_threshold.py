@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...multi_threshold import BORDER, HIERARCHICAL
+from ...multi_threshold import BORDER, HIERARCHICAL, SLACK
 from ..job import Job
 from ..layout import flat
 from .compiled import fill, jit, load, times
@@ -67,6 +67,7 @@ def multi_threshold_scan(
     amplitude = np.empty(length, out.dtype)
     most = np.float32(2**thresholds - 1)
     zero = np.float32(0)
+    slack = np.float32(SLACK)
     for block in range(first_block, last_block):
         first = block * length
         count = min(length, size - first)
@@ -91,7 +92,7 @@ def multi_threshold_scan(
                 if hierarchical:
                     code = min(max(np.floor(u / q[i] + np.float32(0.5)), -most), most)
                     if rectified:
-                        code = max(code, -max(np.floor(r[i] * t / q[i]), zero))
+                        code = max(code, -max(np.floor(r[i] * t / q[i] + slack), zero))
                     spike[i] = code
                 else:
                     spike[i] = _power(u, border[i], thresholds)
