@@ -27,8 +27,10 @@ FLOORS = (
     ("conversion",),
     ("training",),
     ("export", "integrations", "selection", "control", "plot", "demo"),
+    ("page",),
     ("__init__", "snntorch"),
     ("cli",),
+    ("__main__",),
 )
 FLOOR = {unit: number for number, units in enumerate(FLOORS) for unit in units}
 ELSEWHERE = ("snnbench", "mmengine", "mmdet", "mmseg", "mmcv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,6 +12,10 @@ from torch import nn
 import snnconv
 
 pytest.importorskip("matplotlib")
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.patches import StepPatch
 
 from snnconv import methods, plot
 from snnconv.metrics import Trace, trace
@@ -57,7 +62,7 @@ def test_energy_is_in_microjoules_with_ratios() -> None:
 def signed_trace(spikes: list[list[float]]) -> Trace:
     """T × N unit spikes of one sample."""
     s = torch.tensor(spikes).unsqueeze(1)
-    return Trace("relu", torch.zeros_like(s), s * 0.5 + 0.25, s, torch.full(s.shape[1:], 0.5))
+    return Trace("relu", torch.zeros_like(s), s * 0.5 + 0.25, s, torch.full(s.shape[1:], 0.5), torch.ones(len(s)))
 
 
 def test_raster_marks_every_spike_at_its_step_and_neuron() -> None:
@@ -65,7 +70,7 @@ def test_raster_marks_every_spike_at_its_step_and_neuron() -> None:
     positive, negative = (set(map(tuple, c.get_offsets().tolist())) for c in axes.collections)
     assert positive == {(1.0, 0.0), (2.0, 1.0)}
     assert negative == {(3.0, 0.0)}
-    assert axes.get_title() == "relu: 3 spikes of 3 neurons"
+    assert axes.get_title(loc="left") == "relu: 3 spikes of 3 neurons"
 
 
 def test_raster_without_negative_spikes_has_no_legend_for_them() -> None:
@@ -74,16 +79,77 @@ def test_raster_without_negative_spikes_has_no_legend_for_them() -> None:
     assert axes.get_legend() is None
 
 
-def test_membrane_is_in_units_of_the_threshold() -> None:
+def test_membrane_is_in_units_of_the_threshold_and_crosses_it_before_a_spike() -> None:
     axes = plot.membrane(signed_trace([[1, 0, 0], [0, 1, 0], [-1, 0, 0]]), neurons=[0])
     assert list(axes.lines[0].get_xdata()) == [1, 2, 3]
     assert list(axes.lines[0].get_ydata()) == [1.5, 0.5, -0.5]
-    assert [c.get_offsets().tolist() for c in axes.collections] == [[[1.0, 1.5]], [[3.0, -0.5]]]
+    marks = [c.get_offsets().tolist() for c in axes.collections if isinstance(c, PathCollection)]
+    assert marks == [[[1.0, 2.5]], [[3.0, -1.5]]]
+    rises = [
+        segment.tolist() for c in axes.collections if isinstance(c, LineCollection) for segment in c.get_segments()
+    ]
+    assert rises == [[[1, 1.5], [1, 2.5]], [[3, -0.5], [3, -1.5]]]
 
 
-def test_membrane_shows_the_busiest_neurons() -> None:
-    axes = plot.membrane(signed_trace([[0, 1, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0]]))
-    assert [line.get_label() for line in axes.lines[:2]] == ["1", "2"]
+def test_membrane_shows_neurons_that_are_neither_silent_nor_saturated() -> None:
+    always, half, never = [1, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]
+    spikes = torch.tensor([always, half, never, half, half]).float().T.tolist()
+    assert [line.get_label() for line in plot.membrane(signed_trace(spikes)).lines[:3]] == ["1", "3", "4"]
+
+
+def test_the_threshold_of_shifted_neurons_falls_with_every_step() -> None:
+    x = torch.rand(64, 4)
+    snn = snnconv.convert(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), methods.ShiftedThreshold(3), x, progress=False)
+    found = trace(snn, x[:1], "1")
+    assert found.worth.tolist() == pytest.approx([4 / 7, 2 / 7, 1 / 7])
+    (stairs,) = [patch for patch in plot.membrane(found).patches if isinstance(patch, StepPatch)]
+    assert list(stairs.get_data().values) == pytest.approx([4 / 7, 2 / 7, 1 / 7])
+
+
+def test_numbers_of_steps_are_labelled_where_they_do_not_overlap() -> None:
+    axes = plot.accuracy({"every step": {t: 50.0 + t for t in range(1, 33)}})
+    canvas = FigureCanvasAgg(axes.figure)
+    canvas.draw()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+    shown = [label.get_text() for label in axes.get_xticklabels() if label.get_text()]
+    assert {"1", "2", "4", "8", "16", "32"} <= set(shown)
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_the_legend_of_a_raster_lies_above_the_data_and_its_marks_are_seen() -> None:
+    torch.manual_seed(0)
+    axes = plot.raster(signed_trace(torch.randint(-1, 2, (32, 300)).float().tolist()))
+    FigureCanvasAgg(axes.figure).draw()
+    assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1 - 1
+    for marks in axes.collections:
+        assert marks.get_sizes()[0] ** 0.5 >= 3
+        assert marks.get_linewidth()[0] >= 1.5
+
+
+def test_objects_are_drawn_as_they_are() -> None:
+    model, x = (
+        nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)),
+        torch.randn(64, 4),
+    )
+    snn = snnconv.convert(model, methods.SignedIF(8), x, progress=False)
+    compared, counted = snnconv.compare(model, snn, x), snnconv.profile(model, snn, x)
+    assert [p.get_height() for p in plot.layer_error(compared).patches] == [row.error for row in compared.rows]
+    heights = [patch.get_height() for patch in plot.energy(counted).patches]
+    assert heights == pytest.approx([1e6 * counted.ann_energy, 1e6 * counted.snn_energy])
+    assert len(plot.energy({"a": counted, "b": counted}).patches) == 3
+    by_layer = plot.layer_energy(counted)
+    ann = by_layer.containers[0]
+    assert sum(patch.get_height() for patch in ann) == pytest.approx(1e6 * counted.ann_energy)
+    spiking = sum(patch.get_height() for container in by_layer.containers[1:] for patch in container)
+    assert spiking == pytest.approx(1e6 * counted.snn_energy)
+    drawn = plot.thresholds(snn.report)
+    assert [label.get_text() for label in drawn.get_xticklabels()] == [site.name for site in snn.report.spiking]
+
+
+@pytest.mark.parametrize("name", ["$x_{", "$\\frac$", "a\nb\x00", "<script>", "n" * 5000])
+def test_names_are_drawn_as_text_whatever_they_are(name: str) -> None:
+    for axes in (plot.layer_error({name: 0.1}), plot.accuracy({name: {1: 2.0}})):
+        FigureCanvasAgg(axes.figure).draw()
 
 
 @pytest.mark.parametrize("draw", [plot.raster, plot.membrane])

@@ -19,6 +19,7 @@ import snnconv
 from snnconv import dynamics, methods
 from snnconv.dynamics import neuron
 from snnconv.dynamics.kernels import BACKENDS, backends
+from snnconv.graph.activation import ReLU
 
 OWN = Path(__file__).parent / "own"
 sys.path.insert(0, str(OWN))  # where a user has his modules
@@ -207,7 +208,7 @@ def test_the_command_line_takes_it_by_name_with_its_settings(how: str, tmp_path:
 def test_its_settings_are_checked_wherever_they_are_given() -> None:
     for call in (
         lambda: dynamics.scan("leaky_threshold", X, 1.0, leak=1.5),
-        lambda: methods.get("leaky_threshold")(4, leak=1.5).node(torch.ones(3), 1, "relu", "spikingjelly"),
+        lambda: methods.get("leaky_threshold")(4, leak=1.5).node(torch.ones(3), 1, ReLU(), "spikingjelly"),
     ):
         with pytest.raises(ValueError, match=r"leak is 1\.5: it is a factor a step"):
             call()

@@ -70,13 +70,24 @@ def backend_of(setting: Setting, neuron: Neuron, kind: Any) -> str:
     return triton.name if runs and has_kernel(neuron.name, triton, kind) else "auto"
 
 
+class Turning:
+    """z² + z: a function at a neuron, with one extremum and values of both signs."""
+
+    extrema, signed, linear = (-0.5,), True, False
+
+    def __call__(self, z: Tensor, axis: int = 1) -> Tensor:
+        return z * (z + 1)
+
+
 def options_of(neuron: Neuron, steps: int) -> dict[str, Any]:
     """Settings of a neuron for a sequence of ``steps``.
 
     Raises:
         Failed: it needs one that is not known here.
     """
-    known = {"timesteps": min(steps, 8)}
+    known: dict[str, Any] = {"timesteps": min(steps, 8)}
+    if any(option.name == "function" and option.default is REQUIRED for option in neuron.options):
+        known |= {"function": Turning(), "signed": True}
     if neuron.pre_phase is not None:
         known[neuron.pre_phase.steps] = steps // 3
     names = {option.name for option in neuron.options}

@@ -58,7 +58,12 @@ def bench(
     cfg_options: CfgOptions = None,
     launcher: Launcher = "none",
 ) -> None:
-    """Run a benchmark config: train where there are no weights, convert by every method, test, write results."""
+    """Run a benchmark config: train where there are no weights, convert by every method, test, write results.
+
+    Examples:
+        snnconv bench --list
+        snnconv bench bccd/retinanet_r18 --draw 4
+    """
     if list_ or config is None:
         _list_configs(asked=list_)
         return
@@ -84,7 +89,11 @@ def bench(
 def train(
     config: Config, *, work_dir: WorkDir = None, cfg_options: CfgOptions = None, launcher: Launcher = "none"
 ) -> None:
-    """Train the source network of a config; an interrupted training goes on from its last checkpoint."""
+    """Train the source network of a config; an interrupted training goes on from its last checkpoint.
+
+    Examples:
+        snnconv train camvid/fcn_r18 --work-dir fcn
+    """
     allocation.keep_memory()
     runner = _runner()
     path = find(config)
@@ -139,7 +148,11 @@ def leaderboard(
         bool, typer.Option("--check", help="Write nothing; fail if the pages are not what the result files give.")
     ] = False,
 ) -> None:
-    """Render the result files into LEADERBOARD.md and leaderboard.html, or check that they are up to date."""
+    """Render the result files into LEADERBOARD.md and leaderboard.html, or check that they are up to date.
+
+    Examples:
+        snnconv leaderboard --check
+    """
     from snnbench import leaderboard as board
 
     if not check:

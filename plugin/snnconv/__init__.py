@@ -17,6 +17,7 @@ from snnconv import _moved, activations, methods
 from snnconv._version import __version__
 from snnconv.conversion.checks import ConversionWarning
 from snnconv.conversion.convert import convert
+from snnconv.conversion.statistics import Calibration, calibrate
 from snnconv.graph.source import ConversionError
 from snnconv.integrations.register import register
 from snnconv.network import SpikingNetwork
@@ -25,7 +26,8 @@ from snnconv.report import ConversionReport
 if TYPE_CHECKING:
     from snnconv import training
     from snnconv.export.nir import from_nir, to_nir
-    from snnconv.metrics import audit, compare, profile
+    from snnconv.metrics import audit, compare, evaluate, profile
+    from snnconv.page import write_page
     from snnconv.selection import recommend
     from snnconv.storage.network_file import load, save
     from snnconv.training.finetune import finetune_layerwise
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from snnconv.training.trainable import trainable
 
 __all__ = [
+    "Calibration",
     "ConversionError",
     "ConversionReport",
     "ConversionWarning",
@@ -41,8 +44,10 @@ __all__ = [
     "__version__",
     "activations",
     "audit",
+    "calibrate",
     "compare",
     "convert",
+    "evaluate",
     "finetune_layerwise",
     "from_nir",
     "load",
@@ -56,11 +61,13 @@ __all__ = [
     "train_rate_scale",
     "trainable",
     "training",
+    "write_page",
 ]
 
 _LATER = {
     "audit": "snnconv.metrics",
     "compare": "snnconv.metrics",
+    "evaluate": "snnconv.metrics",
     "finetune_layerwise": "snnconv.training.finetune",
     "from_nir": "snnconv.export.nir",
     "load": "snnconv.storage.network_file",
@@ -71,6 +78,7 @@ _LATER = {
     "to_nir": "snnconv.export.nir",
     "train_rate_scale": "snnconv.training.rate_scale",
     "trainable": "snnconv.training.trainable",
+    "write_page": "snnconv.page",
 }
 
 _moved.install()

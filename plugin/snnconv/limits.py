@@ -14,13 +14,19 @@ ValueError: methods.IF: timesteps is 1048576, more than snnconv.limits.TIMESTEPS
 
 from __future__ import annotations
 
-__all__ = ["CONSTANT", "EXPANSION", "PIXELS", "SIZE", "TIMESTEPS", "UNPACKED", "VALUES"]
+__all__ = ["CONSTANT", "EXPANSION", "LADDER", "LADDERS", "PIXELS", "SIZE", "TIMESTEPS", "UNPACKED", "VALUES"]
 
 TIMESTEPS = 2**16
 """Time steps of a method, in each of its phases: a run of so many takes minutes for the smallest of networks."""
 
 CONSTANT = 2**26
 """Elements of a tensor that the graph of a file makes out of numbers alone (``torch.zeros``, ``torch.arange``)."""
+
+LADDER = 2**25
+"""Thresholds of the ladder of one population of neurons: they are found by bisection, all at a time."""
+
+LADDERS = 2**26
+"""Thresholds of all ladders that are kept; those used longest ago are found again."""
 
 SIZE = 2**53
 """Largest whole number in the graph of a file, and the largest that it may compute from its input's shape."""

@@ -124,7 +124,8 @@ class ConversionReport:
             return None
         return sum(self.macs.get(name, 0.0) for name, reads in self.reads.items() if reads == origin) / total
 
-    def _without_spikes(self) -> list[str]:
+    @property
+    def without_spikes(self) -> list[str]:
         """A line for the layers with weights that read no spikes."""
         lines = []
         for origin, what in _NO_SPIKES.items():
@@ -141,7 +142,7 @@ class ConversionReport:
     def __str__(self) -> str:
         choices = ", ".join(f"{k}={v!r}" for k, v in self.method.items() if k != "name")
         lines = [f"{self.method.get('name', '?')}({choices})", f"converted through the {self.path}"]
-        lines += self._without_spikes()
+        lines += self.without_spikes
         rows = [
             (s.name, s.neuron, s.channels, f"{s.threshold_min:.3g} … {s.threshold_mean:.3g} … {s.threshold_max:.3g}",
              "" if s.error is None else f"{s.error:.3f}")
@@ -152,7 +153,7 @@ class ConversionReport:
             analog = [(a.name, a.operator, a.reason) for a in self.analog]
             lines += ["", table(("stays analog", "operator", "why"), analog)]
         else:
-            lines += ["", "nothing stays analog" if not self._without_spikes() else "no operator stays analog"]
+            lines += ["", "nothing stays analog" if not self.without_spikes else "no operator stays analog"]
         lines += [f"{layer} reads spikes scaled on their way: {', '.join(by)}" for layer, by in self.scaled.items()]
         lines += [f"note: {n}" for n in self.notes]
         if self.agreement is not None:

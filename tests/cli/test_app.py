@@ -65,7 +65,8 @@ def run(*arguments: object, status: int = 0) -> str:
 def refused(*arguments: object) -> str:
     """The one sentence of an error."""
     output = run(*arguments, status=2).strip()
-    assert output.startswith("error: ")
+    assert output.count("error: ") == 1
+    output = output[output.index("error: ") :]
     assert "Traceback" not in output
     return " ".join(output.split())
 

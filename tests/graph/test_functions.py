@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from snnconv.graph import functions as kinds
 from snnconv.graph.activation import Activation, ReLU, get, register_activation
 from snnconv.graph.capture.fx import source_graph
+from snnconv.graph.cover import Cover
 from snnconv.graph.functions import GELU, SELU, Clamp, LeakyReLU, PReLU, SiLU
 from snnconv.graph.source import SourceGraph
 from snnconv.runtime.executor import Executor
@@ -67,7 +68,7 @@ class Between(nn.Module):
 
 
 def traced(model: nn.Module) -> SourceGraph:
-    return source_graph(model, wanted=lambda kind: True)
+    return source_graph(model, cover=Cover(wanted=lambda kind: True))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

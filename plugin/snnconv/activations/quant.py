@@ -8,11 +8,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from snnconv.graph.activation import Quantised
+from snnconv.dynamics.function import evaluate
+from snnconv.graph.activation import Activation, Quantised
 from snnconv.graph.source import Site, broadcast
 from snnconv.graph.trained import TrainedActivation
 
-__all__ = ["QCFS", "QuantReLU"]
+__all__ = ["QCFS", "QuantReLU", "quantised", "straight_through"]
 
 CHUNK = 2**17  # values that stay in a processor's cache from one operator to the next
 LEAST = 1e-6
@@ -36,25 +37,28 @@ class _Quantise(torch.autograd.Function):
     """Forward of :class:`QuantReLU`; backward, straight through for z and the gradient that follows for the clip."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, clip: Tensor, levels: int, grad_scale: float, margin: float) -> Tensor:
+    def forward(
+        ctx: Any, z: Tensor, clip: Tensor, levels: int, grad_scale: float, margin: float, signed: bool
+    ) -> Tensor:
         wide = torch.promote_types(z.dtype, torch.float32)
         clip = clip.to(wide)
-        lsb = clip / levels
+        lsb, lowest = clip / levels, -levels if signed else 0
         out = torch.empty_like(z)
         for part, target in chunks(z, out):
             work = target if wide == z.dtype else torch.empty_like(part, dtype=wide)
             torch.mul(part, levels, out=work)
-            work.div_(clip).add_(0.5).floor_().clamp_(0, levels).mul_(lsb)
+            work.div_(clip).add_(0.5).floor_().clamp_(lowest, levels).mul_(lsb)
             if work is not target:
                 target.copy_(work)
         ctx.save_for_backward(z, clip, out)
-        ctx.grad_scale, ctx.margin = grad_scale, margin / levels
+        ctx.grad_scale, ctx.margin, ctx.signed = grad_scale, margin / levels, signed
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, clip, out = ctx.saved_tensors
-        low, high = -ctx.margin * clip, (1 + ctx.margin) * clip
+        high = (1 + ctx.margin) * clip
+        low = -high if ctx.signed else -ctx.margin * clip
         grad_z = torch.empty_like(z)
         wanted = ctx.needs_input_grad[1]
         plain = clip.dim() == 0 and z.device.type == "cpu" and z.dtype == clip.dtype
@@ -62,10 +66,12 @@ class _Quantise(torch.autograd.Function):
         slopes = torch.zeros_like(clip)
         for z_, out_, grad_, target in chunks(z, out, grads[0], grad_z):
             above = _split(grad_, z_, low, high, numbers, target)
-            if wanted:  # d out / d clip: (y − z)/clip inside, 1 above, 0 below (LSQ, arXiv 1902.08153, eq. 3)
+            if wanted:  # d out / d clip: (y − z)/clip inside, 1 above, 0 or −1 below (LSQ, arXiv 1902.08153, eq. 3)
                 inside = torch.sub(out_.to(clip.dtype), z_).mul_(target)
                 slopes += inside.sum_to_size(clip.shape) / clip + above().sum_to_size(clip.shape)
-        return grad_z, slopes * ctx.grad_scale if wanted else None, None, None, None
+                if ctx.signed:
+                    slopes -= (grad_ * (z_ <= low.reshape(low.shape or [1] * z_.dim()))).sum_to_size(clip.shape)
+        return grad_z, slopes * ctx.grad_scale if wanted else None, None, None, None, None
 
 
 def _split(
@@ -84,16 +90,42 @@ def _split(
     return lambda: grad * above
 
 
-def straight_through(z: Tensor, clip: Tensor, levels: int, grad_scale: float = 1.0, margin: float = 0.0) -> Tensor:
+def straight_through(
+    z: Tensor, clip: Tensor, levels: int, grad_scale: float = 1.0, margin: float = 0.0, signed: bool = False
+) -> Tensor:
     """clip(⌊zL/α + 1/2⌋, 0, L)·α/L with a straight-through gradient for z and LSQ's, scaled, for the clip α.
 
-    The gradient passes where −margin·α/L < z < α + margin·α/L. Computed in float32 at least, whatever the dtype of z.
+    The gradient passes where −margin·α/L < z < α + margin·α/L. ``signed``: codes from −L, and the gradient passes where
+    |z| < α + margin·α/L. Computed in float32 at least, whatever the dtype of z.
 
     >>> straight_through(torch.tensor([0.3]), torch.tensor(1.0), 2)
     tensor([0.5000])
     """
-    out: Tensor = _Quantise.apply(z, clip, levels, grad_scale, margin)
+    out: Tensor = _Quantise.apply(z, clip, levels, grad_scale, margin, signed)
     return out
+
+
+def quantised(function: Activation, z: Tensor, theta: Tensor, levels: int, axis: int = 1) -> Tensor:
+    """What the neurons of a site compute for constant input: clip(⌊f(z)L/θ + 1/2⌋, −L or 0, L)·θ/L.
+
+    In sum coding that is what they put out, to rounding at the borders; `snnconv.dynamics.total` has their own
+    comparisons. Gradients pass straight through the rounding, to z through f and to θ as in `straight_through`.
+
+    Args:
+        function: f, the site's activation; the rest of a clip is the quantiser's own. In units of θ where it is.
+        z: input of the site, ``[B, ...]``.
+        theta: θ, scalar or one value per channel, in units of f's output.
+        levels: L, levels above zero.
+        axis: channel axis of ``z``.
+
+    >>> from snnconv.graph.activation import ReLU
+    >>> quantised(ReLU(), torch.tensor([[-1.0, 0.3, 9.0]]), torch.tensor(1.0), 2)
+    tensor([[0.0000, 0.5000, 1.0000]])
+    """
+    y = z if function.linear else evaluate(function, z, axis)
+    theta = broadcast(theta.to(z), z.dim(), axis)
+    out = straight_through(y, theta, levels, signed=function.signed)
+    return out / theta if function.unit else out
 
 
 class QuantReLU(TrainedActivation):

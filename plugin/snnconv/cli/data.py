@@ -62,7 +62,8 @@ class Data:
             raise InputError(
                 f"{self.name} has {len(self.classes)} class folders ({', '.join(self.classes[:3])} ...), the network "
                 f"{outputs} outputs; a label is a folder's place in their sorted order: make an empty folder for each "
-                "class that is missing"
+                f"class that is missing, or, for a torchvision or timm network of these classes, use --classes "
+                f"{len(self.classes)}"
             )
         if self.classes is None and self.labelled:
             y = self.source["y"]
@@ -89,16 +90,16 @@ class Data:
         x = torch.stack([x for x, _ in items])
         if not bool(x.isfinite().all()):
             raise InputError(f"{self.name}: the transform gives NaN or infinite values")
-        return x, torch.tensor([y for _, y in items])
+        return x, torch.tensor([y for _, y in items]) if self.labelled else None
 
 
 def load_data(path: Path, preprocessing: Preprocessing) -> Data:
-    """A folder of pictures, or a file with a tensor x, and y for labels.
+    """A folder of pictures, labelled by its subfolders if there are any, or a file with a tensor x, and y for labels.
 
     Tensors in a file are taken as they are, uint8 excepted, which is scaled and normalised like a picture.
 
     Args:
-        path: a folder with a subfolder of pictures a class; a ``.npz``, ``.pt`` or ``.safetensors``.
+        path: a folder with a subfolder of pictures a class, or with pictures; a ``.npz``, ``.pt`` or ``.safetensors``.
         preprocessing: of pictures.
 
     Raises:
@@ -166,10 +167,14 @@ def _read_tensors(path: Path) -> dict[str, Any]:
 
 
 def _image_folder(path: Path, preprocessing: Preprocessing) -> Data:
+    """A folder with a subfolder of pictures a class; or one that holds pictures itself, which have no labels."""
     try:
         from torchvision import datasets
     except ImportError as error:
         raise InputError("reading a folder of images needs torchvision: pip install torchvision") from error
+    own = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in datasets.folder.IMG_EXTENSIONS)
+    if own:
+        return Data(_Pictures(own, preprocessing), len(own), False, str(path))
     try:
         folder = datasets.ImageFolder(str(path), preprocessing.picture, loader=_picture, allow_empty=True)
     except OSError as error:
@@ -177,6 +182,17 @@ def _image_folder(path: Path, preprocessing: Preprocessing) -> Data:
     if not len(folder):
         raise InputError(f"{path} is not a folder of images, one subfolder a class: they hold no image")
     return Data(folder, len(folder), True, str(path), tuple(folder.classes))
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Pictures without labels, read one by one."""
+
+    paths: list[Path]
+    preprocessing: Preprocessing
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+        return self.preprocessing.picture(_picture(str(self.paths[place]))), -1
 
 
 def _picture(path: str) -> Any:

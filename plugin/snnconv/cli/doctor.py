@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-__all__ = ["Check", "Package", "check_all", "of_package"]
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from snnconv._version import __version__
+
+__all__ = ["Check", "Package", "Report", "advice", "check_all", "of_package", "versions"]
+
+COLOURS = {"ok": "green", "missing": "yellow", "broken": "red"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,40 @@ _PACKAGES = (
         "pip install 'snnconv-plugin[control]'",
     ),
 )
+
+
+@dataclass(frozen=True)
+class Report:
+    """Checks as a table, below the versions."""
+
+    checks: Sequence[Check]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(", ".join(f"{name} {version}" for name, version in versions().items()))
+        table = Table()
+        for name in ("part", "for", "state", "detail"):
+            table.add_column(name, overflow="fold")
+        for check in self.checks:
+            table.add_row(check.name, check.purpose, Text(check.state, COLOURS[check.state]), Text(check.detail))
+        yield table
+
+
+def advice(checks: Sequence[Check]) -> list[str]:
+    """The commands that help, each on a line of its own below what it is for.
+
+    >>> advice([Check("numba", "speed", "missing", "not installed", "pip install numba")])
+    ['for numba:', '  pip install numba']
+    """
+    helping: dict[str, list[str]] = {}
+    for check in checks:
+        if check.advice and check.state != "ok":
+            helping.setdefault(check.advice, []).append(check.name)
+    return [line for command, names in helping.items() for line in (f"for {', '.join(names)}:", f"  {command}")]
+
+
+def versions() -> dict[str, str]:
+    """Of the package, of Python, and the system."""
+    return {"snnconv": __version__, "Python": platform.python_version(), platform.system(): platform.machine()}
 
 
 def check_all() -> list[Check]:

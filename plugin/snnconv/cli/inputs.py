@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
@@ -17,18 +19,18 @@ class InputError(ValueError):
     """Something on the command line cannot be used; the message says what, and what to do next."""
 
 
-def check_out(path: Path) -> None:
-    """Refuse an ``--out`` that cannot be written, before the work whose result is to go there.
+def check_out(path: Path, option: str = "--out") -> None:
+    """Refuse a file that cannot be written, before the work whose result is to go there.
 
     Raises:
         InputError: its folder does not exist or takes no files, or it is a folder itself.
     """
     if not path.parent.is_dir():
-        raise InputError(f"the folder of --out, {path.parent}, does not exist")
+        raise InputError(f"the folder of {option}, {path.parent}, does not exist")
     try:
         writable(path)
     except OSError as error:
-        raise InputError(f"--out {path} cannot be written: {error.strerror or error}") from error
+        raise InputError(f"{option} {path} cannot be written: {error.strerror or error}") from error
 
 
 def method_classes() -> dict[str, type]:
@@ -40,14 +42,68 @@ def method_classes() -> dict[str, type]:
 
 
 def method_fields() -> dict[str, str]:
-    """Field of any method → help text naming the methods that have it, with their defaults."""
-    owners: dict[str, list[str]] = {}
+    """Field of any method → help text: what it means, which values it takes, and the methods' defaults."""
+    defaults: dict[str, dict[str, str]] = {}
+    meanings: dict[str, str] = {}
+    words: dict[str, list[str]] = {}
     for name, cls in method_classes().items():
+        described, kinds = _meanings(cls), _kinds(cls)
         for field in dataclasses.fields(cls):
             if field.init:
-                default = "" if field.default is dataclasses.MISSING else f" = {field.default}"
-                owners.setdefault(field.name, []).append(f"{name}{default}")
-    return {field: ", ".join(names) for field, names in owners.items()}
+                default = "" if field.default is dataclasses.MISSING else str(field.default).lower()
+                defaults.setdefault(field.name, {})[name] = default
+                meanings.setdefault(field.name, described.get(field.name, ""))
+                named = [str(value) for value in _values(kinds.get(field.name, Any))]
+                words.setdefault(field.name, named)
+    texts = {}
+    for field_name, by_method in defaults.items():
+        parts = [meanings[field_name]]
+        parts += [f"One of {', '.join(words[field_name])}."] if words[field_name] else []
+        usual = max(by_method.values(), key=list(by_method.values()).count)
+        others = [f"{method}: {value}" for method, value in by_method.items() if value != usual]
+        if usual:
+            parts.append(f"Default {usual}{' (' if others else ''}{', '.join(others)}{')' if others else ''}.")
+        if len(by_method) < len(method_classes()):
+            parts.append(f"Of {', '.join(by_method)}.")
+        texts[field_name] = " ".join(filter(None, parts))
+    return texts
+
+
+def _meanings(cls: type) -> dict[str, str]:
+    """What the ``Attributes`` of a class and of those it is derived from say of each field."""
+    found: dict[str, str] = {}
+    for owner in reversed(cls.__mro__):
+        lines = inspect.cleandoc(owner.__doc__ or "").splitlines()
+        start = lines.index("Attributes:") + 1 if "Attributes:" in lines else len(lines)
+        name = ""
+        for line in lines[start:]:
+            if line.strip() and not line.startswith(" "):
+                break
+            if entry := re.match(r"    (\w+): (.*)", line):
+                name, found[entry[1]] = entry[1], entry[2]
+            elif name and line.strip():
+                found[name] += " " + line.strip()
+            elif not line.strip():
+                name = ""
+    return {name: _sentence(text.replace("``", "").replace("`", "")) for name, text in found.items()}
+
+
+def _sentence(text: str) -> str:
+    start = text[:1].upper() if text[:1].isascii() else text[:1]
+    return start + text[1:]
+
+
+def _values(kind: Any) -> list[Any]:
+    """The words that a field takes, where it takes words alone; none among them where the type allows it."""
+    choices = _choices(kind)
+    words = [choice for choice in choices if isinstance(choice, str)]
+    if bool in choices:
+        words += ["true", "false"]
+    if words and int in choices:
+        words.append("a whole number")
+    if words and type(None) in choices:
+        words.append("none")
+    return words
 
 
 def make_method(name: str, settings: Mapping[str, str | None]) -> Any:

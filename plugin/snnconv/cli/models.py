@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
+import traceback
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from snnconv.cli.inputs import InputError
 from snnconv.files.untrusted import CheckpointError, load_weights
 
-__all__ = ["imported", "is_random", "load_model"]
+__all__ = ["called", "find_device", "imported", "is_random", "load_model"]
 
 
 def load_model(spec: str, weights: Path | None, classes: int | None, pretrained: bool) -> nn.Module:
@@ -31,8 +34,28 @@ def load_model(spec: str, weights: Path | None, classes: int | None, pretrained:
     else:
         raise InputError(f"{kind!r} is neither torchvision, timm nor a .py file")
     if weights is not None:
-        _load_weights(model, weights)
+        _load_weights(model, weights, sized=kind in ("torchvision", "timm") and classes is None)
     return model.eval()
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of this name, the CPU for none.
+
+    Raises:
+        InputError: no device's name, or one that is not here.
+
+    >>> find_device(None)
+    device(type='cpu')
+    """
+    if name is None:
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).add(1).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"--device {name}: {reason}; snnconv doctor says which GPU torch finds") from error
+    return device
 
 
 def is_random(spec: str, weights: Path | None, pretrained: bool) -> bool:
@@ -69,10 +92,30 @@ def _timm(name: str, classes: int | None, pretrained: bool) -> nn.Module:
 
 
 def _factory(path: Path, name: str) -> nn.Module:
-    model = imported(path, name)()
+    model = called(path, imported(path, name))
     if not isinstance(model, nn.Module):
         raise InputError(f"{path}:{name} returned {type(model).__name__}, not a torch.nn.Module")
     return model
+
+
+def called(path: Path, function: Any, *arguments: Any) -> Any:
+    """What a function of the Python file ``path`` returns; its error with the file and the line."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        raise InputError(
+            f"{_place(error, path)}: {function.__name__} fails: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _place(error: Exception, path: Path) -> str:
+    """``file:line`` of the last line of ``path`` that an error went through."""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return f"{path}:{error.lineno}"
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()
+    ]
+    return f"{path}:{lines[-1]}" if lines else str(path)
 
 
 def imported(path: Path, name: str) -> Any:
@@ -86,7 +129,7 @@ def imported(path: Path, name: str) -> Any:
     try:
         module_spec.loader.exec_module(module)
     except Exception as error:
-        raise InputError(f"{path} fails on import: {type(error).__name__}: {error}") from error
+        raise InputError(f"{_place(error, path)}: fails on import: {type(error).__name__}: {error}") from error
     factory = getattr(module, name, None)
     if not callable(factory):
         own = [v for v in vars(module).values() if inspect.isfunction(v) and v.__module__ == module.__name__]
@@ -94,8 +137,12 @@ def imported(path: Path, name: str) -> Any:
     return factory
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
+def _load_weights(model: nn.Module, path: Path, sized: bool) -> None:
+    """``sized``: whether ``--classes`` could make the network fit."""
     try:
         load_weights(model, path)
     except (CheckpointError, FileNotFoundError) as error:
+        found = re.search(r"is (\d+)(x[\dx]+)? in the file and (\d+)(x[\dx]+)? in the model", str(error))
+        if sized and found and found[1] != found[3] and found[2] == found[4]:
+            raise InputError(f"{error}; use --classes {found[1]}") from error
         raise InputError(str(error)) from error

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from snnconv.cli.inputs import InputError
-from snnconv.cli.models import imported
+from snnconv.cli.models import called, imported
 
 __all__ = ["MEAN", "SIZE", "STD", "Preprocessing", "find"]
 
@@ -154,7 +154,7 @@ def _own(spec: str) -> Callable[[Any], Tensor]:
     function = imported(Path(path), name)
 
     def picture(image: Any) -> Tensor:
-        made = function(image)
+        made = called(Path(path), function, image)
         if not isinstance(made, Tensor) or made.dim() != 3:
             got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
             raise InputError(f"--transform {spec} gives {got} for a picture; a tensor [C, H, W] is needed")

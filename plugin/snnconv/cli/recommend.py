@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
+from snnconv.cli.given import Given
 from snnconv.cli.inputs import check_out
+from snnconv.cli.outcome import Outcome
 
 __all__ = ["recommend"]
 
-SHOWN = (
-    "weights", "classes", "pretrained", "calibration", "calibration_images", "size", "resize", "crop", "mean", "std",
-    "transform",
-)  # fmt: skip
-"""Options that a convert command repeats where they are not the default."""
-
 
 def recommend(
-    inputs: Any,
+    inputs: Given,
     *,
     budget: Annotated[
         str, typer.Option(help="T=8, energy=0.3 (of the ANN's) or drop=1.0 (points below it), or several with commas.")
@@ -31,8 +25,13 @@ def recommend(
     limit: Annotated[int, typer.Option(min=50, help="Inputs of --data, and of --test, to use at most.")] = 2048,
     seed: Annotated[int, typer.Option(help="Decides which inputs calibrate, choose and test.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Save the recommended network, as net.snn.safetensors.")] = None,
-) -> None:
-    """Try the methods on a network and its data; print the Pareto front and the method that meets a budget."""
+) -> Outcome:
+    """Try the methods on a network and its data; print the Pareto front and the method that meets a budget.
+
+    Examples:
+        snnconv recommend torchvision:resnet18 --pretrained --data val/ --budget T=8
+        snnconv recommend net.py:make --weights net.pth --data val.npz --budget drop=1.0 --out net.snn.safetensors
+    """
     import snnconv
 
     if out is not None:
@@ -40,14 +39,9 @@ def recommend(
 
     def read(path: Path, most: int) -> Any:
         data = inputs.read(path)
+        inputs.check_classes(data)
         x, y = data.tensors(most)
-        if y is None:
-            return x
-        with torch.no_grad():
-            scores = inputs.network(x[:1])
-        if isinstance(scores, torch.Tensor) and scores.dim() == 2:
-            data.check_classes(scores.shape[1])
-        return x, y
+        return x if y is None else (x, y)
 
     found = snnconv.recommend(
         inputs.network,
@@ -57,27 +51,41 @@ def recommend(
         test=None if test is None else read(test, limit),
         seed=seed,
     )
-    typer.echo(str(found))
+    plain = {"budget": budget, "verdict": found.verdict, "holds": found.holds, **_figures(found)}
     if found.best is None or found.network is None:
-        raise typer.Exit(1)
-    typer.echo(f"\n{_convert_command(inputs, found.best.method)}")
+        return Outcome(found, plain, plain["trials"], status=1)
     if out is not None:
         snnconv.save(found.network, out)
-        typer.echo(f"wrote {out}")
-    if not found.holds:
-        raise typer.Exit(1)
+    return Outcome(
+        found,
+        plain,
+        plain["trials"],
+        wrote=[] if out is None else [out],
+        then=[inputs.again("convert", "--out", "net.snn.safetensors", method=found.best.method)],
+        status=0 if found.holds else 1,
+    )
 
 
-def _convert_command(inputs: Any, method: Any) -> str:
-    """The command that converts by ``method`` what this one was given."""
-    words = ["snnconv", "convert", inputs.model, "--data", str(inputs.data), "--method", method.name.replace("_", "-")]
-    for field in dataclasses.fields(method):
-        value = getattr(method, field.name)
-        if value != field.default:
-            words += [f"--{field.name.replace('_', '-')}", str(value)]
-    for field in dataclasses.fields(inputs):
-        value = getattr(inputs, field.name)
-        if field.name in SHOWN and value != field.default:
-            option = f"--{field.name.replace('_', '-')}"
-            words += [option] if value is True else [option, str(value)]
-    return shlex.join([*words, "--out", "net.snn.safetensors"])
+def _figures(found: Any) -> dict[str, Any]:
+    """The figures of a recommendation as plain values."""
+    from snnconv.selection.recommendation import describe
+
+    best, kept = found.best, set(map(id, found.front))
+    trials = [
+        {
+            "method": describe(trial.method),
+            "steps": trial.latency,
+            "pipelined": trial.pipelined_latency,
+            "energy_ratio": trial.energy_ratio,
+            "score": None if math.isnan(trial.score) else trial.score,
+            "below_ann": None if math.isnan(trial.drop) else trial.drop,
+            "error": None if math.isnan(trial.drop_error) else trial.drop_error,
+            "inputs": trial.samples,
+            "front": id(trial) in kept,
+            "recommended": trial is best,
+            "given_up": trial.stopped,
+        }
+        for trial in found.trials
+    ]
+    tested = {"samples": found.test_samples, "ann": found.test_ann, "score": found.test, "drop": found.test_drop[0]}
+    return {"score": found.score, "ann": found.ann, "trials": trials, "test": tested}

@@ -8,13 +8,15 @@ over a batch corrects every layer in order, each on the already corrected output
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from snnconv.conversion.histogram import channels_first
 from snnconv.conversion.ranks import Ranks
-from snnconv.conversion.thresholds import channels_first
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
@@ -32,6 +34,25 @@ CORRECTION_SAMPLES = (64, 256)
 CORRECTION_WORK = 4096  # samples times steps
 CORRECTION_VALUES = 2**30  # samples times steps times neurons: a dense network's sample has many values a channel
 FEWEST_SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the correction asks of a site: a byte for each activation, not the activations.
+
+    Attributes:
+        mean: of each channel's activations ``[C]``.
+        active: where an activation is positive, ``[C, N]``.
+    """
+
+    mean: Tensor
+    active: Tensor
+
+    @classmethod
+    def of(cls, y: Tensor, axis: int) -> Target:
+        """Of activations ``[B, ...]``."""
+        rows = channels_first(y, axis, True)
+        return cls(rows.mean(1), rows > 0)
 
 
 class BiasCorrection:
@@ -53,59 +74,61 @@ class BiasCorrection:
         self.ranks = ranks or Ranks()
         self.current: dict[str, Tensor] = {}
 
-    def run(self, batches: Sequence[Tensor], progress: ProgressFn | None = None) -> None:
+    def run(self, batches: Sequence[Any], progress: ProgressFn | None = None) -> None:
         """Correct on each batch in turn; currents are averaged."""
         program, method = self.network.program, self.network.method
         for number, batch in enumerate(batches, start=1):
-            targets: dict[str, Tensor] = {}
-
-            def record(site: str, z: Tensor, targets: dict[str, Tensor] = targets) -> Tensor:
-                targets[site] = self.ann.sites[site].activation(z)
-                return targets[site]
-
-            def correct(site: str, x: Tensor, number: int = number, targets: dict[str, Tensor] = targets) -> Tensor:
-                return self._site(site, x, targets[site], number)
-
-            self.ann.static(batch, record)
+            targets: dict[str, Target] = {}
+            self.ann.static(batch, partial(self._note, targets))
+            correct = partial(self._site, targets, number)
             if method.coding == "sum":
-                program.static(batch, lambda site, z, correct=correct: correct(site, z.unsqueeze(0)).sum(0))  # type: ignore[misc]
+                program.static(batch, correct)
             else:  # both phases of a two-phase method in one sequence, so that a site can fire it again
                 program.steps(batch, method.latency, correct, RunState())
             self.network.reset()
             if progress:
                 progress("bias correction", number, len(batches))
 
-    def _site(self, site: str, x_seq: Tensor, target: Tensor, number: int) -> Tensor:
-        """Correct one site for currents ``[T, B, ...]`` and return its outputs."""
-        axis = self.network.program.sites[site].axis
-        wanted = channels_first(target, axis, True)
-        before = self.current.get(site)
-        if before is None:
-            shape = [1] * target.dim()
-            if wanted.shape[0] > 1:
-                shape[axis] = -1
-            before = torch.zeros(wanted.shape[0], dtype=wanted.dtype, device=wanted.device).reshape(shape)
-        self.current[site] = before + (self._settle(site, x_seq, wanted, before) - before) / number
-        return self._fire(site, x_seq, self.current[site])
+    def _note(self, targets: dict[str, Target], site: str, z: Tensor) -> Tensor:
+        """The source's activation, of which the target stays."""
+        y = self.ann.sites[site].activation(z)
+        targets[site] = Target.of(y, self.network.program.sites[site].axis)
+        return y
 
-    def _settle(self, site: str, x_seq: Tensor, wanted: Tensor, current: Tensor) -> Tensor:
+    def _site(self, targets: dict[str, Target], number: int, site: str, x: Tensor) -> Tensor:
+        """Correct one site for currents ``[T, B, ...]`` (in sum coding their sum ``[B, ...]``); return its outputs."""
+        wanted, before = targets.pop(site), self.current.get(site)
+        if before is None:
+            shape = [1] * (x.dim() if self.network.method.coding == "sum" else x.dim() - 1)
+            if len(wanted.mean) > 1:
+                shape[self.network.program.sites[site].axis] = -1
+            before = torch.zeros_like(wanted.mean).reshape(shape)
+        self.current[site] = before + (self._settle(site, x, wanted, before) - before) / number
+        return self._fire(site, x, self.current[site])
+
+    def _settle(self, site: str, x: Tensor, wanted: Target, current: Tensor) -> Tensor:
         """The current at which the mean rate of each channel is the source's mean activation."""
         for _ in range(ITERATIONS):
-            got = self._rates(site, x_seq, current)
-            active = self.ranks.mean(((wanted > 0) | (got > 0)).to(wanted).mean(1)).clamp(min=0.1)
-            current = current + (STEP * self.ranks.mean((wanted - got).mean(1)) / active).reshape(current.shape)
+            got = self._rates(site, x, current)
+            active = self.ranks.mean((wanted.active | (got > 0)).to(got).mean(1)).clamp(min=0.1)
+            missing = self.ranks.mean(wanted.mean - got.mean(1))
+            current = current + (STEP * missing / active).reshape(current.shape)
         return current
 
-    def _fire(self, site: str, x_seq: Tensor, current: Tensor) -> Tensor:
-        self.network.neurons[site].reset()
+    def _fire(self, site: str, x: Tensor, current: Tensor) -> Tensor:
+        neurons = self.network.population
+        neurons.neurons[site].reset()
+        fire = neurons.fire_total if self.network.method.coding == "sum" else neurons.fire_all
         if self.network.method.coding == "differential":  # as a bias it enters once
-            first = x_seq[:1] + current
-            return self.network.fire_all(site, torch.cat([first, x_seq[1:].expand(-1, *first.shape[1:])]))
-        return self.network.fire_all(site, x_seq + current)
+            first = x[:1] + current
+            x, current = torch.cat([first, x[1:].expand(-1, *first.shape[1:])]), torch.zeros_like(current)
+        out: Tensor = fire(site, x + current)
+        return out
 
-    def _rates(self, site: str, x_seq: Tensor, current: Tensor) -> Tensor:
-        out = self._fire(site, x_seq, current)
-        rate = self.network.readout.of_site(out[self.network.method.pre_timesteps_ :])
+    def _rates(self, site: str, x: Tensor, current: Tensor) -> Tensor:
+        out = self._fire(site, x, current)
+        method = self.network.method
+        rate = out if method.coding == "sum" else self.network.readout.of_site(out[method.pre_timesteps_ :])
         return channels_first(rate, self.network.program.sites[site].axis, True)
 
 

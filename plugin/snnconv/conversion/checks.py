@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from snnconv.activations.quant import straight_through
+from snnconv.activations.quant import quantised
 from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.source import ConversionError, Site, SourceGraph, broadcast
 from snnconv.network import SpikingNetwork
@@ -214,7 +214,7 @@ def _distance(got: Any, expected: Any) -> float:
 
 
 class _Quantiser:
-    """clip(⌊zL/θ + 1/2⌋, 0, L)·θ/L at every site; in sum coding what the neurons say, compared with it.
+    """clip(⌊f(z)L/θ + 1/2⌋, −L or 0, L)·θ/L at every site; in sum coding what the neurons say, compared with it.
 
     Attributes:
         differences: of sums from the quantised activation, relative to its norm, by site.
@@ -232,17 +232,17 @@ class _Quantiser:
         method = self.network.method
         theta = broadcast(self.thresholds[site].to(z), z.dim(), place.axis)
         levels = method.levels if method.coding == "sum" else max(1, method.levels - self.network.delay)
-        out = straight_through(z, theta, levels)
+        out = quantised(place.function, z, self.thresholds[site], levels, place.axis)
         power = float(out.double().square().mean()) if out.numel() else 0.0
         if power:
-            step = float((theta.double() / levels).square().mean())
+            unit = torch.ones_like(theta) if place.function.unit else theta
+            step = float((unit.double() / levels).square().mean())
             self.spikes[site] = step / 3 / power
-        if place.kind == "rate_norm":
-            return out / theta
         if method.neuron != "shifted_threshold":
             return out
         said = self.network.population.fire_total(site, z)
-        places = z * levels / theta + 0.5
+        y = z if place.function.linear else place.activation(z)
+        places = y * levels / theta + 0.5
         near = (places - places.round()).abs() < max(BORDER, 4 * torch.finfo(z.dtype).eps * levels)
         self.differences[site] = _distance(torch.where(near, said, out), said) if power else 0.0
         return said

@@ -1,8 +1,8 @@
 """Reconstruction: weights, biases and thresholds adjusted so that the quantised network says what the source says.
 
 No labels: the target is the source network's own output and activations on the calibration inputs. Forward, each site
-is the quantiser that its neuron computes for constant input, clip(⌊zL/θ + 1/2⌋, 0, L)·θ/L (for shifted-threshold IF
-that is the spiking network itself); backward, gradients pass straight through it.
+is the quantiser that its neuron computes for constant input, clip(⌊f(z)L/θ + 1/2⌋, −L or 0, L)·θ/L (in sum coding that
+is the spiking network itself); backward, gradients pass straight through it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnconv.activations.quant import straight_through
+from snnconv.activations.quant import quantised
 from snnconv.conversion.ranks import Ranks
-from snnconv.graph.source import broadcast
 from snnconv.progress import ProgressFn
 from snnconv.runtime.batch import same_shapes
 from snnconv.runtime.program import Program
@@ -93,8 +92,8 @@ class Reconstruction:
         layers: list[Tensor] = []
 
         def quantise(name: str, z: Tensor) -> Tensor:
-            theta = broadcast(self.theta[name], z.dim(), self.snn.sites[name].axis)
-            out = straight_through(z, theta, self.levels)
+            site = self.snn.sites[name]
+            out = quantised(site.function, z, self.theta[name], self.levels, site.axis)
             energy = wanted[name].square().mean().clamp(min=1e-12)
             layers.append((out - wanted[name]).square().mean() / energy)
             return out
@@ -152,6 +151,7 @@ def reconstruct(
     batches: Sequence[Any],
     progress: ProgressFn | None = None,
     ranks: Ranks | None = None,
+    seed: int = 0,
 ) -> dict[str, Tensor]:
     """Adjust the weights of ``snn`` on ``batches`` (of all ``ranks``) and return its new thresholds.
 
@@ -160,7 +160,7 @@ def reconstruct(
     data = join_batches(list(batches)) if same_shapes(batches) else batches[0]
     passes = max(PASSES, math.ceil(MIN_STEPS / math.ceil(len(data) / BATCH)))
     steps = passes * math.ceil(len(data) / BATCH)
-    work = Reconstruction(ann, snn, thresholds, levels, steps, ranks=ranks)
+    work = Reconstruction(ann, snn, thresholds, levels, steps, seed, ranks)
     done = 0
     for _ in range(passes):
         order = torch.randperm(len(data), generator=work.generator)

@@ -63,6 +63,10 @@ def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site]) -> 
         if method.converts is not None and site.kind not in method.converts:
             wanted = " and ".join(sorted(method.converts))
             raise ConversionError(f"{name}: methods.{type(method).__name__} converts {wanted}, found {site.kind}")
+        try:
+            method.neuron_at(site.function)
+        except ValueError as error:
+            raise ConversionError(f"{name}: {error}") from None
         if site.function.unit and (not trained or method.coding != "rate"):
             raise ConversionError(
                 f"{name}: a rate norm layer's output is normalised by its own threshold; convert it with "

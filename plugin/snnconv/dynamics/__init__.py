@@ -5,6 +5,8 @@ Every framework adapter, kernel and test refers to these. Spikes are unit spikes
 broadcasts against one step ``[B, ...]``.
 """
 
+from .function import Function, StandIn, Work, evaluate
+from .function_if import FunctionIFState, function_if_fire, function_if_initial, function_if_multistep, function_if_step
 from .integrate_fire import IFState, if_initial, if_multistep, if_step
 from .kernels import (
     BACKENDS,
@@ -17,6 +19,8 @@ from .kernels import (
     total,
     two_phases,
 )
+from .ladder import LadderState, ladder_fire, ladder_initial, ladder_multistep, ladder_step
+from .ladder_thresholds import Ladder, ladder_thresholds
 from .multi_threshold import (
     MultiThresholdState,
     hierarchical_multi_threshold_step,
@@ -24,6 +28,7 @@ from .multi_threshold import (
     multi_threshold_step,
 )
 from .neuron import NEURONS, Neuron, Option, PrePhase
+from .placing import at_function
 from .pooling import accumulated_max_pool, running_sum
 from .shifted import (
     ShiftedThresholdState,
@@ -42,7 +47,11 @@ from .threshold import Surrogate, broadcast_channels, check_threshold, membrane_
 __all__ = [
     "BACKENDS",
     "NEURONS",
+    "Function",
+    "FunctionIFState",
     "IFState",
+    "Ladder",
+    "LadderState",
     "MultiThresholdState",
     "Neuron",
     "Option",
@@ -50,16 +59,29 @@ __all__ = [
     "SRPState",
     "ShiftedThresholdState",
     "SignedIFState",
+    "StandIn",
     "Surrogate",
+    "Work",
     "accumulated_max_pool",
     "add_spikes_",
+    "at_function",
     "broadcast_channels",
     "check_backend",
     "check_threshold",
+    "evaluate",
+    "function_if_fire",
+    "function_if_initial",
+    "function_if_multistep",
+    "function_if_step",
     "hierarchical_multi_threshold_step",
     "if_initial",
     "if_multistep",
     "if_step",
+    "ladder_fire",
+    "ladder_initial",
+    "ladder_multistep",
+    "ladder_step",
+    "ladder_thresholds",
     "membrane_dtype",
     "multi_threshold_initial",
     "multi_threshold_step",

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .function import StandIn
 from .neuron import Neuron, Option, register
 from .threshold import Surrogate, half_threshold, heaviside, membrane_dtype, stack_steps, threshold_like
 
@@ -140,6 +141,7 @@ IF = register(
         step=if_step,
         multistep=if_multistep,
         options=(Option("start", "half", check_start, "where the membrane starts, 'half' the threshold or 'zero'"),),
+        functions={"function": StandIn("function_if", {"takes_back": False})},
         nir="IF",
     )
 )

@@ -25,13 +25,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from .function import StandIn, Work
 from .threshold import membrane_dtype, stack_steps
 
 __all__ = ["NEURONS", "REQUIRED", "Neuron", "Option", "PrePhase", "follow", "get", "register"]
@@ -99,7 +100,11 @@ class Neuron:
             ``[T, B, ...]`` and the state after it; `step` after `step` where it is None.
         options: its settings.
         membrane: field of the state that holds the membrane potential.
-        signed: whether spikes may be negative.
+        signed: whether spikes may be negative whatever its options; else they may with those of ``both_signs``.
+        both_signs: options that make it take values of both signs; None: it takes those from 0 alone.
+        functions: at a function of the input that is more than a clip (`at_function`): realisation, ``"ladder"`` or
+            ``"function"``, → the neuron that stands in for it, which has an option ``function``; the first is the
+            default. Empty: none does.
         amplitudes: ``amplitudes(**options)``, the sizes that a spike may have, in units of what its step is worth;
             None: one size, 1.
         gather: for sum coding: ``gather(x_seq, v_threshold, **options)``, the state in which the whole input has come
@@ -115,6 +120,8 @@ class Neuron:
         pulses: ``pulses(spikes)``, how many additions a spike costs at each synapse it reaches, in the spikes' dtype;
             None: one where there is a spike.
         nir: name of the NIR node that is the same neuron, for the writer; empty: there is none.
+        work: ``work(steps, **options)``, what one neuron does for an input of ``steps`` steps besides its own
+            comparison a step; None: nothing.
 
     Raises:
         ValueError: fields that do not fit together.
@@ -128,6 +135,8 @@ class Neuron:
     options: tuple[Option, ...] = ()
     membrane: str = "v"
     signed: bool = False
+    both_signs: Mapping[str, Any] | None = field(default=None, hash=False)
+    functions: Mapping[str, StandIn] = field(default_factory=dict, hash=False)
     amplitudes: Callable[..., tuple[float, ...]] | None = None
     gather: Callable[..., Any] | None = None
     weight: Callable[..., float] | None = None
@@ -136,6 +145,7 @@ class Neuron:
     differential: bool = False
     pulses: Callable[[Tensor], Tensor] | None = None
     nir: str = ""
+    work: Callable[..., Work] | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -163,6 +173,25 @@ class Neuron:
         if self.differential:
             return "differential"
         return "rate" if self.gather is None else "sum"
+
+    @property
+    def settable(self) -> tuple[Option, ...]:
+        """Options that are not the channel axis, which modules and scans have in any case."""
+        return tuple(option for option in self.options if option.name != "channel_axis")
+
+    def negative(self, **options: Any) -> bool:
+        """Whether spikes may be negative with these options.
+
+        Example:
+            >>> get("shifted_threshold").negative(signed=True), get("if").negative()
+            (True, False)
+        """
+        set_so = self.both_signs is not None and all(options.get(k) == v for k, v in self.both_signs.items())
+        return self.signed or set_so
+
+    def extra(self, steps: int, **options: Any) -> Work:
+        """What one neuron does for an input of ``steps`` steps besides its own comparison a step."""
+        return Work() if self.work is None else self.work(steps, **options)
 
     @property
     def resumable(self) -> bool:

@@ -1,14 +1,18 @@
-"""Shifted-threshold integrate-and-fire: T steps carry 2^T - 1 levels, most significant bit first."""
+"""Shifted-threshold integrate-and-fire: T steps carry 2^T - 1 levels, most significant bit first.
+
+With ``signed`` the bits have signs, for values of both; with a ``function`` the bits are those of its value.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .function import Function, StandIn, Work, check_function, evaluate
 from .neuron import Neuron, Option, register
-from .threshold import Surrogate, heaviside, membrane_dtype, threshold_like
+from .threshold import Surrogate, check_signed, heaviside, membrane_dtype, threshold_like
 
 __all__ = [
     "SHIFTED_THRESHOLD",
@@ -75,15 +79,19 @@ def shifted_threshold_bit(
     lsb: float | Tensor,
     k: int,
     *,
+    signed: bool = False,
     surrogate: Surrogate | None = None,
     detach_reset: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Fire one bit: ``theta_k = q * 2^k;  s = H(v - theta_k);  v <- v - theta_k * s``.
 
+    ``signed``: ``s = H(v - theta_k) - [v < q - theta_k]``, which for v >= 0 is the same.
+
     Args:
         v: membrane potential ``[B, ...]`` in its own dtype, the ``q/2`` included.
         lsb: ``q``, a float or a tensor of ``v``'s dtype that broadcasts against ``v``.
         k: which bit, 0 the least significant.
+        signed: whether a bit may be -1.
         surrogate: replaces H in training; must have H's forward value.
         detach_reset: keep the subtraction out of the gradient.
 
@@ -95,7 +103,11 @@ def shifted_threshold_bit(
         (tensor([1.]), tensor([1.5000]))
     """
     theta = lsb * 2.0**k
-    spike = (surrogate or heaviside)(v - theta)
+    fires = surrogate or heaviside
+    spike = fires(v - theta)
+    if signed:
+        q = torch.as_tensor(lsb, dtype=v.dtype, device=v.device)
+        spike = spike - (1 - fires(v - (q - q * 2.0**k)))
     return spike, v - (spike.detach() if detach_reset else spike) * theta
 
 
@@ -104,6 +116,9 @@ def shifted_threshold_step(
     state: ShiftedThresholdState | None,
     lsb: float | Tensor,
     timesteps: int,
+    signed: bool = False,
+    function: Function | None = None,
+    channel_axis: int = 1,
     *,
     surrogate: Surrogate | None = None,
     detach_reset: bool = False,
@@ -118,12 +133,15 @@ def shifted_threshold_step(
         state: state before the step; ``None`` starts with an empty pipeline.
         lsb: ``q``, a float or a tensor that broadcasts against ``x`` (see `per_channel`).
         timesteps: ``T``, inputs per window and bits per output.
+        signed: whether a bit may be -1, for values of both signs.
+        function: f, whose value the bits are of; None: the identity.
+        channel_axis: of ``x``, along which parameters of f run.
         surrogate: replaces H in training; must have H's forward value.
         detach_reset: keep the subtraction out of the gradient.
 
     Returns:
-        Unit spikes 0/1 in ``x``'s dtype; the spike of step ``i`` weighs ``q * 2^(T-1 - i mod T)``. And the
-        new state.
+        Unit spikes 0/1 (``signed``: -1/0/1) in ``x``'s dtype; the spike of step ``i`` weighs
+        ``q * 2^(T-1 - i mod T)``. And the new state.
 
     Raises:
         ValueError: ``timesteps`` is below 1.
@@ -143,11 +161,11 @@ def shifted_threshold_step(
     phase = state.step % timesteps
     q = threshold_like(lsb, state.v_fire)
     spike, v_fire = shifted_threshold_bit(
-        state.v_fire, q, timesteps - 1 - phase, surrogate=surrogate, detach_reset=detach_reset
+        state.v_fire, q, timesteps - 1 - phase, signed=signed, surrogate=surrogate, detach_reset=detach_reset
     )
     v_in = state.v_in + x.to(membrane_dtype(x))
     if phase == timesteps - 1:
-        v_fire, v_in = v_in + q * 0.5, torch.zeros_like(v_in)
+        v_fire, v_in = evaluate(function, v_in, channel_axis) + q * 0.5, torch.zeros_like(v_in)
     return spike.to(x.dtype), ShiftedThresholdState(v_in, v_fire, state.step + 1)
 
 
@@ -155,6 +173,7 @@ def shifted_threshold_fire(
     v: Tensor,
     lsb: float | Tensor,
     timesteps: int,
+    signed: bool = False,
     *,
     surrogate: Surrogate | None = None,
     detach_reset: bool = False,
@@ -165,10 +184,14 @@ def shifted_threshold_fire(
     ``v <- v - theta_k * s`` (Datta et al., arXiv 2312.06900). The spikes weighted by
     `shifted_threshold_amplitudes` sum to exactly ``clip(floor(v/q + 1/2), 0, 2^T - 1) * q``.
 
+    ``signed``: ``s = H(v - theta_k) - [v < q - theta_k]``; in exact arithmetic the sum is then
+    ``clip(floor(v/q + 1/2), -L, L) * q`` with ``L = 2^T - 1``.
+
     Args:
         v: summed input ``[B, ...]``, without the ``q/2``, in units of ``q``.
         lsb: ``q``, a float or a tensor that broadcasts against ``v``.
         timesteps: ``T``, number of bits and of output steps.
+        signed: whether a bit may be -1, for values of both signs.
         surrogate: replaces H in training; must have H's forward value.
         detach_reset: keep the subtraction out of the gradient.
 
@@ -183,6 +206,8 @@ def shifted_threshold_fire(
         >>> spikes, residual = shifted_threshold_fire(torch.tensor([5.0]), lsb=1.0, timesteps=3)
         >>> spikes.flatten(), residual
         (tensor([1., 0., 1.]), tensor([0.5000]))
+        >>> shifted_threshold_fire(torch.tensor([-5.0]), lsb=1.0, timesteps=3, signed=True)[0].flatten()
+        tensor([-1.,  0., -1.])
     """
     _check_timesteps(timesteps)
     dtype = v.dtype
@@ -191,7 +216,7 @@ def shifted_threshold_fire(
     v = v + q * 0.5
     steps = []
     for k in range(timesteps - 1, -1, -1):
-        spike, v = shifted_threshold_bit(v, q, k, surrogate=surrogate, detach_reset=detach_reset)
+        spike, v = shifted_threshold_bit(v, q, k, signed=signed, surrogate=surrogate, detach_reset=detach_reset)
         steps.append(spike.to(dtype))
     return torch.stack(steps), v
 
@@ -215,6 +240,9 @@ def shifted_threshold_multistep(
     x_seq: Tensor,
     lsb: float | Tensor,
     timesteps: int | None = None,
+    signed: bool = False,
+    function: Function | None = None,
+    channel_axis: int = 1,
     *,
     surrogate: Surrogate | None = None,
     detach_reset: bool = False,
@@ -226,6 +254,7 @@ def shifted_threshold_multistep(
             expanded view. Summed in time order.
         lsb: ``q``, a float or a tensor that broadcasts against one step.
         timesteps: ``T``, output steps; as many as ``x_seq`` has by default.
+        signed, function, channel_axis: as in `shifted_threshold_step`.
         surrogate, detach_reset: as in `shifted_threshold_fire`.
 
     Returns:
@@ -240,8 +269,8 @@ def shifted_threshold_multistep(
         tensor([1., 0., 1.])
     """
     timesteps = len(x_seq) if timesteps is None else timesteps
-    v = shifted_threshold_integrate(x_seq)
-    spikes, v = shifted_threshold_fire(v, lsb, timesteps, surrogate=surrogate, detach_reset=detach_reset)
+    v = evaluate(function, shifted_threshold_integrate(x_seq), channel_axis)
+    spikes, v = shifted_threshold_fire(v, lsb, timesteps, signed, surrogate=surrogate, detach_reset=detach_reset)
     return spikes.to(x_seq.dtype), v
 
 
@@ -250,36 +279,57 @@ def _check_timesteps(timesteps: int) -> None:
         raise ValueError(f"timesteps is {timesteps}: a shifted-threshold neuron needs at least one step (one bit)")
 
 
-def _initial(x_like: Tensor, lsb: float | Tensor, timesteps: int) -> ShiftedThresholdState:
+def _check_optional(function: Function | None) -> None:
+    if function is not None:
+        check_function(function)
+
+
+def _initial(x_like: Tensor, lsb: float | Tensor, **options: Any) -> ShiftedThresholdState:
     return shifted_threshold_initial(x_like)
 
 
-def _gather(x_seq: Tensor, lsb: float | Tensor, timesteps: int) -> ShiftedThresholdState:
-    v = shifted_threshold_integrate(x_seq)
+def _gather(
+    x_seq: Tensor, lsb: float | Tensor, timesteps: int, signed: bool, function: Function | None, channel_axis: int
+) -> ShiftedThresholdState:
+    v = evaluate(function, shifted_threshold_integrate(x_seq), channel_axis)
     return ShiftedThresholdState(torch.zeros_like(v), v + threshold_like(lsb, v) * 0.5, 0)
 
 
 def _window(
-    x_seq: Tensor,
-    lsb: float | Tensor,
-    timesteps: int,
-    state: ShiftedThresholdState | None = None,
-    *,
-    surrogate: Surrogate | None = None,
-    detach_reset: bool = False,
+    x_seq: Tensor, lsb: float | Tensor, state: ShiftedThresholdState | None = None, **how: Any
 ) -> tuple[Tensor, ShiftedThresholdState]:
     """Integrate and fire one window, whatever was before it."""
-    spikes, v = shifted_threshold_multistep(x_seq, lsb, timesteps, surrogate=surrogate, detach_reset=detach_reset)
+    spikes, v = shifted_threshold_multistep(x_seq, lsb, **how)
     return spikes, ShiftedThresholdState(torch.zeros_like(v), v, 0)
 
 
-def _weight(step: int, timesteps: int) -> float:
+def bit_weight(step: int, timesteps: int, **options: Any) -> float:
+    """What a spike is worth in least significant bits.
+
+    Example:
+        >>> [bit_weight(step, 3) for step in range(3)]
+        [4.0, 2.0, 1.0]
+    """
     return 2.0 ** (timesteps - 1 - step % timesteps)
 
 
-def _latency(timesteps: int) -> int:
+def window_latency(timesteps: int, **options: Any) -> int:
+    """Steps before the first output that counts: a whole window comes in first.
+
+    Example:
+        >>> window_latency(3)
+        3
+    """
     return timesteps
 
+
+def _work(steps: int, function: Function | None, **options: Any) -> Work:
+    return Work(functions=0 if function is None else 1)
+
+
+TIMESTEPS = Option("timesteps", check=_check_timesteps, meaning="the number of bits")
+SIGNED = Option("signed", False, check_signed, "whether values of both signs come in, so that spikes may be -1")
+CHANNEL_AXIS = Option("channel_axis", 1, meaning="the axis of one step along which parameters of the function run")
 
 SHIFTED_THRESHOLD = register(
     Neuron(
@@ -288,11 +338,19 @@ SHIFTED_THRESHOLD = register(
         initial=_initial,
         step=shifted_threshold_step,
         multistep=_window,
-        options=(Option("timesteps", check=_check_timesteps, meaning="the number of bits"),),
+        options=(
+            TIMESTEPS,
+            SIGNED,
+            Option("function", None, _check_optional, "what is evaluated when the whole input has come in"),
+            CHANNEL_AXIS,
+        ),
         membrane="v_fire",
+        both_signs={"signed": True},
+        functions={"ladder": StandIn("ladder"), "function": StandIn("shifted_threshold")},
         gather=_gather,
-        weight=_weight,
-        latency=_latency,
+        weight=bit_weight,
+        latency=window_latency,
+        work=_work,
     )
 )
 """Shifted-threshold integrate-and-fire; its threshold is the least significant bit."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .function import StandIn
 from .integrate_fire import IFState, if_step
 from .neuron import Neuron, Option, register
-from .threshold import Surrogate, check_eps, half_threshold, heaviside, stack_steps, threshold_like
+from .threshold import Surrogate, check_eps, check_signed, half_threshold, heaviside, stack_steps, threshold_like
 
 __all__ = ["SIGNED_IF", "SignedIFState", "signed_if_initial", "signed_if_multistep", "signed_if_step"]
 
@@ -20,7 +21,8 @@ class SignedIFState(NamedTuple):
 
     Attributes:
         v: membrane potential ``[B, ...]``, in units of the threshold's.
-        n: positive minus negative spikes so far ``[B, ...]``, whole numbers in ``v``'s dtype; never below 0.
+        n: positive minus negative spikes so far ``[B, ...]``, whole numbers in ``v``'s dtype; never below 0, unless
+            values of both signs come in.
     """
 
     v: Tensor
@@ -44,6 +46,7 @@ def signed_if_step(
     v_threshold: float | Tensor,
     eps: float = 1e-3,
     eps_absolute: float | None = None,
+    signed: bool = False,
     *,
     surrogate: Surrogate | None = None,
     detach_reset: bool = False,
@@ -52,7 +55,7 @@ def signed_if_step(
 
     The integrate-and-fire step, then: if ``v < -eps*theta`` and ``n > 0``, emit -1, ``v <- v + theta``,
     ``n <- n - 1`` (Hu et al., TPAMI 2023, arXiv 2305.19868). A neuron emits at most one spike a step: a
-    positive spike leaves ``v >= 0``.
+    positive spike leaves ``v >= 0``. ``signed``: the same without the condition on ``n``, for values of both signs.
 
     Args:
         x: input current of one step, ``[B, ...]``, in units of ``theta``.
@@ -61,6 +64,7 @@ def signed_if_step(
         eps: dead zone below zero as a fraction of ``theta``, so that rounding errors do not fire.
         eps_absolute: the dead zone in units of the membrane, whatever ``theta``, in place of ``eps``, as the authors
             have it.
+        signed: whether values of both signs come in: a spike of -1 needs none of +1 before it.
         surrogate: replaces H in training, for both signs; must have H's forward value.
         detach_reset: keep both resets out of the gradient.
 
@@ -83,7 +87,9 @@ def signed_if_step(
     n = state.n + spike.detach()
     # 1 - H(v + eps*theta) is [v < -eps*theta], strict as the rule asks.
     dead_zone = theta * eps if eps_absolute is None else eps_absolute
-    negative = (1 - (surrogate or heaviside)(v + dead_zone)) * (n > 0)
+    negative = 1 - (surrogate or heaviside)(v + dead_zone)
+    if not signed:
+        negative = negative * (n > 0)
     v = v + (negative.detach() if detach_reset else negative) * theta
     return (spike - negative).to(x.dtype), SignedIFState(v, n - negative.detach())
 
@@ -94,6 +100,7 @@ def signed_if_multistep(
     state: SignedIFState | None = None,
     eps: float = 1e-3,
     eps_absolute: float | None = None,
+    signed: bool = False,
     *,
     surrogate: Surrogate | None = None,
     detach_reset: bool = False,
@@ -102,7 +109,7 @@ def signed_if_multistep(
 
     Args:
         x_seq: input currents, time first; may be an expanded view.
-        v_threshold, state, eps, eps_absolute, surrogate, detach_reset: as in `signed_if_step`.
+        v_threshold, state, eps, eps_absolute, signed, surrogate, detach_reset: as in `signed_if_step`.
 
     Returns:
         Unit spikes ``[T, B, ...]`` in {-1, 0, +1} in ``x_seq``'s dtype, and the state after the last step.
@@ -117,7 +124,7 @@ def signed_if_multistep(
     steps = []
     for x in x_seq:
         spike, state = signed_if_step(
-            x, state, v_threshold, eps, eps_absolute, surrogate=surrogate, detach_reset=detach_reset
+            x, state, v_threshold, eps, eps_absolute, signed, surrogate=surrogate, detach_reset=detach_reset
         )
         steps.append(spike)
     return stack_steps(steps, x_seq), state
@@ -137,7 +144,7 @@ def check_eps_absolute(eps_absolute: float | None) -> None:
         raise ValueError(f"eps_absolute must be 0 or more and finite, or None, got {eps_absolute}")
 
 
-def _initial(x_like: Tensor, v_threshold: float | Tensor, eps: float, eps_absolute: float | None) -> SignedIFState:
+def _initial(x_like: Tensor, v_threshold: float | Tensor, **options: Any) -> SignedIFState:
     return signed_if_initial(x_like, v_threshold)
 
 
@@ -151,8 +158,11 @@ SIGNED_IF = register(
         options=(
             Option("eps", 1e-3, check_eps, "the dead zone below zero, as a fraction of the threshold"),
             Option("eps_absolute", None, check_eps_absolute, "the dead zone in units of the membrane, in place of eps"),
+            Option("signed", False, check_signed, "whether values of both signs come in"),
         ),
         signed=True,
+        both_signs={"signed": True},
+        functions={"function": StandIn("function_if")},
     )
 )
 """Signed integrate-and-fire."""

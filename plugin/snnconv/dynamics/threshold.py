@@ -169,3 +169,16 @@ def check_eps(eps: float) -> None:
     """
     if not (math.isfinite(eps) and eps >= 0):
         raise ValueError(f"eps is {eps}: it must be a small number, zero or above (the papers use 1e-3)")
+
+
+def check_signed(signed: bool) -> None:
+    """Refuse what is neither True nor False.
+
+    Example:
+        >>> check_signed("both")
+        Traceback (most recent call last):
+        ...
+        ValueError: signed must be True or False, got 'both'
+    """
+    if not isinstance(signed, bool):
+        raise ValueError(f"signed must be True or False, got {signed!r}")

@@ -27,14 +27,24 @@ SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.673263242354377284
 
 @dataclass(frozen=True)
 class Identity(Activation):
-    """f(z) = z: what an encoder computes."""
+    """f(z) = z: what an encoder computes; ``nonnegative``: of values that are, or of those that are.
+
+    >>> Identity().signed, Identity(nonnegative=True).signed
+    (True, False)
+    """
 
     name = "identity"
     extrema = ()
     linear = True
 
+    nonnegative: bool = False
+
+    @property
+    def bounds(self) -> tuple[float, float]:  # type: ignore[override]
+        return (0.0 if self.nonnegative else -math.inf), math.inf
+
     def f(self, z: Tensor) -> Tensor:
-        return z
+        return z.clamp(min=0) if self.nonnegative else z
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from snnconv import limits
 from snnconv.dynamics import neuron as neurons
+from snnconv.dynamics.function import REALISATIONS
+from snnconv.dynamics.placing import at_function
+from snnconv.graph.activation import Activation
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.neurons.frameworks import neuron as make_neuron
 
@@ -46,14 +49,17 @@ class Method:
         converts: kinds of activation that it converts; None: every kind there is a neuron for.
         refused_thresholds: where thresholds must not come from, each with the reason.
         timesteps: T, steps that are read out.
-        thresholds: where they come from: ``"mse"`` (least squared quantisation error), ``"max"``, a percentile such
-            as ``"99.9%"``, ``"ltb"`` (local threshold balancing), ``"trained"`` (the network's own rate norm layers or
-            quantised activations).
+        thresholds: where thresholds come from: ``"mse"`` (least squared quantisation error), ``"max"``, a percentile
+            such as ``"99.9%"``, ``"ltb"`` (local threshold balancing), ``"trained"`` (the network's own rate norm
+            layers or quantised activations).
         per_channel: one threshold per channel, or one per site.
-        correction: what follows: ``"none"``; ``"bias"`` shifts each channel's bias by the mean error that is left
-            when the converted network feeds itself; ``"reconstruct"`` adjusts weights, biases and thresholds so that
-            the converted network's outputs match the source network's on the calibration images (no labels).
+        correction: what follows the thresholds: ``"none"``; ``"bias"`` shifts each channel's bias by the mean error
+            that is left when the converted network feeds itself; ``"reconstruct"`` adjusts weights, biases and
+            thresholds so that the converted network's outputs match the source network's on the calibration images
+            (no labels).
         max_pool: a max-pooling acts on currents ``"accumulated"`` so far, or ``"instantaneous"`` ones.
+        realisation: of activations other than clips at their neurons: ``"ladder"``, comparisons of the input with
+            thresholds; ``"function"``, the function is evaluated; None: ladders where the method's neuron has them.
     """
 
     name: ClassVar[str] = ""
@@ -66,12 +72,14 @@ class Method:
     per_channel: bool = field(default=True, kw_only=True)
     correction: Correction = field(default="bias", kw_only=True)
     max_pool: Literal["accumulated", "instantaneous"] = field(default="accumulated", kw_only=True)
+    realisation: Literal["ladder", "function"] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self._whole("timesteps", 1)
         self._bounded("timesteps")
         self._one_of("correction", get_args(Correction))
         self._one_of("max_pool", ("accumulated", "instantaneous"))
+        self._one_of("realisation", (None, *REALISATIONS))
         if not isinstance(self.per_channel, bool):
             raise TypeError(f"{self._label}: per_channel must be True or False, got {self.per_channel!r}")
         if self.thresholds in self.refused_thresholds:
@@ -151,11 +159,32 @@ class Method:
         """Settings of this method's neuron, besides its threshold."""
         return {}
 
-    def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
-        """The neuron of this method in a framework's class, multi-step, emitting θ·s (rate norm: unit spikes)."""
-        return make_neuron(
-            self.neuron, framework, threshold, channel_axis=axis, scaled=kind != "rate_norm", **self.neuron_options
-        )
+    def neuron_at(self, function: Activation) -> tuple[neurons.Neuron, dict[str, Any]]:
+        """The neuron, with its settings, that this method puts where the activation is ``function``.
+
+        Raises:
+            ValueError: it has none for this function, with the reason.
+
+        >>> from snnconv import methods
+        >>> from snnconv.graph.activation import ReLU
+        >>> methods.IF(timesteps=4).neuron_at(ReLU())[0].name
+        'if'
+        """
+        try:
+            return at_function(self.record, function, self.realisation, **self.neuron_options)
+        except ValueError as error:
+            raise ValueError(f"{self._label} has no neuron for {function.name}: {error}") from None
+
+    def node(self, threshold: Tensor, axis: int, function: Activation, framework: str) -> nn.Module:
+        """The neuron of this method at an activation, in a framework's class, multi-step.
+
+        It emits θ·s; unit spikes where the activation is in units of its own threshold.
+
+        Raises:
+            ValueError: the method has no neuron for this function.
+        """
+        record, options = self.neuron_at(function)
+        return make_neuron(record.name, framework, threshold, channel_axis=axis, scaled=not function.unit, **options)
 
     def threshold(self, node: nn.Module) -> Tensor:
         """θ of a neuron that :meth:`node` made, as it stands now, in units of the source network's activations."""
@@ -164,10 +193,11 @@ class Method:
     def scan_arguments(self, node: nn.Module) -> dict[str, Any] | None:
         """Arguments of :func:`snnconv.dynamics.scan` that equal ``node``; ``None`` where only the node will do."""
         framework = next((f for f in FRAMEWORKS if type(node).__module__ == FRAMEWORKS[f].module), None)
-        if framework is None or type(node) is not neuron_class(self.neuron, framework):
+        made: Any = node
+        if framework is None or type(node) is not neuron_class(made.neuron.name, framework):
             return None
-        settings = {"v_threshold": node.v_threshold, "channel_axis": node.channel_axis, "scaled": node.scaled}
-        return {"neuron": self.neuron, **settings, **{k: getattr(node, k) for k in self.neuron_options}}
+        settings = {"v_threshold": made.v_threshold, "channel_axis": made.channel_axis, "scaled": made.scaled}
+        return {**made.options, "neuron": made.neuron.name, **settings}
 
     def to_dict(self) -> dict[str, Any]:
         """All choices, as plain values; the inverse of :func:`from_dict`.
@@ -210,7 +240,7 @@ class Method:
                 f"{limits.TIMESTEPS}; set that higher where it is meant"
             )
 
-    def _one_of(self, name: str, choices: tuple[str, ...]) -> None:
+    def _one_of(self, name: str, choices: tuple[str | None, ...]) -> None:
         if getattr(self, name) not in choices:
             raise ValueError(f"{self._label}: {name} must be one of {choices}, got {getattr(self, name)!r}")
 

@@ -17,8 +17,9 @@ class RateMethod(Method):
     """Methods that read a rate: φ(T) = (1/T) Σ_t out[t], from step D + 1 on where a delay D is asked for.
 
     Attributes:
-        delay: D, or ``"auto"`` (arXiv 2409.03368, eq. 19): ⌊Σ_l mean_c(θ_c − v₀) / max_i ȳ_i⌋, ȳ_i the mean over the
-            calibration data of element i of the layer's activation; where T < D + 4 the last four steps are read.
+        delay: D, steps that the readout leaves out, or ``"auto"`` (arXiv 2409.03368, eq. 19): ⌊Σ_l mean_c(θ_c − v₀) /
+            max_i ȳ_i⌋, ȳ_i the mean over the calibration data of element i of the layer's activation; where T < D + 4
+            the last four steps are read.
     """
 
     delay: Delay = field(default=None, kw_only=True)
@@ -40,8 +41,8 @@ class IF(RateMethod):
     v ← v + W·x[t] + b;  s[t] = H(v − θ);  v ← v − θ·s[t];  out[t] = θ·s[t].
 
     Attributes:
-        start: of the membrane: ``"half"``, θ/2, so that rates are rounded; ``"zero"``, 0, so that they are rounded
-            down (as in the rate norm layer's paper).
+        start: where the membrane starts: ``"half"``, θ/2, so that rates are rounded; ``"zero"``, 0, so that they are
+            rounded down (as in the rate norm layer's paper).
 
     >>> IF(timesteps=16).levels
     16

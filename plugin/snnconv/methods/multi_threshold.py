@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from snnconv.dynamics.neuron import Neuron
+from snnconv.graph.activation import Activation
 from snnconv.methods.base import Method, register
 
 __all__ = ["HierarchicalMultiThreshold", "MultiThreshold"]
@@ -66,8 +68,21 @@ class MultiThreshold(Method):
     def neuron_options(self) -> dict[str, Any]:
         return {"thresholds": self.n}
 
-    def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
-        return super().node(threshold / self.span, axis, kind, framework)  # the smallest threshold
+    def neuron_at(self, function: Activation) -> tuple[Neuron, dict[str, Any]]:
+        """As every method's; where the activation ends at a largest value, the neurons' outputs do."""
+        record, options = super().neuron_at(function)
+        most = getattr(function, "cap", None)
+        trained = getattr(function, "threshold", None)
+        if trained is not None and trained.numel() == 1:
+            most = float(trained)
+        if most is not None:
+            options = {**options, "ceiling_absolute": most}
+        elif trained is not None:
+            options = {**options, "ceiling": float(self.span)}
+        return record, options
+
+    def node(self, threshold: Tensor, axis: int, function: Activation, framework: str) -> nn.Module:
+        return super().node(threshold / self.span, axis, function, framework)  # the smallest threshold
 
     def threshold(self, node: nn.Module) -> Tensor:
         return super().threshold(node) * self.span

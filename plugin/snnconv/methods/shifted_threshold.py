@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from snnconv.graph.activation import Activation
 from snnconv.methods.base import Method, register
 
 __all__ = ["ShiftedThreshold"]
@@ -19,7 +20,9 @@ class ShiftedThreshold(Method):
 
     v = Σ_t W·x[t] + b + q/2;  for k = T−1 … 0:  s = H(v − q·2^k);  v ← v − q·2^k·s;  out = q·2^k·s,  q = λ/(2^T − 1).
 
-    Lossless: the sum of a layer's outputs is the quantised activation clip(⌊z/q + 1/2⌋, 0, L)·q.
+    Lossless: the sum of a layer's outputs is the quantised activation clip(⌊z/q + 1/2⌋, 0, L)·q. Values of both signs
+    have bits of both, s = H(v − q·2^k) − [v < q − q·2^k]; at other activations f the bits are those of f(v), by a
+    ladder of comparisons or by evaluating f.
 
     >>> ShiftedThreshold(timesteps=4).levels
     15
@@ -49,8 +52,8 @@ class ShiftedThreshold(Method):
     def neuron_options(self) -> dict[str, Any]:
         return {"timesteps": self.timesteps}
 
-    def node(self, threshold: Tensor, axis: int, kind: str, framework: str) -> nn.Module:
-        return super().node(threshold / self.levels, axis, kind, framework)  # the least significant bit
+    def node(self, threshold: Tensor, axis: int, function: Activation, framework: str) -> nn.Module:
+        return super().node(threshold / self.levels, axis, function, framework)  # the least significant bit
 
     def threshold(self, node: nn.Module) -> Tensor:
         return super().threshold(node) * self.levels

@@ -19,8 +19,8 @@ class SRP(Method):
     m. The latency is τ + T.
 
     Attributes:
-        pre_timesteps: τ.
-        eps: ε, as a fraction of the threshold.
+        pre_timesteps: τ, steps before those that are read out, which decide who may fire.
+        eps: ε, how far above zero the membrane must end the first phase, as a fraction of the threshold.
 
     >>> SRP(timesteps=4, pre_timesteps=4).latency
     8

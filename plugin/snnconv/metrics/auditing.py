@@ -179,7 +179,7 @@ class _Auditor:
 
     def _right_class(self, name: str) -> bool:
         site, node = self.snn.program.sites[name], self.snn.neurons[name]
-        expected = type(self.method.node(torch.ones(()), site.axis, site.kind, self.snn.framework))
+        expected = type(self.method.node(torch.ones(()), site.axis, site.function, self.snn.framework))
         if not isinstance(node, expected):
             self.neurons[name].problem = f"a {type(node).__name__} stands where a {expected.__name__} should"
             return False

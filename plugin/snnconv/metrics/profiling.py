@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -125,6 +125,11 @@ class Profile:
         """SNN energy over ANN energy."""
         return None if self.snn_energy is None or not self.ann_energy else self.snn_energy / self.ann_energy
 
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, the derived ones too, as plain values."""
+        derived = ("neurons", "spikes", "spikes_per_neuron", "ann_energy", "snn_energy", "energy_ratio")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+
     def __str__(self) -> str:
         sites = [(s.name, s.neurons, f"{s.spikes:.1f}", f"{s.rate:.4f}") for s in self.sites]
         costs = [(c.name, c.reads, f"{c.ann_macs:.4g}", f"{c.sops:.4g}", f"{c.snn_macs:.4g}") for c in self.layers]
@@ -157,7 +162,7 @@ def _number(value: float | None, unit: str = "") -> str:
 
 
 def profile(
-    model: nn.Module,
+    model: nn.Module | None,
     snn: SpikingNetwork,
     loader: Any,
     limit: int | None = 128,
@@ -173,7 +178,7 @@ def profile(
     its own spikes.
 
     Args:
-        model: the source network.
+        model: the source network; ``None``: the layers of the converted one stand for its, where it traces.
         snn: the network converted from it.
         loader: a tensor, a list of tensors, or a loader giving tensors, (input, target) or dicts; of a network of
             several inputs as for :func:`snnconv.convert`.
@@ -190,7 +195,7 @@ def profile(
     >>> costs.sops == 2 * costs.spikes, costs.snn_macs, costs.ann_macs, costs.latency
     (True, 32.0, 48.0, 16)
     """
-    model = unwrap(model).model
+    model = None if model is None else unwrap(model).model
     parts = network_batches(snn, loader, limit)
     sizes = {tuple(tuple(v.shape[1:]) for v in entries(part).values()) for part in parts}
     if len(sizes) > 1:
@@ -203,10 +208,16 @@ def profile(
         neurons, spikes = counts[site].numel(), float(counts[site].double().sum()) / samples
         sites.append(SiteActivity(site, neurons, spikes, spikes / max(neurons * steps, 1)))
     if not isinstance(snn.program, GraphProgram):
+        if model is None:
+            raise ConversionError(
+                "this network does not trace: its operations are counted beside its source's, give it"
+            )
         return _untraced(model, snn, sites, parts[0][:1], samples)
     source = snn.program.source
     costs, notes = _layer_costs(snn, source, counts, pooled, parts[0][:1], samples)
-    ann_macs, missing = _ann_macs(model, snn, parts[0][:1])
+    ann_macs, missing = sum(c.ann_macs for c in costs), []
+    if model is not None:
+        ann_macs, missing = _ann_macs(model, snn, parts[0][:1])
     pipelined = steps * _depth(source) if snn.method.coding == "sum" else steps
     return Profile(
         sites, costs, ann_macs, sum(c.sops for c in costs), sum(c.snn_macs for c in costs),

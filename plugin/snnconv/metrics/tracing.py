@@ -28,6 +28,7 @@ class Trace:
         membrane: potential after each step ``[T, B, ...]``.
         spikes: unit spikes ``[T, B, ...]``, -1 among them for signed neurons.
         threshold: θ of every neuron ``[B, ...]`` (the one of step k is q·2^k for shifted-threshold IF).
+        worth: what a spike of each step takes off the membrane ``[T]``, in units of θ.
     """
 
     site: str
@@ -35,6 +36,7 @@ class Trace:
     membrane: Tensor
     spikes: Tensor
     threshold: Tensor
+    worth: Tensor
 
     def neurons(self, picked: Sequence[int] | None = None, sample: int = 0, count: int = 4) -> list[int]:
         """Positions in the flattened step of one sample: those asked for, or the ``count`` that spike most."""
@@ -47,6 +49,11 @@ class Trace:
                 f"{self.site} has {flat.shape[1]} neurons a sample, 0 … {flat.shape[1] - 1}: no {wrong[0]}"
             )
         return list(picked)
+
+    def deciding(self, sample: int = 0, count: int = 4) -> list[int]:
+        """Positions of the ``count`` neurons that spike and rest most evenly: neither silent nor at every step."""
+        spiking = (self.spikes[:, sample].flatten(1) != 0).float().mean(0)
+        return (spiking - 0.5).abs().topk(min(count, len(spiking)), largest=False).indices.sort().values.tolist()
 
 
 def trace(snn: SpikingNetwork, x: Any, site: str) -> Trace:
@@ -76,5 +83,10 @@ def trace(snn: SpikingNetwork, x: Any, site: str) -> Trace:
     theta = broadcast(snn.thresholds[site].to(current), current.dim() - 1, snn.program.sites[site].axis)
     node = snn.neurons[site]
     smallest = broadcast(torch.as_tensor(node.v_threshold).to(current), current.dim() - 1, node.channel_axis)
-    spikes, potentials = follow(snn.method.record, current, smallest, **snn.method.neuron_options)
-    return Trace(site, current, potentials, spikes, theta.expand(current.shape[1:]))
+    record, options = snn.method.neuron_at(snn.program.sites[site].function)
+    axis = {"channel_axis": node.channel_axis} if len(record.settable) < len(record.options) else {}
+    options = record.settings({**options, **axis})
+    spikes, potentials = follow(record, current, smallest, **options)
+    weight, steps = record.weight, range(len(spikes))
+    worth = [1.0 if weight is None else weight(k, **options) / snn.method.levels for k in steps]
+    return Trace(site, current, potentials, spikes, theta.expand(current.shape[1:]), torch.tensor(worth))

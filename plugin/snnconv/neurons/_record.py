@@ -23,7 +23,7 @@ def module_options(neuron: Neuron, name: str, given: dict[str, Any]) -> dict[str
         TypeError: a missing or unknown one.
         ValueError: a value that makes no sense.
     """
-    known = {option.name: option for option in neuron.options}
+    known = {option.name: option for option in neuron.settable}
     if unknown := [key for key in given if key not in known]:
         raise TypeError(f"{name} got an unexpected keyword argument {unknown[0]!r}")
     found = {key: given.get(key, option.default) for key, option in known.items()}
@@ -44,13 +44,14 @@ def module_signature(base: Callable[..., Any], neuron: Neuron) -> inspect.Signat
     scaled = neuron.weight is not None
     given = [p.replace(default=scaled, annotation=bool) if p.name == "scaled" else p for p in given]
     first = next(i for i, p in enumerate(given) if p.kind is keyword)
-    own = [inspect.Parameter(option.name, keyword, default=option.default) for option in neuron.options]
+    own = [inspect.Parameter(option.name, keyword, default=option.default) for option in neuron.settable]
     return inspect.Signature([*given[:first], *own, *given[first:]])
 
 
 def settings_repr(neuron: Neuron, options: dict[str, Any], latency: int) -> str:
     """A module's settings as its repr lists them."""
-    shown = [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in options.items()]
+    own = {option.name: options[option.name] for option in neuron.settable}
+    shown = [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in own.items()]
     if neuron.latency is not None:
         shown.append(f"latency={latency}")
     return "".join(f", {entry}" for entry in shown)

@@ -64,7 +64,7 @@ class Population:
             ValueError: thresholds that are not positive and finite.
         """
         before, place = self.threshold(site), self.sites[site]
-        node = self.method.node(theta.to(before), place.axis, place.kind, self.framework)
+        node = self.method.node(theta.to(before), place.axis, place.function, self.framework)
         self.neurons[site].v_threshold = node.v_threshold
 
     # ------------------------------------------------------------------ who runs them
@@ -118,7 +118,8 @@ class Population:
 
     def fire(self, site: str, x_seq: Tensor) -> Any:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
-        node, record = self.neurons[site], self.method.record
+        node = self.neurons[site]
+        record = getattr(node, "neuron", self.method.record)
         scan = self.scan(site) if record.resumable else None
         if scan is None:
             out: Tensor = node.run(x_seq)
@@ -140,7 +141,7 @@ class Population:
         spikes = self._int8_spikes(site, scan)
         pre = self.method.record.pre_phase
         if pre is not None:  # who calls knows the phase
-            settings = {k: scan.pop(k) for k in self.method.neuron_options}
+            settings = {option.name: scan.pop(option.name) for option in self.method.record.options}
             scan |= {"neuron": pre.neuron.name, **pre.options(settings)}
         out, memory[site] = dynamics.resume(
             x_seq=x_seq, state=memory.get(site), backend=self.backend, in_place=in_place, **scan
@@ -153,7 +154,7 @@ class Population:
         if scan is None:
             return self.fire(site, x_seq)
         # weighted spikes differ in what they are worth
-        spikes = self._int8_spikes(site, scan) if self.method.record.weight is None else _same
+        spikes = self._int8_spikes(site, scan) if self.neurons[site].neuron.weight is None else _same
         return spikes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
 
     def fire_total(self, site: str, z: Tensor) -> Any:

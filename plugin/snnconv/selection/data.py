@@ -32,8 +32,8 @@ class Samples:
         return Samples(self.x[index], None if self.y is None else self.y[index])
 
 
-def collect(data: Any, limit: int, name: str = "data") -> Samples:
-    """The first ``limit`` samples of a tensor, of a pair (inputs, targets), or of a loader of either.
+def collect(data: Any, limit: int, name: str = "data", device: torch.device | None = None) -> Samples:
+    """The first ``limit`` samples of a tensor, of a pair (inputs, targets), or of a loader of either, on ``device``.
 
     Raises:
         ConversionError: no samples, or inputs of several shapes.
@@ -54,6 +54,8 @@ def collect(data: Any, limit: int, name: str = "data") -> Samples:
     for batch in data:
         x, y = input_of(batch), _target(batch)
         x, y = x[: limit - count], None if y is None else y[: limit - count]
+        if device is not None:
+            x, y = x.to(device), None if y is None else y.to(device)
         xs.append(x)
         ys.append(y)
         count += len(x)

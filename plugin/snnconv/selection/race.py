@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from snnconv.conversion.convert import convert
 from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.source import ConversionError
+from snnconv.inputs import placement
 from snnconv.methods import Method
+from snnconv.metrics.evaluating import top1
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.selection.budget import Budget, candidates
@@ -77,11 +79,12 @@ def recommend(
     True
     """
     budget = Budget.parse(budget) if isinstance(budget, str) else budget
-    given = collect(data, limit)
+    where = placement(model)[0]
+    given = collect(data, limit, device=where)
     fitting, choosing, held_out = divide(
         given,
-        None if calibration is None else collect(calibration, 1024, "calibration"),
-        None if test is None else collect(test, limit, "test"),
+        None if calibration is None else collect(calibration, 1024, "calibration", where),
+        None if test is None else collect(test, limit, "test", where),
         seed,
     )
     tried = list(methods) if methods is not None else candidates(budget, _is_trained(model))
@@ -215,17 +218,8 @@ def _targets(model: nn.Module, data: Samples, score: Score | None) -> tuple[list
             got = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
             raise ConversionError(f"the network gives {got} where class scores [B, classes] are needed: give score=")
         if data.y is not None:
-            return list(data.y.split(BATCH)), right, "top-1 (%)"
-        return [model(x).argmax(1) for x in data.x.split(BATCH)], right, "agreement (%)"
-
-
-def right(output: Tensor, target: Tensor) -> Tensor:
-    """100 where the largest class score is the target's, else 0.
-
-    >>> right(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1])).tolist()
-    [100.0, 0.0]
-    """
-    return 100.0 * (output.argmax(1) == target.to(output.device)).float()
+            return list(data.y.split(BATCH)), top1, "top-1 (%)"
+        return [model(x).argmax(1) for x in data.x.split(BATCH)], top1, "agreement (%)"
 
 
 def _halve(running: list[Trial], before: int) -> None:

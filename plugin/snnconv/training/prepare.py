@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from snnconv.activations import QuantReLU, RateNorm, TrainedActivation
-from snnconv.conversion import thresholds as statistics
 from snnconv.conversion.checks import differs_from
-from snnconv.conversion.convert import CALIBRATION_LIMIT
+from snnconv.conversion.given import CALIBRATION_LIMIT
+from snnconv.conversion.histogram import histograms, run_all
 from snnconv.conversion.ranks import Ranks
+from snnconv.conversion.thresholds import mse_threshold
 from snnconv.graph.activation import ReLU
 from snnconv.graph.arguments import argument
 from snnconv.graph.capture.fx import TraceFailure, check_weights, source_graph
@@ -279,11 +280,11 @@ def calibrate(
         if not places:
             raise ConversionError("this network has no trained activation (activations.QuantReLU, RateNorm) to set")
         for per_channel in {m.per_channel for m in places.values() if isinstance(m, QuantReLU)}:
-            found = statistics.histograms(program, batches, per_channel, tell, ranks)
+            found = histograms(program, batches, per_channel, tell, ranks)
             starts: dict[QuantReLU, Tensor] = {}
             for name, module in places.items():
                 if isinstance(module, QuantReLU) and module.per_channel == per_channel:
-                    theta = statistics.mse_threshold(found[name], module.levels, cap=module.cap)
+                    theta = mse_threshold(found[name], module.levels, cap=module.cap)
                     starts[module] = torch.maximum(theta, starts.get(module, theta))
             for module, theta in starts.items():
                 module.start_at(theta)
@@ -334,7 +335,7 @@ def _largest(
         theta = broadcast(module.theta.to(z), z.dim(), 1)
         return torch.minimum(y, theta) if module.scaled else (y / theta).clamp(max=1)
 
-    statistics.run_all(program, batches, note, "rate norm: range", tell)
+    run_all(program, batches, note, "rate norm: range", tell)
     for module, peak in peaks.items():
         if peak <= 0:
             module.start_at(torch.ones_like(peak))

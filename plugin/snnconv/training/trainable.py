@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnconv.activations.quant import straight_through
+from snnconv.activations.quant import quantised
 from snnconv.dynamics.shifted import SHIFTED_THRESHOLD
 from snnconv.dynamics.threshold import heaviside, threshold_like
-from snnconv.graph.source import ConversionError, broadcast
+from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.program import GraphProgram
@@ -162,8 +162,8 @@ class Trainable(nn.Module):
         theta = network.method.threshold(network.neurons[site])
         with torch.no_grad():
             bits = network.neurons[site].run(z.unsqueeze(0)).sum(0)
-        levels = network.method.levels
-        soft = straight_through(z, broadcast(theta, z.dim(), network.program.sites[site].axis), levels)
+        place = network.program.sites[site]
+        soft = quantised(place.function, z, theta, network.method.levels, place.axis)
         return bits + (soft - soft.detach())
 
     @torch.no_grad()

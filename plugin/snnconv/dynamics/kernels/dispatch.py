@@ -38,8 +38,8 @@ def scan(
     `shifted_threshold_multistep`) bit for bit on every backend.
 
     Args:
-        neuron: ``"if"``, ``"signed_if"``, ``"srp"``, ``"shifted_threshold"``, or one of your own
-            (`snnconv.dynamics.neuron`).
+        neuron: ``"if"``, ``"signed_if"``, ``"srp"``, ``"shifted_threshold"``, ``"ladder"``, ``"function_if"``, or one
+            of your own (`snnconv.dynamics.neuron`).
         x_seq: input currents ``[T, B, ...]``, for ``"srp"`` ``tau + T`` steps; an expanded view is read in
             place.
         v_threshold: ``theta`` (for ``"shifted_threshold"`` the least significant bit ``q``); a float, one
@@ -54,7 +54,9 @@ def scan(
         out: tensor to write to, of the output's shape; its dtype is the output's.
         options: the neuron's own: ``start`` of ``"if"``; ``eps`` of ``"signed_if"`` and ``"srp"``, a fraction of
             ``theta``, 1e-3 by default, and ``eps_absolute`` of ``"signed_if"``; ``pre_timesteps`` of ``"srp"``,
-            ``tau``; ``timesteps`` of ``"shifted_threshold"``, its output steps, as many as ``x_seq`` has by default.
+            ``tau``; ``timesteps`` of ``"shifted_threshold"`` and ``"ladder"``, their output steps, as many as ``x_seq``
+            has by default; ``signed`` where values of both signs come in; ``function`` of ``"ladder"``,
+            ``"shifted_threshold"`` and ``"function_if"``.
 
     Returns:
         ``[T, B, ...]``, steps in the memory format of ``x_seq``'s: where ``x_seq`` with time folded into the
@@ -72,7 +74,7 @@ def scan(
     record = _checked(neuron, x_seq, backend)
     if record.coding == "sum" and options.get("timesteps") is None:
         options["timesteps"] = len(x_seq)
-    settings = record.settings(options)
+    settings = _settings(record, options, channel_axis)
     steps = int(settings["timesteps"]) if record.coding == "sum" else len(x_seq)
     pre = record.pre_phase
     if pre is not None and not 0 <= settings[pre.steps] < len(x_seq):
@@ -130,7 +132,7 @@ def two_phases(
         raise ValueError(f"neuron {neuron!r} has one phase; {_those(lambda n: n.pre_phase is not None)} has two")
     if mask is not None and mask.shape != x_seq.shape[1:]:
         raise ValueError(f"mask has shape {tuple(mask.shape)} but a step has shape {tuple(x_seq.shape[1:])}")
-    settings = record.settings({record.pre_phase.steps: len(x_seq), **options})
+    settings = _settings(record, {record.pre_phase.steps: len(x_seq), **options}, channel_axis)
     result = empty_steps(x_seq, len(x_seq), dtype or x_seq.dtype)
     allowed = empty_steps(x_seq, 1, torch.bool)[0]
     if mask is not None:
@@ -193,7 +195,7 @@ def resume(
     record = _checked(neuron, x_seq, backend)
     if not record.resumable:
         raise ValueError(f"neuron {neuron!r} does not run in pieces: only {_those(lambda n: n.resumable)} do")
-    settings = record.settings(options)
+    settings = _settings(record, options, channel_axis)
     for value in state or ():
         if isinstance(value, Tensor) and value.shape != x_seq.shape[1:]:
             raise ValueError(f"a state {tuple(value.shape)} for steps {tuple(x_seq.shape[1:])}")
@@ -255,7 +257,7 @@ def total(
     if record.coding != "sum":
         raise ValueError(f"neuron {neuron!r} is rate coded; {_those(lambda n: n.coding == 'sum')} is sum coded")
     out = empty_steps(x_seq, 1, dtype or x_seq.dtype)
-    settings = record.settings(options)
+    settings = _settings(record, options, channel_axis)
     job = _job(record, "total", x_seq, out, v_threshold, channel_axis, scaled, settings)
     _run(job, *_chosen(job, backend))
     return out[0]
@@ -354,6 +356,13 @@ def _checked(neuron: str, x_seq: Tensor, backend: str) -> Neuron:
     if not x_seq.is_floating_point():
         raise ValueError(f"x_seq is {x_seq.dtype}: input currents are floating point")
     return record
+
+
+def _settings(record: Neuron, options: dict[str, Any], channel_axis: int) -> dict[str, Any]:
+    """The neuron's settings; one that is the channel axis of its function is the thresholds' axis."""
+    if any(option.name == "channel_axis" for option in record.options):
+        options = {**options, "channel_axis": channel_axis}
+    return record.settings(options)
 
 
 def _those(which: Any) -> str:

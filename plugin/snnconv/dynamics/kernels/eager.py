@@ -117,10 +117,11 @@ def signed_if_scan(job: Job) -> None:
         _subtract(v, spike, theta)
         torch.add(v, dead_zone, out=negative)
         torch.lt(negative, 0, out=negative)
-        torch.gt(n, 0, out=gate)
-        spike.addcmul_(negative, gate, value=-1)
+        if not job.options["signed"]:
+            torch.gt(n, 0, out=gate)
+            negative.mul_(gate)
+        spike.sub_(negative)
         n.add_(spike)
-        negative.mul_(gate)
         _subtract(v, negative.neg_(), theta)
         _emit(emitted, spike, theta, job.scaled)
     _keep(job.state, v, n)
@@ -133,10 +134,13 @@ def shifted_threshold_scan(job: Job) -> None:
     """Sum the whole input, then fire one bit a step."""
     v, lsb = _summed(job)
     scratch = None if job.out.dtype == v.dtype else torch.empty_like(v)
+    negative = torch.empty_like(v) if job.negative else None
     for k, emitted in zip(range(len(job.out) - 1, -1, -1), job.out, strict=True):
         spike = emitted if scratch is None else scratch
         theta = lsb * 2.0**k
         torch.ge(v, theta, out=spike)
+        if negative is not None:
+            spike.sub_(torch.lt(v, _lowest(lsb, k, v), out=negative))
         _subtract(v, spike, theta)
         _emit(emitted, spike, theta, job.scaled)
 
@@ -146,10 +150,13 @@ def shifted_threshold_total(job: Job) -> None:
     v, lsb = _summed(job)
     out = job.out[0]
     spike = torch.empty_like(v)
+    negative = torch.empty_like(v) if job.negative else None
     total = out.zero_() if out.dtype == v.dtype else torch.zeros_like(v)
     for k in range(job.options["timesteps"] - 1, -1, -1):
         theta = lsb * 2.0**k
         torch.ge(v, theta, out=spike)
+        if negative is not None:
+            spike.sub_(torch.lt(v, _lowest(lsb, k, v), out=negative))
         if not job.scaled:
             total.add_(spike, alpha=2.0**k)
         spike.mul_(theta)
@@ -161,11 +168,18 @@ def shifted_threshold_total(job: Job) -> None:
 
 
 def _summed(job: Job) -> tuple[Tensor, float | Tensor]:
-    """The membrane that has taken in its whole input, and the least significant bit."""
+    """The membrane that has taken in its whole input, or is its function, and the least significant bit."""
+    job = job.evaluated()
     v = torch.zeros_like(job.x_seq[0], dtype=job.thresholds.dtype)
     for x in job.x_seq:
         v.add_(x)
     return v.add_(job.thresholds.fraction(0.5).value), job.thresholds.theta
+
+
+def _lowest(lsb: float | Tensor, k: int, v: Tensor) -> Tensor:
+    """``q - q * 2^k``, below which a bit is -1, rounded once, in the membrane's dtype."""
+    q = torch.as_tensor(lsb, dtype=v.dtype, device=v.device)
+    return q - q * 2.0**k
 
 
 # --- multi-threshold neurons -------------------------------------------------------------------------------
@@ -205,7 +219,7 @@ def _power_spikes(job: Job, u: Tensor, r: Tensor, t: Tensor, spike: Tensor, scra
         torch.ge(torch.abs(u, out=scratch), border * 2.0**k, out=scratch)
         spike.add_(scratch, alpha=2.0 ** (k - 1) if k else 1.0)
     spike.mul_(torch.sign(u, out=scratch))
-    if job.options["rectified"]:
+    if not job.options["signed"]:
         torch.mul(spike, job.thresholds.theta, out=scratch).div_(t).add_(r)
         spike.mul_(torch.ge(scratch, 0, out=scratch))
 
@@ -216,7 +230,7 @@ def _hierarchical_spikes(job: Job, u: Tensor, r: Tensor, t: Tensor, spike: Tenso
     if not isinstance(q, Tensor):
         q = torch.full((), q, dtype=u.dtype, device=u.device)
     torch.div(u, q, out=spike).add_(0.5).floor_().clamp_(-most, most)
-    if job.options["rectified"]:
+    if not job.options["signed"]:
         torch.mul(r, t, out=scratch).div_(q).add_(SLACK).floor_().clamp_(min=0)
         torch.maximum(spike, scratch.neg_(), out=spike)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from ..function import evaluate
 from ..neuron import Neuron
 from .layout import dense_steps, empty_steps, same_layout
 from .thresholds import Fraction, Thresholds
@@ -54,6 +55,23 @@ class Job:
     resumed: bool = False
     mask: Tensor | None = None
     is_first: bool = False
+
+    @property
+    def negative(self) -> bool:
+        """Whether spikes may be negative."""
+        return self.neuron.negative(**self.options)
+
+    def evaluated(self) -> Job:
+        """The same where the function of the whole input, if the neuron has one, is the input already: one step."""
+        function = self.options.get("function")
+        if function is None:
+            return self
+        z = torch.zeros_like(self.x_seq[0], dtype=self.thresholds.dtype)
+        for x in self.x_seq:
+            z.add_(x)
+        y = empty_steps(z.unsqueeze(0), 1, z.dtype)
+        y[0].copy_(evaluate(function, z, self.axis))
+        return replace(self, x_seq=y, options={**self.options, "function": None})
 
     def fraction(self, option: str) -> Fraction:
         """The threshold times an option, such as a dead zone."""

@@ -18,8 +18,8 @@ from snnconv.graph import activation, ops
 from snnconv.graph.arguments import argument
 from snnconv.graph.capture.passes import drop_no_ops, make_out_of_place, name_activations, passes
 from snnconv.graph.capture.plain import plain_forward
+from snnconv.graph.cover import RELUS, Cover
 from snnconv.graph.ops import operator_of
-from snnconv.graph.sites import Wanted, rectifying
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.graph.trained import TrainedActivation
 from snnconv.graph.unwrap import copied
@@ -126,7 +126,7 @@ def source_graph(
     model: nn.Module,
     given: Collection[str] = (),
     constants: Mapping[str, Any] | None = None,
-    wanted: Wanted = rectifying,
+    cover: Cover = RELUS,
 ) -> SourceGraph:
     """Trace ``model`` in evaluation mode, fold BatchNorm, mark every activation site.
 
@@ -136,7 +136,7 @@ def source_graph(
         model: the network.
         given: arguments of its forward that calls give; the other optional ones keep their defaults.
         constants: arguments that are the same in every call, with their values.
-        wanted: which activations become sites beside ReLUs.
+        cover: where neurons will stand; encoders are not placed yet (:mod:`snnconv.graph.encoders`).
 
     Raises:
         TraceFailure: the forward cannot be traced.
@@ -147,7 +147,7 @@ def source_graph(
     ['1']
     """
     source = trace_graph(model, given, constants)
-    for step in passes(wanted):
+    for step in passes(cover):
         step.run(source)
         source.graph.lint()
     return source

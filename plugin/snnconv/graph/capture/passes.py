@@ -12,11 +12,14 @@ from torch import fx
 from snnconv.graph import activation
 from snnconv.graph.activation import activated
 from snnconv.graph.arguments import argument, operand, set_argument
+from snnconv.graph.capture.attention import expand_attention, expand_gates, layers_of_products
 from snnconv.graph.capture.patterns import see_activations
+from snnconv.graph.cover import RELUS, Cover
 from snnconv.graph.flow import Flow
 from snnconv.graph.fold import fold_batch_norm, fold_constants, lower_batch_norm
+from snnconv.graph.functions import Sigmoid
 from snnconv.graph.ops import in_place, operator_of
-from snnconv.graph.sites import Wanted, find_sites, pool_before_neurons, rectifying
+from snnconv.graph.sites import find_sites, pool_before_neurons
 from snnconv.graph.source import SourceGraph
 
 __all__ = ["Pass", "drop_no_ops", "make_out_of_place", "name_activations", "passes"]
@@ -32,14 +35,21 @@ class Pass:
     run: Callable[[SourceGraph], None]
 
 
-def passes(wanted: Wanted = rectifying) -> tuple[Pass, ...]:
-    """The steps in order; ``wanted`` says which activations become sites beside ReLUs."""
+def passes(cover: Cover = RELUS) -> tuple[Pass, ...]:
+    """The steps in order, up to the activation sites; ``cover`` says where neurons stand."""
+    apart = (
+        Pass("attention becomes layers, products and a softmax", expand_attention),
+        Pass("products with weights become layers", layers_of_products),
+    )
+    gates = (Pass("gated units become products", expand_gates),)
     return (
         Pass("what no input changes is computed once", fold_constants),
+        *(apart if cover.synapses else ()),
+        *(gates if cover.synapses or cover.wanted(Sigmoid()) else ()),
         Pass("BatchNorm becomes an operator", lower_batch_norm),
         Pass("BatchNorm is folded", fold_batch_norm),
         Pass("ReLUs written as arithmetic are seen", see_activations),
-        Pass("activations become sites", partial(find_sites, wanted=wanted)),
+        Pass("activations become sites", partial(find_sites, wanted=cover.wanted)),
         Pass("max-pooling moves in front of its neurons", pool_before_neurons),
     )
 

@@ -17,12 +17,14 @@ __all__ = ["scan", "total"]
 def scan(job: Job) -> None:
     """Sum the whole input, then fire one bit a step."""
     decay = np.float32(0.5 if job.scaled else 1.0)
-    launch(job, shifted_threshold_scan, (len(job.x_seq), len(job.out)), (decay,))
+    job = job.evaluated()
+    launch(job, shifted_threshold_scan, (len(job.x_seq), len(job.out)), (decay, job.negative))
 
 
 def total(job: Job) -> None:
     """Sum the whole input, then write the sum of the weighted spikes."""
-    launch(job, shifted_threshold_total(job.options["timesteps"]), (len(job.x_seq),))
+    job = job.evaluated()
+    launch(job, shifted_threshold_total(job.options["timesteps"], job.negative), (len(job.x_seq),))
 
 
 @jit
@@ -38,6 +40,7 @@ def shifted_threshold_scan(
     lsbs,
     amplitudes,
     decay,
+    signed,
     length,
     uniform,
     first_block,
@@ -68,15 +71,18 @@ def shifted_threshold_scan(
             theta[i] = lsb[i] * top
             amplitude[i] = amplitudes_[i]
         for t in range(out_steps):
-            fire_bit(out, v, theta, amplitude, decay, t * size + first, count)
+            if signed:
+                fire_signed_bit(out, v, lsb, theta, amplitude, decay, t * size + first, count)
+            else:
+                fire_bit(out, v, theta, amplitude, decay, t * size + first, count)
 
 
 @functools.cache
-def shifted_threshold_total(bits: int) -> Callable[..., None]:
+def shifted_threshold_total(bits: int, signed: bool) -> Callable[..., None]:
     """Kernel that sums ``in_steps`` of input, then writes the sum of the weighted spikes of ``bits`` bits.
 
-    The spikes are never written. It is compiled once for every number of bits, so that a neuron's bits are straight
-    code on registers.
+    The spikes are never written. It is compiled once for every number of bits, with signs or without, so that a
+    neuron's bits are straight code on registers.
     """
     top = np.float32(2.0 ** (bits - 1))
 
@@ -91,6 +97,10 @@ def shifted_threshold_total(bits: int) -> Callable[..., None]:
             total = zero
             for _ in range(bits):
                 fired = u >= theta
+                if signed:
+                    below = u < lsb[i] - theta
+                    u = u + theta if below else u
+                    total -= weight if below else zero
                 u = u - theta if fired else u
                 total += weight if fired else zero
                 theta *= half
@@ -135,6 +145,22 @@ def fire_bit(out, v, theta, amplitude, decay, first, count):
         fired = v[i] >= theta[i]
         v[i] = v[i] - theta[i] if fired else v[i]
         emitted = amplitude[i] if fired else np.float32(0)
+        outs[i] = store(emitted, zero)
+        theta[i] *= np.float32(0.5)
+        amplitude[i] *= decay
+
+
+@jit
+def fire_signed_bit(out, v, lsb, theta, amplitude, decay, first, count):
+    outs = out[first : first + count]
+    zero = outs.dtype.type(0)
+    for i in range(count):
+        fired = v[i] >= theta[i]
+        below = v[i] < lsb[i] - theta[i]
+        down = v[i] - theta[i] if fired else v[i]
+        emitted = amplitude[i] if fired else np.float32(0)
+        emitted = -amplitude[i] if below else emitted
+        v[i] = v[i] + theta[i] if below else down
         outs[i] = store(emitted, zero)
         theta[i] *= np.float32(0.5)
         amplitude[i] *= decay

@@ -15,7 +15,7 @@ __all__ = ["resume", "scan"]
 def scan(job: Job) -> None:
     """A sequence, from the start or from the job's state."""
     states = [array(flat(s.unsqueeze(0))) for s in job.state] or [np.empty(0, np.float32)] * 2
-    how = (*states, job.resumed, bool(job.state), len(job.x_seq))
+    how = (*states, job.resumed, bool(job.state), job.options["signed"], len(job.x_seq))
     launch(job, signed_if_scan, how, (dead_zones(job),))
 
 
@@ -30,6 +30,7 @@ def signed_if_scan(
     n_state,
     resume,
     keep,
+    signed,
     steps,
     size,
     x_stride,
@@ -59,7 +60,7 @@ def signed_if_scan(
         for i in range(count):
             v[i] = v_state[first + i] if resume else theta[i] * np.float32(0.5)
             n[i] = np.int32(n_state[first + i]) if resume else np.int32(0)
-        _signed_steps(x, out, v, n, theta, dead_zone, amplitude, steps, first, count, x_stride, size)
+        _signed_steps(x, out, v, n, theta, dead_zone, amplitude, signed, steps, first, count, x_stride, size)
         if keep:
             for i in range(count):
                 v_state[first + i] = v[i]
@@ -67,7 +68,7 @@ def signed_if_scan(
 
 
 @jit
-def _signed_steps(x, out, v, n, theta, dead_zone, amplitude, steps, first, count, x_stride, size):
+def _signed_steps(x, out, v, n, theta, dead_zone, amplitude, signed, steps, first, count, x_stride, size):
     zero = amplitude.dtype.type(0)
     for t in range(steps):
         xs = x[t * x_stride + first : t * x_stride + first + count]
@@ -76,7 +77,7 @@ def _signed_steps(x, out, v, n, theta, dead_zone, amplitude, steps, first, count
             u = v[i] + load(xs[i])
             fired = u >= theta[i]
             # A positive spike leaves u >= 0, so at most one of the two fires.
-            taken_back = (u + dead_zone[i] < np.float32(0)) & (n[i] > 0)
+            taken_back = (u + dead_zone[i] < np.float32(0)) & (signed | (n[i] > 0))
             down = u - theta[i] if fired else u
             v[i] = u + theta[i] if taken_back else down
             n[i] += np.int32(fired) - np.int32(taken_back)

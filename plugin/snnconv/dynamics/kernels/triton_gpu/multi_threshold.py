@@ -22,7 +22,7 @@ def scan(job: Job) -> None:
         "RESUMED": job.resumed,
         "KEEP": bool(tensors),
         "THRESHOLDS": job.options["thresholds"],
-        "RECTIFIED": job.options["rectified"],
+        "RECTIFIED": not job.options["signed"],
         "SLACK": SLACK,
         "HIERARCHICAL": job.neuron.name == HIERARCHICAL.name,
         "enable_fp_fusion": False,  # a code times a threshold is not exact

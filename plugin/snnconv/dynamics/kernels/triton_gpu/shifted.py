@@ -13,15 +13,16 @@ __all__ = ["scan", "total"]
 
 def scan(job: Job) -> None:
     """Sum the whole input, then fire one bit a step."""
-    bits = len(job.out)
+    job, bits = job.evaluated(), len(job.out)
     after = (len(job.x_seq), bits, 2.0 ** (bits - 1), 0.5 if job.scaled else 1.0)
-    launch(job, shifted_threshold, (), after, TOTAL=False)
+    launch(job, shifted_threshold, (), after, SIGNED=job.negative, TOTAL=False)
 
 
 def total(job: Job) -> None:
     """Sum the whole input, then write the sum of the weighted spikes."""
-    bits = job.options["timesteps"]
-    launch(job, shifted_threshold, (), (len(job.x_seq), bits, 2.0 ** (bits - 1), 0.5), TOTAL=True)
+    job, bits = job.evaluated(), job.options["timesteps"]
+    after = (len(job.x_seq), bits, 2.0 ** (bits - 1), 0.5)
+    launch(job, shifted_threshold, (), after, SIGNED=job.negative, TOTAL=True)
 
 
 @triton.jit(do_not_specialize=["in_steps", "out_steps"])  # one compilation for every T
@@ -38,6 +39,7 @@ def shifted_threshold(
     out_steps,
     top,
     decay,
+    SIGNED: tl.constexpr,
     TOTAL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -49,13 +51,18 @@ def shifted_threshold(
     v = tl.zeros_like(theta)
     for t in range(in_steps):
         v += tl.load(x_p + tl.cast(t, tl.int64) * x_stride + at, mask=inside, other=0.0).to(tl.float32)
+    lsb = theta
     v += theta * 0.5
     theta *= top
     total = tl.zeros_like(theta)
     for t in range(out_steps):
         fired = v >= theta
-        v = tl.where(fired, v - theta, v)
         emitted = tl.where(fired, worth, tl.zeros_like(worth))
+        if SIGNED:
+            below = v < lsb - theta
+            emitted = tl.where(below, -worth, emitted)
+            v = tl.where(below, v + theta, v)
+        v = tl.where(fired, v - theta, v)
         if TOTAL:
             total += emitted
         else:

@@ -14,7 +14,7 @@ __all__ = ["resume", "scan"]
 def scan(job: Job) -> None:
     """A sequence, from the start or from the job's state."""
     v, n = (step_of(s) for s in job.state) if job.state else (job.x_seq, job.x_seq)
-    constants = {"RESUMED": job.resumed, "KEEP": bool(job.state)}
+    constants = {"RESUMED": job.resumed, "KEEP": bool(job.state), "SIGNED": job.options["signed"]}
     launch(job, signed_integrate_fire, (v, n, dead_zones(job)), (len(job.x_seq),), **constants)
 
 
@@ -37,6 +37,7 @@ def signed_integrate_fire(
     steps,
     RESUMED: tl.constexpr,
     KEEP: tl.constexpr,
+    SIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """``RESUMED`` starts from the states, ``KEEP`` leaves the last ones there."""
@@ -55,7 +56,9 @@ def signed_integrate_fire(
         fired = v >= theta
         v = tl.where(fired, v - theta, v)
         emitted = tl.where(fired, worth, tl.zeros_like(worth))
-        back = (v + dead < 0) & (n > 0)
+        back = v + dead < 0
+        if not SIGNED:
+            back = back & (n > 0)
         v = tl.where(back, v + theta, v)
         n += fired.to(tl.float32) - back.to(tl.float32)
         emitted = tl.where(back, -worth, emitted)

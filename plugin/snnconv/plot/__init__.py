@@ -1,0 +1,9 @@
+"""Plots of accuracy, layers, spikes and energy. Needs matplotlib: ``pip install "snnconv-plugin[plot]"``."""
+
+from snnconv.plot.curves import accuracy, fit_curve
+from snnconv.plot.layers import energy, layer_energy, layer_error, thresholds, unevenness
+from snnconv.plot.neurons import membrane, raster
+
+__all__ = [
+    "accuracy", "energy", "fit_curve", "layer_energy", "layer_error", "membrane", "raster", "thresholds", "unevenness",
+]  # fmt: skip
