@@ -297,6 +297,7 @@ def test_a_whole_number_of_thresholds_is_their_number() -> None:
         ({"n": 0}, "n must be at least 1"),
         ({"thresholds": 9}, "up to 8 thresholds"),
         ({"coding": "rate"}, "coding must be one of"),
+        ({"correction": "reconstruct"}, "fits a quantiser of even levels"),
         ({"max_pool": "instantaneous"}, "a spike says what is new"),
     ],
 )

@@ -74,7 +74,10 @@ def thresholds_of(
         caps = {name: site.cap for name, site in ann.sites.items()}
         thresholds = {}
         for done, (name, h) in enumerate(histograms.items(), start=1):
-            thresholds[name] = calibrate.mse_threshold(h, method.levels, cap=caps[name])
+            if method.powers is None:
+                thresholds[name] = calibrate.mse_threshold(h, method.levels, cap=caps[name])
+            else:
+                thresholds[name] = calibrate.power_threshold(h, method.powers, cap=caps[name])
             tell("thresholds: search", done, len(histograms))
     thresholds = {k: v if method.per_channel else v.reshape(()) for k, v in thresholds.items()}
     return thresholds | _unreached(ann, thresholds, report), means

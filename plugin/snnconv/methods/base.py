@@ -121,6 +121,11 @@ class Method:
         return self.pre_timesteps_ + self.timesteps
 
     @property
+    def powers(self) -> int | None:
+        """How many sizes θ/2^k its quantiser has; None: even levels, as many as `levels` says."""
+        return None
+
+    @property
     def bits_per_step(self) -> float:
         """log₂ of how many values a neuron may send in one step, to compare T of methods by; rounded to two digits.
 

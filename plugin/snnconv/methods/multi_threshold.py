@@ -48,6 +48,11 @@ class MultiThreshold(Method):
         if self.n > 8:
             raise ValueError(f"{self._label}: n is {self.n}; a neuron has up to 8 thresholds, 4 are usual")
         self._one_of("coding", ("differential",))
+        if self.correction == "reconstruct" and self.powers is not None:
+            raise ValueError(
+                f"{self._label}: correction='reconstruct' fits a quantiser of even levels, which one power of two a "
+                "step is not; use correction='bias', or methods.HierarchicalMultiThreshold"
+            )
         if self.max_pool != "accumulated":
             raise ValueError(
                 f"{self._label}: max_pool={self.max_pool!r} makes no sense: a spike says what is new, so the maximum "
@@ -57,6 +62,10 @@ class MultiThreshold(Method):
     @property
     def levels(self) -> int:
         """Levels above zero of one step; the steps after it come between them, and beyond the largest."""
+        return self.n
+
+    @property
+    def powers(self) -> int | None:
         return self.n
 
     @property
@@ -106,6 +115,10 @@ class HierarchicalMultiThreshold(MultiThreshold):
     @property
     def levels(self) -> int:
         return int(2**self.n - 1)
+
+    @property
+    def powers(self) -> int | None:
+        return None
 
     @property
     def span(self) -> int:

@@ -181,8 +181,8 @@ class Stepping:
     def outputs(self, value: Temporal | Accumulated, name: str, timesteps: int, state: RunState) -> Tensor:
         """What each step adds to an output ``[T, B, ...]``, whose mean (in sum coding, sum) is the answer."""
         if self.coding != "differential":
-            added = self.shares(value, timesteps, state) if isinstance(value, Accumulated) else value
-            return unfolded(added, timesteps)
+            steps = self.shares(value, timesteps, state) if isinstance(value, Accumulated) else value
+            return unfolded(steps, timesteps)
         before, last = state.accumulated.get(name, (None, None))
         seq = unfolded(value, timesteps)
         if isinstance(value, Temporal):
