@@ -37,7 +37,7 @@ __all__ = [
 _RUN = ("versions", "machine", "commit", "command")
 _FIGURES = (
     "latency", "pipelined_latency", "spikes", "spikes_per_neuron", "sops", "macs", "energy_joule", "energy_ratio",
-    "memory_mib", "thresholds",
+    "bits_per_step", "memory_mib", "thresholds",
 )  # fmt: skip
 
 
@@ -301,6 +301,7 @@ def counted(profile: Profile) -> dict[str, Any]:
         "macs": profile.snn_macs,
         "energy_joule": profile.snn_energy,
         "energy_ratio": profile.energy_ratio,
+        "bits_per_step": profile.bits_per_step,
     }
 
 

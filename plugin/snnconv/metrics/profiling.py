@@ -11,9 +11,10 @@ from torch import Tensor, fx, nn
 from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.ops import role
 from snnconv.graph.origin import reads
-from snnconv.graph.source import ConversionError, SourceGraph, activation_site, broadcast
+from snnconv.graph.source import ConversionError, SourceGraph, broadcast
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
+from snnconv.metrics.latency import latencies
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
@@ -76,6 +77,7 @@ class Profile:
             spiking layers on the longest path for shifted-threshold IF, else ``latency``.
         samples: inputs measured.
         notes: what was left out of the count.
+        bits_per_step: log₂ of the number of values that a neuron may send in one step; None where it is not known.
     """
 
     sites: list[SiteActivity]
@@ -87,6 +89,7 @@ class Profile:
     pipelined_latency: int | None
     samples: int
     notes: list[str] = field(default_factory=list)
+    bits_per_step: float | None = None
 
     @property
     def neurons(self) -> int:
@@ -149,6 +152,7 @@ class Profile:
             ("energy, ANN", _number(self.ann_energy, " J")),
             ("energy ratio", _number(self.energy_ratio)),
             ("latency", latency),
+            ("bits a step", _number(self.bits_per_step)),
         ]
         parts = [table(("site", "neurons", "spikes", "rate"), sites)]
         if costs:
@@ -218,10 +222,9 @@ def profile(
     ann_macs, missing = sum(c.ann_macs for c in costs), []
     if model is not None:
         ann_macs, missing = _ann_macs(model, snn, parts[0][:1])
-    pipelined = steps * _depth(source) if snn.method.coding == "sum" else steps
     return Profile(
         sites, costs, ann_macs, sum(c.sops for c in costs), sum(c.snn_macs for c in costs),
-        steps, pipelined, samples, notes + missing,
+        steps, latencies(snn)["network"], samples, notes + missing, snn.method.bits_per_step,
     )  # fmt: skip
 
 
@@ -313,15 +316,6 @@ def _ann_macs(model: nn.Module, snn: SpikingNetwork, example: Any) -> tuple[floa
     return sum(multiplications(source, example).values()), _not_counted(source, "ANN")
 
 
-def _depth(source: SourceGraph) -> int:
-    """Spiking layers on the longest path from input to output."""
-    depth: dict[fx.Node, int] = {}
-    for node in source.graph.nodes:
-        before = max((depth[n] for n in node.all_input_nodes), default=0)
-        depth[node] = before + (node.target is activation_site)
-    return max(depth.values(), default=0)
-
-
 def _untraced(model: nn.Module, snn: SpikingNetwork, sites: list[SiteActivity], example: Any, samples: int) -> Profile:
     device, _ = placement(model)
     training = {m: m.training for m in model.modules()}
@@ -335,5 +329,5 @@ def _untraced(model: nn.Module, snn: SpikingNetwork, sites: list[SiteActivity], 
         "SOPs, remaining MACs and SNN energy are not counted: this network does not trace, so which layer "
         "reads which neurons is not known"
     )
-    pipelined = None if snn.method.coding == "sum" else snn.method.latency
-    return Profile(sites, [], macs.total, None, None, snn.method.latency, pipelined, samples, [note])
+    steps, bits = snn.method.latency, snn.method.bits_per_step
+    return Profile(sites, [], macs.total, None, None, steps, latencies(snn)["network"], samples, [note], bits)
