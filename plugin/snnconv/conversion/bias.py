@@ -24,6 +24,7 @@ from snnconv.runtime.batch import same_shapes
 from snnconv.runtime.program import Program
 from snnconv.runtime.readout import join_batches
 from snnconv.runtime.run import RunState
+from snnconv.runtime.values import numbers
 
 __all__ = ["BiasCorrection", "affordable_samples", "correct_biases"]
 
@@ -122,8 +123,7 @@ class BiasCorrection:
         if self.network.method.coding == "differential":  # as a bias it enters once
             first = x[:1] + current
             x, current = torch.cat([first, x[1:].expand(-1, *first.shape[1:])]), torch.zeros_like(current)
-        out: Tensor = fire(site, x + current)
-        return out
+        return numbers(fire(site, x + current))
 
     def _rates(self, site: str, x: Tensor, current: Tensor) -> Tensor:
         out = self._fire(site, x, current)

@@ -18,8 +18,8 @@ from torch import Tensor
 from snnconv.conversion.ranks import Ranks
 from snnconv.graph.source import ConversionError
 from snnconv.progress import ProgressFn
-from snnconv.runtime.executor import NeuronFn
 from snnconv.runtime.program import Program
+from snnconv.runtime.values import NeuronFn
 
 __all__ = ["Histogram", "channels_first", "histograms", "run_all"]
 

@@ -50,10 +50,12 @@ class Trial:
 
     @property
     def latency(self) -> int:
+        """Steps that count: once converted as they are counted in this choice, else those that a layer runs."""
         return self.method.latency if self.counted is None else self.counted
 
     @property
     def samples(self) -> int:
+        """Inputs that it was tried on."""
         return len(self.each)
 
     def give_up(self, reason: str) -> None:
