@@ -28,9 +28,9 @@ def entries(model: ResNet20, baseline_images: int | None) -> list[Entry]:
             "shifted threshold, reconstructed",
             tuple(methods.ShiftedThreshold(timesteps=t, correction="reconstruct") for t in (3, 4, 5)),
         ),
-        Entry("multi-threshold, n = 4", tuple(methods.MultiThreshold(timesteps=t) for t in (1, 2, 4, 8))),
+        Entry("differential multi-threshold", tuple(methods.MultiThreshold(timesteps=t) for t in (1, 2, 4, 8))),
         Entry(
-            "hierarchical multi-threshold, n = 4",
+            "hierarchical multi-threshold",
             tuple(methods.HierarchicalMultiThreshold(timesteps=t) for t in (1, 2, 4, 8)),
         ),
         Entry("signed IF", tuple(methods.SignedIF(timesteps=t) for t in (4, 8, 16, 32))),
