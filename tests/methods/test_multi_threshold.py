@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import snnconv
 from snnconv import ConversionError, methods
+from snnconv.cli.inputs import make_method
 from snnconv.metrics import fit_curve, unevenness
 from snnconv.sequence import Continued
 
@@ -289,6 +290,13 @@ def test_a_whole_number_of_thresholds_is_their_number() -> None:
     method = methods.MultiThreshold(4, thresholds=3, coding="differential")
     assert (method.n, method.thresholds, method.coding) == (3, "mse", "differential")
     assert methods.Method.from_dict(method.to_dict()) == method
+
+
+def test_the_command_line_knows_both() -> None:
+    assert make_method("multi-threshold", {"timesteps": "4", "thresholds": "3"}) == methods.MultiThreshold(4, n=3)
+    given = {"timesteps": "2", "n": "5", "thresholds": "99.9%"}
+    expected = methods.HierarchicalMultiThreshold(2, n=5, thresholds="99.9%")
+    assert make_method("hierarchical-multi-threshold", given) == expected
 
 
 @pytest.mark.parametrize(
