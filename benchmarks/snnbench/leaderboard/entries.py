@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from typing import Any
 
 from snnbench.leaderboard.statistics import Estimate, estimate
 from snnbench.results import Point, Record, ResultError, slug
-from snnconv import methods
 from snnconv.files.fingerprint import canonical
 
 __all__ = ["Entry", "Row", "collect"]
@@ -23,7 +21,6 @@ class Row:
 
     Attributes:
         estimate: the metric.
-        bits_per_step: log₂ of the number of values that a neuron may send in one step.
         drop: the ANN's metric minus this one, positive where the ANN is better.
         wall_ratio: seconds for all samples over the ANN's.
         rank: best and worst rank among what the network's entries reach with at most this latency.
@@ -36,7 +33,6 @@ class Row:
     pre_timesteps: int
     latency: int
     pipelined_latency: int | None
-    bits_per_step: float | None
     window: tuple[int, int] | None
     estimate: Estimate
     drop: float
@@ -187,7 +183,6 @@ def _row(metric: str, members: Sequence[tuple[Record, Point]], ann: float, highe
         pre_timesteps=point["pre_timesteps"],
         latency=point["latency"],
         pipelined_latency=point["pipelined_latency"],
-        bits_per_step=_bits(record, point),
         window=tuple(point["window"]) if point["window"] else None,
         estimate=measured,
         drop=gap if higher else -gap,
@@ -199,18 +194,6 @@ def _row(metric: str, members: Sequence[tuple[Record, Point]], ann: float, highe
         convert_seconds=_mean(p["seconds"]["convert"] for _, p in members),
         command=point.get("run", {}).get("command", record["command"]),
     )
-
-
-def _bits(record: Record, point: Point) -> float | None:
-    """Bits a step: as measured, or in files of before as the method says."""
-    found: float | None = point.get("bits_per_step")
-    kind = getattr(methods, record["method"]["name"], None)
-    if found is not None or not (isinstance(kind, type) and issubclass(kind, methods.Method)):
-        return found
-    steps = {"timesteps": point["timesteps"]}
-    if any(f.name == "pre_timesteps" for f in dataclasses.fields(kind)):
-        steps["pre_timesteps"] = max(1, point["pre_timesteps"])
-    return kind(**steps).bits_per_step
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
