@@ -341,5 +341,5 @@ def test_a_network_that_does_not_trace_is_refused_before_work() -> None:
             h = torch.relu(self.a(x))
             return self.b(h) if float(x.sum()) > 1e9 else self.b(2 * h)
 
-    with pytest.raises(ConversionError, match=r"does not trace .* differential coding runs the operators of a traced"):
+    with pytest.raises(ConversionError, match="differential coding runs the operators of a traced"):
         snnconv.convert(Branches(), methods.MultiThreshold(4), torch.randn(16, 4), progress=False)

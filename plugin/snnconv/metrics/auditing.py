@@ -179,7 +179,7 @@ class _Auditor:
 
     def _right_class(self, name: str) -> bool:
         site, node = self.snn.program.sites[name], self.snn.neurons[name]
-        expected = type(self.method.node(torch.ones(()), site.axis, site.function, self.snn.framework))
+        expected = type(self.method.at(name).node(torch.ones(()), site.axis, site.function, self.snn.framework))
         if not isinstance(node, expected):
             self.neurons[name].problem = f"a {type(node).__name__} stands where a {expected.__name__} should"
             return False
@@ -187,10 +187,10 @@ class _Auditor:
 
     def amplitude(self, name: str, step: Tensor) -> Tensor:
         """What a spike of the first step is worth at each neuron, in units of which it has its sizes."""
-        site, record = self.snn.program.sites[name], self.method.record
-        theta = torch.as_tensor(self.snn.neurons[name].v_threshold).detach().to(step.device)
-        if record.weight is not None:
-            theta = theta * record.weight(0, **self.method.neuron_options)
+        site, node = self.snn.program.sites[name], self.snn.neurons[name]
+        theta = torch.as_tensor(node.v_threshold).detach().to(step.device)
+        if node.neuron.weight is not None:
+            theta = theta * node.neuron.weight(0, **node.options)
         theta = theta.to(step.dtype)
         if site.function.unit:
             theta = torch.ones_like(theta)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from torch import fx
-
-from snnconv.graph.source import SourceGraph, activation_site
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.program import GraphProgram
 
-__all__ = ["LATENCIES", "depth", "latencies"]
+__all__ = ["LATENCIES", "latencies"]
 
 LATENCIES = ("layer", "network", "pipelined")
 """What may be counted (`latencies`)."""
@@ -34,16 +31,7 @@ def latencies(snn: SpikingNetwork) -> dict[str, int | None]:
     steps, whole = snn.method.latency, snn.method.coding == "sum"
     if not isinstance(snn.program, GraphProgram):
         return {"layer": steps, "network": None if whole else steps, "pipelined": None}
-    layers = depth(snn.program.source)
     if whole:
-        return {"layer": steps, "network": steps * layers, "pipelined": steps * layers}
-    return {"layer": steps, "network": steps, "pipelined": steps + max(layers - 1, 0)}
-
-
-def depth(source: SourceGraph) -> int:
-    """Spiking layers on the longest path from input to output."""
-    found: dict[fx.Node, int] = {}
-    for node in source.graph.nodes:
-        before = max((found[n] for n in node.all_input_nodes), default=0)
-        found[node] = before + (node.target is activation_site)
-    return max(found.values(), default=0)
+        added = snn.program.source.longest_path(lambda site: snn.method.at(site).latency)
+        return {"layer": steps, "network": added, "pipelined": added}
+    return {"layer": steps, "network": steps, "pipelined": steps + snn.program.source.longest_path(lambda site: 1) - 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -152,7 +153,7 @@ def _spikes(snn: SpikingNetwork, x: Any) -> str:
     shown = []
     for site in picked:
         seen = trace(snn, x[:1], site)
-        shown.append(picture(lambda axes, seen=seen: plot.raster(seen, axes=axes), f"spikes of {site} over time"))
+        shown.append(picture(partial(plot.raster, seen, 0, None), f"spikes of {site} over time"))
     first = trace(snn, x[:1], picked[len(picked) // 2])
     potentials = picture(lambda axes: plot.membrane(first, axes=axes), "membrane potentials of three neurons")
     return paragraph(f"Of the first input, at {len(picked)} of {len(sites)} sites.") + "".join(shown) + potentials
