@@ -273,8 +273,6 @@ class SpikingNetwork(nn.Module):
     ) -> Any:
         """Outputs of all read-out steps, ``[T, B, ...]`` (``[1, B, ...]`` where steps need not run one by one).
 
-        The answer is their mean, in sum coding their sum; those of neurons are as they leave them.
-
         An output that is not the mean (the sum) of its steps, such as a constant, a class, or a softmax of the mean so
         far, is a :class:`~snnconv.runtime.readout.Held`.
 
