@@ -63,7 +63,7 @@ def test_position_by_position_it_is_the_layer(make: Any, given: bool) -> None:
     layer = make()
     state = None
     if given:
-        out, state = layer(TOKENS)
+        _, state = layer(TOKENS)
         state = tuple(torch.randn_like(s) for s in state) if isinstance(state, tuple) else torch.randn_like(state)
     forward = unrolled_forward(layer)
     assert forward is not None
