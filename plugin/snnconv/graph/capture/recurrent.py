@@ -85,17 +85,15 @@ def _step(
     project: Tensor | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One position: what it gives, and the state behind it. Without a state it is zero, and no layer reads it."""
-    size = m.hidden_size
     if state is not None:
         remembered: Any = F.linear(state[0], weight, bias)
     else:
         remembered = bias
-    gates = weight.shape[0] // size
-    if gates == 1:
+    if isinstance(m, (nn.RNN, nn.RNNCell)):
         kind = m.nonlinearity if isinstance(m, nn.RNNCell) else m.mode.removeprefix("RNN_").lower()
         h = _ACTIVATIONS[str(kind)](read if remembered is None else read + remembered)
         return h, (h,)
-    if gates == 4:
+    if isinstance(m, (nn.LSTM, nn.LSTMCell)):
         i, f, g, o = (read if remembered is None else read + remembered).chunk(4, -1)
         new = torch.sigmoid(i) * torch.tanh(g)
         c = new if state is None else torch.sigmoid(f) * state[1] + new
