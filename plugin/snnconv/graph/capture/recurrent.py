@@ -7,7 +7,7 @@ number of positions is then fixed, as a number of layers is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,8 +29,9 @@ def unrolled_forward(module: nn.Module) -> Callable[..., Any] | None:
     >>> torch.allclose(unrolled_forward(lstm)(x)[0], lstm(x)[0], atol=1e-6)
     True
     """
-    known = isinstance(module, (nn.RNN, nn.LSTM, nn.GRU)) and type(module).forward is _KINDS[module.mode]
-    return partial(_layers, module) if known else None
+    if isinstance(module, (nn.RNN, nn.LSTM, nn.GRU)) and type(module).forward is _KINDS[module.mode]:
+        return partial(_layers, module)
+    return None
 
 
 _KINDS: dict[str, Any] = {
@@ -61,11 +62,11 @@ def _layers(m: nn.RNNBase, input: Any, hx: Any = None) -> tuple[Tensor, Any]:
 
 
 def _positions(
-    m: nn.RNNBase, weights: list[Tensor], x: Tensor, state: tuple[Tensor, ...] | None, backwards: bool
+    m: nn.RNNBase, weights: Sequence[Tensor], x: Tensor, state: tuple[Tensor, ...] | None, backwards: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer in one direction: all outputs, and the last state."""
     into, over = weights[0], weights[1]
-    bias = weights[2:4] if m.bias else [None, None]
+    bias: Sequence[Tensor | None] = weights[2:4] if m.bias else (None, None)
     project = weights[-1] if m.mode == "LSTM" and m.proj_size > 0 else None
     reads = F.linear(x, into, bias[0])
     count = int(x.shape[0])
