@@ -100,7 +100,7 @@ class SpikingNetwork(nn.Module):
             if tensor.dim() == 4:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
         for name, site in program.sites.items():
-            self.neurons[name] = method.node(thresholds[name], site.axis, site.function, framework)
+            self.neurons[name] = method.at(name).node(thresholds[name], site.axis, site.function, framework)
         self.readout = Readout(method.coding, method.timesteps, delay)
         self._gradient_asked = False
         self.requires_grad_(False)

@@ -1,6 +1,7 @@
 """The contract of convert() and of the network it gives."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 import snnconv
 from snnconv import ConversionError, activations, methods
-from snnconv.conversion import calibration, thresholds
+from snnconv.conversion import calibration
 
 
 def network(activation=nn.ReLU):
@@ -388,15 +389,25 @@ def test_balanced_thresholds_of_large_networks_take_small_batches(monkeypatch: p
     method = methods.LocalThresholdBalancing(8)
     whole = snnconv.convert(model, method, x, progress=False)
     seen: list[int] = []
-    original = thresholds.balanced_thresholds
+    original = calibration.balanced_thresholds
 
     def noted(ann: object, parts: list[torch.Tensor], *arguments: object, **options: object) -> object:
         seen.extend(len(part) for part in parts)
         return original(ann, parts, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(calibration, "BALANCING_VALUES", 32 * 10)
-    monkeypatch.setattr(thresholds, "balanced_thresholds", noted)
+    monkeypatch.setattr(calibration, "balanced_thresholds", noted)
     small = snnconv.convert(model, method, x, progress=False)
     assert seen == [10] * 6 + [4]
     a, b = whole.thresholds["1"], small.thresholds["1"]
     assert float((a - b).abs().mean()) < 0.1 * float(a.mean())
+
+
+@pytest.mark.parametrize("method", [methods.SignedIF(4), methods.IF(8), methods.SRP(4, 4)], ids=lambda m: m.name)
+def test_reconstruction_lowers_the_error_of_rate_methods(method: methods.Method) -> None:
+    model = network()
+    errors = []
+    for correction in ("bias", "reconstruct"):
+        snn = convert(dataclasses.replace(method, correction=correction), model)
+        errors.append(snnconv.compare(model, snn, IMAGES).output_error)
+    assert errors[1] < errors[0]

@@ -163,7 +163,7 @@ class _Quantiser:
 
     def __call__(self, site: str, z: Tensor) -> Tensor:
         place: Site = self.network.program.sites[site]
-        method = self.network.method
+        method = self.network.method.at(site)
         theta = broadcast(self.thresholds[site].to(z), z.dim(), place.axis)
         levels = method.levels if method.coding == "sum" else max(1, method.levels - self.network.delay)
         out = quantised(place.function, z, self.thresholds[site], levels, place.axis)

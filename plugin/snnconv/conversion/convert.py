@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from snnconv.conversion.allocation import allocated, wanted_budget
 from snnconv.conversion.bias import correct_biases
-from snnconv.conversion.calibration import delay_estimate, thresholds_of
+from snnconv.conversion.calibration import activations_of, delay_estimate, thresholds_of
 from snnconv.conversion.checks import check_result
 from snnconv.conversion.description import describe, input_spec, list_analog
 from snnconv.conversion.given import (
@@ -18,9 +20,11 @@ from snnconv.conversion.given import (
     calibration_batches,
     example_batches,
     home_of,
+    leave_analog,
     source_program,
     spiking_program,
 )
+from snnconv.conversion.overrides import excluded, overridden
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.reconstruct import reconstruct
 from snnconv.conversion.refusals import check_arguments, check_sites
@@ -56,6 +60,10 @@ def convert(
     progress: bool | ProgressFn | None = None,
     distributed: bool = False,
     seed: int = 0,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    exclude: str | Iterable[str] = (),
+    timesteps: Literal["auto"] | None = None,
+    budget: float | Mapping[str, float] | None = None,
 ) -> SpikingNetwork:
     """Convert a trained network into a spiking one.
 
@@ -88,7 +96,14 @@ def convert(
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
         distributed: every rank of the process group calls this with its own share of the calibration data (shares
             of one size, as a ``DistributedSampler`` gives them); statistics are reduced, so that all get one network.
-        seed: of what draws at random: the order and the augmentation of ``correction="reconstruct"``.
+        seed: of what draws at random: the order and the augmentation of ``correction="reconstruct"``, the choice of
+            steps a layer.
+        overrides: what is different at single layers: fields of the method by patterns of their names, such as
+            ``{"layer3.*": dict(timesteps=8)}``; the last pattern that names a layer counts.
+        exclude: patterns of the names of activations that stay analog.
+        timesteps: ``"auto"``: each layer of a sum-coded network gets its own T, chosen on the calibration data.
+        budget: for ``timesteps="auto"``, the mean T (each layer weighted by its neurons), or ``dict(sops=...)``,
+            synaptic operations of an input.
 
     Returns:
         The spiking network, with its :class:`~snnconv.report.ConversionReport` as ``.report``.
@@ -111,6 +126,7 @@ def convert(
     torch.Size([16, 10])
     """
     check_arguments(model, method, framework)
+    wanted = wanted_budget(timesteps, budget)
     where = Cover(cover, encode_input, signed, wanted=method.takes)
     unwrapped = unwrap(model)
     model = unwrapped.model
@@ -133,25 +149,34 @@ def convert(
             signature = Signature.from_spec(signature.described(seen[0]))
         report.calibration_samples = sum(len(b) for b in batches) if known is None else known.count
         with _timed(report, "capture"):
-            found, ann = source_program(model, seen, signature, where, tell)
-            source, report.capture = found.source, found.way
+            captured, ann = source_program(model, seen, signature, where, tell)
+            source, report.capture = captured.source, captured.way
+            left = excluded(exclude, ann.sites)
+            if left:
+                source, ann = leave_analog(source, left)
+            method = overridden(method, overrides or {}, list(ann.sites))
+            report.method = method.to_dict()
             snn = spiking_program(model, source, method, seen)
             if source is None:
                 report.path = "module tree"
-                report.notes.append(f"converted call by call because {found.why}")
+                report.notes.append(f"converted call by call because {captured.why}")
             check_sites(model, method, ann.sites, bool(batches) or known is not None)
             spec = input_spec(ann, seen, signature, report)
-            list_analog(source, snn, report, strict, seen)
+            list_analog(source, snn, report, strict, seen, left)
         with _timed(report, "thresholds"):
-            thresholds, means = thresholds_of(ann, method, batches, spec, tell, report, ranks, known)
+            found = activations_of(ann, method, batches, tell, report, ranks, known)
+            if wanted is not None:
+                method, report.frontier = allocated(ann, method, found.histograms, batches, wanted, tell, seed)
+                report.method = method.to_dict()
+            thresholds = thresholds_of(ann, method, found.histograms, batches, spec, tell, report, ranks)
         if method.correction == "reconstruct" and batches:
             with _timed(report, "reconstruction"):
-                thresholds = reconstruct(ann, snn, thresholds, method.levels, batches, tell, ranks, seed)
+                thresholds = reconstruct(ann, snn, thresholds, method, batches, tell, ranks, seed, framework, spec)
         if method.correction != "none" and batches:
             with _timed(report, "bias correction"):
                 correct_biases(ann, snn, method, thresholds, batches, framework, spec, tell, ranks)
         report.delay = delay_steps(
-            method.delay_, delay_estimate(method, ann.sites, thresholds, means), method.timesteps
+            method.delay_, delay_estimate(method, ann.sites, thresholds, found.means), method.timesteps
         )
         network = SpikingNetwork(snn, method, thresholds, framework, report, report.delay, spec)
         network.source_digest = digest(model)

@@ -25,10 +25,16 @@ from snnconv.runtime.tree import TreeProgram
 __all__ = ["describe", "input_spec", "list_analog"]
 
 ERROR_SAMPLES = 32
+EXCLUDED = "excluded: acts on the running mean of its input"
 
 
 def list_analog(
-    source: SourceGraph | None, snn: Program, report: ConversionReport, strict: bool, seen: Sequence[Any]
+    source: SourceGraph | None,
+    snn: Program,
+    report: ConversionReport,
+    strict: bool,
+    seen: Sequence[Any],
+    excluded: Sequence[str] = (),
 ) -> None:
     """List in the report what has no spiking equivalent, and what layers with weights read.
 
@@ -41,12 +47,16 @@ def list_analog(
     if isinstance(snn, GraphProgram) and source is not None:
         flow = Flow(snn.source.graph)
         found = analog(snn.source, flow)
-        report.analog = [AnalogSite(a.name, a.operator, a.reason, a.activation) for a in found]
+        report.analog = [
+            AnalogSite(a.name, a.operator, EXCLUDED if a.name in excluded else a.reason, a.activation) for a in found
+        ]
         report.reads, report.scaled, report.products = reads(flow), scaled(flow), product_reads(flow)
         if report.cover == "synapses":
             refused = uncovered(snn.source, flow, report.encode_input)
         else:
-            refused = [f"{a.name} ({a.operator})" for a in found if a.activation or a.between]
+            refused = [
+                f"{a.name} ({a.operator})" for a in found if (a.activation or a.between) and a.name not in excluded
+            ]
         if seen and any(origin in ("currents", "analog") for origin in report.reads.values()):
             from snnconv.metrics.synapses import multiplications
 
@@ -102,6 +112,9 @@ def describe(network: SpikingNetwork, ann: Program, batches: Sequence[Any]) -> N
     parts = network._parts(batches[0][:samples]) if batches else []
     errors = {row.name: row.error for row in compare_programs(ann, network, parts).rows} if parts else {}
     assert network.report is not None
+    if network.method.coding == "sum" and network.method.layers and isinstance(network.program, GraphProgram):
+        steps = network.program.source.longest_path(lambda site: network.method.at(site).timesteps)
+        network.report.path_steps, network.report.period = steps, network.method.timesteps
     for name in network.program.sites:
         theta = network.thresholds[name]
         network.report.spiking.append(
@@ -113,5 +126,6 @@ def describe(network: SpikingNetwork, ann: Program, batches: Sequence[Any]) -> N
                 float(theta.mean()),
                 float(theta.max()),
                 errors.get(name),
+                network.method.at(name).timesteps if network.method.layers else None,
             )
         )

@@ -24,6 +24,7 @@ __all__ = [
     "calibration_batches",
     "example_batches",
     "home_of",
+    "leave_analog",
     "source_program",
     "spiking_program",
 ]
@@ -87,6 +88,19 @@ def source_program(
     if cover.synapses:
         raise ConversionError(f"cover='synapses' needs the network's graph, and {found.why}")
     return found, TreeProgram(model, batches[0][:2])
+
+
+def leave_analog(source: SourceGraph | None, sites: Sequence[str]) -> tuple[SourceGraph, Program]:
+    """The source network with these activations as operators like any other.
+
+    Raises:
+        ConversionError: a network that does not trace, trained activations.
+    """
+    if source is None:
+        raise ConversionError("exclude needs a network that traces; this one is converted call by call")
+    for site in sites:
+        source.leave_analog(site)
+    return source, GraphProgram(source)
 
 
 def spiking_program(model: nn.Module, source: SourceGraph | None, method: Method, batches: Sequence[Any]) -> Program:

@@ -52,13 +52,13 @@ def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site], cal
             + ": methods.SignedIF and methods.ShiftedThreshold take every activation that turns at known places, and "
             "with cover='synapses' layers read spikes whatever the activations are"
         )
-    trained = method.thresholds == "trained"
-    if trained and method.correction == "reconstruct":
+    if method.correction == "reconstruct" and any(method.at(name).thresholds == "trained" for name in sites):
         raise ConversionError(
             "correction='reconstruct' changes thresholds, and thresholds='trained' keeps them: "
             "use correction='bias' or 'none'"
         )
     for name, site in sites.items():
+        trained = method.at(name).thresholds == "trained"
         if site.function.encodes:
             if trained and not calibrated:
                 raise ConversionError(
@@ -74,7 +74,7 @@ def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site], cal
             wanted = " and ".join(sorted(method.converts))
             raise ConversionError(f"{name}: methods.{type(method).__name__} converts {wanted}, found {site.kind}")
         try:
-            method.neuron_at(site.function)
+            method.at(name).neuron_at(site.function)
         except ValueError as error:
             raise ConversionError(f"{name}: {error}") from None
         if site.function.unit and (not trained or method.coding == "sum"):

@@ -66,8 +66,8 @@ class Calibration:
     count: int
     source_digest: str
 
-    def of(self, sites: Iterable[str], per_channel: bool, device: torch.device | None) -> dict[str, Histogram]:
-        """Histograms of these sites on a device, of all channels together where not ``per_channel``.
+    def of(self, sites: Iterable[str], device: torch.device | None) -> dict[str, Histogram]:
+        """Histograms of these sites on a device.
 
         Raises:
             ConversionError: a site that the calibrated network did not have.
@@ -79,8 +79,7 @@ class Calibration:
                     f"{name}: the calibration knows no such site, only {', '.join(self.sites)}; it was made of another "
                     "release or of a network that was captured in another way: run snnconv.calibrate again"
                 )
-        found = {name: self.histograms[name] for name in sites if name in self.histograms}
-        return {name: (h if per_channel else h.merged()).to(device) for name, h in found.items()}
+        return {name: self.histograms[name].to(device) for name in sites if name in self.histograms}
 
     def inputs(self, method: Method, device: torch.device | None) -> list[Any]:
         """The kept samples on a device.
