@@ -138,7 +138,7 @@ def test_outputs_that_are_no_mean_of_their_steps_are_those_of_the_graph(
     torch.manual_seed(0)
     model, method = Answers(), methods.IF(8, delay=delay, correction="none")
     graph = snnconv.convert(model, method, ROWS, progress=False)
-    monkeypatch.setattr(sys.modules["snnconv.conversion.convert"], "source_graph", _refuse)
+    monkeypatch.setattr(sys.modules["snnconv.conversion.given"], "source_graph", _refuse)
     tree = snnconv.convert(model, method, ROWS, progress=False)
     assert tree.report.path == "module tree"
     assert all(a.shape == b.shape for a, b in zip(tree(ROWS), model(ROWS), strict=True))
@@ -183,7 +183,7 @@ def test_a_network_that_does_not_trace_converts(method: methods.Method) -> None:
 def test_both_paths_convert_alike(method: methods.Method, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Plain()
     graph = snnconv.convert(model, method, IMAGES, progress=False)
-    monkeypatch.setattr(sys.modules["snnconv.conversion.convert"], "source_graph", _refuse)
+    monkeypatch.setattr(sys.modules["snnconv.conversion.given"], "source_graph", _refuse)
     tree = snnconv.convert(model, method, IMAGES, progress=False)
     assert tree.report is not None
     assert graph.report is not None
