@@ -25,10 +25,11 @@ from snnconv.report import ConversionReport
 
 if TYPE_CHECKING:
     from snnconv import training
+    from snnconv.export.chips import fits
     from snnconv.export.nir import from_nir, to_nir
     from snnconv.export.onnx import to_onnx
     from snnconv.export.stepwise import stepwise
-    from snnconv.metrics import audit, compare, evaluate, profile
+    from snnconv.metrics import audit, compare, evaluate, profile, saturation
     from snnconv.page import write_page
     from snnconv.selection import recommend
     from snnconv.storage.network_file import load, save
@@ -51,6 +52,7 @@ __all__ = [
     "convert",
     "evaluate",
     "finetune_layerwise",
+    "fits",
     "from_nir",
     "load",
     "methods",
@@ -58,6 +60,7 @@ __all__ = [
     "profile",
     "recommend",
     "register",
+    "saturation",
     "save",
     "stepwise",
     "to_nir",
@@ -73,11 +76,13 @@ _LATER = {
     "compare": "snnconv.metrics",
     "evaluate": "snnconv.metrics",
     "finetune_layerwise": "snnconv.training.finetune",
+    "fits": "snnconv.export.chips",
     "from_nir": "snnconv.export.nir",
     "load": "snnconv.storage.network_file",
     "prepare": "snnconv.training.prepare",
     "profile": "snnconv.metrics",
     "recommend": "snnconv.selection",
+    "saturation": "snnconv.metrics",
     "save": "snnconv.storage.network_file",
     "stepwise": "snnconv.export.stepwise",
     "to_nir": "snnconv.export.nir",

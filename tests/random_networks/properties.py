@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map_only
 import snnconv
 from snnconv import ConversionError, activations, methods
 from snnconv.dynamics.kernels.backends import available
+from snnconv.runtime import capture
 from tests.random_networks.generator import Drawn
 from tests.random_networks.network import Result, values_of
 from tests.random_networks.relu_calls import ReLUCalls
@@ -29,6 +30,17 @@ EXACT = 1e-6
 
 BORDER = 2.0**-12
 """The same for the 14 bits of `Case.fine`: a constant of half a level puts sums on the border between two levels."""
+
+
+@contextmanager
+def exported() -> Iterator[None]:
+    """Networks are captured by torch.export, also those that torch.fx traces."""
+    ways = capture.WAYS
+    capture.WAYS = tuple(way for way in ways if way.name == "torch.export")
+    try:
+        yield
+    finally:
+        capture.WAYS = ways
 
 
 class Refused(Exception):
@@ -72,7 +84,12 @@ class Case:
     def _convert(self, model: nn.Module, method: methods.Method, dtype: torch.dtype, options: dict[str, Any]) -> Any:
         worked: list[str] = []
         data = tuple(x.to(dtype).clone() for x in self.drawn.inputs)
-        options = {"progress": lambda what, done, total: worked.append(what), **options}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what != "capturing the network":  # which comes before anything is known
+                worked.append(what)
+
+        options = {"progress": progress, **options}
         try:
             return snnconv.convert(model, method, data if len(data) > 1 else data[0], **options)
         except ConversionError as error:

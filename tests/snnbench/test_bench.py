@@ -359,6 +359,15 @@ class TestSegmentation:
         assert len(record["points"]) == 2
         assert any(note.startswith("precision int8, float32: ") for note in record["notes"])
 
+    def test_a_row_may_differ_layer_by_layer(self, data: Path) -> None:
+        rows = [
+            {"label": "mixed", "type": "ShiftedThreshold", "timesteps": [4], "budget": 3.0},
+            {"label": "by hand", "type": "ShiftedThreshold", "timesteps": [3], "overrides": {"*": {"timesteps": 5}}},
+        ]
+        mixed, by_hand = run(CAMVID, data, {**TINY, "bench.methods": rows})
+        assert len({change["timesteps"] for change in mixed["method"]["fields"]["layers"].values()}) > 1
+        assert [point["timesteps"] for point in by_hand["points"]] == [5]
+
 
 @pytest.mark.slow
 class TestDetection:

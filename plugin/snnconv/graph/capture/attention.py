@@ -219,7 +219,7 @@ def layers_of_products(source: SourceGraph) -> None:
         if bias is not None and ((shift := _constant(source, bias)) is None or shift.dim() != 1):
             continue
         write = _Writer(source, node)
-        turned = write.source.new_tensor(f"{weight.target}", matrix.t().contiguous(), node)
+        turned = source.new_tensor(str(weight.target), matrix.t().contiguous(), node)
         write.replace(write.call(F.linear, x, turned, bias))
     source.prune()
 
