@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 import snnconv
-from snnbench import config_data
+from snnbench import config_data, packages
 from snnbench.data.roots import resolve_config
 from snnbench.mmcv_ops import install as operators
 from snnbench.testing.readouts import CONVERSIONS
@@ -49,6 +49,7 @@ def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = N
     if not Path(path).is_file():
         raise BenchError(f"there is no config {path}")
     operators.install()
+    packages.install()
     allow_checkpoint_globals()
     is_data = Path(path).suffix in config_data.SUFFIXES
     config = _data_config(path) if is_data else _program_config(path)
@@ -80,7 +81,18 @@ def _program_config(path: str | os.PathLike[str]) -> Config:
     try:
         return Config.fromfile(str(path))
     except ImportError as error:
-        raise BenchError(f"{path}: {error}; benchmark configs run from the project's folder") from error
+        raise BenchError(f"{path}: {error}; {_advice(error)}") from error
+
+
+def _advice(error: ImportError) -> str:
+    """What to do about a module that a config needs and that is not found."""
+    package = (error.name or "").split(".")[0]
+    if package in ("mmengine", "mmcv", *_SCOPES):
+        return 'pip install "snnconv-plugin[bench]"'
+    return (
+        "what custom_imports names is looked for in the folder that the command runs in, in PYTHONPATH, and among the "
+        "installed packages"
+    )
 
 
 def _set_epochs(config: Config, epochs: int) -> None:

@@ -214,7 +214,8 @@ def profile(
         return _untraced(model, snn, sites, parts[0][:1], samples)
     source = snn.program.source
     costs, notes = _layer_costs(snn, source, counts, pooled, parts[0][:1], samples)
-    ann_macs, missing = sum(c.ann_macs for c in costs), []
+    missing: list[str] = []
+    ann_macs = sum(c.ann_macs for c in costs)
     if model is not None:
         ann_macs, missing = _ann_macs(model, snn, parts[0][:1])
     pipelined = steps * _depth(source) if snn.method.coding == "sum" else steps
