@@ -17,6 +17,7 @@ from snnconv import _moved, activations, methods
 from snnconv._version import __version__
 from snnconv.conversion.checks import ConversionWarning
 from snnconv.conversion.convert import convert
+from snnconv.conversion.statistics import Calibration, calibrate
 from snnconv.graph.source import ConversionError
 from snnconv.integrations.register import register
 from snnconv.network import SpikingNetwork
@@ -25,6 +26,8 @@ from snnconv.report import ConversionReport
 if TYPE_CHECKING:
     from snnconv import training
     from snnconv.export.nir import from_nir, to_nir
+    from snnconv.export.onnx import to_onnx
+    from snnconv.export.stepwise import stepwise
     from snnconv.metrics import audit, compare, evaluate, profile
     from snnconv.page import write_page
     from snnconv.selection import recommend
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from snnconv.training.trainable import trainable
 
 __all__ = [
+    "Calibration",
     "ConversionError",
     "ConversionReport",
     "ConversionWarning",
@@ -42,6 +46,7 @@ __all__ = [
     "__version__",
     "activations",
     "audit",
+    "calibrate",
     "compare",
     "convert",
     "evaluate",
@@ -54,7 +59,9 @@ __all__ = [
     "recommend",
     "register",
     "save",
+    "stepwise",
     "to_nir",
+    "to_onnx",
     "train_rate_scale",
     "trainable",
     "training",
@@ -72,7 +79,9 @@ _LATER = {
     "profile": "snnconv.metrics",
     "recommend": "snnconv.selection",
     "save": "snnconv.storage.network_file",
+    "stepwise": "snnconv.export.stepwise",
     "to_nir": "snnconv.export.nir",
+    "to_onnx": "snnconv.export.onnx",
     "train_rate_scale": "snnconv.training.rate_scale",
     "trainable": "snnconv.training.trainable",
     "write_page": "snnconv.page",

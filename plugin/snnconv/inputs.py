@@ -38,8 +38,8 @@ def input_of(batch: Any) -> Tensor:
         return batch
     if isinstance(batch, Mapping):
         for key in _KEYS:
-            if isinstance(batch.get(key), Tensor):
-                return batch[key]
+            if isinstance(value := batch.get(key), Tensor):
+                return value
         for value in batch.values():
             if isinstance(value, Tensor) and value.is_floating_point():
                 return value

@@ -22,7 +22,7 @@ from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.parallel import Turns, run_parts
 from snnconv.runtime.plan import Plan
-from snnconv.runtime.population import Population
+from snnconv.runtime.population import Population, over_time
 from snnconv.runtime.precision import check_precision, int8_layers
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import Readout, StepReadout, join_batches, step_of
@@ -187,13 +187,13 @@ class SpikingNetwork(nn.Module):
         """Forget every neuron's state (done by each call)."""
         self.population.reset()
 
-    def fire(self, site: str, x_seq: Tensor) -> Any:
+    def fire(self, site: str, x_seq: Tensor) -> Tensor:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
-        return self.population.fire(site, x_seq)
+        return over_time(self.population.fire(site, x_seq))
 
-    def fire_all(self, site: str, x_seq: Tensor) -> Any:
+    def fire_all(self, site: str, x_seq: Tensor) -> Tensor:
         """Neurons of one site on a whole sequence from a fresh state, by the fastest kernel of the same bits."""
-        return self.population.fire_all(site, x_seq)
+        return over_time(self.population.fire_all(site, x_seq))
 
     # ------------------------------------------------------------------ running
 
@@ -384,7 +384,7 @@ class SpikingNetwork(nn.Module):
         self._tried.add(shapes)
 
     def _apply(self, fn: Any, recurse: bool = True) -> SpikingNetwork:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.program.moved(fn)
         if isinstance(self.program, GraphProgram):
             self.program.executor.int8 = None

@@ -17,12 +17,15 @@ from torch import Tensor
 
 from snnconv import dynamics as dyn
 from snnconv.dynamics.kernels import backends, dispatch
+from snnconv.dynamics.neuron import REQUIRED
 
 HAS_NUMBA = importlib.util.find_spec("numba") is not None
 BACKENDS = ["eager", pytest.param("numba", marks=pytest.mark.skipif(not HAS_NUMBA, reason="needs numba"))]
 FLOATS = [torch.float32, torch.bfloat16]
 PRE = 2
-COMPILED = [name for name in dyn.NEURONS if backends.has_kernel(name, backends.BACKENDS["numba"], "scan")]
+NEEDED = {name: [o.name for o in record.options if o.default is REQUIRED] for name, record in dyn.NEURONS.items()}
+PLAIN = [name for name, needed in NEEDED.items() if "function" not in needed]
+"""Neurons that need no function of the input; for the others see `test_function_kernels`."""
 
 
 def reference(
@@ -78,7 +81,7 @@ LAYOUTS = ["contiguous", "channels_last", "transposed", "strided", "constant", "
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("neuron", COMPILED)
+@pytest.mark.parametrize("neuron", PLAIN)
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -142,9 +145,7 @@ def test_phases_of_srp_one_after_the_other_are_the_whole(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(
-    "neuron", [name for name, record in dyn.NEURONS.items() if record.resumable and name in COMPILED]
-)
+@pytest.mark.parametrize("neuron", [name for name, record in dyn.NEURONS.items() if record.resumable and name in PLAIN])
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -252,7 +253,7 @@ def test_what_does_not_run_in_pieces_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("neuron", COMPILED)
+@pytest.mark.parametrize("neuron", PLAIN)
 def test_inductor_gives_the_same_spikes(neuron: str) -> None:
     x_seq = torch.randn(5, 3, 8, 7)
     theta = torch.rand(8) + 0.2
@@ -330,7 +331,7 @@ def test_triton_kernels_interpreted_on_the_cpu_give_the_same_spikes() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("neuron", COMPILED)
+@pytest.mark.parametrize("neuron", PLAIN)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_triton_kernels_on_a_gpu_give_the_same_spikes(neuron: str, dtype: torch.dtype) -> None:
     x_seq = torch.randn(9, 4, 19, 23, 21, device="cuda").to(dtype)
@@ -354,7 +355,7 @@ def test_a_potential_at_the_edge_of_the_dead_zone_is_inside_it(backend: str, eps
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("neuron", COMPILED)
+@pytest.mark.parametrize("neuron", PLAIN)
 @pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -2])
 def test_channels_may_lie_on_any_axis(backend: str, neuron: str, axis: int) -> None:
     shape = (3, 5, 4, 7)
@@ -365,7 +366,7 @@ def test_channels_may_lie_on_any_axis(backend: str, neuron: str, axis: int) -> N
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("neuron", COMPILED)
+@pytest.mark.parametrize("neuron", PLAIN)
 @pytest.mark.parametrize("constant", [False, True])
 def test_channels_last_stays_channels_last(backend: str, neuron: str, constant: bool) -> None:
     x_seq = arrange(torch.randn(4, 2, 8, 5, 3), "channels_last")
@@ -376,7 +377,7 @@ def test_channels_last_stays_channels_last(backend: str, neuron: str, constant: 
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("neuron", COMPILED)
+@pytest.mark.parametrize("neuron", PLAIN)
 @pytest.mark.parametrize("out_dtype", FLOATS)
 def test_output_dtype_and_buffer_are_the_callers(backend: str, neuron: str, out_dtype: torch.dtype) -> None:
     x_seq = torch.randn(5, 2, 6, 3)
@@ -409,7 +410,7 @@ def test_one_step_and_an_empty_batch(backend: str, neuron: str) -> None:
     assert run(neuron, torch.randn(4, 0, 3), 0.5, backend=backend).shape == (4, 0, 3)
 
 
-@pytest.mark.parametrize("neuron", COMPILED)
+@pytest.mark.parametrize("neuron", PLAIN)
 def test_float64_and_full_size_thresholds_run_eagerly(neuron: str) -> None:
     x_seq = torch.randn(5, 3, 4, dtype=torch.float64)
     theta = torch.rand(3, 4, dtype=torch.float64) + 0.1
@@ -419,7 +420,7 @@ def test_float64_and_full_size_thresholds_run_eagerly(neuron: str) -> None:
 
 
 @pytest.mark.skipif(not HAS_NUMBA, reason="needs numba")
-@pytest.mark.parametrize("neuron", COMPILED)
+@pytest.mark.parametrize("neuron", PLAIN)
 def test_large_inputs_use_several_threads_and_several_callers(neuron: str) -> None:
     x_seq = torch.randn(8, 5, 17, 31, 29)
     from snnconv.dynamics.kernels.numba_cpu.launch import MIN_NUMEL_PER_THREAD

@@ -199,7 +199,7 @@ def test_8_bit_layers_refuse_spikes_of_several_sizes(monkeypatch: pytest.MonkeyP
 
 
 def test_every_known_neuron_has_a_kernel_on_every_compiled_backend() -> None:
-    for name in ("if", "signed_if", "srp", "shifted_threshold"):
+    for name in neuron.NEURONS:
         assert [b for b in ("eager", "numba", "triton") if backends.has_kernel(name, backends.BACKENDS[b], "scan")] == [
             "eager", "numba", "triton",
         ]  # fmt: skip

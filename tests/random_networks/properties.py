@@ -166,6 +166,14 @@ def stream_ends_where_the_call_ends(case: Case) -> None:
         near(readouts[-1], called(snn, x), BORDER if snn is case.fine else EXACT)
 
 
+def single_steps_are_the_call(case: Case) -> None:
+    """All single steps of `snnconv.stepwise` together are the call's answer."""
+    for snn in (case.rate, case.other, case.fine):
+        if snn.report.path != "module tree":
+            x = case.some()
+            near(snnconv.stepwise(snn).run(*x), called(snn, x), BORDER if snn is case.fine else EXACT)
+
+
 def budget_changes_nothing(case: Case) -> None:
     """A memory budget that one sample exceeds gives what a large one gives."""
     for made in (case.rate, case.other, case.fine):
@@ -240,7 +248,7 @@ QUICK: tuple[Callable[[Case], None], ...] = (
 )  # fmt: skip
 LONG: tuple[Callable[[Case], None], ...] = (
     more_steps_approach_the_model, defaults_are_no_worse, quantised_is_lossless, backends_are_equal,
-    frameworks_are_equal, saved_is_loaded,
+    frameworks_are_equal, saved_is_loaded, single_steps_are_the_call,
 )  # fmt: skip
 ALL = QUICK + LONG
 

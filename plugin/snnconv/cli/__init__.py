@@ -1,0 +1,1 @@
+"""The command line: `snnconv convert`, `evaluate`, `profile`, `audit`, `recommend`, `doctor` ..."""

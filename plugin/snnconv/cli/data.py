@@ -143,11 +143,11 @@ def _labels(path: Path, y: Any, count: int) -> torch.Tensor:
         raise InputError(f"{path}: y has shape {got}, expected [{count}] class numbers")
     if y.is_floating_point() or y.is_complex():
         raise InputError(f"{path}: y is {y.dtype}; class numbers are whole: store it as integers")
-    y = y.long()
-    if int(y.min()) < 0:
-        place = int((y < 0).nonzero()[0])
-        raise InputError(f"{path}: label {int(y[place])} of input {place} is below 0; classes are counted from 0")
-    return y
+    labels: torch.Tensor = y.long()
+    if int(labels.min()) < 0:
+        place = int((labels < 0).nonzero()[0])
+        raise InputError(f"{path}: label {int(labels[place])} of input {place} is below 0; classes are counted from 0")
+    return labels
 
 
 def _read_tensors(path: Path) -> dict[str, Any]:

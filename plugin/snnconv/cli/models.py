@@ -77,7 +77,8 @@ def _torchvision(name: str, classes: int | None, pretrained: bool) -> nn.Module:
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if name in ("googlenet", "inception_v3") and not pretrained:
         options |= {"aux_logits": False, "init_weights": True}
-    return models.get_model(name, weights="DEFAULT" if pretrained else None, **options)
+    model: nn.Module = models.get_model(name, weights="DEFAULT" if pretrained else None, **options)
+    return model
 
 
 def _timm(name: str, classes: int | None, pretrained: bool) -> nn.Module:

@@ -101,7 +101,8 @@ def _plain(side: int | None, resize: int | None, mean: Sequence[float], std: Seq
             transforms.ToTensor(),
             transforms.Normalize(list(mean), list(std)),
         )
-        return transforms.Compose(steps)(image)
+        x: Tensor = transforms.Compose(steps)(image)
+        return x
 
     return Preprocessing(picture, mean, std, _words(resize, side, mean, std, "ImageNet's usual"))
 

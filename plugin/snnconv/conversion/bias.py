@@ -24,6 +24,7 @@ from snnconv.runtime.batch import same_shapes
 from snnconv.runtime.program import Program
 from snnconv.runtime.readout import join_batches
 from snnconv.runtime.run import RunState
+from snnconv.runtime.values import numbers
 
 __all__ = ["BiasCorrection", "affordable_samples", "correct_biases"]
 
@@ -119,8 +120,7 @@ class BiasCorrection:
         neurons = self.network.population
         neurons.neurons[site].reset()
         fire = neurons.fire_total if self.network.method.coding == "sum" else neurons.fire_all
-        out: Tensor = fire(site, x + current)
-        return out
+        return numbers(fire(site, x + current))
 
     def _rates(self, site: str, x: Tensor, current: Tensor) -> Tensor:
         out = self._fire(site, x, current)

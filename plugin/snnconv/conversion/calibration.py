@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from snnconv.conversion import thresholds as calibrate
+from snnconv.conversion.given import home_of
 from snnconv.conversion.histogram import histograms as histograms_of
 from snnconv.conversion.ranks import Ranks
+from snnconv.conversion.statistics import Calibration
 from snnconv.graph.source import Site
 from snnconv.methods.base import Method
 from snnconv.progress import ProgressFn
@@ -30,8 +32,9 @@ def thresholds_of(
     tell: ProgressFn,
     report: ConversionReport,
     ranks: Ranks,
+    known: Calibration | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """θ of every site, and the data mean of its largest element (for the delay)."""
+    """θ of every site, and the data mean of its largest element (for the delay); from ``known`` statistics if any."""
     if method.thresholds == "trained":
         thresholds: dict[str, Tensor] = {}
         for name, site in ann.sites.items():
@@ -41,11 +44,14 @@ def thresholds_of(
                 report.notes.append(
                     f"{name} was trained with {site.levels} levels; T = {method.timesteps} carries {method.levels}"
                 )
-        if not batches:
+        if not batches and known is None:
             return thresholds, {}
     delayed = method.delay_ == "auto"
-    histograms = histograms_of(ann, batches, method.per_channel, tell, ranks, elements=delayed)
-    means = {name: h.largest_mean(ranks) for name, h in histograms.items()} if delayed else {}
+    if known is None:
+        histograms = histograms_of(ann, batches, method.per_channel, tell, ranks, elements=delayed)
+        means = {name: h.largest_mean(ranks) for name, h in histograms.items()} if delayed else {}
+    else:
+        histograms, means = known.of(ann.sites, method.per_channel, home_of(ann.store())[0]), known.means
     silent = [name for name, h in histograms.items() if not bool((h.peak > 0).any())]
     if silent:
         report.notes.append(f"never active on the calibration data: {', '.join(silent)}")

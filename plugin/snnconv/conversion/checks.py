@@ -20,7 +20,7 @@ from snnconv.report import Agreement
 from snnconv.runtime.batch import call
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.readout import join_batches, output_leaves
-from snnconv.runtime.values import channels_last
+from snnconv.runtime.values import channels_last, numbers
 
 __all__ = ["ConversionWarning", "check_result", "differs_from", "mixes_batch", "source_outputs"]
 
@@ -240,7 +240,7 @@ class _Quantiser:
             self.spikes[site] = step / 3 / power
         if method.neuron != "shifted_threshold":
             return out
-        said = self.network.population.fire_total(site, z)
+        said = numbers(self.network.population.fire_total(site, z))
         y = z if place.function.linear else place.activation(z)
         places = y * levels / theta + 0.5
         near = (places - places.round()).abs() < max(BORDER, 4 * torch.finfo(z.dtype).eps * levels)

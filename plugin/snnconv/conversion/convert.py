@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from snnconv.conversion.bias import correct_biases
 from snnconv.conversion.calibration import delay_estimate, thresholds_of
-from snnconv.conversion.checks import INPUTS, check_result, differs_from, source_outputs
+from snnconv.conversion.checks import INPUTS, check_result, source_outputs
 from snnconv.conversion.description import describe, input_spec, list_analog
+from snnconv.conversion.given import (
+    CALIBRATION_LIMIT,
+    calibration_batches,
+    example_batches,
+    home_of,
+    source_program,
+    spiking_program,
+)
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.reconstruct import reconstruct
 from snnconv.conversion.refusals import check_arguments, check_sites
+from snnconv.conversion.statistics import Calibration
 from snnconv.files.fingerprint import digest
-from snnconv.graph.capture.fx import TraceFailure, source_graph
-from snnconv.graph.source import ConversionError, SourceGraph
+from snnconv.graph.source import ConversionError
 from snnconv.graph.unwrap import unwrap
-from snnconv.inputs import Reader, Take, input_batches
+from snnconv.inputs import Reader, Take
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import ConversionReport
-from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.readout import delay_steps
 from snnconv.runtime.signature import Signature
-from snnconv.runtime.tree import TreeProgram
 
 __all__ = ["convert"]
-
-
-CALIBRATION_LIMIT = 1024
 
 
 def convert(
@@ -48,6 +50,7 @@ def convert(
     strict: bool = False,
     progress: bool | ProgressFn | None = None,
     distributed: bool = False,
+    seed: int = 0,
 ) -> SpikingNetwork:
     """Convert a trained network into a spiking one.
 
@@ -62,7 +65,8 @@ def convert(
         calibration: a tensor ``[N, ...]``, a list of batches, or a loader giving tensors, (input, target) pairs or
             dictionaries; the first 1,024 samples are used (``calibration_samples`` of a method that has it). Not needed
             for ``thresholds="trained"``. For a network of several inputs a tuple of tensors or a dictionary by the
-            names of forward's arguments, or batches of these, with targets behind them or without.
+            names of forward's arguments, or batches of these, with targets behind them or without. Or what
+            :func:`snnconv.calibrate` gave for this network.
         calibration_inputs: which of a batch's entries are inputs, where forward's arguments do not tell: how many of
             the first (``2``), the arguments they go to (``("x", "mask")``), or a function from a batch to its inputs.
         example: inputs as one of ``calibration``'s batches, to check the result on where there is no ``calibration``.
@@ -72,6 +76,7 @@ def convert(
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
         distributed: every rank of the process group calls this with its own share of the calibration data (shares
             of one size, as a ``DistributedSampler`` gives them); statistics are reduced, so that all get one network.
+        seed: of what draws at random: the order and the augmentation of ``correction="reconstruct"``.
 
     Returns:
         The spiking network, with its :class:`~snnconv.report.ConversionReport` as ``.report``.
@@ -100,26 +105,32 @@ def convert(
     signature = Signature.of(model)
     reader = Reader(signature, calibration_inputs)
     report = ConversionReport(method=method.to_dict(), notes=unwrapped.notes)
-    parameter = next((p for p in [*model.parameters(), *model.buffers()] if p.is_floating_point()), None)
-    device = parameter.device if parameter is not None else None
-    dtype = parameter.dtype if parameter is not None else None
+    known = calibration if isinstance(calibration, Calibration) else None
     with bars(progress) as tell, torch.no_grad():
         with _timed(report, "calibration data"):
-            batches = _batches(calibration, method, device, dtype, reader)
-            seen = batches or _example(example, device, dtype, reader)
+            if known is None:
+                batches = _batches(calibration, method, model, reader)
+            else:
+                known.check_made_from(digest(model))
+                batches = known.inputs(method, home_of(model)[0])
+            seen = batches or example_batches(example, model, reader)
         if seen:
             signature = Signature.from_spec(signature.described(seen[0]))
-        report.calibration_samples = sum(len(b) for b in batches)
+        report.calibration_samples = sum(len(b) for b in batches) if known is None else known.count
         with _timed(report, "tracing"):
-            source, ann, snn = _programs(model, method, seen, report, signature)
+            source, ann, differs = source_program(model, seen, signature)
+            snn = spiking_program(model, source, method, seen)
+            if differs is not None:
+                report.path = "module tree"
+                report.notes.append(f"converted call by call because {differs}")
             check_sites(model, method, ann.sites)
             spec = input_spec(ann, seen, signature, report)
             list_analog(source, snn, report, strict, seen)
         with _timed(report, "thresholds"):
-            thresholds, means = thresholds_of(ann, method, batches, spec, tell, report, ranks)
+            thresholds, means = thresholds_of(ann, method, batches, spec, tell, report, ranks, known)
         if method.correction == "reconstruct" and batches:
             with _timed(report, "reconstruction"):
-                thresholds = reconstruct(ann, snn, thresholds, method.levels, batches, tell, ranks)
+                thresholds = reconstruct(ann, snn, thresholds, method.levels, batches, tell, ranks, seed)
         if method.correction != "none" and batches:
             with _timed(report, "bias correction"):
                 correct_biases(ann, snn, method, thresholds, batches, framework, spec, tell, ranks)
@@ -139,7 +150,7 @@ def convert(
     return network
 
 
-def _batches(calibration: Any, method: Method, device: Any, dtype: torch.dtype | None, reader: Reader) -> list[Any]:
+def _batches(calibration: Any, method: Method, model: nn.Module, reader: Reader) -> list[Any]:
     if calibration is None:
         if method.thresholds == "trained":
             return []
@@ -147,46 +158,7 @@ def _batches(calibration: Any, method: Method, device: Any, dtype: torch.dtype |
             f"thresholds={method.thresholds!r} come from data: give convert(..., calibration=...) some inputs "
             "(a tensor, a list of tensors or a loader; no labels)"
         )
-    limit = method.calibration_samples_ or CALIBRATION_LIMIT
-    return input_batches(calibration, limit, device, _dtype_of(calibration, dtype, reader), reader=reader)
-
-
-def _example(example: Any, device: Any, dtype: torch.dtype | None, reader: Reader) -> list[Any]:
-    if example is None:
-        return []
-    return input_batches(example, INPUTS, device, _dtype_of(example, dtype, reader), reader=reader)
-
-
-def _dtype_of(inputs: Any, dtype: torch.dtype | None, reader: Reader) -> torch.dtype:
-    """Of the network's inputs: its weights' dtype, or that of token indices."""
-    first = input_batches(inputs, 1, reader=reader)[0] if not hasattr(inputs, "__next__") else None
-    if isinstance(first, Tensor) and first.dtype in (torch.int32, torch.int64):
-        return first.dtype
-    return dtype if dtype is not None else torch.float32
-
-
-def _programs(
-    model: nn.Module, method: Method, batches: Sequence[Any], report: ConversionReport, signature: Signature
-) -> tuple[SourceGraph | None, Program, Program]:
-    """The source network and the one to become spiking, as two independent programs."""
-    try:
-        source = source_graph(model, *signature.traced)
-        differs = differs_from(model, source, batches)
-    except TraceFailure as failure:
-        source, differs = None, f"its forward does not trace ({failure})"
-    if source is not None and differs is None:
-        ann = GraphProgram(source)
-        return source, ann, GraphProgram(source.copy(), method.coding, method.max_pool)
-    if not batches:
-        raise ConversionError(
-            f"{differs}, so that activations are found by running it: give calibration data, or convert(..., example=x)"
-        )
-    report.path = "module tree"
-    report.notes.append(f"converted call by call because {differs}")
-    example = batches[0][:2]
-    snn = TreeProgram(model, example, method.coding, method.max_pool)
-    snn.check_steps(example)
-    return None, TreeProgram(model, example), snn
+    return calibration_batches(calibration, method.calibration_samples_ or CALIBRATION_LIMIT, model, reader)
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from torch import Tensor
 from snnconv.conversion.ranks import Ranks
 from snnconv.graph.source import ConversionError
 from snnconv.progress import ProgressFn
-from snnconv.runtime.executor import NeuronFn
 from snnconv.runtime.program import Program
+from snnconv.runtime.values import NeuronFn
 
 __all__ = ["Histogram", "channels_first", "histograms", "run_all"]
 
@@ -150,6 +150,17 @@ class Histogram:
         if int(ranks.largest(torch.tensor(int(self.signed)))) and not self.signed:
             self.bins = F.pad(self.bins, (BINS, 0))
         self.bins = ranks.total(self.bins)
+
+    def merged(self) -> Histogram:
+        """All channels as one."""
+        peak = self.peak.max().expand_as(self.peak).contiguous()
+        whole = Histogram(peak, self.scale.clone(), self.bins.clone())
+        whole._hold(peak)
+        return Histogram(peak[:1], whole.scale[:1], whole.bins.sum(0, keepdim=True, dtype=self.bins.dtype))
+
+    def to(self, device: torch.device | str | None) -> Histogram:
+        """The same on another device."""
+        return Histogram(self.peak.to(device), self.scale.to(device), self.bins.to(device), self.sums)
 
     def add_elements(self, y: Tensor) -> None:
         """Add activations ``[B, ...]`` to the sums."""

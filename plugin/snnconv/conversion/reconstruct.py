@@ -151,6 +151,7 @@ def reconstruct(
     batches: Sequence[Any],
     progress: ProgressFn | None = None,
     ranks: Ranks | None = None,
+    seed: int = 0,
 ) -> dict[str, Tensor]:
     """Adjust the weights of ``snn`` on ``batches`` (of all ``ranks``) and return its new thresholds.
 
@@ -159,7 +160,7 @@ def reconstruct(
     data = join_batches(list(batches)) if same_shapes(batches) else batches[0]
     passes = max(PASSES, math.ceil(MIN_STEPS / math.ceil(len(data) / BATCH)))
     steps = passes * math.ceil(len(data) / BATCH)
-    work = Reconstruction(ann, snn, thresholds, levels, steps, ranks=ranks)
+    work = Reconstruction(ann, snn, thresholds, levels, steps, seed, ranks)
     done = 0
     for _ in range(passes):
         order = torch.randperm(len(data), generator=work.generator)

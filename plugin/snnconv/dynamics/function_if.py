@@ -77,11 +77,11 @@ def function_if_fire(
         tensor([ 1.,  0., -1.])
     """
     fires, part = surrogate or heaviside, STARTS[start]
+    dead_zone = v_threshold * eps if eps_absolute is None else eps_absolute
     theta = torch.as_tensor(v_threshold, dtype=y.dtype, device=y.device)
     spike = fires(y - theta * (n + (1 - part)))
     if not takes_back:
         return spike
-    dead_zone = theta * eps if eps_absolute is None else eps_absolute
     negative = 1 - fires(y + dead_zone - theta * (n - part))
     return spike - (negative if signed else negative * (n > 0))
 

@@ -163,8 +163,7 @@ def ladder_fire(
     state = LadderState(torch.zeros_like(wide), wide, torch.zeros_like(wide), 0)
     ladder = _ladder(wide, lsb, timesteps, function, signed, channel_axis)
     steps = []
-    for k in range(timesteps - 1, -1, -1):
-        spike = ladder.bit(wide, state.code, k)
+    for k, spike in zip(range(timesteps - 1, -1, -1), ladder.bits(wide, timesteps), strict=True):
         soft = spike
         if surrogate is not None:
             soft = spike + _gradient(state, lsb, function, signed, channel_axis, k, surrogate)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,29 +59,32 @@ class Ladder:
             found += z > border
         return found
 
-    def reaches(self, z: Tensor, piece: Tensor, code: Tensor | int) -> tuple[Tensor, Tensor]:
-        """``direction * z`` and the threshold from which the code of z is at least ``code``.
-
-        Args:
-            z: membranes ``[B, ...]``.
-            piece: of each (`piece`).
-            code: whole numbers, lowest + 1 … L, of the shape of z or one.
-        """
-        lead, pieces, codes = self.values.shape[:-2], self.values.shape[-2], self.values.shape[-1]
-        row = torch.arange(lead.numel(), device=z.device).reshape(lead) * pieces + piece
-        threshold = torch.take(self.values, row * codes + (code - self.lowest - 1))
-        return torch.take(self.direction, row) * z, threshold
-
     def bit(self, z: Tensor, code: Tensor, k: int) -> Tensor:
-        """The signed bit of weight 2^k, for a prefix ``code`` of larger bits: -1, 0 or 1 in the dtype of z."""
-        piece, prefix = self.piece(z), code.long()
-        at, above = self.reaches(z, piece, prefix + 2**k)
+        """The bit of weight 2^k, for a prefix ``code`` of larger bits: 0, 1 or -1, in the dtype of z."""
+        return self._bit(self._placed(z), code.long(), k)
+
+    def bits(self, z: Tensor, timesteps: int) -> Iterator[Tensor]:
+        """The bits of z, the largest first."""
+        placed, code = self._placed(z), torch.zeros_like(z, dtype=torch.int64)
+        for k in range(timesteps - 1, -1, -1):
+            bit = self._bit(placed, code, k)
+            code = code + bit.long() * 2**k
+            yield bit
+
+    def _placed(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``direction * z``, where the thresholds of its channel and piece begin, and whether its code is below 0."""
+        lead, pieces, codes = self.values.shape[:-2], self.values.shape[-2], self.values.shape[-1]
+        row = torch.arange(lead.numel(), device=z.device).reshape(lead) * pieces + self.piece(z)
+        at, row = torch.take(self.direction, row) * z, row * codes - self.lowest - 1
         if not self.lowest:
-            return (at >= above).to(z.dtype)
-        _, zero = self.reaches(z, piece, 0)
-        _, below = self.reaches(z, piece, prefix - 2**k + 1)
-        negative = at < zero
-        return (~negative & (at >= above)).to(z.dtype) - (negative & (at < below)).to(z.dtype)
+            return at, row, torch.zeros_like(z, dtype=torch.bool)
+        return at, row, at < torch.take(self.values, row)
+
+    def _bit(self, placed: tuple[Tensor, Tensor, Tensor], code: Tensor, k: int) -> Tensor:
+        at, row, negative = placed
+        threshold = torch.take(self.values, row + torch.where(negative, code - 2**k + 1, code + 2**k))
+        above, below = at >= threshold, at < threshold
+        return (above & ~negative).to(at.dtype) - (below & negative).to(at.dtype)
 
 
 # --- found once --------------------------------------------------------------------------------------------

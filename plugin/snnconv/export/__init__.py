@@ -1,0 +1,1 @@
+"""Converted networks in other formats."""

@@ -267,7 +267,8 @@ def _state_dict(content: Any, path: Path) -> MutableMapping[str, Any]:
         if content and all(isinstance(v, Tensor) or str(n).endswith("_extra_state") for n, v in content.items()):
             if all(str(name).startswith("module.") for name in content):
                 consume_prefix_in_state_dict_if_present(content, "module.")
-            return content
+            weights: MutableMapping[str, Any] = content
+            return weights
     raise CheckpointError(
         f"{path}: holds no weights: neither a dict of tensors, nor one that has them as 'state_dict' or 'model'"
     )

@@ -83,6 +83,7 @@ class LeakyReLU(Activation):
 
     @property
     def extrema(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Places where f turns."""
         return () if self.slope >= 0 else (0.0,)
 
     @property
@@ -103,6 +104,7 @@ class PReLU(Activation):
 
     @property
     def extrema(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Places where f turns."""
         return () if bool((self.slope >= 0).all()) else (0.0,)
 
     @property
@@ -185,6 +187,7 @@ class GELU(Activation):
 
     @property
     def extrema(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Places where f turns."""
         return (self.TURN[self.approximate][0],)
 
     @property

@@ -62,7 +62,7 @@ def is_activation_module(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, _ACTIVATION_MODULES)
 
 
-def activation_of(target: object, method: bool, args: tuple, kwargs: dict) -> Activation | None:
+def activation_of(target: object, method: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Activation | None:
     """The activation that a call is, by its operator's record; ``None`` where it is none.
 
     >>> activation_of(torch.clamp, False, (None, 0, 6), {}), activation_of(torch.sigmoid, False, (None,), {})
@@ -76,7 +76,7 @@ def activation_of(target: object, method: bool, args: tuple, kwargs: dict) -> Ac
     return record.computes(record.bind(args, kwargs))
 
 
-def relu_of(target: object, method: bool, args: tuple, kwargs: dict) -> ReLU | None:
+def relu_of(target: object, method: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ReLU | None:
     """The ReLU that a call is.
 
     ``relu``, ``relu6``, ``clamp(min=0)``, ``clamp(0, c)``, ``hardtanh(0, c)``, ``threshold(0, 0)`` and their method

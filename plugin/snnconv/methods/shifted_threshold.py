@@ -46,7 +46,7 @@ class ShiftedThreshold(Method):
 
     @property
     def levels(self) -> int:
-        return 2**self.timesteps - 1
+        return (1 << self.timesteps) - 1
 
     @property
     def neuron_options(self) -> dict[str, Any]:

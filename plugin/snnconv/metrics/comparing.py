@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -169,7 +170,7 @@ def compare_programs(
 
 def _ratio(error: float, power: float) -> float:
     if power:
-        return (error / power) ** 0.5
+        return math.sqrt(error / power)
     return float("inf") if error else 0.0
 
 

@@ -63,7 +63,8 @@ def fan_out(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping
         probe = torch.zeros((1, 1, *x.shape[2:]), dtype=torch.float64, device=x.device, requires_grad=True)
         ones = torch.ones((1, 1, *weight.shape[2:]), dtype=torch.float64, device=x.device)
         (reach,) = torch.autograd.grad(function(probe, ones, None, **given).sum(), probe)
-    return reach * reached
+    total: Tensor = reach * reached
+    return total
 
 
 def connections(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
@@ -180,7 +181,8 @@ class SpikeFlow(Executor):
             for name, given in arguments(node).items()
             if isinstance(given, fx.Node) and given in self.varies and isinstance(values[name], Tensor)
         )
-        return counts.expand(torch.broadcast_shapes(*(t.shape for t in tensors)))
+        spread: Tensor = counts.expand(torch.broadcast_shapes(*(t.shape for t in tensors)))
+        return spread
 
 
 def multiplications(source: SourceGraph, example: Any) -> dict[str, float]:

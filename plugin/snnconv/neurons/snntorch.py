@@ -271,7 +271,8 @@ class SoftResetNeuron(snntorch.Leaky):
         if not (torch.is_grad_enabled() and u.requires_grad):
             return heaviside(u)
         soft = self.spike_grad(u)
-        return heaviside(u) + (soft - soft.detach())
+        out: Tensor = heaviside(u) + (soft - soft.detach())
+        return out
 
     def extra_repr(self) -> str:
         """List the parameters; a per-channel threshold by its size."""

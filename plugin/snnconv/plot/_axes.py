@@ -16,6 +16,7 @@ LONGEST = 40
 
 
 def new_axes(axes: Axes | None) -> Axes:
+    """The axes that were given, else those of a new figure."""
     if axes is not None:
         return axes
     try:
@@ -26,6 +27,7 @@ def new_axes(axes: Axes | None) -> Axes:
 
 
 def colours_of(count: int) -> list[tuple[float, ...]]:
+    """Colours of so many lines."""
     from matplotlib import colormaps
 
     return [tuple(colormaps["tab10" if count <= 10 else "tab20"](i % 20)) for i in range(count)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["captured"]
+__all__ = ["captured", "traced"]
 
 
 def captured() -> bool:
@@ -13,4 +13,13 @@ def captured() -> bool:
     >>> captured()
     False
     """
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or traced()
+
+
+def traced() -> bool:
+    """Whether TorchScript records what runs.
+
+    >>> traced()
+    False
+    """
+    return bool(torch.jit.is_tracing())

@@ -37,6 +37,7 @@ from snnconv.runtime.shapes import both_worlds
 from snnconv.runtime.stepping import Stepping
 from snnconv.runtime.values import (
     Accumulated,
+    NeuronFn,
     Pair,
     Record,
     Sized,
@@ -55,9 +56,6 @@ from snnconv.runtime.values import (
 )
 
 __all__ = ["Executor", "RunState", "Static", "Temporal"]
-
-
-NeuronFn = Callable[[str, Tensor], Any]
 
 
 class Executor:
@@ -174,7 +172,7 @@ class Executor:
         return result
 
     def _run(self, x: Any, timesteps: int, state: RunState) -> Any:
-        env: dict[fx.Node, Any] = {}
+        env: dict[fx.Node, object] = {}
         for node in self.nodes:
             if node.op == "output":
                 return self._at_the_output(node, env)
@@ -196,11 +194,11 @@ class Executor:
                 env.pop(done, None)
         raise ConversionError("the network has no output")
 
-    def _at_the_output(self, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    def _at_the_output(self, node: fx.Node, env: dict[fx.Node, object]) -> Any:
         """What the network returns, in containers of Python's own."""
         return native(_leafwise_nodes(node.args[0], env))
 
-    def _directly(self, node: fx.Node, env: dict[fx.Node, Any], timesteps: int) -> Any:
+    def _directly(self, node: fx.Node, env: dict[fx.Node, object], timesteps: int) -> Any:
         """What `_evaluate` gives, where all there is to do is to call the operator; None where it is not."""
         world: type[Static | Temporal] = Temporal if timesteps else Static
         if node.op == "get_attr":
@@ -251,7 +249,7 @@ class Executor:
             return Temporal(out.reshape(1), True)
         return world(out) if isinstance(out, Tensor) else tree_map_only(Tensor, world, out)
 
-    def _in_int8(self, int8: Int8, node: fx.Node, call: Call, env: dict[fx.Node, Any], world: type) -> Any:
+    def _in_int8(self, int8: Int8, node: fx.Node, call: Call, env: dict[fx.Node, object], world: type) -> Any:
         """What a layer makes of spikes in 8 bits, or a sum of such with spikes; None where there is none."""
         values = [env[used] for _, used in call.slots]
         spikes = [v for v in values if isinstance(v, Spikes)]
@@ -269,7 +267,7 @@ class Executor:
         kind = self.kinds[node]
         return kind in ("linear", "affine") or (kind == "homogeneous" and self.max_pool != "accumulated")
 
-    def _evaluate(self, node: fx.Node, env: dict[fx.Node, Any], x: Any, timesteps: int, state: RunState) -> Any:
+    def _evaluate(self, node: fx.Node, env: dict[fx.Node, object], x: Any, timesteps: int, state: RunState) -> Any:
         if node.op == "placeholder":
             return self._input(node, x)
         args = _leafwise_nodes(node.args, env)
@@ -390,7 +388,7 @@ def _failed(node: fx.Node, error: Exception) -> ConversionError:
     return ConversionError(f"{where}: operator {op_name(node)} failed: {error}")
 
 
-def _leafwise_nodes(tree: Any, env: dict[fx.Node, Any]) -> Any:
+def _leafwise_nodes(tree: Any, env: dict[fx.Node, object]) -> Any:
     return fx.node.map_arg(tree, lambda n: plain(env[n]))
 
 

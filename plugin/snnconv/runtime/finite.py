@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from snnconv.graph.error import ConversionError
 from snnconv.runtime.batch import entries, whole_names
+from snnconv.runtime.captured import captured
 from snnconv.runtime.readout import Held
 
 __all__ = ["NonFinite"]
@@ -92,7 +93,7 @@ class NonFinite:
 
 def _known(value: Tensor) -> bool:
     """Whether a value may be looked at: on the CPU, where nothing waits for it, and while no graph is recorded."""
-    if value.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if value.device.type != "cpu" or captured():
         return False
     return type(value) in (Tensor, torch.nn.Parameter)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
 from snnconv.dynamics.pooling import running_sum
+from snnconv.runtime.captured import captured, traced
 from snnconv.runtime.values import Accumulated, Pair, Temporal, folded, leafwise, leaves, unfolded
 
 __all__ = ["at_each_step", "at_once", "clock", "each_step", "shares", "so_far"]
@@ -79,7 +80,7 @@ def at_each_step(step: Callable[..., Any], moving: Sequence[Tensor], vectorised:
         nesting[:] = [spec]
         return tuple(v for v in found if isinstance(v, Tensor))
 
-    if vectorised and not torch.jit.is_tracing():
+    if vectorised and not traced():
         try:
             stacked = iter(torch.func.vmap(flat, randomness="different")(*moving))
             return tree_unflatten([next(stacked) if isinstance(v, Tensor) else v for v in found], nesting[0])
@@ -154,6 +155,6 @@ def shares(seq: Tensor, start: int, before: Tensor | None, mean: bool) -> tuple[
 
 def _undefined(total: Tensor) -> bool:
     """Whether a value is NaN or infinite; True where values cannot be looked at."""
-    if total.device.type == "meta" or torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if total.device.type == "meta" or captured():
         return True
     return not math.isfinite(abs(total.sum().item()))

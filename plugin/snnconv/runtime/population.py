@@ -17,7 +17,7 @@ from snnconv.methods.base import Method
 from snnconv.runtime.captured import captured
 from snnconv.runtime.int8 import Int8
 from snnconv.runtime.parallel import Turns
-from snnconv.runtime.values import Spikes
+from snnconv.runtime.values import Fired, Spikes
 
 __all__ = ["Population", "over_time"]
 
@@ -116,25 +116,23 @@ class Population:
 
     # ------------------------------------------------------------------ firing
 
-    def fire(self, site: str, x_seq: Tensor) -> Any:
+    def fire(self, site: str, x_seq: Tensor) -> Fired:
         """Neurons of one site on currents ``[T, B, ...]``, going on from their state: their outputs, scaled."""
         node = self.neurons[site]
         record = getattr(node, "neuron", self.method.record)
         scan = self.scan(site) if record.resumable else None
-        if scan is None:
-            out: Tensor = node.run(x_seq)
-            return out
         before = node.get_states()  # the membrane first, under the framework's name
         membrane, *others = before.values()
-        if any(isinstance(v, float) for v in before.values()):  # set by hand
-            return node.run(x_seq)
+        if scan is None or any(isinstance(v, float) for v in before.values()):  # a float is set by hand
+            out: Tensor = node.run(x_seq)
+            return out
         fresh = not isinstance(membrane, Tensor) or membrane.shape != x_seq.shape[1:] or any(v is None for v in others)
         memory = {} if fresh else {site: record.state_of(before.values())}
-        out = self.fire_from(memory, site, x_seq)
+        fired = self.fire_from(memory, site, x_seq)
         node.set_states(dict(zip(before, record.remembered(memory[site]), strict=True)))
-        return out
+        return fired
 
-    def fire_from(self, memory: dict[str, Any], site: str, x_seq: Tensor, in_place: bool = False) -> Any:
+    def fire_from(self, memory: dict[str, Any], site: str, x_seq: Tensor, in_place: bool = False) -> Fired:
         """`fire` with the states in ``memory``, by site; none yet: a fresh one."""
         scan = self.method.scan_arguments(self.neurons[site])
         assert scan is not None
@@ -148,7 +146,7 @@ class Population:
         )
         return spikes(out)
 
-    def fire_all(self, site: str, x_seq: Tensor) -> Any:
+    def fire_all(self, site: str, x_seq: Tensor) -> Fired:
         """Neurons of one site on a whole sequence from a fresh state, by the fastest kernel of the same bits."""
         scan = self.scan(site)
         if scan is None:
@@ -157,15 +155,15 @@ class Population:
         spikes = self._int8_spikes(site, scan) if self.neurons[site].neuron.weight is None else _same
         return spikes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
 
-    def fire_total(self, site: str, z: Tensor) -> Any:
+    def fire_total(self, site: str, z: Tensor) -> Fired:
         """Sum of the weighted spikes of sum-coded neurons on ``z`` ``[B, ...]``, without the spikes."""
         scan = self.scan(site)
         if scan is None or not scan["scaled"]:
-            return self.fire_all(site, z.unsqueeze(0)).sum(0)
+            return over_time(self.fire_all(site, z.unsqueeze(0))).sum(0)
         spikes = self._int8_spikes(site, scan, total=True)
         return spikes(dynamics.total(x_seq=z.unsqueeze(0), backend=self.backend, **scan))
 
-    def fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Any:
+    def fire_phase(self, site: str, x_seq: Tensor, masks: dict[str, Tensor]) -> Fired:
         """Neurons of one site on one phase of two; ``masks`` holds what the first phase left."""
         scan = self.scan(site)
         if scan is None or self.method.record.pre_phase is None:
@@ -181,7 +179,7 @@ class Population:
         theta = broadcast(node.v_threshold, getattr(state, pre.neuron.membrane).dim(), node.channel_axis)
         return pre.allowed(state, theta, **self.method.neuron_options)
 
-    def _int8_spikes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Any]:
+    def _int8_spikes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Fired]:
         """Make a kernel's arguments ask for whole numbers where 8-bit layers read the site; what to make of them."""
         int8 = self.int8
         if int8 is None or site not in int8.sites:
@@ -190,12 +188,11 @@ class Population:
         return lambda out: Spikes(out, int8.amplitudes[site], self.sites[site].axis)
 
 
-def over_time(out: Any) -> Tensor:
+def over_time(out: Fired) -> Tensor:
     """What neurons put out ``[T, B, ...]`` as numbers."""
     if isinstance(out, Spikes):
         return Spikes(out.int8_spikes, out.amplitude, out.axis if out.axis < 0 else out.axis + 1).floats()
-    result: Tensor = out
-    return result
+    return out
 
 
 def _same(out: Tensor) -> Tensor:

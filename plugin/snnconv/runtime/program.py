@@ -13,9 +13,10 @@ from torch.utils._pytree import tree_map_only
 from snnconv.graph.fold import shift_bias
 from snnconv.graph.source import Site, SourceGraph
 from snnconv.graph.store import Store
-from snnconv.runtime.executor import Executor, NeuronFn
+from snnconv.runtime.executor import Executor
 from snnconv.runtime.readout import Held, opened
 from snnconv.runtime.run import RunState
+from snnconv.runtime.values import NeuronFn
 
 __all__ = ["GraphProgram", "Program"]
 

@@ -18,7 +18,7 @@ from snnconv.runtime.population import Population, over_time
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.readout import behind
 from snnconv.runtime.run import RunState
-from snnconv.runtime.values import channels_last
+from snnconv.runtime.values import Fired, NeuronFn, channels_last
 
 __all__ = ["Observers", "Simulation"]
 
@@ -67,7 +67,7 @@ class Simulation:
         steps = timesteps or method.timesteps
         masks: dict[str, Tensor] = {}
 
-        def fired(site: str, x_seq: Tensor) -> Tensor:
+        def fired(site: str, x_seq: Tensor) -> Fired:
             if seen.inputs is not None:
                 seen.inputs(site, x_seq)
             both = method.pre_timesteps_
@@ -76,8 +76,8 @@ class Simulation:
                 seen.outputs(site, over_time(out))
             return out
 
-        def summed(site: str, z: Tensor) -> Tensor:
-            return fired(site, z.unsqueeze(0)).sum(0) if seen else neurons.fire_total(site, z)
+        def summed(site: str, z: Tensor) -> Fired:
+            return over_time(fired(site, z.unsqueeze(0))).sum(0) if seen else neurons.fire_total(site, z)
 
         with neurons.turn(needed=not neurons.by_kernels):
             neurons.reset()
@@ -171,10 +171,10 @@ class Simulation:
         fire = self._firing({}, masks if latency else None)
         return behind(*[self.program.steps(x, steps, fire, state) for steps in slices])
 
-    def _firing(self, memory: dict[str, Any], masks: dict[str, Tensor] | None) -> Callable[[str, Tensor], Any]:
+    def _firing(self, memory: dict[str, Any], masks: dict[str, Tensor] | None) -> NeuronFn:
         """Neurons that go on from ``memory``; those that ``masks`` silences put out nothing."""
 
-        def fire(site: str, x_seq: Tensor) -> Any:
+        def fire(site: str, x_seq: Tensor) -> Fired:
             out = self.population.fire_from(memory, site, x_seq, in_place=True)
             if masks is not None:
                 (out if isinstance(out, Tensor) else out.int8_spikes).mul_(masks[site])

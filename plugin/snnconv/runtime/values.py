@@ -12,7 +12,7 @@ from torch.utils._pytree import register_pytree_node, tree_any, tree_leaves, tre
 
 from snnconv.graph.source import broadcast
 
-__all__ = ["Accumulated", "Pair", "Record", "Sized", "Spikes", "Static", "Temporal"]
+__all__ = ["Accumulated", "Fired", "NeuronFn", "Pair", "Record", "Sized", "Spikes", "Static", "Temporal"]
 
 
 class Static(NamedTuple):
@@ -90,6 +90,17 @@ class Spikes:
             amplitude = broadcast(self.amplitude, self.int8_spikes.dim(), self.axis)
             self._floats.append(self.int8_spikes.to(self.amplitude.dtype).mul_(amplitude))
         return self._floats[0]
+
+
+Fired = Tensor | Spikes
+"""What neurons put out: numbers, or for layers in 8 bits whole numbers."""
+NeuronFn = Callable[[str, Tensor], Fired]
+"""Outputs of a site's neurons for their currents."""
+
+
+def numbers(fired: Fired) -> Tensor:
+    """What neurons put out ``[B, ...]`` as numbers."""
+    return fired.floats() if isinstance(fired, Spikes) else fired
 
 
 def plain(value: Any) -> Any:

@@ -48,10 +48,12 @@ class Trial:
 
     @property
     def latency(self) -> int:
+        """Steps that run, those before the readout phase included."""
         return self.method.latency
 
     @property
     def samples(self) -> int:
+        """Inputs that it was tried on."""
         return len(self.each)
 
     def give_up(self, reason: str) -> None:

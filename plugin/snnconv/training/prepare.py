@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from snnconv.activations import QuantReLU, RateNorm, TrainedActivation
 from snnconv.conversion.checks import differs_from
-from snnconv.conversion.convert import CALIBRATION_LIMIT
+from snnconv.conversion.given import CALIBRATION_LIMIT
 from snnconv.conversion.histogram import histograms, run_all
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.thresholds import mse_threshold

@@ -164,7 +164,8 @@ class Trainable(nn.Module):
             bits = network.neurons[site].run(z.unsqueeze(0)).sum(0)
         place = network.program.sites[site]
         soft = quantised(place.function, z, theta, network.method.levels, place.axis)
-        return bits + (soft - soft.detach())
+        out: Tensor = bits + (soft - soft.detach())
+        return out
 
     @torch.no_grad()
     def _bound(self) -> None:

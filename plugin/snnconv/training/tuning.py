@@ -101,7 +101,7 @@ class Tuning:
                 error += float((y - self.outputs[part]).double().square().sum())
         if self.labels is not None:
             return 100 * correct / len(self.inputs)
-        return -((error / max(float(self.outputs.double().square().sum()), 1e-30)) ** 0.5)
+        return -math.sqrt(error / max(float(self.outputs.double().square().sum()), 1e-30))
 
     def error(self, layer: Layer) -> float:
         """‖φ − a‖² / ‖a‖² of a layer."""
@@ -245,6 +245,7 @@ class FinishedLayers:
         ]
 
     def write(self, layers: list[LayerResult]) -> None:
+        """Write the layers that are done, with their tensors, whole or not at all."""
         from safetensors.torch import save
 
         names = [name for layer in layers for name in layer.tensors]

@@ -119,7 +119,8 @@ class UniformWeight(nn.Module):
         steps = 2 ** (self.bits - 1) - 1
         size = weight.detach().abs().max().clamp(min=LEAST)
         rounded = (weight.detach() / size * steps).round() / steps * size
-        return rounded + (weight - weight.detach())
+        through: Tensor = rounded + (weight - weight.detach())  # the gradient of the weight itself
+        return through
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}"

@@ -179,14 +179,20 @@ def _not_by_channel(job: Job) -> str:
 
 
 def _not_by_numba(job: Job) -> str:
-    if job.kind == "total" and job.out.dtype not in (torch.float32, torch.uint8):
-        return "weighted sums are float32 or uint8 there"
+    if job.kind == "total" and job.out.dtype not in (torch.float32, torch.uint8, torch.int8):
+        return "weighted sums are float32 or bytes there"
     if not job.out.dtype.is_floating_point:
         if job.scaled:
             return "whole numbers come out unscaled only"
-        if job.out.dtype != (torch.uint8 if job.kind == "total" else torch.int8):
-            return "spikes are int8 there, their weighted sums uint8"
+        if job.out.dtype != (torch.uint8 if job.kind == "total" and not job.negative else torch.int8):
+            return "spikes and sums of both signs are int8 there, sums of one sign uint8"
     return _not_by_channel(job)
+
+
+def _not_by_inductor(job: Job) -> str:
+    if job.options.get("function") is not None:
+        return "a function at the neuron is float64, whose last bit a compiler may change"
+    return ""
 
 
 @functools.cache
@@ -218,7 +224,7 @@ register_backend(
         why_not=_not_by_numba,
     )
 )
-register_backend(Backend("inductor", run=_run_compiled, kernels="eager", runs_equations=True))
+register_backend(Backend("inductor", why_not=_not_by_inductor, run=_run_compiled, kernels="eager", runs_equations=True))
 register_backend(
     Backend(
         "triton",
@@ -235,6 +241,8 @@ _FILES: dict[str, tuple[str, tuple[Kind, ...]]] = {
     "signed_if": ("signed", ("scan", "resume")),
     "srp": ("srp", ("scan", "phase")),
     "shifted_threshold": ("shifted", ("scan", "total")),
+    "ladder": ("ladder", ("scan", "total")),
+    "function_if": ("function_if", ("scan", "resume")),
     "multi_threshold": ("multi_threshold", ("scan", "resume")),
     "hierarchical_multi_threshold": ("multi_threshold", ("scan", "resume")),
 }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..neuron import NEURONS, Neuron, get
 from ..threshold import broadcast_channels, membrane_dtype
-from . import eager
+from . import eager, eager_functions  # noqa: F401 - registers its kernels
 from .add_spikes import add_in_one_pass
 from .backends import BACKENDS, Backend, Kernel, available, check_backend, has_kernel, kernel_of
 from .job import KINDS, Job, Kind

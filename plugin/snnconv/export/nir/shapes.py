@@ -80,6 +80,7 @@ def spread(value: Any, dims: int) -> Any:
 
 
 def array(value: Tensor) -> Any:
+    """A tensor as NIR takes it: a float32 array of NumPy."""
     return value.detach().cpu().float().numpy()
 
 

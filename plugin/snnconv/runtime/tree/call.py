@@ -14,7 +14,7 @@ from snnconv.runtime.tree.functions import Arguments, Function
 from snnconv.runtime.tree.steps import over_steps
 from snnconv.runtime.tree.values import INPUT, Value, View
 
-__all__ = ["Call", "kind_of", "tensors"]
+__all__ = ["Call", "kind_of", "others", "tensors"]
 
 _KEEPS_CHANNELS = frozenset({"add", "iadd", "sub", "mul", "batch_norm", "contiguous", "to", "dropout"})
 
@@ -97,3 +97,8 @@ def kind_of(what: Function, given: Arguments, origin: int) -> str:
 def tensors(tree: Any) -> list[Tensor]:
     """The tensors of a result, in order."""
     return [v for v in tree_leaves(tree) if isinstance(v, Tensor)]
+
+
+def others(tree: Any) -> list[Any]:
+    """What a result holds besides tensors, in order."""
+    return [v for v in tree_leaves(tree) if not isinstance(v, Tensor)]

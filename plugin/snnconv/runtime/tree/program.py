@@ -21,12 +21,12 @@ from snnconv.graph.store import Store
 from snnconv.graph.trained import TrainedActivation
 from snnconv.graph.unwrap import copied
 from snnconv.report import AnalogSite
-from snnconv.runtime.executor import NeuronFn
 from snnconv.runtime.program import Program
 from snnconv.runtime.run import RunState
 from snnconv.runtime.tree.found import Found, Place
 from snnconv.runtime.tree.run import TreeRun
 from snnconv.runtime.tree.twin import twin
+from snnconv.runtime.values import NeuronFn
 
 __all__ = ["TreeProgram"]
 

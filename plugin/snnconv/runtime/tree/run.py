@@ -13,10 +13,9 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.store import Store
 from snnconv.runtime.batch import Whole, call
-from snnconv.runtime.executor import NeuronFn
 from snnconv.runtime.readout import Held, opened, presented
 from snnconv.runtime.run import RunState
-from snnconv.runtime.tree.call import Call, kind_of, tensors
+from snnconv.runtime.tree.call import Call, kind_of, others, tensors
 from snnconv.runtime.tree.decisions import Asked
 from snnconv.runtime.tree.found import Found, site_of
 from snnconv.runtime.tree.functions import VIEW_ATTRIBUTES, Arguments, Function, function
@@ -24,6 +23,7 @@ from snnconv.runtime.tree.steps import step_by_step
 from snnconv.runtime.tree.time import Time
 from snnconv.runtime.tree.values import CONSTANT, INPUT, MEANS, NEURONS, STEPS, Memory, Value, storage_of
 from snnconv.runtime.tree.writes import computed_beside, write
+from snnconv.runtime.values import NeuronFn, numbers
 
 __all__ = ["TreeRun"]
 
@@ -127,7 +127,7 @@ class TreeRun(TorchFunctionMode):
         again.asked.pick = min
         try:
             other = again._forward(modules, x)
-            same = again.asked.calls == self.asked.calls and _without_tensors(other) == _without_tensors(out)
+            same = again.asked.calls == self.asked.calls and others(other) == others(out)
         except Exception:  # another way may end anywhere
             same = False
         if not same:
@@ -387,14 +387,10 @@ class TreeRun(TorchFunctionMode):
             shape = [1] * operand.dim()
             shape[self.sites[name].axis] = -1
             x = x + self.biases[name].to(x).reshape(shape)
-        out = self.neuron(name, x)
+        out = numbers(self.neuron(name, x))
         if self.keeps:
             self.sent.setdefault(name, []).append(out)
         return self.value(out, NEURONS, STEPS if self.timesteps else None)
 
     def _at(self, path: str) -> str:
         return path or "the network"
-
-
-def _without_tensors(tree: Any) -> list[Any]:
-    return [v for v in tree_leaves(tree) if not isinstance(v, Tensor)]

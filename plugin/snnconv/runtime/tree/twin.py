@@ -48,8 +48,10 @@ def twin(model: nn.Module, run: TreeRun) -> nn.Module:
 
     def module_of(module: nn.Module) -> nn.Module:
         if id(module) in known:
-            return known[id(module)]
-        new = known[id(module)] = object.__new__(type(module))
+            found: nn.Module = known[id(module)]
+            return found
+        new: nn.Module = object.__new__(type(module))
+        known[id(module)] = new
         contents = new.__dict__
         for key, value in module.__dict__.items():
             plain = type(value) in _PLAIN or key.endswith("_hooks")
@@ -61,7 +63,8 @@ def twin(model: nn.Module, run: TreeRun) -> nn.Module:
     def buffer_of(buffer: Tensor) -> Tensor:
         if id(buffer) not in known:
             known[id(buffer)] = run.value(buffer)
-        return known[id(buffer)]
+        value: Tensor = known[id(buffer)]
+        return value
 
     new = module_of(model)
     for module in model.modules():

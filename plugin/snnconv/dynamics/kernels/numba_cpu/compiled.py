@@ -26,7 +26,8 @@ BLOCK = 2048
 jit: Callable[..., Any] = numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
 
 
-def load(value): ...
+def load(value):
+    """A stored value as a number: bfloat16 is kept in 16 bits without a type of its own."""
 
 
 @overload(load, inline="always")
@@ -36,7 +37,8 @@ def _overload_load(value):
     return lambda value: value
 
 
-def store(value, like): ...
+def store(value, like):
+    """A number as it is kept beside ``like``: `load` the other way round."""
 
 
 @overload(store, inline="always")
@@ -48,7 +50,8 @@ def _overload_store(value, like):
     return lambda value, like: value
 
 
-def negate(value): ...
+def negate(value):
+    """A stored value with its sign changed."""
 
 
 @overload(negate, inline="always")
@@ -60,7 +63,8 @@ def _overload_negate(value):
     return lambda value: -value
 
 
-def times(number, amplitude): ...
+def times(number, amplitude):
+    """A whole number of spikes times an amplitude, as it is stored."""
 
 
 @overload(times, inline="always")

@@ -25,6 +25,7 @@ resume = scan
 
 @jit
 def if_steps(x, out, v, theta, amplitude, start, stop, first, count, x_stride, size):
+    """Steps ``start`` to ``stop`` of the neurons ``first`` to ``first + count``; ``v`` goes on."""
     zero = amplitude.dtype.type(0)
     for t in range(start, stop):
         xs = x[t * x_stride + first : t * x_stride + first + count]

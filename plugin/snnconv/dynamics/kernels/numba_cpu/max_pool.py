@@ -27,7 +27,8 @@ def max_pool(x_seq: Tensor, kernel: Size, stride: Size, padding: Size, dilation:
     threads = max(1, min(torch.get_num_threads(), rows, x_seq.numel() // MIN_NUMEL_PER_THREAD))
     flat_in, flat_out = (v.permute(0, 2, 3, 1).reshape(-1).numpy() for v in (folded.detach(), out))
     run_blocks(max_pool_scan, (flat_in, flat_out, *sizes), rows, threads)
-    return out.unflatten(0, (steps, batch))
+    pooled: Tensor = out.unflatten(0, (steps, batch))
+    return pooled
 
 
 @jit

@@ -1,0 +1,133 @@
+"""ONNX files of a converted network: one step of it, or the quantised network that it is the same as."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnconv.export.stepwise import stepwise
+from snnconv.export.twin import quantised_twin
+from snnconv.files.atomic import replacing
+from snnconv.graph.source import ConversionError
+from snnconv.network import SpikingNetwork
+
+__all__ = ["to_onnx"]
+
+
+def to_onnx(
+    snn: SpikingNetwork, path: str | os.PathLike[str], *, twin: bool = False, int8_weights: bool = False
+) -> tuple[list[str], list[str]]:
+    """Write a converted network as an ONNX file, for any batch size.
+
+    One step (the default): inputs are the network's and the states, outputs are the step's output and the states for
+    the next call, as of :func:`snnconv.stepwise`; the mean of the outputs (rate coding) or their sum (sum coding) over
+    all steps is the answer. The states before the first step are zeros.
+
+    The twin (``twin=True``): the quantised network that a sum-coded one is equal to, with QuantizeLinear and
+    DequantizeLinear at every site: what chip tools import, and the fair baseline. ONNX rounds half to even, the neurons
+    round half up.
+
+    Args:
+        snn: a network that runs as a graph.
+        path: the file, written whole or not at all.
+        twin: write the quantised network and not a step.
+        int8_weights: of the twin, weights in 8 bits, one scale an output channel.
+
+    Returns:
+        Names of the inputs and of the outputs.
+
+    Raises:
+        ImportError: ``onnx`` or ``onnxscript`` is not installed (``pip install "snnconv-plugin[onnx]"``); a twin with
+            PyTorch before 2.8.
+        ConversionError: a network that runs call by call or does not know its input's shape; an operator that ONNX does
+            not have, by name; a twin of rate coding, or of more than 8 bits.
+        OSError: the file cannot be written; the message names it.
+
+    Example:
+        >>> import snnconv
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> snn = snnconv.convert(model, snnconv.methods.SignedIF(timesteps=4), torch.randn(16, 4))
+        >>> snnconv.to_onnx(snn, "step.onnx")  # doctest: +SKIP
+        (['input', 'step', '1.v', '1.n'], ['output', 'step.next', '1.v.next', '1.n.next'])
+    """
+    _needs_packages()
+    if int8_weights and not twin:
+        raise ValueError("int8_weights=True is for the twin: to_onnx(snn, path, twin=True, int8_weights=True)")
+    samples = _samples(snn)
+    if twin and not hasattr(torch.onnx, "ops"):
+        raise ImportError(f"the twin needs torch.onnx.ops of PyTorch 2.8; this is {torch.__version__}")
+    if twin:
+        network = quantised_twin(snn, int8_weights)
+        inputs, outputs = list(network.inputs), _numbered(network(*samples))
+        _write(Path(path), network, samples, inputs, outputs)
+        return inputs, outputs
+    step = stepwise(snn)
+    given = (*samples, *step.initial(*samples))
+    inputs = [*step.inputs, *step.names]
+    outputs = [*_numbered(step(*given)[0]), *(f"{name}.next" for name in step.names)]
+    _write(Path(path), step, given, inputs, outputs)
+    return inputs, outputs
+
+
+def _needs_packages() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f'{error.name} is not installed: pip install "snnconv-plugin[onnx]"') from error
+
+
+def _samples(snn: SpikingNetwork) -> tuple[Tensor, ...]:
+    """Two inputs of zeros: a batch of one is taken for a constant size."""
+    entries = snn.input_spec.get("inputs") or [snn.input_spec]
+    parameter = next(snn.buffers())
+    found = []
+    for entry in entries:
+        shape = entry.get("shape")
+        if shape is None or entry.get("dtype") is None:
+            raise ConversionError("the network does not know its input's shape: convert it with calibration data")
+        dtype = getattr(torch, str(entry["dtype"]))
+        found.append(torch.zeros(2, *shape, dtype=dtype, device=parameter.device))
+    return tuple(found)
+
+
+def _numbered(output: Any) -> list[str]:
+    leaves = torch.utils._pytree.tree_leaves(output)
+    return ["output"] if len(leaves) == 1 else [f"output.{i}" for i in range(len(leaves))]
+
+
+def _write(
+    path: Path, module: nn.Module, given: Sequence[Tensor], inputs: Sequence[str], outputs: Sequence[str]
+) -> None:
+    batch = torch.export.Dim("batch", min=1)
+    shapes = tuple({0: batch} if value.dim() else None for value in given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, of what it will do later
+        program = _exported(
+            lambda: torch.onnx.export(
+                module.cpu(), tuple(v.cpu() for v in given), dynamo=True, verbose=False, input_names=list(inputs),
+                output_names=list(outputs), dynamic_shapes=(shapes,), optimize=True,
+            )
+        )  # fmt: skip
+    try:
+        with replacing(path) as temporary:
+            program.save(temporary)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _exported(export: Callable[[], Any]) -> Any:
+    """What the exporter gives; its errors in a sentence."""
+    try:
+        return export()
+    except Exception as error:  # of its many kinds, none is public
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ConversionError(f"this network has no ONNX form: {type(cause).__name__}: {cause}") from error

@@ -1,0 +1,159 @@
+"""The quantised network that a sum-coded spiking network is equal to, as one that ONNX can say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from snnconv.graph.fold import synapse_arguments
+from snnconv.graph.ops import is_synapse
+from snnconv.graph.source import ConversionError, SourceGraph, activation_site
+from snnconv.network import SpikingNetwork
+from snnconv.runtime.program import GraphProgram
+
+__all__ = ["QuantisedTwin", "quantised_twin"]
+
+BITS = 8
+"""Of the integers at a site."""
+
+
+class Quantiser(nn.Module):
+    """clip(⌊z/q + 1/2⌋, 0 or −L, L)·q with ONNX's QuantizeLinear and DequantizeLinear, which round half to even.
+
+    Args:
+        step: q, one value or one a channel.
+        levels: L = 2^T − 1.
+        axis: channel axis.
+        signed: whether codes may be negative.
+        function: f, applied to the input first, or None.
+    """
+
+    def __init__(self, step: Tensor, levels: int, axis: int, signed: bool, function: Any) -> None:
+        super().__init__()
+        self.levels, self.axis, self.signed, self.function = levels, axis, signed, function
+        step = step.reshape(()) if step.numel() == 1 else step
+        self.register_buffer("step", step)
+        self.register_buffer("zero", torch.zeros_like(step, dtype=torch.int8 if signed else torch.uint8))
+
+    def forward(self, z: Tensor) -> Tensor:
+        step, zero = self.get_buffer("step"), self.get_buffer("zero")
+        axis = self.axis % z.dim()
+        y = z if self.function is None else self.function(z, self.axis)
+        broadcast = step if not step.dim() else step.reshape([-1 if d == axis else 1 for d in range(z.dim())])
+        largest = broadcast * self.levels
+        y = torch.minimum(y, largest) if not self.signed else torch.minimum(torch.maximum(y, -largest), largest)
+        if not torch.compiler.is_compiling():
+            code = torch.round(y / broadcast).clamp(-self.levels if self.signed else 0, self.levels)
+            return code * broadcast
+        attributes = {"axis": axis} if step.dim() else {}
+        code = _symbolic("QuantizeLinear", (y, step, zero), attributes, dtype=zero.dtype, shape=y.shape)
+        return _symbolic("DequantizeLinear", (code, step, zero), attributes, dtype=y.dtype, shape=y.shape)
+
+
+class Weight(nn.Module):
+    """A weight in 8 bits: w ≈ s_c·n, n whole in −127 … 127, one s an output channel."""
+
+    def __init__(self, weight: Tensor, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+        others = [d for d in range(weight.dim()) if d != axis]
+        scale = weight.abs().amax(others).clamp(min=torch.finfo(weight.dtype).tiny) / 127
+        shape = [-1 if d == axis else 1 for d in range(weight.dim())]
+        self.register_buffer("scale", scale)
+        self.register_buffer("code", torch.round(weight / scale.reshape(shape)).clamp(-127, 127).to(torch.int8))
+
+    def forward(self) -> Tensor:
+        code, scale = self.get_buffer("code"), self.get_buffer("scale")
+        if torch.compiler.is_compiling():
+            return _symbolic(
+                "DequantizeLinear", (code, scale), {"axis": self.axis}, dtype=scale.dtype, shape=code.shape
+            )
+        return code.to(scale.dtype) * scale.reshape([-1 if d == self.axis else 1 for d in range(code.dim())])
+
+
+def _symbolic(operator: str, inputs: Any, attributes: Mapping[str, Any], **what: Any) -> Tensor:
+    result: Tensor = torch.onnx.ops.symbolic(operator, inputs, dict(attributes), **what)
+    return result
+
+
+class QuantisedTwin(nn.Module):
+    """The quantised network: ``forward(*inputs)`` gives what the spiking one gives, to rounding.
+
+    Attributes:
+        inputs: names of the inputs.
+    """
+
+    def __init__(self, source: SourceGraph, quantisers: Mapping[str, Quantiser], int8_weights: bool) -> None:
+        super().__init__()
+        root, graph = nn.Module(), fx.Graph()
+        made: dict[fx.Node, Any] = {}
+        for node in source.graph.nodes:
+            args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), made.__getitem__)
+            if node.op == "output":
+                graph.output(args[0])
+            elif node.op == "get_attr":
+                made[node] = _tensor(root, graph, source, node, int8_weights)
+            elif node.target is activation_site:
+                name = f"site_{len(made)}"
+                root.add_module(name, quantisers[str(node.kwargs["site"])])
+                made[node] = graph.call_module(name, (args[0],))
+            elif node.op == "call_module":
+                name = f"kept_{str(node.target).replace('.', '_')}"
+                root.add_module(name, source.modules[str(node.target)])
+                made[node] = graph.call_module(name, args, kwargs)
+            else:
+                view = node.op == "call_method" and node.target == "view"
+                view = view and not any(isinstance(a, torch.dtype) for a in node.args)
+                made[node] = graph.create_node(node.op, "reshape" if view else node.target, args, kwargs)
+        self.inputs = source.placeholders()
+        self.program = fx.GraphModule(root, graph, "Twin")
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, *given: Any) -> Any:
+        return self.program(*given)
+
+
+def _tensor(root: nn.Module, graph: fx.Graph, source: SourceGraph, node: fx.Node, int8_weights: bool) -> fx.Node:
+    name = f"tensor_{str(node.target).replace('.', '_').replace(':', '_')}"
+    value = source.tensors[str(node.target)].detach().clone()
+    layers = [user for user in node.users if is_synapse(user) and synapse_arguments(user)[0] is node]
+    if int8_weights and layers:
+        axis = 1 if "transpose" in getattr(layers[0].target, "__name__", "") else 0
+        root.add_module(name, Weight(value, axis))
+        return graph.call_module(name)
+    root.register_buffer(name, value)
+    return graph.get_attr(name)
+
+
+def quantised_twin(snn: SpikingNetwork, int8_weights: bool = False) -> QuantisedTwin:
+    """The quantised network of a sum-coded one.
+
+    Raises:
+        ConversionError: a network that runs call by call; rate coding; more than 8 bits; neurons put in by hand.
+    """
+    program, method = snn.program, snn.method
+    if not isinstance(program, GraphProgram):
+        why = "; ".join(snn.report.notes) if snn.report is not None else "it runs call by call"
+        raise ConversionError(f"only a network that runs as a graph has a twin: {why}")
+    if method.coding != "sum":
+        raise ConversionError(
+            f"methods.{type(method).__name__} codes by rates, whose answer no quantised network equals; convert with "
+            "methods.ShiftedThreshold for a twin"
+        )
+    quantisers = {}
+    for name, site in program.sites.items():
+        settings = method.scan_arguments(snn.neurons[name])
+        if settings is None:
+            raise ConversionError(f"{name}: {type(snn.neurons[name]).__name__} is not this method's neuron")
+        bits, signed = int(settings["timesteps"]), bool(settings.get("signed", False))
+        if bits + signed > BITS:
+            raise ConversionError(
+                f"{name}: {bits} bits{' and a sign' if signed else ''} do not fit QuantizeLinear's {BITS}"
+            )
+        step = torch.as_tensor(settings["v_threshold"]).detach().clone()
+        quantisers[name] = Quantiser(step, 2**bits - 1, site.axis, signed, settings.get("function"))
+    return QuantisedTwin(program.source, quantisers, int8_weights)

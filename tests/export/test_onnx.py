@@ -1,0 +1,117 @@
+"""to_onnx(): one step with its states, and the quantised twin, both run by onnxruntime."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import snnconv
+from snnconv import ConversionError, methods
+from snnconv.export.twin import quantised_twin
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+symbolic = pytest.mark.skipif(not hasattr(torch.onnx, "ops"), reason="torch.onnx.ops came with PyTorch 2.8")
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.bn = nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.b, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(72, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn(self.a(x)))
+        y = F.max_pool2d(F.relu(self.b(x) + x), 2)
+        return self.head(y.flatten(1))
+
+
+def converted(method: methods.Method) -> snnconv.SpikingNetwork:
+    torch.manual_seed(0)
+    model, x = Net(), torch.rand(32, 1, 6, 6)
+    model.train()(x)
+    return snnconv.convert(model.eval(), method, x, progress=False)
+
+
+def session(path: Path) -> Any:
+    return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(
+    "method", [methods.IF(4), methods.SignedIF(4), methods.SRP(3, 2), methods.ShiftedThreshold(3)], ids=lambda m: m.name
+)
+def test_one_step_spikes_as_the_network_does(method: methods.Method, tmp_path: Path) -> None:
+    snn, x = converted(method), torch.rand(7, 1, 6, 6)  # another batch size than the file was written with
+    inputs, outputs = snnconv.to_onnx(snn, tmp_path / "step.onnx")
+    run, step = session(tmp_path / "step.onnx"), snnconv.stepwise(snn)
+    assert [i.name for i in run.get_inputs()] == inputs == ["x", *step.names]
+    assert [o.name for o in run.get_outputs()] == outputs == ["output", *(f"{name}.next" for name in step.names)]
+    states: list[Tensor] = list(step.initial(x))
+    theirs = [state.numpy() for state in states]
+    answer, close, total = np.zeros((7, 10), np.float32), 0, 0
+    for t in range(step.timesteps):
+        _, *states = step(x, *states)
+        out, *theirs = run.run(None, dict(zip(inputs, [x.numpy(), *theirs], strict=True)))
+        answer += out * (t >= step.latency)
+        for a, b in zip(states, theirs, strict=True):
+            close += int(np.isclose(a.numpy(), b, rtol=1e-4, atol=1e-4).sum())
+            total += b.size
+    assert close / total > 0.9999, "membranes differ by rounding, and by no spike"
+    np.testing.assert_allclose(
+        answer / (1 if method.coding == "sum" else method.timesteps), snn(x).numpy(), rtol=1e-3, atol=1e-4
+    )
+
+
+@symbolic
+@pytest.mark.parametrize("bits", [3, 8])
+def test_the_twin_answers_as_the_sum_coded_network(bits: int, tmp_path: Path) -> None:
+    snn, x = converted(methods.ShiftedThreshold(bits)), torch.rand(500, 1, 6, 6)
+    snnconv.to_onnx(snn, tmp_path / "twin.onnx", twin=True)
+    graph = onnx.load(tmp_path / "twin.onnx").graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("QuantizeLinear") == kinds.count("DequantizeLinear") == len(snn.thresholds)
+    (out,) = session(tmp_path / "twin.onnx").run(None, {"x": x.numpy()})
+    want = snn(x).numpy()
+    assert np.isclose(out, want, rtol=1e-4, atol=1e-4).all(1).mean() > 0.99
+    assert (out.argmax(1) == want.argmax(1)).mean() > 0.995
+
+
+@symbolic
+def test_the_twin_with_weights_in_8_bits(tmp_path: Path) -> None:
+    snn, x = converted(methods.ShiftedThreshold(6)), torch.rand(200, 1, 6, 6)
+    snnconv.to_onnx(snn, tmp_path / "twin.onnx", twin=True, int8_weights=True)
+    weights = [i for i in onnx.load(tmp_path / "twin.onnx").graph.initializer if i.data_type == onnx.TensorProto.INT8]
+    assert sorted(list(w.dims) for w in weights) == [[8, 1, 3, 3], [8, 8, 3, 3], [10, 72]]
+    (out,) = session(tmp_path / "twin.onnx").run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(out, quantised_twin(snn, int8_weights=True)(x).numpy(), rtol=1e-3, atol=1e-3)
+    assert float(np.abs(out - snn(x).numpy()).mean()) < 0.1 * float(snn(x).std())
+
+
+def test_the_twin_in_pytorch_is_the_network() -> None:
+    snn, x = converted(methods.ShiftedThreshold(4)), torch.rand(100, 1, 6, 6)
+    assert float(torch.isclose(quantised_twin(snn)(x), snn(x), rtol=1e-4, atol=1e-5).all(1).float().mean()) > 0.98
+
+
+def test_what_has_no_twin_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="SignedIF codes by rates"):
+        snnconv.to_onnx(converted(methods.SignedIF(4)), tmp_path / "a.onnx", twin=True)
+    with pytest.raises(ConversionError, match="9 bits do not fit"):
+        snnconv.to_onnx(converted(methods.ShiftedThreshold(9)), tmp_path / "a.onnx", twin=True)
+    with pytest.raises(ValueError, match="is for the twin"):
+        snnconv.to_onnx(converted(methods.ShiftedThreshold(4)), tmp_path / "a.onnx", int8_weights=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(OSError, match=r"none/a\.onnx"):
+            snnconv.to_onnx(converted(methods.IF(2)), tmp_path / "none" / "a.onnx")
