@@ -1,1 +1,1 @@
-"""The command line: ``snnconv demo``, ``convert``, ``eval``, ``compare``, ``profile``, ``report``, ``recommend``, and so on."""
+"""The command line: ``snnconv demo``, ``convert``, ``eval``, ``compare``, ``report``, ``recommend``, and so on."""

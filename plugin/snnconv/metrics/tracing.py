@@ -51,7 +51,7 @@ class Trace:
         return list(picked)
 
     def spread(self, sample: int = 0, count: int = 80) -> list[int]:
-        """Positions of ``count`` of the neurons that spike, spread evenly over the layer; the first ones where none does."""
+        """Positions of ``count`` neurons that spike, evenly over the layer; the first ones where none does."""
         active = (self.spikes[:, sample].flatten(1) != 0).any(0).nonzero().flatten()
         if not len(active):
             active = torch.arange(self.spikes[:, sample].flatten(1).shape[1])[:count]
