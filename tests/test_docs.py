@@ -62,37 +62,6 @@ def test_the_page_on_ann2snn_runs_in_both(tmp_path: Path, monkeypatch: pytest.Mo
     assert isinstance(space["converter"].convert(model), torch.nn.Module)
 
 
-def test_what_the_page_on_ann2snn_says_is_refused_is_refused_there_and_converts_here() -> None:
-    from spikingjelly.activation_based import ann2snn
-
-    class Padded(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.relu, self.fc = torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Linear(128, 3)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.fc(self.relu(self.conv(torch.nn.functional.pad(x, (1, 1, 1, 1)))).flatten(1))
-
-    class Viewed(Padded):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = self.relu(self.conv(torch.nn.functional.interpolate(x, size=10)))
-            return self.fc(y.view(len(x), -1))
-
-    class Joined(Padded):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = torch.cat([x, x], 2)[:, :, 3:13]
-            y = torch.cat([y, y[..., :2]], 3)
-            return self.fc(self.relu(self.conv(y)).flatten(1))
-
-    x = torch.randn(40, 1, 8, 8)
-    for model in (Padded().eval(), Viewed().eval(), Joined().eval()):
-        with pytest.raises(Exception, match=r"."):
-            ann2snn.Converter(recipe=ann2snn.RateCodingRecipe(dataloader=[x], mode="max")).convert(model)
-        snn = snnconv.convert(model, methods.ShiftedThreshold(8), x, progress=False)
-        with torch.no_grad():
-            assert torch.allclose(snn(x), model(x), atol=0.1)
-
-
 def test_the_page_on_other_tools_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,7 +81,8 @@ def _program_config(path: str | os.PathLike[str]) -> Config:
     try:
         return Config.fromfile(str(path))
     except ImportError as error:
-        raise BenchError(f"{path}: {error}; {_advice(error)}") from error
+        said = str(error).partition(", the current sys.path")[0]  # which mmengine prints line by line
+        raise BenchError(f"{path}: {said}; {_advice(error)}") from error
 
 
 def _advice(error: ImportError) -> str:

@@ -119,6 +119,9 @@ def record(
         thresholds=thresholds(snn.report) if snn.report else None,
         **(counted(profile) if profile is not None else {}),
     )
+    left = {"seconds of the evaluation": seconds, "spikes, operations and energy": profile}
+    unknown = [name for name, value in left.items() if value is None]
+    said = [*notes, *([f"Not given: {', '.join(unknown)}."] if unknown else []), "The source network was not timed."]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_result(path, with_point(begin(path, header), measured, notes))
+    write_result(path, with_point(begin(path, header), measured, said))
     return path
