@@ -29,8 +29,9 @@ WORK = Path("work_dirs/nir")
 
 def source_network(work: Path) -> tuple[torch.nn.Module, Tensor, Tensor, Tensor]:
     """The trained network, calibration images, test images and their labels."""
-    from snnbench.bench import load_config, train
+    from snnbench.config import load_config
     from snnbench.registry import DATASETS, MODELS
+    from snnbench.train import train
     from snnconv.files.untrusted import load_weights
 
     config = load_config(CONFIG)

@@ -75,7 +75,7 @@ def test_the_page_on_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     image_module = pytest.importorskip("PIL.Image")
     pytest.importorskip("mmengine")
     pytest.importorskip("torchvision")
-    from snnbench.bench import run_config
+    from snnbench.run import run_config
 
     space = run_page("own-data.md", tmp_path, monkeypatch)
     assert [point["timesteps"] for point in results.read(space["path"])["points"]] == [4, 8]

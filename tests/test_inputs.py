@@ -110,7 +110,7 @@ def test_both_paths_take_several_inputs(model: nn.Module) -> None:
     pair = isinstance(model, Pair)
     snn = fine(model, [((A, B), torch.zeros(24))])
     assert snn.report is not None
-    assert snn.report.path == ("graph" if type(model) is Two else "module tree")
+    assert snn.report.path == ("module tree" if type(model) is Untraced else "graph")
     given: Any = ((A, B),) if pair else (A, B)
     assert error(snn(*given), model(*given)) < 0.02
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snnbench.bench import run_config
     from snnbench.mmcv_ops.install import install as install_operators
+    from snnbench.run import run_config
     from snnbench.testing.convert_hook import ConvertHook
     from snnbench.testing.test_loop import SNNTestLoop
 
@@ -20,7 +20,7 @@ _LATER = {
     "ConvertHook": ("testing.convert_hook", "ConvertHook"),
     "SNNTestLoop": ("testing.test_loop", "SNNTestLoop"),
     "install_operators": ("mmcv_ops.install", "install"),
-    "run_config": ("bench", "run_config"),
+    "run_config": ("run", "run_config"),
 }
 
 

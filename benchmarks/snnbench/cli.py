@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,7 +69,7 @@ def bench(
         _list_configs(asked=list_)
         return
     allocation.keep_memory()
-    written = _runner().run_config(
+    written = _needed("run").run_config(
         find(config),
         out=out,
         work_dir=work_dir,
@@ -95,21 +96,20 @@ def train(
         snnconv train camvid/fcn_r18 --work-dir fcn
     """
     allocation.keep_memory()
-    runner = _runner()
+    config_files, training = _needed("config"), _needed("train")
     path = find(config)
-    loaded = runner.load_config(path, config_options(cfg_options))
-    loaded.work_dir = str(work_dir or runner.default_work_dir(path))
+    loaded = config_files.load_config(path, config_options(cfg_options))
+    loaded.work_dir = str(work_dir or config_files.default_work_dir(path))
     loaded.launcher = launcher
-    typer.echo(f"wrote {runner.train(loaded)}")
+    typer.echo(f"wrote {training.train(loaded)}")
 
 
-def _runner() -> Any:
-    """:mod:`snnbench.bench`, or one sentence on what to install."""
+def _needed(name: str) -> Any:
+    """A module of the suite, or one sentence on what to install."""
     try:
-        from snnbench import bench
+        return importlib.import_module(f"snnbench.{name}")
     except ImportError as error:
         raise InputError(f'{error.name or error} is not installed: pip install "snnconv-plugin[bench]"') from error
-    return bench
 
 
 def _list_configs(asked: bool) -> None:

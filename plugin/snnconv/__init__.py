@@ -25,6 +25,7 @@ from snnconv.report import ConversionReport
 
 if TYPE_CHECKING:
     from snnconv import training
+    from snnconv.export.chips import fits
     from snnconv.export.nir import from_nir, to_nir
     from snnconv.export.onnx import to_onnx
     from snnconv.export.stepwise import stepwise
@@ -51,6 +52,7 @@ __all__ = [
     "convert",
     "evaluate",
     "finetune_layerwise",
+    "fits",
     "from_nir",
     "load",
     "methods",
@@ -73,6 +75,7 @@ _LATER = {
     "compare": "snnconv.metrics",
     "evaluate": "snnconv.metrics",
     "finetune_layerwise": "snnconv.training.finetune",
+    "fits": "snnconv.export.chips",
     "from_nir": "snnconv.export.nir",
     "load": "snnconv.storage.network_file",
     "prepare": "snnconv.training.prepare",

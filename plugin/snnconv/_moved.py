@@ -42,7 +42,7 @@ MODULES = {
     "snnconv.neurons.registration": "snnconv.integrations.register",
     "snnconv.nir": "snnconv.export.nir",
     "snnconv.nir.reader": "snnconv.export.nir.reader",
-    "snnconv.nir.shapes": "snnconv.export.nir.shapes",
+    "snnconv.nir.shapes": "snnconv.export.shapes",
     "snnconv.nir.writer": "snnconv.export.nir.writer",
     "snnconv.prepare": "snnconv.training.prepare",
     "snnconv.rate_scale": "snnconv.training.rate_scale",

@@ -25,11 +25,11 @@ from snnconv.runtime.plan import Plan
 from snnconv.runtime.population import Population, over_time
 from snnconv.runtime.precision import check_precision, int8_layers
 from snnconv.runtime.program import GraphProgram
-from snnconv.runtime.readout import Readout, StepReadout, join_batches, step_of
+from snnconv.runtime.readout import Readout, join_batches
+from snnconv.runtime.sequence import Observe, SequenceRun, run_sequence, stream
 from snnconv.runtime.signature import Signature
 from snnconv.runtime.simulation import Observers, Simulation
 from snnconv.runtime.thresholds import Thresholds
-from snnconv.runtime.values import channels_last
 
 if TYPE_CHECKING:
     from snnconv.report import ConversionReport
@@ -100,7 +100,7 @@ class SpikingNetwork(nn.Module):
             if tensor.dim() == 4:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
         for name, site in program.sites.items():
-            self.neurons[name] = method.node(thresholds[name], site.axis, site.function, framework)
+            self.neurons[name] = method.at(name).node(thresholds[name], site.axis, site.function, framework)
         self.readout = Readout(method.coding, method.timesteps, delay)
         self._gradient_asked = False
         self.requires_grad_(False)
@@ -299,23 +299,30 @@ class SpikingNetwork(nn.Module):
         >>> [t for t, y in snn.stream(torch.randn(3, 4))]
         [1, 2, 3, 4]
         """
-        x = channels_last(self.given(*inputs, **named))
-        simulation, method = self.simulation(), self.method
-        readout = StepReadout(method.coding, self.delay)
-        if method.coding == "sum":
-            out = self.run(x, "steps")
-            for t in range(1, method.timesteps + 1):
-                yield t, readout.after(step_of(out, t - 1))
-            return
-        memory: dict[str, Any] = {}
-        state, wrong = simulation.state(), NonFinite(x)
-        for t in range(1 - method.pre_timesteps_, method.timesteps + 1):
-            if t == 1:
-                state.restart()
-            # one turn a step, not across the yield: others have theirs, and the caller's own gradients go on
-            step, memory = simulation.resume(x, 1, memory, state)
-            if t >= 1:
-                yield t, readout.after(wrong.mark(step, 1))
+        yield from stream(self.simulation(), self.given(*inputs, **named))
+
+    def run_sequence(
+        self, x_seq: Any, *, window: int | None = None, reset: bool = True, observe: Observe | None = None
+    ) -> SequenceRun:
+        """Run an input over time ``[T, B, ...]``, one step a frame: I[t] = W·x[t] + b changes, and states go on.
+
+        Args:
+            x_seq: of several inputs a tuple, or a dictionary by name. In sum coding each frame is coded anew.
+            window: steps that the readout is the mean of; None: all since the start.
+            reset: False goes on where the last sequence of this thread on this network ended.
+            observe: called with every site's outputs ``[1, B, ...]``, step by step.
+
+        Raises:
+            ConversionError: SRP, or a delay: their phases are defined for a constant input; frames of another size than
+                those it goes on from.
+
+        >>> import snnconv
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> snn = snnconv.convert(model, snnconv.methods.SignedIF(timesteps=4), calibration=torch.randn(64, 4))
+        >>> snn.run_sequence(torch.randn(20, 3, 4)).readouts.shape
+        torch.Size([20, 3, 2])
+        """
+        return run_sequence(self, self.simulation(), self.signature.bind((x_seq,), {}), window, reset, observe)
 
     def early_exit(
         self,
@@ -376,7 +383,6 @@ class SpikingNetwork(nn.Module):
         shapes = tuple(v.shape[1:] for v in entries(x).values()) if new else ()
         if not new or shapes in self._tried:
             return
-
         try:
             self.simulation().try_out(x[:1])
         except (RuntimeError, ValueError, TypeError, IndexError) as error:

@@ -13,12 +13,15 @@ _NO_SPIKES = {
     "analog": "values that do not spike",
 }
 
+FRONTIER_ROWS = 12
+
 
 @dataclass
 class SpikingSite:
     """One converted activation: its name, neuron, thresholds (smallest, mean, largest), and relative error.
 
-    ``error`` is ‖rate − activation‖ / ‖activation‖ against the source network on calibration images.
+    ``error`` is ‖rate − activation‖ / ‖activation‖ against the source network on calibration images; ``timesteps`` is
+    the site's own T where layers differ.
     """
 
     name: str
@@ -28,6 +31,7 @@ class SpikingSite:
     threshold_mean: float
     threshold_max: float
     error: float | None = None
+    timesteps: int | None = None
 
 
 @dataclass
@@ -61,32 +65,49 @@ class ConversionReport:
 
     Attributes:
         method: the method's choices.
-        path: ``"graph"`` (traced) or ``"module tree"``.
+        path: ``"graph"`` (captured) or ``"module tree"``.
+        capture: what captured the graph: ``"torch.fx"`` or ``"torch.export"``.
+        cover, encode_input, signed: where neurons stand, as :func:`snnconv.convert` was asked.
         spiking: the converted activations, in execution order.
         analog: what stays analog.
         reads: what each layer with weights reads: ``input``, ``spikes``, ``sum of spikes`` or ``currents``.
         scaled: by layer: the multiplications by a constant that the spikes it reads pass (an average's division).
+        products: what the operands of each product of two computed tensors are made of: ``spikes``, ``input`` or
+            ``analog``.
         notes: sentences about choices that were made.
         calibration_samples: number of calibration inputs used.
         seconds: time of each part of the conversion.
         delay: steps left out of the readout.
         macs: multiplications of every layer with weights for one input, where a layer reads currents or something
             analog.
+        path_steps: where layers have different T, the steps of an input from layer to layer: the sum of T over the
+            longest path.
+        period: the steps from one input to the next where layers work side by side: the largest T.
+        frontier: with ``timesteps="auto"``, what was passed on the way to the budget: mean T, SOPs of an input, error
+            of the outputs.
         agreement: of the outputs with the source network's, where there were inputs to try.
     """
 
     method: dict[str, Any] = field(default_factory=dict)
     path: str = "graph"
+    capture: str = ""
+    cover: str = "activations"
+    encode_input: bool = False
+    signed: str = "refuse"
     spiking: list[SpikingSite] = field(default_factory=list)
     analog: list[AnalogSite] = field(default_factory=list)
     reads: dict[str, str] = field(default_factory=dict)
     scaled: dict[str, list[str]] = field(default_factory=dict)
+    products: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     calibration_samples: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     delay: int = 0
     macs: dict[str, float] = field(default_factory=dict)
     agreement: Agreement | None = None
+    path_steps: int | None = None
+    period: int | None = None
+    frontier: list[tuple[float, float, float]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values."""
@@ -104,6 +125,7 @@ class ConversionReport:
         values["analog"] = [AnalogSite(**s) for s in values.get("analog", [])]
         if values.get("agreement") is not None:
             values["agreement"] = Agreement(**values["agreement"])
+        values["frontier"] = [tuple(point) for point in values.get("frontier", [])]
         return ConversionReport(**values)
 
     @property
@@ -139,16 +161,29 @@ class ConversionReport:
                 lines.append(f"{number}{part} {verb} {what}: {some}")
         return lines
 
+    def _way(self) -> str:
+        return f"converted through the {self.path}" + (f" ({self.capture})" if self.capture else "")
+
     def __str__(self) -> str:
-        choices = ", ".join(f"{k}={v!r}" for k, v in self.method.items() if k != "name")
-        lines = [f"{self.method.get('name', '?')}({choices})", f"converted through the {self.path}"]
+        choices = ", ".join(f"{k}={v!r}" for k, v in self.method.items() if k not in ("name", "layers"))
+        lines = [f"{self.method.get('name', '?')}({choices})", self._way()]
         lines += self.without_spikes
+        mixed = any(s.timesteps is not None for s in self.spiking)
         rows = [
             (s.name, s.neuron, s.channels, f"{s.threshold_min:.3g} … {s.threshold_mean:.3g} … {s.threshold_max:.3g}",
-             "" if s.error is None else f"{s.error:.3f}")
+             "" if s.error is None else f"{s.error:.3f}", *([s.timesteps] if mixed else []))
             for s in self.spiking
         ]  # fmt: skip
-        lines += ["", table(("spiking site", "neuron", "thresholds", "min … mean … max", "error"), rows)]
+        lines += [
+            "",
+            table(("spiking site", "neuron", "thresholds", "min … mean … max", "error", *["T"] * mixed), rows),
+        ]
+        if self.path_steps is not None:
+            lines += [f"T differs: {self.path_steps} steps from input to output, a new input every {self.period}"]
+        if self.frontier:
+            shown = self.frontier[:: max(1, (len(self.frontier) - 1) // FRONTIER_ROWS)]
+            points = [(f"{t:.2f}", f"{n:,.0f}", f"{e:.3g}") for t, n, e in dict.fromkeys([*shown, self.frontier[-1]])]
+            lines += ["", table(("mean T", "SOPs", "output error"), points)]
         if self.analog:
             analog = [(a.name, a.operator, a.reason) for a in self.analog]
             lines += ["", table(("stays analog", "operator", "why"), analog)]

@@ -80,9 +80,8 @@ def test_help_names_every_command() -> None:
 def test_every_setting_of_every_method_is_an_option() -> None:
     output = run("convert", "--help")
     for cls in cli_inputs.method_classes().values():
-        for field in dataclasses.fields(cls):
-            if field.init:
-                assert f"--{field.name.replace('_', '-')}" in output
+        for field in cls.choices():
+            assert f"--{field.name.replace('_', '-')}" in output
     assert "runs that file's code" in " ".join(output.replace("│", " ").split())
 
 
@@ -114,6 +113,21 @@ def test_convert_saves_what_compare_profile_and_eval_load(network: str, images: 
     assert "100.00" in output  # the labels are the network's own
     for t in (1, 2, 4):
         assert f" {t} " in output
+
+
+def test_convert_takes_what_is_different_layer_by_layer(network: str, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small.snn.safetensors"
+    options = ("--data", images, "--out", out, "--method", "shifted-threshold", "--timesteps", 4)
+    run("convert", network, *options, "--override", "4:timesteps=2,per-channel=false")
+    mixed = snnconv.load(out)
+    assert {site: mixed.method.at(site).timesteps for site in ("1", "4")} == {"1": 4, "4": 2}
+    assert mixed.thresholds["4"].numel() == 1
+    run("convert", network, *options, "--exclude", "4")
+    assert list(snnconv.load(out).neurons) == ["1"]
+    assert "output error" in run("convert", network, *options, "--budget", 3)
+    assert snnconv.load(out).report.frontier[-1][0] <= 3
+    assert "write PATTERN:field=value" in run("convert", network, *options, "--override", "4=2", status=2)
+    assert "names no activation" in run("convert", network, *options, "--override", "9:timesteps=2", status=2)
 
 
 def test_convert_takes_snntorchs_neurons(network: str, images: Path, tmp_path: Path) -> None:
@@ -280,7 +294,7 @@ def test_settings_are_read_as_their_fields_want_them() -> None:
     assert cli_inputs.make_method("if", {"timesteps": "4", "per_channel": "False"}).per_channel is False
     assert cli_inputs.make_method("srp", {"timesteps": "4", "pre_timesteps": "4", "eps": "1e-2"}).eps == 0.01
     for name, cls in cli_inputs.method_classes().items():
-        fields = [f for f in dataclasses.fields(cls) if f.init]
+        fields = cls.choices()
         given = {f.name: str(f.default) for f in fields if f.default is not dataclasses.MISSING}
         needed = {f.name: "4" for f in fields if f.default is dataclasses.MISSING}
         whole = cli_inputs.make_method(name, {**needed, **given})

@@ -8,7 +8,7 @@ from torch import nn
 
 import snnconv
 from snnconv import ConversionError, activations, methods
-from snnconv.conversion import calibration, thresholds
+from snnconv.conversion import calibration
 
 
 def network(activation=nn.ReLU):
@@ -273,7 +273,7 @@ def with_infinity():
         (network, methods.IF(4), torch.rand(4, 5, 8, 8), "fails on calibration data of shape"),
         (network, methods.IF(4), ["text"], "a batch is a str"),
         (network, methods.IF(4), [{"label": 3}], "without an input tensor"),
-        (lambda: nn.Sequential(nn.Linear(3, 3), nn.GELU()), methods.IF(4), torch.rand(4, 3), "no ReLU.*GELU"),
+        (lambda: nn.Sequential(nn.Linear(3, 3), nn.GELU()), methods.IF(4), torch.rand(4, 3), "neurons for, .*GELU"),
         (network, methods.IF(4, thresholds="trained"), IMAGES, "needs an activations.RateNorm or QuantReLU"),
         (network, methods.RateNorm(4), IMAGES, "needs an activations.RateNorm"),
         (Broken, methods.IF(4), torch.rand(4, 3), "fails on calibration data"),
@@ -312,12 +312,12 @@ def test_wrong_input_to_the_converted_network():
 def test_strict_refuses_what_would_stay_analog():
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 2))
     data = torch.randn(32, 4)
-    snn = snnconv.convert(model, methods.SignedIF(64), data, progress=False)
+    snn = snnconv.convert(model, methods.IF(64), data, progress=False)
     assert [(a.name, a.operator) for a in snn.report.analog] == [("3", "silu")]
     assert "running mean" in str(snn.report)
     torch.testing.assert_close(snn(data), model(data), atol=0.05, rtol=0.1)
     with pytest.raises(ConversionError, match=r"3 \(silu\)"):
-        snnconv.convert(model, methods.SignedIF(64), data, strict=True, progress=False)
+        snnconv.convert(model, methods.IF(64), data, strict=True, progress=False)
 
 
 def test_progress_is_reported():
@@ -388,14 +388,14 @@ def test_balanced_thresholds_of_large_networks_take_small_batches(monkeypatch: p
     method = methods.LocalThresholdBalancing(8)
     whole = snnconv.convert(model, method, x, progress=False)
     seen: list[int] = []
-    original = thresholds.balanced_thresholds
+    original = calibration.balanced_thresholds
 
     def noted(ann: object, parts: list[torch.Tensor], *arguments: object, **options: object) -> object:
         seen.extend(len(part) for part in parts)
         return original(ann, parts, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(calibration, "BALANCING_VALUES", 32 * 10)
-    monkeypatch.setattr(thresholds, "balanced_thresholds", noted)
+    monkeypatch.setattr(calibration, "balanced_thresholds", noted)
     small = snnconv.convert(model, method, x, progress=False)
     assert seen == [10] * 6 + [4]
     a, b = whole.thresholds["1"], small.thresholds["1"]

@@ -72,7 +72,7 @@ def test_the_network_does_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None
     model = network()
     seen = snnconv.calibrate(model, IMAGES, samples=16)
     monkeypatch.setattr(statistics, "histograms", None)
-    monkeypatch.setattr("snnconv.conversion.calibration.histograms_of", None)
+    monkeypatch.setattr("snnconv.conversion.calibration.histograms", None)
     snnconv.convert(model, methods.SignedIF(4), seen, progress=False)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -82,6 +83,38 @@ def test_all_steps_together_are_the_answer(network: str, method: str) -> None:
     assert list(got) == list(want)
     for name, value in want.items():
         torch.testing.assert_close(got[name], value, rtol=1e-9, atol=1e-9)
+
+
+class Pair(NamedTuple):
+    scores: Tensor
+    spread: Tensor
+
+
+@dataclass
+class Found:
+    scores: Tensor
+    spread: Tensor
+
+
+@pytest.mark.parametrize("kind", [Pair, Found])
+@pytest.mark.parametrize("method", [methods.SignedIF(5), methods.ShiftedThreshold(4)], ids=lambda m: m.name)
+def test_outputs_in_containers(kind: Any, method: methods.Method) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            y = self.b(F.relu(self.a(x)))
+            return kind(y, y.softmax(1))
+
+    torch.manual_seed(0)
+    x = torch.randn(16, 4, dtype=torch.float64)
+    snn = snnconv.convert(Two().double().eval(), method, x, progress=False)
+    got, want = snnconv.stepwise(snn).run(x), snn(x)
+    got = got._asdict() if isinstance(got, Pair) else got  # a dataclass comes as a dictionary
+    for name in ("scores", "spread"):
+        torch.testing.assert_close(got[name], getattr(want, name), rtol=1e-9, atol=1e-9)
 
 
 def test_snntorch_neurons_step_too() -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 import types
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ sys.modules["tests"].__path__ = [str(HERE.parent)]
 import torch  # noqa: E402
 
 from tests.random_networks.generator import drawn  # noqa: E402
-from tests.random_networks.properties import ALL, failures  # noqa: E402
+from tests.random_networks.properties import ALL, exported, failures  # noqa: E402
 from tests.random_networks.shrink import shrunk  # noqa: E402
 
 
@@ -36,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("random_networks.jsonl"))
     parser.add_argument("--again", action="store_true", help="run anew the seeds that failed")
     parser.add_argument("--show", type=int, metavar="SEED")
+    parser.add_argument("--export", action="store_true", help="capture by torch.export alone")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if options.show is not None:
@@ -45,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         if seed in lines and not (options.again and lines[seed]["failed"]):
             continue
         begin = time.process_time()
-        failed, refused = failures(drawn(seed))
+        with exported() if options.export else nullcontext():
+            failed, refused = failures(drawn(seed))
         lines[seed] = {
             "seed": seed,
             "seconds": round(time.process_time() - begin, 2),

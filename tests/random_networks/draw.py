@@ -55,7 +55,8 @@ class Draw:
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise Unfit(f"{label}: {error}") from error
         spread = float(value.std()) if value.numel() > 1 else 0.0
-        if not SPREAD[0] < spread < SPREAD[1] or value[0].numel() > LARGEST or len(value) != len(self.values[0]):
+        odd = value.dim() < 2 or value[0].numel() > LARGEST or len(value) != len(self.values[0])
+        if odd or not SPREAD[0] < spread < SPREAD[1]:
             raise Unfit(f"{label} gives {tuple(value.shape)} of spread {spread}")
         self.steps.append(Step(label, module, reads))
         self.values.append(value)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from tests.random_networks.generator import drawn
-from tests.random_networks.properties import LONG, QUICK, failures
+from tests.random_networks.properties import LONG, QUICK, exported, failures
 
 SEEDS = range(60)
+EXPORTED = range(0, 120, 10)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -16,6 +17,15 @@ def test_a_conversion_keeps_shapes_values_spikes_and_streams(seed: int) -> None:
     torch.set_num_threads(1)
     network = drawn(seed)
     failed, _ = failures(network, QUICK)
+    assert not failed, "\n".join([*network.network.described(), *(f"{name}: {how}" for name, how in failed.items())])
+
+
+@pytest.mark.parametrize("seed", EXPORTED)
+def test_a_graph_of_torch_export_has_the_same_properties(seed: int) -> None:
+    torch.set_num_threads(1)
+    network = drawn(seed)
+    with exported():
+        failed, _ = failures(network, QUICK)
     assert not failed, "\n".join([*network.network.described(), *(f"{name}: {how}" for name, how in failed.items())])
 
 

@@ -18,14 +18,16 @@ pytest.importorskip("mmseg", reason="needs the bench extra")
 pytest.importorskip("mmdet", reason="needs the bench extra")
 
 import snnconv
-from snnbench import bench as bench_module
 from snnbench import results
-from snnbench.bench import BenchError, _chosen, load_config, run_config
+from snnbench import train as training
+from snnbench.config import BenchError, load_config
+from snnbench.run import _chosen, run_config
 from snnbench.testing.convert_hook import CalibrationData, ConvertHook
 from snnbench.testing.model_parts import Part, find_parts, replaced
 from snnbench.testing.readouts import default_window, more_windows, readouts
 from snnbench.testing.resume import PartialState
 from snnconv import methods
+from snnconv.files.untrusted import load_weights
 from snnconv.runtime import int8
 from tests.snnbench.fixtures import write_bccd, write_camvid
 
@@ -236,7 +238,7 @@ class TestSegmentation:
             CAMVID, {**TINY, "custom_hooks": [dict(type="EMAHook", momentum=0.3, update_buffers=True)]}
         )
         config.work_dir = str(data / "work")
-        bench_module.train(config)
+        training.train(config)
         found = load_file(data / "work" / "weights.safetensors")
         (last,) = (data / "work").glob("iter_3.pth")
         checkpoint = _load_checkpoint(str(last), map_location="cpu")
@@ -258,12 +260,12 @@ class TestSegmentation:
         with monkeypatch.context() as patch:
             patch.setattr(CheckpointHook, "after_train", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                bench_module.train(config)
+                training.train(config)
         (path,) = (data / "work").glob("iter_3.pth")
         checkpoint = _load_checkpoint(str(path), map_location="cpu")
         assert checkpoint["seconds"] > 0
         torch.save({**checkpoint, "seconds": 7000.0}, path)  # as if it had taken that long
-        card = read_card(bench_module.train(config))
+        card = read_card(training.train(config))
         assert card is not None
         assert 7000 < float(card.training["seconds"]) < 8000
 
@@ -278,7 +280,7 @@ class TestSegmentation:
         for name in ("val_cfg", "val_dataloader", "val_evaluator"):
             config.pop(name)
         runner = Runner.from_cfg(config)
-        bench_module.load_weights(runner.model, data / "work" / "weights.safetensors")
+        load_weights(runner.model, data / "work" / "weights.safetensors")
         runner._has_loaded = True
         assert record["ann"]["metrics"]["mIoU"] == pytest.approx(runner.test()["mIoU"])
 
@@ -298,7 +300,7 @@ class TestSegmentation:
         options = {**TINY, "bench.methods": ROWS}
         config = load_config(CAMVID, options)
         config.work_dir = str(data / "work")
-        bench_module.train(config)
+        training.train(config)
         tested: list[int] = []
         original = SNNTestLoop.run_iter
 
@@ -356,6 +358,15 @@ class TestSegmentation:
         (record,) = run(CAMVID, data, {**TINY, "bench.methods": rows})
         assert len(record["points"]) == 2
         assert any(note.startswith("precision int8, float32: ") for note in record["notes"])
+
+    def test_a_row_may_differ_layer_by_layer(self, data: Path) -> None:
+        rows = [
+            {"label": "mixed", "type": "ShiftedThreshold", "timesteps": [4], "budget": 3.0},
+            {"label": "by hand", "type": "ShiftedThreshold", "timesteps": [3], "overrides": {"*": {"timesteps": 5}}},
+        ]
+        mixed, by_hand = run(CAMVID, data, {**TINY, "bench.methods": rows})
+        assert len({change["timesteps"] for change in mixed["method"]["fields"]["layers"].values()}) > 1
+        assert [point["timesteps"] for point in by_hand["points"]] == [5]
 
 
 @pytest.mark.slow
@@ -567,13 +578,13 @@ class TestLastCheckpoint:
         Path("half.pth").write_bytes(Path("half.pth").read_bytes()[:500])
         Path("last_checkpoint").write_text(note)
         with pytest.raises(BenchError, match=reason):
-            bench_module._check_last(tmp_path)
+            training._check_last(tmp_path)
 
     def test_a_whole_one_is_gone_on_from(self, tmp_path: Path) -> None:
         torch.save({"state_dict": {"a": torch.zeros(100)}}, tmp_path / "whole.pth")
-        bench_module._check_last(tmp_path)
+        training._check_last(tmp_path)
         (tmp_path / "last_checkpoint").write_text(str(tmp_path / "whole.pth"))
-        bench_module._check_last(tmp_path)
+        training._check_last(tmp_path)
 
 
 @pytest.mark.slow

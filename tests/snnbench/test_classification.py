@@ -512,7 +512,7 @@ def test_real_images_go_through_the_imagenet_config(
 @pytest.mark.slow
 def test_imagenet_network_is_fine_tuned_and_converted(tmp_path: Path) -> None:
     from snnbench import results
-    from snnbench.bench import run_config
+    from snnbench.run import run_config
 
     try:
         root = resolve("dataset:imagenet_samples/val")

@@ -12,7 +12,7 @@ pytest.importorskip("mmengine", reason="mmengine is not installed (the extra 'be
 
 from typer.testing import CliRunner
 
-from snnbench.bench import BenchError, load_config
+from snnbench.config import BenchError, load_config
 from snnbench.config_data import MOST_VALUES, read_config
 from snnconv.cli.app import app
 from snnconv.files.untrusted import UntrustedFileError, read_json, read_yaml

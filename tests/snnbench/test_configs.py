@@ -23,9 +23,10 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.runner import Runner
 
-from snnbench.bench import load_config, run_config
+from snnbench.config import load_config
 from snnbench.mmcv_ops import install as operators
 from snnbench.results import slug
+from snnbench.run import run_config
 from snnbench.testing.model_parts import find_parts
 from snnconv import methods
 from tests.snnbench.fixtures import write_all

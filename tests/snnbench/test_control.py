@@ -28,12 +28,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import snnconv
 from snnbench import results
-from snnbench.bench import BenchError, load_config, run_config, train
+from snnbench.config import BenchError, load_config
 from snnbench.data.clips import read_clips
+from snnbench.run import run_config
 from snnbench.tasks.control import AverageReturn, Episodes, Policy, make_environment
 from snnbench.tasks.control_training import CheckpointMismatch
 from snnbench.testing.episode_video import EpisodeVideos
 from snnbench.testing.model_parts import find_parts
+from snnbench.train import train
 from snnbench.weights.card import ModelCard, save_weights
 from snnconv import ConversionError, methods
 from snnconv.control import Actor, Normalise, PolicyFileError, read_policy, read_statistics

@@ -119,7 +119,7 @@ bench = dict(task="classification", dataset="own set", split="test", architectur
 
 
 def test_an_own_data_set_needs_neither_hooks_nor_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from snnbench.bench import run_config
+    from snnbench.run import run_config
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_module.py").write_text(OWN)

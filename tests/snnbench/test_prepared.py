@@ -19,7 +19,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from safetensors.torch import save_file
 
-from snnbench import bench, results
+from snnbench import config as config_files
+from snnbench import results, run
 from snnbench.data.roots import resolve_config
 from snnbench.registry import MODELS
 from snnbench.tasks.classification import ImageClassifier
@@ -286,7 +287,7 @@ class TestBench:
     def run(self, config: Config, folder: Path, **options: Any) -> dict[str, dict]:
         path = folder / "small.py"
         config.dump(str(path))
-        files = bench.run_config(path, out=folder / "out", work_dir=folder / "work", **options)
+        files = run.run_config(path, out=folder / "out", work_dir=folder / "work", **options)
         return {record["label"]: record for record in map(results.read, files)}
 
     def test_trains_converts_and_leaves_a_model_card(self, config: Config, tmp_path: Path) -> None:
@@ -321,7 +322,7 @@ class TestBench:
 
     def test_another_number_of_epochs(self, config: Config, tmp_path: Path) -> None:
         config.dump(str(tmp_path / "small.py"))
-        loaded = bench.load_config(tmp_path / "small.py", {"epochs": 5})
+        loaded = config_files.load_config(tmp_path / "small.py", {"epochs": 5})
         assert (loaded.train_cfg.max_epochs, loaded.param_scheduler[-1].end, loaded.param_scheduler[-1].T_max) == (
             5,
             5,
@@ -329,8 +330,8 @@ class TestBench:
         )
         config.train_cfg = {"type": "RateScaleLoop", "epochs": 2}
         config.dump(str(tmp_path / "stage2.py"))
-        with pytest.raises(bench.BenchError, match="epochs=5: this config's training has no max_epochs"):
-            bench.load_config(tmp_path / "stage2.py", {"epochs": 5})
+        with pytest.raises(config_files.BenchError, match="epochs=5: this config's training has no max_epochs"):
+            config_files.load_config(tmp_path / "stage2.py", {"epochs": 5})
 
     def test_second_stage_of_rate_norm_training(self, config: Config, tmp_path: Path) -> None:
         config.model.network = prepared({"type": "RateNorm", "scaled": True})

@@ -21,7 +21,7 @@ from mmengine.registry import init_default_scope
 
 import snnconv
 from snnbench import results
-from snnbench.bench import load_config, run_config
+from snnbench.config import load_config
 from snnbench.data import clips as clips_module
 from snnbench.data.clip_datasets import MovingDigits, VideoFolder
 from snnbench.data.clips import ClipError, VideoWriter, clip_indices, read_clips, write_video
@@ -29,6 +29,7 @@ from snnbench.data.image_datasets import SKIPPED
 from snnbench.data.moving_digits import DIRECTIONS, draw_clip
 from snnbench.data.roots import DataError, DataRootError
 from snnbench.registry import DATASETS, MODELS
+from snnbench.run import run_config
 from snnbench.tasks.video import ClipFlip, ClipPreprocessor, ClipTopK, PretrainedClip, VideoClassifier
 from snnbench.testing.convert_hook import CalibrationData
 from snnconv import methods

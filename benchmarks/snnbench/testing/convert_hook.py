@@ -31,7 +31,8 @@ KEPT = (
     "membranes are kept from one environment step to the next and reset before each episode; spikes and operations "
     "were counted from a fresh state"
 )
-OWN = ("label", "type", "timesteps", "windows", "finetune", "keep_membrane", "precision")
+BY_LAYER = ("overrides", "exclude", "budget")
+OWN = ("label", "type", "timesteps", "windows", "finetune", "keep_membrane", "precision", *BY_LAYER)
 
 
 def bare_model(model: nn.Module) -> nn.Module:
@@ -209,7 +210,7 @@ class ConvertHook(Hook):
             yield self._foreign(label, row["type"], settings, [int(t) for t in steps], parts, inputs)
             return
         methods = [_methods()[row["type"]](timesteps=int(t), **settings) for t in sorted(steps)]
-        together = all(map(_free_of_steps, methods)) and not row.get("finetune")
+        together = all(map(_free_of_steps, methods)) and not any(row.get(key) for key in ("finetune", *BY_LAYER))
         groups = [methods] if together else [[method] for method in methods]
         for group in groups:
             if logger is not None:
@@ -229,12 +230,19 @@ class ConvertHook(Hook):
         start = time.perf_counter()
         distributed = get_world_size() > 1
         bars = None if is_main_process() else False
+        by_layer = {key: row[key] for key in BY_LAYER if row.get(key)}
+        if "budget" in by_layer:
+            by_layer["timesteps"] = "auto"
         networks = {
             part.name: snnconv.convert(
-                part.module, method, inputs[part.name], strict=self.strict, progress=bars, distributed=distributed
+                part.module, method, inputs[part.name], strict=self.strict, progress=bars, distributed=distributed,
+                **by_layer,
             )
             for part in parts
-        }
+        }  # fmt: skip
+        if by_layer:  # steps of its own a layer: the method says the largest
+            method = networks[parts[0].name].method
+            methods = [method]
         notes = []
         if row.get("finetune"):
             networks, note = self._tuned(parts, networks, row["finetune"], bars)

@@ -75,6 +75,16 @@ class Given:
     ] = None
     device: Annotated[str | None, typer.Option(help="Where the networks run: cpu, cuda, cuda:1, mps.")] = None
     framework: Annotated[str, typer.Option(help="Whose neurons: spikingjelly or snntorch.")] = "spikingjelly"
+    override: Annotated[
+        list[str] | None,
+        typer.Option(help="PATTERN:field=value: a setting of the layers that the pattern names; may be repeated."),
+    ] = None
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="A pattern of activations that stay analog; may be repeated.")
+    ] = None
+    budget: Annotated[
+        float | None, typer.Option(help="Mean time steps a layer, each layer with its own (shifted-threshold).")
+    ] = None
     precision: Annotated[
         str | None, typer.Option(help="float32, or int8: 8-bit weights in layers that read spikes (CPU).")
     ] = None
@@ -158,7 +168,18 @@ class Given:
         network = self.network
         say(f"converting {self.model} by {describe(method)}, calibrated on {count:,} inputs of {source.name}")
         calibration = source.inputs(self.calibration_images)
-        return self._in_precision(snnconv.convert(network, method, calibration=calibration, framework=self.framework))
+        return self._in_precision(
+            snnconv.convert(
+                network,
+                method,
+                calibration=calibration,
+                framework=self.framework,
+                overrides=cli_inputs.make_overrides(method, self.override or []),
+                exclude=self.exclude or (),
+                timesteps=None if self.budget is None else "auto",
+                budget=self.budget,
+            )
+        )
 
     def _in_precision(self, snn: Any) -> Any:
         if self.precision is not None:
@@ -187,7 +208,7 @@ class Given:
             words += ["--data", str(self.data)]
         if method is not None:
             words += ["--method", method.name.replace("_", "-")]
-            for field in dataclasses.fields(method):
+            for field in method.choices():
                 value = getattr(method, field.name)
                 if value != field.default:
                     words += [f"--{field.name.replace('_', '-')}", str(value)]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from snnconv.files.atomic import writable
+
+if TYPE_CHECKING:
+    from snnconv.methods.base import Method
 
 __all__ = ["InputError", "check_out", "make_method", "method_classes", "method_fields"]
 
@@ -33,7 +36,7 @@ def check_out(path: Path, option: str = "--out") -> None:
         raise InputError(f"{option} {path} cannot be written: {error.strerror or error}") from error
 
 
-def method_classes() -> dict[str, type]:
+def method_classes() -> dict[str, type[Method]]:
     """Command-line name → dataclass, for every method in `snnconv.methods` and of packages that join by entry point."""
     from snnconv import methods
 
@@ -48,13 +51,11 @@ def method_fields() -> dict[str, str]:
     words: dict[str, list[str]] = {}
     for name, cls in method_classes().items():
         described, kinds = _meanings(cls), _kinds(cls)
-        for field in dataclasses.fields(cls):
-            if field.init:
-                default = "" if field.default is dataclasses.MISSING else str(field.default).lower()
-                defaults.setdefault(field.name, {})[name] = default
-                meanings.setdefault(field.name, described.get(field.name, ""))
-                named = [str(value) for value in _values(kinds.get(field.name, Any))]
-                words.setdefault(field.name, named)
+        for field in cls.choices():
+            default = "" if field.default is dataclasses.MISSING else str(field.default).lower()
+            defaults.setdefault(field.name, {})[name] = default
+            meanings.setdefault(field.name, described.get(field.name, ""))
+            words.setdefault(field.name, [str(value) for value in _values(kinds.get(field.name, Any))])
     texts = {}
     for field_name, by_method in defaults.items():
         parts = [meanings[field_name]]
@@ -118,16 +119,37 @@ def make_method(name: str, settings: Mapping[str, str | None]) -> Any:
     cls = classes[name]
     kinds = _kinds(cls)
     given = {key: _value(text, kinds.get(key, Any)) for key, text in settings.items() if text is not None}
-    own = {field.name for field in dataclasses.fields(cls) if field.init}
+    own = {field.name for field in cls.choices()}
     if foreign := [f"--{key.replace('_', '-')}" for key in given if key not in own]:
         raise InputError(f"{name} has no {', '.join(foreign)}; it has: {', '.join(sorted(own))}")
-    needed = [f.name for f in dataclasses.fields(cls) if f.init and f.default is dataclasses.MISSING]
+    needed = [f.name for f in cls.choices() if f.default is dataclasses.MISSING]
     if missing := [f"--{key.replace('_', '-')}" for key in needed if key not in given]:
         raise InputError(f"{name} needs {' and '.join(missing)}; for instance: {missing[0]} 8")
     try:
         return cls(**given)
     except TypeError as error:
         raise InputError(f"{name}: {str(error).replace(f'{cls.__name__}.__init__() ', '')}") from error
+
+
+def make_overrides(method: Any, texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What is different at single layers, from ``PATTERN:field=value,field=value``.
+
+    Raises:
+        InputError: a text of another form.
+
+    >>> from snnconv import methods
+    >>> make_overrides(methods.ShiftedThreshold(4), ["layer3.*:timesteps=6"])
+    {'layer3.*': {'timesteps': 6}}
+    """
+    kinds, found = _kinds(type(method)), {}
+    for text in texts:
+        pattern, colon, changes = text.rpartition(":")
+        pairs = [change.partition("=") for change in changes.split(",")]
+        if not (colon and pattern) or not all(name.strip() and sign and value for name, sign, value in pairs):
+            raise InputError(f"--override {text}: write PATTERN:field=value, such as 'layer3.*:timesteps=6'")
+        names = {name.strip().replace("-", "_"): value for name, _, value in pairs}
+        found[pattern] = {name: _value(value, kinds.get(name, Any)) for name, value in names.items()}
+    return found
 
 
 def _kinds(cls: type) -> dict[str, Any]:

@@ -99,6 +99,8 @@ class BiasCorrection:
     def _site(self, targets: dict[str, Target], number: int, site: str, x: Tensor) -> Tensor:
         """Correct one site for currents ``[T, B, ...]`` (in sum coding their sum ``[B, ...]``); return its outputs."""
         wanted, before = targets.pop(site), self.current.get(site)
+        if self.network.program.sites[site].function.encodes:  # what it reads is not its own to correct
+            return self._fire(site, x, torch.zeros_like(wanted.mean[:1]))
         if before is None:
             shape = [1] * (x.dim() if self.network.method.coding == "sum" else x.dim() - 1)
             if len(wanted.mean) > 1:

@@ -3,81 +3,120 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from snnconv.conversion import thresholds as calibrate
 from snnconv.conversion.given import home_of
-from snnconv.conversion.histogram import histograms as histograms_of
+from snnconv.conversion.histogram import Histogram, histograms
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.statistics import Calibration
+from snnconv.conversion.thresholds import balanced_thresholds, max_threshold, mse_threshold, percentile_threshold
 from snnconv.graph.source import Site
 from snnconv.methods.base import Method
 from snnconv.progress import ProgressFn
 from snnconv.report import ConversionReport
 from snnconv.runtime.program import Program
 
-__all__ = ["delay_estimate", "thresholds_of"]
+__all__ = ["Activations", "activations_of", "delay_estimate", "threshold_at", "thresholds_of"]
 
 BALANCING_VALUES = 2**24  # samples times neurons of one update of balanced thresholds
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What calibration says of the activations.
+
+    Attributes:
+        histograms: of each site; none, where all thresholds are trained and there are no data.
+        means: the data mean of a site's largest element, where the readout's delay is to be found.
+    """
+
+    histograms: dict[str, Histogram]
+    means: dict[str, float]
+
+
+def activations_of(
+    ann: Program,
+    method: Method,
+    batches: Sequence[Any],
+    tell: ProgressFn,
+    report: ConversionReport,
+    ranks: Ranks,
+    known: Calibration | None = None,
+) -> Activations:
+    """Statistics of every site's activation: ``known`` ones, or of one pass over ``batches``."""
+    if not batches and known is None:
+        return Activations({}, {})
+    if known is None:
+        delayed = method.delay_ == "auto"
+        found = histograms(ann, batches, True, tell, ranks, elements=delayed)
+        means = {name: h.largest_mean(ranks) for name, h in found.items()} if delayed else {}
+    else:
+        found, means = known.of(ann.sites, home_of(ann.store())[0]), known.means
+    silent = [name for name, h in found.items() if not bool((h.peak > 0).any())]
+    if silent:
+        report.notes.append(f"never active on the calibration data: {', '.join(silent)}")
+    return Activations(found, means)
 
 
 def thresholds_of(
     ann: Program,
     method: Method,
+    found: Mapping[str, Histogram],
     batches: Sequence[Any],
     spec: dict[str, Any],
     tell: ProgressFn,
     report: ConversionReport,
     ranks: Ranks,
-    known: Calibration | None = None,
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """θ of every site, and the data mean of its largest element (for the delay); from ``known`` statistics if any."""
-    if method.thresholds == "trained":
-        thresholds: dict[str, Tensor] = {}
-        for name, site in ann.sites.items():
-            assert site.threshold is not None
-            thresholds[name] = site.threshold.detach().clone()
-            if site.levels is not None and site.levels != method.levels:
-                report.notes.append(
-                    f"{name} was trained with {site.levels} levels; T = {method.timesteps} carries {method.levels}"
-                )
-        if not batches and known is None:
-            return thresholds, {}
-    delayed = method.delay_ == "auto"
-    if known is None:
-        histograms = histograms_of(ann, batches, method.per_channel, tell, ranks, elements=delayed)
-        means = {name: h.largest_mean(ranks) for name, h in histograms.items()} if delayed else {}
-    else:
-        histograms, means = known.of(ann.sites, method.per_channel, home_of(ann.store())[0]), known.means
-    silent = [name for name, h in histograms.items() if not bool((h.peak > 0).any())]
-    if silent:
-        report.notes.append(f"never active on the calibration data: {', '.join(silent)}")
-    if method.thresholds == "trained":
-        return thresholds, means
+) -> dict[str, Tensor]:
+    """θ of every site, as the method says where from."""
+    thresholds = _trained(ann, method, report)
+    if len(thresholds) == len(ann.sites):
+        return thresholds
     if method.thresholds == "ltb":
         options = {k: getattr(method, k) for k in ("k", "max_batches", "tolerance") if hasattr(method, k)}
         # hundreds of updates are needed whatever the size of a batch, so large networks take small ones
         size = max(1, BALANCING_VALUES // max(1, int(spec.get("neurons", 0))) // ranks.size)
         parts = [part for batch in batches for part in batch.split(size)]
-        thresholds, used = calibrate.balanced_thresholds(
-            ann, parts, method.per_channel, progress=tell, ranks=ranks, **options
-        )
+        balanced, used = balanced_thresholds(ann, parts, method.per_channel, progress=tell, ranks=ranks, **options)
+        thresholds |= balanced if method.per_channel else {k: v.reshape(()) for k, v in balanced.items()}
         report.notes.append(f"threshold balancing used {used} batches")
-    elif method.thresholds == "max":
-        thresholds = {name: calibrate.max_threshold(h) for name, h in histograms.items()}
-    elif method.percent is not None:
-        thresholds = {name: calibrate.percentile_threshold(h, method.percent) for name, h in histograms.items()}
     else:
-        caps = {name: site.cap for name, site in ann.sites.items()}
-        thresholds = {}
-        for done, (name, h) in enumerate(histograms.items(), start=1):
-            thresholds[name] = calibrate.mse_threshold(h, method.levels, cap=caps[name])
-            tell("thresholds: search", done, len(histograms))
-    thresholds = {k: v if method.per_channel else v.reshape(()) for k, v in thresholds.items()}
-    return thresholds | _unreached(ann, thresholds, report), means
+        for done, (name, h) in enumerate(found.items(), start=1):
+            if name not in thresholds:
+                thresholds[name] = threshold_at(method.at(name), h, ann.sites[name])
+            tell("thresholds: search", done, len(found))
+    return thresholds | _unreached(ann, thresholds, report)
+
+
+def threshold_at(method: Method, histogram: Histogram, site: Site) -> Tensor:
+    """θ of one site from its activations, by the statistic that the method names: one, or one a channel."""
+    seen = histogram if method.per_channel else histogram.merged()
+    if method.thresholds == "max":
+        theta = max_threshold(seen)
+    elif method.percent is not None:
+        theta = percentile_threshold(seen, method.percent, signed=site.function.signed)
+    else:
+        theta = mse_threshold(seen, method.levels, cap=site.cap, signed=site.function.signed)
+    return theta if method.per_channel else theta.reshape(())
+
+
+def _trained(ann: Program, method: Method, report: ConversionReport) -> dict[str, Tensor]:
+    """Thresholds that the network was trained with, at the sites that keep them."""
+    thresholds: dict[str, Tensor] = {}
+    for name, site in ann.sites.items():
+        own = method.at(name)
+        if own.thresholds != "trained" or site.threshold is None:  # an encoder has none
+            continue
+        thresholds[name] = site.threshold.detach().clone()
+        if site.levels is not None and site.levels != own.levels:
+            report.notes.append(
+                f"{name} was trained with {site.levels} levels; T = {own.timesteps} carries {own.levels}"
+            )
+    return thresholds
 
 
 def _unreached(ann: Program, thresholds: dict[str, Tensor], report: ConversionReport) -> dict[str, Tensor]:
@@ -98,5 +137,5 @@ def delay_estimate(
 ) -> float:
     """Σ_l mean_c(θ_c − v₀) / max_i(data mean of element i), with v₀ = θ/2 or 0 (arXiv 2409.03368, eq. 19)."""
     units = {name: 1.0 if sites[name].kind == "rate_norm" else float(v.mean()) for name, v in thresholds.items()}
-    below = 1.0 if method.neuron_options.get("start") == "zero" else 0.5
-    return sum(below * theta / means[name] for name, theta in units.items() if means.get(name, 0) > 0)
+    below = {name: 1.0 if method.at(name).neuron_options.get("start") == "zero" else 0.5 for name in units}
+    return sum(below[name] * theta / means[name] for name, theta in units.items() if means.get(name, 0) > 0)

@@ -1,30 +1,25 @@
-"""Agreement: of a traced graph with its network, and of a converted network with the one it was made from."""
+"""Agreement of a converted network with the one it was made from, and of a batch with its parts."""
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch import Tensor
 
 from snnconv.activations.quant import quantised
-from snnconv.graph.capture.fx import source_graph
-from snnconv.graph.source import ConversionError, Site, SourceGraph, broadcast
+from snnconv.graph.source import ConversionError, Site, broadcast
 from snnconv.network import SpikingNetwork
 from snnconv.report import Agreement
-from snnconv.runtime.batch import call
-from snnconv.runtime.program import GraphProgram, Program
+from snnconv.runtime.capture import agree
+from snnconv.runtime.program import Program
 from snnconv.runtime.readout import join_batches, output_leaves
 from snnconv.runtime.values import channels_last, numbers
 
-__all__ = ["ConversionWarning", "check_result", "differs_from", "mixes_batch", "source_outputs"]
+__all__ = ["ConversionWarning", "check_result", "mixes_batch"]
 
-INPUTS = 2
 TIMES_QUANTISED = 3.0
 SAME = 1e-4
 """Relative difference of a site's sums from its quantised activation: rounding of 32-bit sums."""
@@ -41,67 +36,6 @@ class ConversionWarning(UserWarning):
     >>> warnings.simplefilter("error", ConversionWarning)
     >>> warnings.simplefilter("default", ConversionWarning)
     """
-
-
-# --- the traced graph and its network ----------------------------------------------------------------------
-
-
-def source_outputs(model: nn.Module, x: Any) -> Any:
-    """What the network returns in evaluation mode, without gradients; its modules' modes stay as they are.
-
-    Raises:
-        ConversionError: it fails on ``x``.
-    """
-    training = {m: m.training for m in model.modules()}
-    try:
-        with torch.no_grad():
-            return call(model.eval(), x)
-    except Exception as error:  # the user's network on the user's data: say which, keep the cause
-        shape = f"of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"{x}"
-        raise ConversionError(f"the network fails on calibration data {shape}: {error}") from error
-    finally:
-        for module, was in training.items():
-            module.training = was
-
-
-def differs_from(model: nn.Module, source: SourceGraph, batches: Sequence[Any]) -> str | None:
-    """Run the traced graph beside the model: a sentence where they disagree."""
-    if not batches:
-        return None
-    x = batches[0][:INPUTS]
-    if _agree(source_outputs(model, x), _static(source, x)):
-        return None
-    coarse = any(v.dtype in (torch.float16, torch.bfloat16) for v in source.tensors.values())
-    if coarse or any(site.levels is not None for site in source.sites.values()):
-        # folding BatchNorm rounds 16-bit weights anew, and what lies on the border of two levels may fall to either
-        # side of it: more digits tell
-        exact = copy.deepcopy(model).double().eval()
-        x = tree_map_only(Tensor, lambda v: v.double() if v.is_floating_point() else v, x)
-        if _agree(call(exact, x), _static(source_graph(exact, source.placeholders()), x)):
-            return None
-    return "its traced graph gives other values than its forward"
-
-
-def _static(source: SourceGraph, x: Any) -> Any:
-    return GraphProgram(source).static(x, lambda site, z: source.sites[site].activation(z))
-
-
-def _agree(expected: Any, got: Any) -> bool:
-    for (_, a), (_, b) in zip(output_leaves(expected), output_leaves(got), strict=False):
-        if isinstance(a, Tensor) and isinstance(b, Tensor) and not _close(a, b):
-            return False
-    return True
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape:
-        return False
-    if not a.is_floating_point() or not a.numel():
-        return True  # a class may fall to either side of a tie
-    finite = torch.isfinite(a)
-    a, b = a[finite], b[finite]
-    scale = float(a.abs().max()) if a.numel() else 0.0
-    return not a.numel() or float((a - b).abs().max()) <= 1e-3 * scale + 1e-6
 
 
 def mixes_batch(program: Program, x: Any) -> bool:
@@ -122,7 +56,7 @@ def mixes_batch(program: Program, x: Any) -> bool:
         apart = join_batches([program.static(x[i : i + 1], smooth) for i in (0, 1)])
     except (RuntimeError, ValueError, IndexError, TypeError):
         return True  # it takes no single input
-    return not _agree(together, apart)
+    return not agree(together, apart)
 
 
 # --- the converted network and its source ------------------------------------------------------------------
@@ -229,7 +163,7 @@ class _Quantiser:
 
     def __call__(self, site: str, z: Tensor) -> Tensor:
         place: Site = self.network.program.sites[site]
-        method = self.network.method
+        method = self.network.method.at(site)
         theta = broadcast(self.thresholds[site].to(z), z.dim(), place.axis)
         levels = method.levels if method.coding == "sum" else max(1, method.levels - self.network.delay)
         out = quantised(place.function, z, self.thresholds[site], levels, place.axis)

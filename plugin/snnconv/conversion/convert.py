@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from snnconv.conversion.allocation import allocated, wanted_budget
 from snnconv.conversion.bias import correct_biases
-from snnconv.conversion.calibration import delay_estimate, thresholds_of
-from snnconv.conversion.checks import INPUTS, check_result, source_outputs
+from snnconv.conversion.calibration import activations_of, delay_estimate, thresholds_of
+from snnconv.conversion.checks import check_result
 from snnconv.conversion.description import describe, input_spec, list_analog
 from snnconv.conversion.given import (
     CALIBRATION_LIMIT,
     calibration_batches,
     example_batches,
     home_of,
+    leave_analog,
     source_program,
     spiking_program,
 )
+from snnconv.conversion.overrides import excluded, overridden
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.reconstruct import reconstruct
 from snnconv.conversion.refusals import check_arguments, check_sites
 from snnconv.conversion.statistics import Calibration
 from snnconv.files.fingerprint import digest
+from snnconv.graph.cover import Cover
 from snnconv.graph.source import ConversionError
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Reader, Take
@@ -33,6 +38,7 @@ from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import ConversionReport
+from snnconv.runtime.capture import INPUTS, source_outputs
 from snnconv.runtime.readout import delay_steps
 from snnconv.runtime.signature import Signature
 
@@ -47,16 +53,24 @@ def convert(
     calibration_inputs: Take = None,
     example: Any = None,
     framework: str = "spikingjelly",
+    cover: str = "activations",
+    encode_input: bool = False,
+    signed: str = "refuse",
     strict: bool = False,
     progress: bool | ProgressFn | None = None,
     distributed: bool = False,
     seed: int = 0,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    exclude: str | Iterable[str] = (),
+    timesteps: Literal["auto"] | None = None,
+    budget: float | Mapping[str, float] | None = None,
 ) -> SpikingNetwork:
     """Convert a trained network into a spiking one.
 
-    Every ReLU, however it is written, becomes a population of ``method``'s neurons; BatchNorm is folded; thresholds
-    come from ``calibration`` (inputs only, no labels) or from the network's own trained activations. The model is
-    not changed. What is around it (``DataParallel``, ``torch.compile``, hooks that only look, weight norm, pruning) is
+    Every activation, however it is written, becomes a population of ``method``'s neurons where these can compute it
+    (ReLU always; SiLU, GELU, sigmoid and others by neurons that have functions); BatchNorm is folded; thresholds come
+    from ``calibration`` (inputs only, no labels) or from the network's own trained activations. The model is not
+    changed. What is around it (``DataParallel``, ``torch.compile``, hooks that only look, weight norm, pruning) is
     taken off a copy (:func:`snnconv.graph.unwrap.unwrap`), and the report says so.
 
     Args:
@@ -71,21 +85,34 @@ def convert(
             the first (``2``), the arguments they go to (``("x", "mask")``), or a function from a batch to its inputs.
         example: inputs as one of ``calibration``'s batches, to check the result on where there is no ``calibration``.
         framework: whose neuron classes the network is built from: ``"spikingjelly"`` or ``"snntorch"``.
+        cover: where neurons stand: ``"activations"``, or ``"synapses"``: every layer with weights after the first and
+            both operands of every product read spikes, of an activation or of an encoder in front of them.
+        encode_input: with ``"synapses"``: the first layers, too.
+        signed: an encoder of values of both signs, where the method's neurons know no negative spike: ``"refuse"``, or
+            ``"pair"``, two populations, of which one says what is below zero.
         strict: refuse a network in which an activation, or anything nonlinear between a neuron and the layer that
-            reads it (a comparison, a floor), would stay analog, instead of reporting it.
+            reads it (a comparison, a floor), would stay analog, instead of reporting it; with ``cover="synapses"``: one
+            in which a layer with weights after the first, or a product, would not read spikes.
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
         distributed: every rank of the process group calls this with its own share of the calibration data (shares
             of one size, as a ``DistributedSampler`` gives them); statistics are reduced, so that all get one network.
-        seed: of what draws at random: the order and the augmentation of ``correction="reconstruct"``.
+        seed: of what draws at random: the order and the augmentation of ``correction="reconstruct"``, the choice of
+            steps a layer.
+        overrides: what is different at single layers: fields of the method by patterns of their names, such as
+            ``{"layer3.*": dict(timesteps=8)}``; the last pattern that names a layer counts.
+        exclude: patterns of the names of activations that stay analog.
+        timesteps: ``"auto"``: each layer of a sum-coded network gets its own T, chosen on the calibration data.
+        budget: for ``timesteps="auto"``, the mean T (each layer weighted by its neurons), or ``dict(sops=...)``,
+            synaptic operations of an input.
 
     Returns:
         The spiking network, with its :class:`~snnconv.report.ConversionReport` as ``.report``.
 
     Raises:
         ImportError: a framework that is not installed.
-        ConversionError: a network without ReLU, or with spiking neurons; one that is exported or quantised; NaN
-            weights, unusable calibration data, a combination that makes no sense; an output of another shape, or one
-            that is not finite; the message names the culprit.
+        ConversionError: a network without activations that can spike, or with spiking neurons; one that is exported or
+            quantised; NaN weights, unusable calibration data, a combination that makes no sense; an output of another
+            shape, or one that is not finite; the message names the culprit.
 
     Warns:
         ConversionWarning: in rate coding, outputs on two calibration inputs further from the source network's than T
@@ -99,12 +126,16 @@ def convert(
     torch.Size([16, 10])
     """
     check_arguments(model, method, framework)
+    wanted = wanted_budget(timesteps, budget)
+    where = Cover(cover, encode_input, signed, wanted=method.takes)
     unwrapped = unwrap(model)
     model = unwrapped.model
     ranks = Ranks(distributed)
     signature = Signature.of(model)
     reader = Reader(signature, calibration_inputs)
-    report = ConversionReport(method=method.to_dict(), notes=unwrapped.notes)
+    report = ConversionReport(
+        method=method.to_dict(), notes=unwrapped.notes, cover=cover, encode_input=encode_input, signed=signed
+    )
     known = calibration if isinstance(calibration, Calibration) else None
     with bars(progress) as tell, torch.no_grad():
         with _timed(report, "calibration data"):
@@ -117,25 +148,35 @@ def convert(
         if seen:
             signature = Signature.from_spec(signature.described(seen[0]))
         report.calibration_samples = sum(len(b) for b in batches) if known is None else known.count
-        with _timed(report, "tracing"):
-            source, ann, differs = source_program(model, seen, signature)
+        with _timed(report, "capture"):
+            captured, ann = source_program(model, seen, signature, where, tell)
+            source, report.capture = captured.source, captured.way
+            left = excluded(exclude, ann.sites)
+            if left:
+                source, ann = leave_analog(source, left)
+            method = overridden(method, overrides or {}, list(ann.sites))
+            report.method = method.to_dict()
             snn = spiking_program(model, source, method, seen)
-            if differs is not None:
+            if source is None:
                 report.path = "module tree"
-                report.notes.append(f"converted call by call because {differs}")
-            check_sites(model, method, ann.sites)
+                report.notes.append(f"converted call by call because {captured.why}")
+            check_sites(model, method, ann.sites, bool(batches) or known is not None)
             spec = input_spec(ann, seen, signature, report)
-            list_analog(source, snn, report, strict, seen)
+            list_analog(source, snn, report, strict, seen, left)
         with _timed(report, "thresholds"):
-            thresholds, means = thresholds_of(ann, method, batches, spec, tell, report, ranks, known)
+            found = activations_of(ann, method, batches, tell, report, ranks, known)
+            if wanted is not None:
+                method, report.frontier = allocated(ann, method, found.histograms, batches, wanted, tell, seed)
+                report.method = method.to_dict()
+            thresholds = thresholds_of(ann, method, found.histograms, batches, spec, tell, report, ranks)
         if method.correction == "reconstruct" and batches:
             with _timed(report, "reconstruction"):
-                thresholds = reconstruct(ann, snn, thresholds, method.levels, batches, tell, ranks, seed)
+                thresholds = reconstruct(ann, snn, thresholds, method, batches, tell, ranks, seed)
         if method.correction != "none" and batches:
             with _timed(report, "bias correction"):
                 correct_biases(ann, snn, method, thresholds, batches, framework, spec, tell, ranks)
         report.delay = delay_steps(
-            method.delay_, delay_estimate(method, ann.sites, thresholds, means), method.timesteps
+            method.delay_, delay_estimate(method, ann.sites, thresholds, found.means), method.timesteps
         )
         network = SpikingNetwork(snn, method, thresholds, framework, report, report.delay, spec)
         network.source_digest = digest(model)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from snnconv.conversion.bias import affordable_samples
 from snnconv.conversion.checks import mixes_batch
+from snnconv.graph.encoders import uncovered
 from snnconv.graph.flow import Flow
-from snnconv.graph.origin import analog, reads, scaled
+from snnconv.graph.origin import analog, product_reads, reads, scaled
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.network import SpikingNetwork
 from snnconv.report import AnalogSite, ConversionReport, SpikingSite
@@ -24,24 +25,38 @@ from snnconv.runtime.tree import TreeProgram
 __all__ = ["describe", "input_spec", "list_analog"]
 
 ERROR_SAMPLES = 32
+EXCLUDED = "excluded: acts on the running mean of its input"
 
 
 def list_analog(
-    source: SourceGraph | None, snn: Program, report: ConversionReport, strict: bool, seen: Sequence[Any]
+    source: SourceGraph | None,
+    snn: Program,
+    report: ConversionReport,
+    strict: bool,
+    seen: Sequence[Any],
+    excluded: Sequence[str] = (),
 ) -> None:
     """List in the report what has no spiking equivalent, and what layers with weights read.
 
     Raises:
-        ConversionError: with ``strict``, an activation that stays analog, or anything between a neuron and its reader.
+        ConversionError: with ``strict``, a layer or a product that reads no spikes where all should; else an activation
+            that stays analog, or anything between a neuron and its reader.
     """
     report.notes += [n for n in snn.notes if n not in report.notes]
     refused: list[str] = []
     if isinstance(snn, GraphProgram) and source is not None:
         flow = Flow(snn.source.graph)
         found = analog(snn.source, flow)
-        report.analog = [AnalogSite(a.name, a.operator, a.reason, a.activation) for a in found]
-        report.reads, report.scaled = reads(flow), scaled(flow)
-        refused = [f"{a.name} ({a.operator})" for a in found if a.activation or a.between]
+        report.analog = [
+            AnalogSite(a.name, a.operator, EXCLUDED if a.name in excluded else a.reason, a.activation) for a in found
+        ]
+        report.reads, report.scaled, report.products = reads(flow), scaled(flow), product_reads(flow)
+        if report.cover == "synapses":
+            refused = uncovered(snn.source, flow, report.encode_input)
+        else:
+            refused = [
+                f"{a.name} ({a.operator})" for a in found if (a.activation or a.between) and a.name not in excluded
+            ]
         if seen and any(origin in ("currents", "analog") for origin in report.reads.values()):
             from snnconv.metrics.synapses import multiplications
 
@@ -50,6 +65,8 @@ def list_analog(
     elif isinstance(snn, TreeProgram):
         report.analog = list(snn.analog_sites)
         refused = [f"{a.name} ({a.operator})" for a in report.analog if a.activation]
+    if strict and refused and report.cover == "synapses":
+        raise ConversionError(f"strict=True, and not every layer and product reads spikes: {'; '.join(refused[:8])}")
     if strict and refused:
         names = ", ".join(refused[:8]) + (" ..." if len(refused) > 8 else "")
         raise ConversionError(f"strict=True, and these have no spiking equivalent: {names}")
@@ -95,6 +112,9 @@ def describe(network: SpikingNetwork, ann: Program, batches: Sequence[Any]) -> N
     parts = network._parts(batches[0][:samples]) if batches else []
     errors = {row.name: row.error for row in compare_programs(ann, network, parts).rows} if parts else {}
     assert network.report is not None
+    if network.method.coding == "sum" and network.method.layers and isinstance(network.program, GraphProgram):
+        steps = network.program.source.longest_path(lambda site: network.method.at(site).timesteps)
+        network.report.path_steps, network.report.period = steps, network.method.timesteps
     for name in network.program.sites:
         theta = network.thresholds[name]
         network.report.spiking.append(
@@ -106,5 +126,6 @@ def describe(network: SpikingNetwork, ann: Program, batches: Sequence[Any]) -> N
                 float(theta.mean()),
                 float(theta.max()),
                 errors.get(name),
+                network.method.at(name).timesteps if network.method.layers else None,
             )
         )

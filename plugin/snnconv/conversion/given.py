@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnconv.conversion.checks import INPUTS, differs_from
-from snnconv.graph.capture.fx import TraceFailure, source_graph
+from snnconv.graph.cover import RELUS, Cover
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.inputs import Reader, input_batches
 from snnconv.methods.base import Method
+from snnconv.progress import ProgressFn
+from snnconv.runtime.capture import INPUTS, Captured, captured
+from snnconv.runtime.covering import encode
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.signature import Signature
 from snnconv.runtime.tree import TreeProgram
@@ -22,6 +24,7 @@ __all__ = [
     "calibration_batches",
     "example_batches",
     "home_of",
+    "leave_analog",
     "source_program",
     "spiking_program",
 ]
@@ -55,25 +58,49 @@ def _dtype_of(inputs: Any, dtype: torch.dtype | None, reader: Reader) -> torch.d
 
 
 def source_program(
-    model: nn.Module, batches: Sequence[Any], signature: Signature
-) -> tuple[SourceGraph | None, Program, str | None]:
-    """The source network: as a graph, or, with the reason why it is none, as the module tree that it is.
+    model: nn.Module,
+    batches: Sequence[Any],
+    signature: Signature,
+    cover: Cover = RELUS,
+    progress: ProgressFn | None = None,
+) -> tuple[Captured, Program]:
+    """The source network, with sites and encoders where ``cover`` has them.
+
+    As a graph, or, where it cannot be captured, as the module tree that it is.
 
     Raises:
-        ConversionError: a network that has to be run to be read, without inputs.
+        ConversionError: a network that has to be run to be read, without inputs; one without a graph where encoders are
+            wanted.
     """
-    try:
-        source = source_graph(model, *signature.traced)
-        differs = differs_from(model, source, batches)
-    except TraceFailure as failure:
-        source, differs = None, f"its forward does not trace ({failure})"
-    if source is not None and differs is None:
-        return source, GraphProgram(source), None
+    found = captured(model, signature, batches, cover, progress)
+    if found.source is not None:
+        if cover.synapses and not batches:
+            raise ConversionError(
+                "cover='synapses' runs the network once: give calibration data, or convert(..., example=x)"
+            )
+        encode(found.source, cover, batches[0][:INPUTS] if batches else None)
+        return found, GraphProgram(found.source)
     if not batches:
         raise ConversionError(
-            f"{differs}, so that activations are found by running it: give calibration data, or convert(..., example=x)"
+            f"{found.failures[0]}, so that activations are found by running it: give calibration data, or convert(..., "
+            "example=x)"
         )
-    return None, TreeProgram(model, batches[0][:2]), differs
+    if cover.synapses:
+        raise ConversionError(f"cover='synapses' needs the network's graph, and {found.why}")
+    return found, TreeProgram(model, batches[0][:2])
+
+
+def leave_analog(source: SourceGraph | None, sites: Sequence[str]) -> tuple[SourceGraph, Program]:
+    """The source network with these activations as operators like any other.
+
+    Raises:
+        ConversionError: a network that does not trace, trained activations.
+    """
+    if source is None:
+        raise ConversionError("exclude needs a network that traces; this one is converted call by call")
+    for site in sites:
+        source.leave_analog(site)
+    return source, GraphProgram(source)
 
 
 def spiking_program(model: nn.Module, source: SourceGraph | None, method: Method, batches: Sequence[Any]) -> Program:

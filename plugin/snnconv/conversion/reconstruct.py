@@ -17,6 +17,7 @@ from torch import Tensor
 
 from snnconv.activations.quant import quantised
 from snnconv.conversion.ranks import Ranks
+from snnconv.methods.base import Method
 from snnconv.progress import ProgressFn
 from snnconv.runtime.batch import same_shapes
 from snnconv.runtime.program import Program
@@ -39,7 +40,7 @@ class Reconstruction:
         ann: the source network.
         snn: the network to be converted; its weights are adjusted in place.
         thresholds: where the thresholds start.
-        levels: L, levels above zero.
+        method: says how many levels above zero each site has.
         total: number of steps that will be taken (for the learning rate's schedule).
         seed: of batches and augmentation.
         ranks: the processes that share the inputs; their gradients are averaged.
@@ -50,7 +51,7 @@ class Reconstruction:
         ann: Program,
         snn: Program,
         thresholds: dict[str, Tensor],
-        levels: int,
+        method: Method,
         total: int,
         seed: int = 0,
         ranks: Ranks | None = None,
@@ -58,7 +59,7 @@ class Reconstruction:
         self.ranks = ranks or Ranks()
         self.ann = ann
         self.snn = snn
-        self.levels = levels
+        self.method = method
         self.total = total
         self.generator = torch.Generator().manual_seed(seed)
         self.lowest = {site: 0.05 * value for site, value in thresholds.items()}
@@ -93,7 +94,7 @@ class Reconstruction:
 
         def quantise(name: str, z: Tensor) -> Tensor:
             site = self.snn.sites[name]
-            out = quantised(site.function, z, self.theta[name], self.levels, site.axis)
+            out = quantised(site.function, z, self.theta[name], self.method.at(name).levels, site.axis)
             energy = wanted[name].square().mean().clamp(min=1e-12)
             layers.append((out - wanted[name]).square().mean() / energy)
             return out
@@ -147,7 +148,7 @@ def reconstruct(
     ann: Program,
     snn: Program,
     thresholds: dict[str, Tensor],
-    levels: int,
+    method: Method,
     batches: Sequence[Any],
     progress: ProgressFn | None = None,
     ranks: Ranks | None = None,
@@ -160,7 +161,7 @@ def reconstruct(
     data = join_batches(list(batches)) if same_shapes(batches) else batches[0]
     passes = max(PASSES, math.ceil(MIN_STEPS / math.ceil(len(data) / BATCH)))
     steps = passes * math.ceil(len(data) / BATCH)
-    work = Reconstruction(ann, snn, thresholds, levels, steps, seed, ranks)
+    work = Reconstruction(ann, snn, thresholds, method, steps, seed, ranks)
     done = 0
     for _ in range(passes):
         order = torch.randperm(len(data), generator=work.generator)

@@ -36,8 +36,10 @@ def check_arguments(model: Any, method: Any, framework: str) -> None:
     neuron_class(method.neuron, framework)  # says what to install before any work is done
 
 
-def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site]) -> None:
+def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site], calibrated: bool) -> None:
     """Refuse a network without activations that can spike, and activations that a method does not take.
+
+    ``calibrated``: whether there is calibration data.
 
     Raises:
         ConversionError: with the activation's name.
@@ -45,16 +47,24 @@ def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site]) -> 
     if not sites:
         kinds = sorted({type(m).__name__ for m in model.modules() if "activation" in type(m).__module__})
         raise ConversionError(
-            "this network has no ReLU (nn.ReLU, F.relu, x.relu(), clamp(min=0), ReLU6 ...), so nothing can spike"
-            + (f"; its activations are {', '.join(kinds)}: retrain it with ReLU" if kinds else "")
+            f"this network has no activation that methods.{type(method).__name__} has neurons for, so nothing can spike"
+            + (f"; it has {', '.join(kinds)}" if kinds else "")
+            + ": methods.SignedIF and methods.ShiftedThreshold take every activation that turns at known places, and "
+            "with cover='synapses' layers read spikes whatever the activations are"
         )
-    trained = method.thresholds == "trained"
-    if trained and method.correction == "reconstruct":
+    if method.correction == "reconstruct" and any(method.at(name).thresholds == "trained" for name in sites):
         raise ConversionError(
             "correction='reconstruct' changes thresholds, and thresholds='trained' keeps them: "
             "use correction='bias' or 'none'"
         )
     for name, site in sites.items():
+        trained = method.at(name).thresholds == "trained"
+        if site.function.encodes:
+            if trained and not calibrated:
+                raise ConversionError(
+                    f"{name}: an encoder has no trained threshold: give calibration data with thresholds='trained', too"
+                )
+            continue
         if trained and site.threshold is None:
             raise ConversionError(
                 f"{name}: thresholds='trained' needs an activations.RateNorm or QuantReLU layer here, found a ReLU; "
@@ -64,7 +74,7 @@ def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site]) -> 
             wanted = " and ".join(sorted(method.converts))
             raise ConversionError(f"{name}: methods.{type(method).__name__} converts {wanted}, found {site.kind}")
         try:
-            method.neuron_at(site.function)
+            method.at(name).neuron_at(site.function)
         except ValueError as error:
             raise ConversionError(f"{name}: {error}") from None
         if site.function.unit and (not trained or method.coding == "sum"):

@@ -18,6 +18,7 @@ from snnconv.conversion.ranks import Ranks
 from snnconv.files.atomic import write_whole
 from snnconv.files.fingerprint import digest
 from snnconv.files.untrusted import UntrustedFileError, read_json, read_safetensors, refused_as
+from snnconv.graph.cover import Cover
 from snnconv.graph.source import ConversionError
 from snnconv.graph.unwrap import refuse, unwrap
 from snnconv.inputs import Reader, Take
@@ -65,8 +66,8 @@ class Calibration:
     count: int
     source_digest: str
 
-    def of(self, sites: Iterable[str], per_channel: bool, device: torch.device | None) -> dict[str, Histogram]:
-        """Histograms of these sites on a device, of all channels together where not ``per_channel``.
+    def of(self, sites: Iterable[str], device: torch.device | None) -> dict[str, Histogram]:
+        """Histograms of these sites on a device.
 
         Raises:
             ConversionError: a site that the calibrated network did not have.
@@ -78,8 +79,7 @@ class Calibration:
                     f"{name}: the calibration knows no such site, only {', '.join(self.sites)}; it was made of another "
                     "release or of a network that was captured in another way: run snnconv.calibrate again"
                 )
-        found = {name: self.histograms[name] for name in sites if name in self.histograms}
-        return {name: (h if per_channel else h.merged()).to(device) for name, h in found.items()}
+        return {name: self.histograms[name].to(device) for name in sites if name in self.histograms}
 
     def inputs(self, method: Method, device: torch.device | None) -> list[Any]:
         """The kept samples on a device.
@@ -182,6 +182,8 @@ def calibrate(
     *,
     samples: int = SAMPLES,
     limit: int = CALIBRATION_LIMIT,
+    cover: str = "activations",
+    encode_input: bool = False,
     calibration_inputs: Take = None,
     progress: bool | ProgressFn | None = None,
     distributed: bool = False,
@@ -194,6 +196,7 @@ def calibrate(
         samples: how many of the first inputs to keep, for what runs on inputs: bias correction takes 256 at most,
             reconstruction all there are, threshold balancing too. With 0 only ``correction="none"`` converts.
         limit: inputs to look at, at most.
+        cover, encode_input: as for the conversions to come; statistics with encoders serve those without, too.
         calibration_inputs, progress, distributed: as for :func:`snnconv.convert`; each rank keeps samples of its own.
 
     Raises:
@@ -219,7 +222,8 @@ def calibrate(
     signature = Signature.from_spec(signature.described(batches[0]))
     ranks = Ranks(distributed)
     with bars(progress) as tell, torch.no_grad():
-        _, ann, _ = source_program(model, batches, signature)
+        where = Cover(cover, encode_input, wanted=lambda kind: kind.extrema is not None)
+        _, ann = source_program(model, batches, signature, where)
         found = histograms(ann, batches, True, tell, ranks, elements=True)
     means = {name: h.largest_mean(ranks) for name, h in found.items()}
     kept: list[Any] = []

@@ -32,11 +32,8 @@ def stepwise(snn: SpikingNetwork) -> Stepwise:
         >>> step = snnconv.stepwise(snnconv.convert(model, snnconv.methods.ShiftedThreshold(timesteps=4), x))
         >>> step.timesteps, step.names
         (4, ('step', '1.v'))
-        >>> step.program
-        Steps(
-          (clock): Clock()
-          (_0): Linear(in_features=4, out_features=8, bias=True)
-        ...
+        >>> [type(module).__name__ for module in step.program.children()]
+        ['Clock', 'Linear', 'Once', 'SumNeurons', 'Linear', 'Once']
     """
     program = snn.program
     if not isinstance(program, GraphProgram):

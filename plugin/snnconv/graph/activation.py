@@ -51,6 +51,7 @@ class Activation(ABC):
         linear: whether f is the identity but for a clip that the neuron's spikes are: from below at 0 where it is not
             ``signed``, and at the threshold. Every neuron is one that is not signed; other functions stand at neurons
             that have them.
+        encodes: whether it is an encoder's, which stands for no activation of the network.
         unit: whether its output is measured in its own threshold, so that a spike is 1 and not θ.
 
     A field ``threshold`` (in units of the input, scalar or one value a channel), ``levels`` (above zero) or ``cap``
@@ -64,6 +65,7 @@ class Activation(ABC):
     extrema: ClassVar[tuple[float, ...] | None] = None
     bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     linear: ClassVar[bool] = False
+    encodes: ClassVar[bool] = False
     unit: ClassVar[bool] = False
 
     @abstractmethod

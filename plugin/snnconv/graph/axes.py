@@ -151,8 +151,10 @@ def unflattened(places: Sequence[Place], given: Mapping[str, Any]) -> Place:
     where, sizes = _ints(given.get("dim")), given.get("sizes")
     if axis is None or not where or not isinstance(sizes, (tuple, list)):
         return axis, dims
-    here, count = _at(axis, dims, where[0])
     more = len(sizes) - 1
+    if dims is None and axis < 0 and where[0] < 0:  # counted from the end, whatever stands in front
+        return (axis - more if axis <= where[0] else axis), None
+    here, count = _at(axis, dims, where[0])
     return here + (more if here > where[0] % count else 0), None if dims is None else dims + more
 
 

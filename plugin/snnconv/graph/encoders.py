@@ -21,11 +21,12 @@ from snnconv.graph.cover import Cover
 from snnconv.graph.error import ConversionError
 from snnconv.graph.flow import Flow
 from snnconv.graph.functions import Identity
-from snnconv.graph.ops import Contracted, is_synapse, op_name, operator_of, products, role
+from snnconv.graph.operator_record import Contracted
+from snnconv.graph.ops import is_synapse, op_name, operator_of, products, role
 from snnconv.graph.sites import channel_axes
 from snnconv.graph.source import Site, SourceGraph, activation_site, unique_name
 
-__all__ = ["Reader", "place_encoders", "readers", "sources", "unread"]
+__all__ = ["Reader", "place_encoders", "readers", "sources", "uncovered", "unread"]
 
 _CUTS = ("split", "chunk", "tensor_split", "unbind", "getitem", "select", "narrow", "index_select")
 """Moves that give part of a tensor, which is a tensor of its own."""
@@ -123,6 +124,20 @@ def unread(flow: Flow, encode_input: bool = False) -> list[tuple[Reader, str]]:
         if what == "analog" or (what == "input" and (reader.product or encode_input)):
             wrong.append((reader, what))
     return wrong
+
+
+def uncovered(source: SourceGraph, flow: Flow, encode_input: bool = False) -> list[str]:
+    """Sentences for what reads no spikes: a layer, an operand of a product, a module kept whole with its weights."""
+    found = []
+    for reader, what in unread(flow, encode_input):
+        of = op_name(reader.operand) if reader.operand.op != "placeholder" else "the input"
+        by = f"{where(reader.node)} ({op_name(reader.node)})"
+        found.append(f"{by} reads {what} values, of {of} at {where(reader.operand)}")
+    for node in flow.nodes:
+        if node.op == "call_module" and any(True for _ in source.modules[str(node.target)].parameters()):
+            kind = type(source.modules[str(node.target)]).__name__
+            found.append(f"{node.target} ({kind}) is kept whole, and its weights read what they are given")
+    return found
 
 
 # --- placing ---------------------------------------------------------------------------------------------------
@@ -353,7 +368,8 @@ def _share_thresholds(source: SourceGraph, shapes: Mapping[fx.Node, tuple[int, .
     flow = Flow(source.graph)
     notes = []
     for reader in readers(flow):
-        node, way = reader.operand, []
+        node = reader.operand
+        way: list[fx.Node] = []
         while _passes(node, reader, flow) and len(node.all_input_nodes) == 1:
             way, node = [node, *way], node.all_input_nodes[0]
         if not reader.product or node.target is not activation_site or node not in shapes:

@@ -36,6 +36,7 @@ class Identity(Activation):
     name = "identity"
     extrema = ()
     linear = True
+    encodes = True
 
     nonnegative: bool = False
 

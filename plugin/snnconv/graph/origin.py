@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -9,11 +11,12 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from snnconv.graph.arguments import arguments
+from snnconv.graph.encoders import Reader, readers, sources
 from snnconv.graph.flow import Flow, layers, path_to, shape_values
-from snnconv.graph.ops import is_synapse, op_name, operator_of, role
-from snnconv.graph.source import SourceGraph, activation_site, depends_on
+from snnconv.graph.ops import is_synapse, op_name, operator_of, products, role
+from snnconv.graph.source import SourceGraph, activation_site, depends_on, unique_name
 
-__all__ = ["Analog", "analog", "origins", "reads", "scaled"]
+__all__ = ["Analog", "analog", "named_products", "origins", "product_reads", "reads", "scaled"]
 
 
 def origins(flow: Flow) -> dict[fx.Node, str]:
@@ -75,6 +78,27 @@ def factor(node: fx.Node) -> str:
     return f"{op_name(node).strip('._')}{words} at {node.meta.get('path') or node.name}"
 
 
+def product_reads(flow: Flow) -> dict[str, list[str]]:
+    """What the operands of each product of two computed tensors are made of, by the product's name."""
+    made_of = sources(flow)
+    return {name: [made_of[r.operand] for r in operands] for name, operands in named_products(flow)}
+
+
+def named_products(flow: Flow) -> Iterator[tuple[str, list[Reader]]]:
+    """Every product of two computed tensors: its name, the module's path and the operator, and its operands."""
+    taken: set[str] = set()
+    for node, group in itertools.groupby((r for r in readers(flow) if r.product), key=lambda r: r.node):
+        name = unique_name(f"{node.meta.get('path') or ''}.{op_name(node).strip('._')}".lstrip("."), taken)
+        taken.add(name)
+        yield name, list(group)
+
+
+def is_product_of_spikes(node: fx.Node, flow: Flow, made_of: dict[fx.Node, str]) -> bool:
+    """Whether both operands of a product are sums of spikes."""
+    values = {n for n in flow.varies if flow.kinds[n] not in ("shape", "size")}
+    return all(made_of[operand] == "spikes" for operand, _ in products(node, values).values())
+
+
 class Analog(NamedTuple):
     """Something that does not spike.
 
@@ -96,8 +120,10 @@ class Analog(NamedTuple):
 def analog(source: SourceGraph, flow: Flow) -> list[Analog]:
     """Everything that does not spike: inside the network, or an activation at its output."""
     found: list[Analog] = []
+    made_of = sources(flow)
+    spiking = {r.node for r in readers(flow) if r.product and is_product_of_spikes(r.node, flow, made_of)}
     for node in source.graph.nodes:
-        if node not in flow.varies or flow.kinds[node] != "nonlinear":
+        if node not in flow.varies or flow.kinds[node] != "nonlinear" or node in spiking:
             continue
         bare = op_name(node).strip("._").rstrip("_")
         where = node.meta.get("path") or node.name

@@ -195,7 +195,8 @@ def channel_axes(source: SourceGraph) -> dict[fx.Node, int | None]:
                 places[node] = record.channels(before, arguments(node))
             else:
                 places[node] = (None, None)
-            if op_name(node).strip(".") in _SEVERAL or (record in _EITHER and argument(node, "dim") is not None):
+            either = record in _EITHER and argument(node, "dim") is not None
+            if op_name(node).strip(".") in _SEVERAL or either or argument(node, "return_indices") is True:
                 several.add(node)
     return {node: _from_the_end(*place) for node, place in places.items()}
 

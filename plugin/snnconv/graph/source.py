@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, fx, nn
 
-from snnconv.graph.activation import Activation, ReLU, activation_site, broadcast
+from snnconv.graph.activation import Activation, ReLU, activated, activation_site, broadcast
 from snnconv.graph.error import ConversionError
 from snnconv.graph.records import graph_of, records
+from snnconv.graph.sizes import Sizes
 
 __all__ = ["ConversionError", "Site", "SourceGraph", "activation_site", "broadcast", "depends_on", "unique_name"]
 
@@ -86,7 +88,8 @@ class SourceGraph:
     """A traced network: ``graph`` (operators), ``tensors`` (weights by name), ``sites`` (activations by name).
 
     Nodes of the graph are functional operators, ``get_attr`` of a tensor, and ``activation_site`` calls. ``modules``
-    holds what could only be kept whole (an attention layer, say), by path.
+    holds what could only be kept whole (an attention layer, say), by path. ``sizes`` says for inputs of which sizes the
+    graph holds; None is all that the operators take.
 
     It pickles with its operators by name (:mod:`snnconv.graph.records`).
     """
@@ -96,6 +99,7 @@ class SourceGraph:
     sites: dict[str, Site] = field(default_factory=dict)
     modules: dict[str, nn.Module] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    sizes: Sizes | None = None
 
     def copy(self) -> SourceGraph:
         """Independent copy (weights cloned)."""
@@ -110,6 +114,7 @@ class SourceGraph:
             dict(self.sites),
             {k: copy.deepcopy(m) for k, m in self.modules.items()},
             list(self.notes),
+            self.sizes,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -121,6 +126,39 @@ class SourceGraph:
     def site_nodes(self) -> list[fx.Node]:
         """The ``activation_site`` nodes in execution order."""
         return [n for n in self.graph.nodes if n.op == "call_function" and n.target is activation_site]
+
+    def longest_path(self, steps: Callable[[str], int]) -> int:
+        """Largest sum of ``steps`` of the sites on a way from an input to an output.
+
+        >>> from snnconv.graph.capture.fx import source_graph
+        >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.ReLU())
+        >>> source_graph(net).longest_path({"1": 3, "3": 4}.get)
+        7
+        """
+        sums: dict[fx.Node, int] = {}
+        for node in self.graph.nodes:
+            own = steps(str(node.kwargs["site"])) if node.target is activation_site else 0
+            sums[node] = max((sums[n] for n in node.all_input_nodes), default=0) + own
+        return max(sums.values(), default=0)
+
+    def leave_analog(self, site: str) -> None:
+        """Make a site an operator like any other, which stays as it is in the network.
+
+        Raises:
+            ConversionError: an activation with trained parameters, which no operator's arguments hold.
+        """
+        function = self.sites[site].function
+        if function.tensors():
+            raise ConversionError(
+                f"{site}: a {function.name} activation with trained parameters cannot stay analog: exclude others"
+            )
+        node = next(n for n in self.site_nodes() if n.kwargs["site"] == site)
+        with self.graph.inserting_before(node):
+            new = self.graph.call_function(activated, (node.args[0],), function.to_dict())
+        new.meta = {**node.meta, "path": site}
+        node.replace_all_uses_with(new)
+        self.graph.erase_node(node)
+        del self.sites[site]
 
     def placeholders(self) -> tuple[str, ...]:
         """Names of the inputs in order.

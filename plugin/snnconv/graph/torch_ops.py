@@ -114,6 +114,10 @@ def _item(given: Arguments, varies: Varies) -> str:
     return "nonlinear" if varies(given.get("index")) else "linear"
 
 
+def _written(given: Arguments, varies: Varies) -> str:
+    return "linear" if varies(given.get("input")) and varies(given.get("src")) else "affine"
+
+
 def _attribute(given: Arguments, varies: Varies) -> str:
     if given.get("name") in SHAPE_ATTRIBUTES:
         return "shape"
@@ -194,6 +198,12 @@ _add((torch.flip,), "flip", "input *dims", batch=along("dims", 0), channels=axes
 _add((), "repeat_interleave", "input repeats dim", batch=along(default=0), channels=axes.same, **_move)
 _add((operator.getitem,), "__getitem__", "input index", _item, "move", batch=_indexed, channels=axes.picked)
 _add((getattr,), "", "input name", _attribute, "move", batch=_transposes, channels=axes.attribute)
+_add((torch.select_scatter,), "", "input src dim index", _written, "move", batch=along(), channels=axes.same)
+_add((torch.slice_scatter,), "", "input src dim start end step", _written, "move", batch=along(default=0),
+     channels=axes.same)  # fmt: skip
+_add((torch.index_put,), "", "input indices values accumulate")
+for _f, _m in ((torch.tril, "tril"), (torch.triu, "triu")):
+    _add((_f,), _m, "input diagonal", "linear", "scale", batch=lambda given, ndim: ndim < 3, channels=axes.same)
 _add((F.pixel_shuffle,), "", "input upscale_factor", channels=axes.same, **_move)
 _add((F.pixel_unshuffle,), "", "input downscale_factor", channels=axes.same, **_move)
 _add((F.channel_shuffle,), "", "input groups", **_join)
@@ -319,14 +329,14 @@ for _f, _m in ((torch.log, "log"), (torch.sqrt, "sqrt"), (torch.rsqrt, "rsqrt"),
                (torch.acos, "acos"), (torch.atan, "atan"), (torch.isnan, "isnan"), (torch.isfinite, "isfinite"),
                (torch.isinf, "isinf")):  # fmt: skip
     _add((_f,), _m, **_same)
+for _f in (F.softshrink, F.hardshrink):
+    _add((_f,), "", "input lambd", **_act)
 _add((torch.logical_not, operator.invert, torch.bitwise_not), "logical_not __invert__", **_same)
 _add((torch.round,), "round", "input decimals", **_same)
 _add((torch.nan_to_num,), "nan_to_num", "input nan posinf neginf", **_same)
 for _f, _m in ((torch.addcmul, "addcmul"), (torch.addcdiv, "addcdiv")):
     _add((_f,), _m, "input tensor1 tensor2 value", **_same)
 _add((torch.lerp,), "lerp", "input end weight", **_same)
-for _f, _m in ((torch.tril, "tril"), (torch.triu, "triu")):
-    _add((_f,), _m, "input diagonal", **_same)
 for _g, _m in (((torch.maximum,), "maximum"), ((torch.minimum,), "minimum"), ((operator.floordiv,), ""),
                ((operator.mod,), ""), ((torch.atan2,), "atan2"), ((torch.hypot,), "hypot"),
                ((torch.logaddexp,), "logaddexp"), ((operator.and_, torch.logical_and), "logical_and"),
@@ -334,7 +344,11 @@ for _g, _m in (((torch.maximum,), "maximum"), ((torch.minimum,), "minimum"), ((o
                ((operator.ne, torch.ne), "ne"), ((operator.lt, torch.lt), "lt"), ((operator.gt, torch.gt), "gt"),
                ((operator.le, torch.le), "le"), ((operator.ge, torch.ge), "ge")):  # fmt: skip
     _add(_g, _m, "input other", **_same)
+for _f in (torch.bitwise_and, torch.bitwise_or, torch.floor_divide, torch.remainder, torch.copysign):
+    _add((_f,), "", "input other", **_same)
 _add((operator.not_,), "")
+_add((torch.sym_max, torch.sym_min), "", "input other")
+_add((torch.sym_not, torch.sym_int, torch.sym_float, torch.sym_ite))
 _add((torch.where,), "", "condition input other")
 _add((), "where", "input condition other", **_same)
 _add((), "masked_fill", "input mask value", **_same)
@@ -343,6 +357,8 @@ _add((F.dropout,), "", "input p training inplace", **_same)
 _add((torch.max,), "max", "input dim keepdim", batch=along(default=0), channels=axes.reduced)
 _add((torch.min,), "min", "input dim keepdim", batch=along(default=0), channels=axes.reduced)
 _add((torch.argmax,), "argmax", "input dim keepdim", batch=along(default=0))
+for _f, _m in ((torch.any, "any"), (torch.all, "all")):
+    _add((_f,), _m, "input dim keepdim", batch=along(default=0), channels=axes.reduced)
 _add((torch.norm,), "norm", "input p dim keepdim", batch=along(default=0), channels=axes.reduced)
 for _f, _m in ((torch.var, "var"), (torch.std, "std"), (torch.prod, "prod"), (torch.argmin, "argmin")):
     _add((_f,), _m, "input dim", batch=along(default=0), channels=axes.reduced)
@@ -352,6 +368,7 @@ _add((torch.sort,), "", "input dim descending", batch=along(), channels=axes.sam
 for _f, _m in ((torch.cumsum, "cumsum"), (torch.cumprod, "cumprod")):
     _add((_f,), _m, "input dim", batch=along(), channels=axes.same)
 _add((torch.gather,), "gather", "input dim index", batch=along(), channels=axes.same)
+_add((torch.scatter,), "scatter", "input dim index src", batch=along(), channels=axes.same)
 # nonlinear, otherwise
 _add((F.embedding,), channels=axes.last)
 for _f, _m, _p in ((torch.addmm, "addmm", "input mat1 mat2 beta alpha"),

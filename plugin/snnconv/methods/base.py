@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -58,6 +59,8 @@ class Method:
             thresholds so that the converted network's outputs match the source network's on the calibration images
             (no labels).
         max_pool: a max-pooling acts on currents ``"accumulated"`` so far, or ``"instantaneous"`` ones.
+        layers: what is different at single sites, by their names: fields of the method, each with its value there
+            (``overrides`` of :func:`snnconv.convert` makes it).
         realisation: of activations other than clips at their neurons: ``"ladder"``, comparisons of the input with
             thresholds; ``"function"``, the function is evaluated; None: ladders where the method's neuron has them.
     """
@@ -72,6 +75,7 @@ class Method:
     per_channel: bool = field(default=True, kw_only=True)
     correction: Correction = field(default="bias", kw_only=True)
     max_pool: Literal["accumulated", "instantaneous"] = field(default="accumulated", kw_only=True)
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, kw_only=True, repr=False, hash=False)
     realisation: Literal["ladder", "function"] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -88,6 +92,18 @@ class Method:
                 f"{self.refused_thresholds[self.thresholds]}"
             )
         self.percent  # noqa: B018 - validates the percentile
+        for site in self.layers:
+            self._check_layer(site)
+
+    @classmethod
+    def choices(cls) -> list[Field[Any]]:
+        """The fields that are set for the whole network, by plain values.
+
+        >>> from snnconv import methods
+        >>> [field.name for field in methods.ShiftedThreshold.choices()][:2]
+        ['timesteps', 'thresholds']
+        """
+        return [field for field in fields(cls) if field.init and field.name != "layers"]
 
     # ------------------------------------------------------------------ what a method answers
 
@@ -104,6 +120,24 @@ class Method:
     def coding(self) -> str:
         """``"rate"`` or ``"sum"``, as its neuron codes."""
         return self.record.coding
+
+    def at(self, site: str) -> Method:
+        """This method as it is at one site.
+
+        >>> from snnconv import methods
+        >>> mixed = methods.ShiftedThreshold(4, layers={"relu": {"timesteps": 3}})
+        >>> mixed.at("relu").levels, mixed.at("other").levels
+        (7, 15)
+        """
+        changes = self.layers.get(site)
+        return replace(self, layers={}, **changes) if changes else self
+
+    @property
+    def of_a_layer(self) -> frozenset[str]:
+        """Fields that may differ from layer to layer: in rate coding all layers step together, so not the steps."""
+        names = {f.name for f in fields(self)}
+        together = {"timesteps", "pre_timesteps"} if self.coding == "rate" else set()
+        return frozenset({"thresholds", "per_channel", *self.neuron_options} & names - together)
 
     @property
     def levels(self) -> int:
@@ -164,6 +198,25 @@ class Method:
         except ValueError as error:
             raise ValueError(f"{self._label} has no neuron for {function.name}: {error}") from None
 
+    def takes(self, function: Activation) -> bool:
+        """Whether this method's neurons can stand at an activation.
+
+        >>> from snnconv import methods
+        >>> from snnconv.graph.functions import SiLU
+        >>> methods.IF(timesteps=4).takes(SiLU()), methods.SignedIF(timesteps=4).takes(SiLU())
+        (False, True)
+        """
+        if self.converts is not None and function.name not in self.converts:
+            return False
+        calibrated = function.encodes or hasattr(function, "threshold")
+        if self.thresholds == "trained" and not calibrated:  # an activation that has no threshold of its own
+            return False
+        try:
+            self.neuron_at(function)
+        except ValueError:
+            return False
+        return True
+
     def node(self, threshold: Tensor, axis: int, function: Activation, framework: str) -> nn.Module:
         """The neuron of this method at an activation, in a framework's class, multi-step.
 
@@ -195,7 +248,8 @@ class Method:
         >>> methods.IF(4).to_dict()["name"]
         'if'
         """
-        return {"name": self.name, **asdict(self)}
+        values = {"name": self.name, **asdict(self)}
+        return values if self.layers else {k: v for k, v in values.items() if k != "layers"}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Method:
@@ -209,6 +263,24 @@ class Method:
         return get(values.pop("name", None))(**values)
 
     # ------------------------------------------------------------------ validation
+
+    def _check_layer(self, site: str) -> None:
+        """Refuse what cannot be different at one site."""
+        changes = self.layers[site]
+        for name in changes:
+            if name not in self.of_a_layer:
+                why = "layers step together in rate coding" if "timesteps" in name else "it is of the whole network"
+                raise ValueError(
+                    f"{self._label}: {name} cannot differ at {site}: {why}; a layer has its own "
+                    f"{', '.join(sorted(self.of_a_layer))}"
+                )
+        if "ltb" in (self.thresholds, changes.get("thresholds")) and "thresholds" in changes:
+            raise ValueError(f"{self._label}: threshold balancing is of all layers together, not of {site} alone")
+        if self.at(site).timesteps > self.timesteps:
+            raise ValueError(
+                f"{self._label}: timesteps is {self.timesteps}, and {self.at(site).timesteps} at {site}: timesteps is "
+                "the largest of all layers"
+            )
 
     @property
     def _label(self) -> str:

@@ -179,7 +179,7 @@ class _Auditor:
 
     def _right_class(self, name: str) -> bool:
         site, node = self.snn.program.sites[name], self.snn.neurons[name]
-        expected = type(self.method.node(torch.ones(()), site.axis, site.function, self.snn.framework))
+        expected = type(self.method.at(name).node(torch.ones(()), site.axis, site.function, self.snn.framework))
         if not isinstance(node, expected):
             self.neurons[name].problem = f"a {type(node).__name__} stands where a {expected.__name__} should"
             return False
@@ -190,7 +190,8 @@ class _Auditor:
         site = self.snn.program.sites[name]
         theta = self.snn.thresholds[name].to(step.device)
         if self.method.coding == "sum":
-            theta = theta / self.method.levels * 2.0 ** (self.method.timesteps - 1)
+            method = self.method.at(name)
+            theta = theta / method.levels * 2.0 ** (method.timesteps - 1)
         theta = theta.to(step.dtype)
         if site.function.unit:
             theta = torch.ones_like(theta)

@@ -11,16 +11,19 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from snnconv.graph.capture.fx import source_graph
-from snnconv.graph.source import ConversionError, activation_site
+from snnconv.graph.activation import Activation
+from snnconv.graph.cover import Cover
+from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
+from snnconv.runtime.capture import captured_as
+from snnconv.runtime.covering import encode
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.tree import TreeProgram
 
-__all__ = ["Comparison", "SiteError", "compare", "compare_programs", "reference_program"]
+__all__ = ["Comparison", "SiteError", "compare", "compare_programs", "cover_of", "covered_graph", "reference_program"]
 
 
 @dataclass(frozen=True)
@@ -174,16 +177,45 @@ def _ratio(error: float, power: float) -> float:
     return float("inf") if error else 0.0
 
 
+def cover_of(snn: SpikingNetwork) -> Cover:
+    """Where the neurons of a converted network stand.
+
+    >>> import snnconv
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 2))
+    >>> snn = snnconv.convert(model, snnconv.methods.ShiftedThreshold(4), torch.randn(64, 4), progress=False)
+    >>> cover_of(snn).synapses
+    False
+    """
+    functions = [site.function for site in snn.program.sites.values()]
+
+    def wanted(kind: Activation) -> bool:
+        return any(type(f) is type(kind) and f.signed == kind.signed for f in functions)
+
+    report = snn.report
+    if report is None:
+        return Cover(wanted=wanted)
+    return Cover(report.cover, report.encode_input, report.signed, wanted)
+
+
+def covered_graph(model: nn.Module, snn: SpikingNetwork, example: Any) -> SourceGraph:
+    """The graph of ``model`` with sites and encoders where the converted network has its neurons."""
+    cover = cover_of(snn)
+    assert isinstance(snn.program, GraphProgram)
+    source = captured_as(snn.program.source, model, snn.signature, example, cover)
+    encode(source, cover, example[:1])
+    return source
+
+
 def reference_program(model: nn.Module, snn: SpikingNetwork, example: Any) -> Program:
     """The source network with its sites open, where the converted network is."""
     model = unwrap(model).model
     device, dtype = placement(snn)
     program: Program
-    if isinstance(snn.program, TreeProgram):
+    if not isinstance(snn.program, GraphProgram):
         own, _ = placement(model)
         program = TreeProgram(model, example.to(own) if own is not None else example)
     else:
-        program = GraphProgram(source_graph(model, *snn.signature.traced))
+        program = GraphProgram(covered_graph(model, snn, example))
     program.store().to(device=device, dtype=dtype)
     for one, other, owner in ((snn.program, program, "model"), (program, snn.program, "converted network")):
         for name in one.sites:

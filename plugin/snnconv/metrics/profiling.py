@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.ops import role
 from snnconv.graph.origin import reads
-from snnconv.graph.source import ConversionError, SourceGraph, activation_site
+from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
 from snnconv.runtime.batch import call, entries
+from snnconv.runtime.capture import captured_as
 from snnconv.runtime.executor import Temporal
 from snnconv.runtime.program import GraphProgram
 
@@ -71,9 +71,10 @@ class Profile:
         sops: synaptic operations: for every spike, the synapses it reaches.
         snn_macs: multiply-accumulates that remain: layers that read the input (computed once), and layers
             that read currents or analog values (at each step).
-        latency: steps that the method runs (τ + T for SRP; T per layer for shifted-threshold IF).
-        pipelined_latency: steps from input to output where each layer waits for the one before: T times the
-            spiking layers on the longest path for shifted-threshold IF, else ``latency``.
+        latency: steps that the method runs (τ + T for SRP; for shifted-threshold IF the largest T of a layer, which is
+            the period of a pipeline).
+        pipelined_latency: steps from input to output where each layer waits for the one before: for shifted-threshold
+            IF the sum of T over the spiking layers on the longest path, else ``latency``.
         samples: inputs measured.
         notes: what was left out of the count.
     """
@@ -205,7 +206,8 @@ def profile(
     sites = []
     for site in snn.program.sites:
         neurons, spikes = counts[site].numel(), float(counts[site].double().sum()) / samples
-        sites.append(SiteActivity(site, neurons, spikes, spikes / max(neurons * steps, 1)))
+        own = snn.method.at(site).latency
+        sites.append(SiteActivity(site, neurons, spikes, spikes / max(neurons * own, 1)))
     if not isinstance(snn.program, GraphProgram):
         if model is None:
             raise ConversionError(
@@ -214,11 +216,11 @@ def profile(
         return _untraced(model, snn, sites, parts[0][:1], samples)
     source = snn.program.source
     costs, notes = _layer_costs(snn, source, counts, pooled, parts[0][:1], samples)
-    missing: list[str] = []
     ann_macs = sum(c.ann_macs for c in costs)
+    missing: list[str] = []
     if model is not None:
-        ann_macs, missing = _ann_macs(model, snn, parts[0][:1])
-    pipelined = steps * _depth(source) if snn.method.coding == "sum" else steps
+        ann_macs, missing = _ann_macs(model, snn, source, parts[0][:1])
+    pipelined = source.longest_path(lambda site: snn.method.at(site).latency) if snn.method.coding == "sum" else steps
     return Profile(
         sites, costs, ann_macs, sum(c.sops for c in costs), sum(c.snn_macs for c in costs),
         steps, pipelined, samples, notes + missing,
@@ -294,21 +296,12 @@ def _not_counted(source: SourceGraph, what: str) -> list[str]:
     return [f"{what} operations of {', '.join(kept)} are not counted: kept whole"] if kept else []
 
 
-def _ann_macs(model: nn.Module, snn: SpikingNetwork, example: Any) -> tuple[float, list[str]]:
-    source = source_graph(model, *snn.signature.traced)
+def _ann_macs(model: nn.Module, snn: SpikingNetwork, converted: SourceGraph, example: Any) -> tuple[float, list[str]]:
+    source = captured_as(converted, model, snn.signature, example)
     program = GraphProgram(source)
     device, dtype = placement(snn)
     program.store().to(device=device, dtype=dtype)
     return sum(multiplications(source, example).values()), _not_counted(source, "ANN")
-
-
-def _depth(source: SourceGraph) -> int:
-    """Spiking layers on the longest path from input to output."""
-    depth: dict[fx.Node, int] = {}
-    for node in source.graph.nodes:
-        before = max((depth[n] for n in node.all_input_nodes), default=0)
-        depth[node] = before + (node.target is activation_site)
-    return max(depth.values(), default=0)
 
 
 def _untraced(model: nn.Module, snn: SpikingNetwork, sites: list[SiteActivity], example: Any, samples: int) -> Profile:

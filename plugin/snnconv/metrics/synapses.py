@@ -20,10 +20,13 @@ from snnconv.graph.ops import SYNAPSES, is_synapse, operator_of, role
 from snnconv.graph.origin import origins
 from snnconv.graph.source import SourceGraph
 from snnconv.graph.unwrap import unwrap
-from snnconv.runtime.batch import Batch, Whole
+from snnconv.runtime.batch import Batch, Whole, entries
 from snnconv.runtime.executor import Executor
 
-__all__ = ["SpikeFlow", "WatchedMacs", "connections", "fan_out", "multiplications", "synapses_per_spike"]
+__all__ = [
+    "SpikeFlow", "WatchedMacs", "connections", "fan_out", "multiplications", "reached_by_site",
+    "synapses_per_spike",
+]  # fmt: skip
 
 _AVERAGE_POOLS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 _ADAPTIVE_POOLS = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
@@ -213,9 +216,15 @@ def synapses_per_spike(model: nn.Module, example: Tensor) -> dict[str, tuple[flo
     """
     source = source_graph(unwrap(model).model)
     source.tensors = {name: value.to(example.device) for name, value in source.tensors.items()}
+    return reached_by_site(source, example[:1].float())
+
+
+def reached_by_site(source: SourceGraph, example: Any) -> dict[str, tuple[float, int]]:
+    """`synapses_per_spike` of a captured network; ``example`` is any input ``[1, ...]``."""
     reached: dict[str, tuple[float, int]] = {}
     flow = SpikeFlow(source, {}, {})
-    with torch.autocast(example.device.type, enabled=False):
+    device = next(iter(entries(example).values())).device.type
+    with torch.autocast(device, enabled=False):
         for name in source.sites:
             size = 0
 
@@ -226,7 +235,7 @@ def synapses_per_spike(model: nn.Module, example: Tensor) -> dict[str, tuple[flo
                 return torch.full_like(z, float(site == name), dtype=torch.float32)
 
             flow.neuron = ones
-            arrived = flow.send(torch.zeros_like(example[:1], dtype=torch.float32))
+            arrived = flow.send(example)
             synapses = sum(float((spikes.double() * fan).sum()) for spikes, fan in arrived.values())
             reached[name] = synapses / max(size, 1), size
     return reached

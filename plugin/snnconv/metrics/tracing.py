@@ -91,10 +91,10 @@ def trace(snn: SpikingNetwork, x: Any, site: str) -> Trace:
     theta = broadcast(snn.thresholds[site].to(current), current.dim() - 1, snn.program.sites[site].axis)
     node = snn.neurons[site]
     smallest = broadcast(torch.as_tensor(node.v_threshold).to(current), current.dim() - 1, node.channel_axis)
-    record, options = snn.method.neuron_at(snn.program.sites[site].function)
+    record, options = snn.method.at(site).neuron_at(snn.program.sites[site].function)
     axis = {"channel_axis": node.channel_axis} if len(record.settable) < len(record.options) else {}
     options = record.settings({**options, **axis})
     spikes, potentials = follow(record, current, smallest, **options)
     weight, steps = record.weight, range(len(spikes))
-    worth = [1.0 if weight is None else weight(k, **options) / snn.method.levels for k in steps]
+    worth = [1.0 if weight is None else weight(k, **options) / snn.method.at(site).levels for k in steps]
     return Trace(site, current, potentials, spikes, theta.expand(current.shape[1:]), torch.tensor(worth))

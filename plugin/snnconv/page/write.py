@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -17,7 +17,7 @@ from snnconv.inputs import Reader, input_batches, placement
 from snnconv.metrics.comparing import compare
 from snnconv.metrics.evaluating import Evaluation, evaluate
 from snnconv.metrics.profiling import profile
-from snnconv.metrics.tracing import Trace, trace
+from snnconv.metrics.tracing import trace
 from snnconv.network import SpikingNetwork
 from snnconv.page.markup import escaped, page, paragraph, picture, table
 from snnconv.report import ConversionReport, SpikingSite
@@ -153,14 +153,10 @@ def _spikes(snn: SpikingNetwork, x: Any) -> str:
     shown = []
     for site in picked:
         seen = trace(snn, x[:1], site)
-        shown.append(picture(functools.partial(_raster, seen), f"spikes of {site} over time"))
+        shown.append(picture(partial(plot.raster, seen, 0, None), f"spikes of {site} over time"))
     first = trace(snn, x[:1], picked[len(picked) // 2])
     potentials = picture(lambda axes: plot.membrane(first, axes=axes), "membrane potentials of three neurons")
     return paragraph(f"Of the first input, at {len(picked)} of {len(sites)} sites.") + "".join(shown) + potentials
-
-
-def _raster(seen: Trace, axes: Any) -> None:
-    plot.raster(seen, axes=axes)
 
 
 def _thresholds(report: ConversionReport) -> str:

@@ -54,7 +54,7 @@ class Population:
         """
         if site not in self.neurons:
             raise KeyError(site)
-        return self.method.threshold(self.neurons[site]).detach().clone()
+        return self.method.at(site).threshold(self.neurons[site]).detach().clone()
 
     def set_threshold(self, site: str, theta: Tensor) -> None:
         """Give the neurons of a site other thresholds.
@@ -64,7 +64,7 @@ class Population:
             ValueError: thresholds that are not positive and finite.
         """
         before, place = self.threshold(site), self.sites[site]
-        node = self.method.node(theta.to(before), place.axis, place.function, self.framework)
+        node = self.method.at(site).node(theta.to(before), place.axis, place.function, self.framework)
         self.neurons[site].v_threshold = node.v_threshold
 
     # ------------------------------------------------------------------ who runs them
@@ -150,10 +150,17 @@ class Population:
         """Neurons of one site on a whole sequence from a fresh state, by the fastest kernel of the same bits."""
         scan = self.scan(site)
         if scan is None:
-            return self.fire(site, x_seq)
+            return self._in_slots(self.fire(site, x_seq))
         # weighted spikes differ in what they are worth
         spikes = self._int8_spikes(site, scan) if self.neurons[site].neuron.weight is None else _same
-        return spikes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan))
+        return self._in_slots(spikes(dynamics.scan(x_seq=x_seq, backend=self.backend, **scan)))
+
+    def _in_slots(self, out: Fired) -> Fired:
+        """In sum coding, the bits of a layer with fewer steps than others: in the first slots, then nothing."""
+        slots = self.method.timesteps
+        if not self.method.layers or self.method.coding != "sum" or not isinstance(out, Tensor) or len(out) == slots:
+            return out
+        return torch.cat([out, out.new_zeros((slots - len(out), *out.shape[1:]))])
 
     def fire_total(self, site: str, z: Tensor) -> Fired:
         """Sum of the weighted spikes of sum-coded neurons on ``z`` ``[B, ...]``, without the spikes."""
@@ -177,7 +184,7 @@ class Population:
         pre, node = self.method.record.pre_phase, self.neurons[site]
         assert pre is not None
         theta = broadcast(node.v_threshold, getattr(state, pre.neuron.membrane).dim(), node.channel_axis)
-        return pre.allowed(state, theta, **self.method.neuron_options)
+        return pre.allowed(state, theta, **self.method.at(site).neuron_options)
 
     def _int8_spikes(self, site: str, scan: dict[str, Any], total: bool = False) -> Callable[[Tensor], Fired]:
         """Make a kernel's arguments ask for whole numbers where 8-bit layers read the site; what to make of them."""

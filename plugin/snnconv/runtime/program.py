@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 from snnconv.graph.fold import shift_bias
 from snnconv.graph.source import Site, SourceGraph
 from snnconv.graph.store import Store
+from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.executor import Executor
 from snnconv.runtime.readout import Held, opened
 from snnconv.runtime.run import RunState
@@ -100,13 +101,22 @@ class GraphProgram(Program):
         self.executor = Executor(self.source, _unset, self.coding, self.max_pool)
 
     def static(self, x: Any, neuron: NeuronFn, run: RunState | None = None) -> Any:
+        self._check_sizes(x)
         return self._executor(neuron, run)(x)
 
     def totals(self, x: Any, neuron: NeuronFn, run: RunState | None = None) -> Any:
+        self._check_sizes(x)
         return self._executor(neuron, run).totals(x)
 
     def steps(self, x: Any, timesteps: int, neuron: NeuronFn, state: RunState) -> Any:
+        self._check_sizes(x)
         return self._executor(neuron, state).steps(x, timesteps, state)
+
+    def _check_sizes(self, x: Any) -> None:
+        """Refuse inputs for which the graph was not captured."""
+        if self.source.sizes is not None:
+            named = Batch(dict(zip(self.source.placeholders(), x, strict=False))) if isinstance(x, tuple) else x
+            self.source.sizes.check(entries(named))
 
     def _executor(self, neuron: NeuronFn, run: RunState | None) -> Executor:
         """An executor of one run: what it knows of the graph is shared, neurons and observers are its own."""

@@ -95,7 +95,14 @@ class Simulation:
             neurons.reset()
         return NonFinite(x).mark(result, 1)
 
-    def resume(self, x: Any, steps: int, memory: dict[str, Any], state: RunState) -> tuple[Any, dict[str, Any]]:
+    def resume(
+        self,
+        x: Any,
+        steps: int,
+        memory: dict[str, Any],
+        state: RunState,
+        observe: Callable[[str, Tensor], None] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
         """Outputs of ``steps`` more steps, and what the neurons remember after them.
 
         Args:
@@ -103,11 +110,19 @@ class Simulation:
             steps: how many.
             memory: what they remembered before; empty: a fresh state.
             state: of the run, which goes on.
+            observe: called with every site's outputs ``[T, B, ...]``.
         """
+
+        def seen(site: str, x_seq: Tensor) -> Any:
+            out = self.population.fire(site, x_seq)
+            if observe is not None:
+                observe(site, over_time(out))
+            return out
+
         with self.population.turn():
             self.population.reset()
             self.population.restore(memory)
-            out = self.program.steps(x, steps, self.population.fire, state)
+            out = self.program.steps(x, steps, seen, state)
             return out, self.population.remember()
 
     def state(self, **given: Any) -> RunState:

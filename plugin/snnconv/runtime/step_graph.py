@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -55,6 +56,7 @@ class StepGraph:
         self._write()
 
     def module(self) -> fx.GraphModule:
+        """The graph of one step as a module, checked."""
         self.graph.lint()
         return fx.GraphModule(self.root, self.graph, "Steps")
 
@@ -162,8 +164,8 @@ class StepGraph:
             self.shares[node] = self._layer(node, self.shares.__getitem__) if is_synapse(node) else self._copied(
                 node, lambda n: self.shares[n] if n in self.shares else self.values[n]
             )  # fmt: skip
-        elif kind == "record":
-            pass  # a dataclass of the output: a dictionary there
+        elif _container(node):
+            pass  # of the output, where it is opened
         elif self._grows(node):
             self._pool(node)
         elif kind == "nonlinear" or (not is_synapse(node) and any(n in self.values for n in node.all_input_nodes)):
@@ -269,12 +271,15 @@ class StepGraph:
     def _output(self, node: fx.Node) -> None:
         self.finished = max(self.ready[node], 1)
 
-        def given(value: Any) -> Any:
-            """What the network returns, a dictionary in place of a dataclass."""
-            opened = fx.node.map_arg(value, lambda n: given(n.kwargs) if self.flow.kinds[n] == "record" else n)
-            return opened
+        def opened(n: fx.Node) -> Any:
+            """What a node of the output holds, a dictionary in place of a dataclass."""
+            if not _container(n):
+                return n
+            args, kwargs = fx.node.map_arg((n.args, dict(n.kwargs)), opened)
+            named = isinstance(n.target, type) and issubclass(n.target, tuple)
+            return n.target(*args, **kwargs) if named else kwargs  # type: ignore[operator]
 
-        tree = given(node.args[0])
+        tree = fx.node.map_arg(node.args[0], opened)
         result = fx.node.map_arg(tree, lambda n: self.values.get(n, self.shares.get(n)))
         self.held = tree_map(
             lambda n: not self._temporal(n) or n in self.values if isinstance(n, fx.Node) else True, tree,
@@ -305,6 +310,12 @@ def _module(node: fx.Node, weight: Tensor, options: dict[str, Any], bias: Tensor
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in given.items() if k not in ("input", "weight", "bias") and v is not None}
+
+
+def _container(node: fx.Node) -> bool:
+    """Whether a node makes a dataclass or a named tuple."""
+    kind = node.target
+    return node.op == "call_function" and isinstance(kind, type) and (is_dataclass(kind) or hasattr(kind, "_fields"))
 
 
 def _casts(node: fx.Node) -> bool:

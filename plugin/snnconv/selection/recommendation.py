@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -112,6 +111,6 @@ def describe(method: Method) -> str:
     >>> describe(methods.SRP(4, 2)), describe(methods.IF(8, correction="none"))
     ('SRP(timesteps=4, pre_timesteps=2)', "IF(timesteps=8, correction='none')")
     """
-    values = {f.name: (getattr(method, f.name), f.default) for f in dataclasses.fields(method)}
+    values = {f.name: (getattr(method, f.name), f.default) for f in method.choices()}
     shown = [f"{name}={value!r}" for name, (value, default) in values.items() if value != default]
     return f"{type(method).__name__}({', '.join(shown)})"

@@ -16,6 +16,7 @@ from snnconv import limits
 from snnconv.dynamics import neuron
 from snnconv.dynamics.threshold import check_threshold
 from snnconv.graph import activation
+from snnconv.graph.sizes import Sizes
 from snnconv.graph.source import ConversionError, Site
 from snnconv.methods.base import Method
 from snnconv.neurons.frameworks import FRAMEWORKS
@@ -70,6 +71,7 @@ class Header:
         precision, report, notes: as in the network.
         source_digest: :func:`~snnconv.files.fingerprint.digest` of the network that was converted.
         nodes: of a graph.
+        sizes: for inputs of which sizes a graph holds (:class:`~snnconv.graph.sizes.Sizes`), where not for all.
         architecture, analog, synapses: of a module tree: the class of the model, and what was noted of its calls.
     """
 
@@ -86,6 +88,7 @@ class Header:
     notes: list[str] = field(default_factory=list)
     source_digest: str | None = None
     nodes: list[Any] = field(default_factory=list)
+    sizes: dict[str, Any] | None = None
     architecture: str = ""
     analog: dict[str, str] = field(default_factory=dict)
     synapses: list[str] = field(default_factory=list)
@@ -152,6 +155,7 @@ class Header:
         if self.memory_budget < 1:
             raise ConversionError(f"memory_budget is {self.memory_budget}: it is a number of bytes, 1 or more")
         _check_input_spec(self.input_spec)
+        self.sizes_()
         if (self.path == "graph") != bool(self.nodes):
             raise ConversionError(f"path is {self.path!r}, and there are {len(self.nodes)} nodes")
         if self.precision == "int8" and self.path != "graph":
@@ -159,6 +163,14 @@ class Header:
         if self.report is not None and self.report.path != self.path:
             raise ConversionError(f"path is {self.path!r}, and report.path {self.report.path!r}")
         return self._check_sites(method, groups)
+
+    def sizes_(self) -> Sizes | None:
+        """The sizes.
+
+        Raises:
+            ConversionError: what is no such thing.
+        """
+        return None if self.sizes is None else Sizes.from_dict(self.sizes)
 
     def _check_delay(self, method: Method) -> None:
         asked = method.delay_

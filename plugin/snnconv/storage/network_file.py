@@ -63,6 +63,7 @@ def save(snn: SpikingNetwork, path: str | os.PathLike[str]) -> None:
     if isinstance(program, GraphProgram):
         _refuse_modules(program.source)
         own = {"path": "graph", "nodes": [_named(record) for record in records(program.source.graph)]}
+        own["sizes"] = None if program.source.sizes is None else program.source.sizes.to_dict()
         tensors |= {f"weights/{k}": v for k, v in program.source.tensors.items()}
     elif isinstance(program, TreeProgram):
         own = {"path": "module tree", "analog": program.analog, "synapses": program.synapses}
@@ -285,6 +286,7 @@ def _named(record: NodeRecord) -> NodeRecord:
 def _graph(header: Header, sites: dict[str, Site], groups: dict[str, dict[str, Tensor]]) -> GraphProgram:
     method = header.method_()
     source = SourceGraph(graph_of(header.nodes), groups["weights"], sites, notes=list(header.notes))
+    source.sizes = header.sizes_()
     return GraphProgram(source, method.coding, method.max_pool)
 
 

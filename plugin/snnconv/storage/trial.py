@@ -159,13 +159,13 @@ def _moves(graph: fx.Graph) -> bool:
 
 
 def _checked(network: SpikingNetwork, site: str, z: Tensor) -> Tensor:
-    """The currents of a site, where its thresholds fit them."""
+    """The activation of a site, where its thresholds fit its currents."""
     axis, theta = network.program.sites[site].axis, torch.as_tensor(network.neurons[site].v_threshold)
     if not -z.dim() <= axis < z.dim() or axis % z.dim() == 0:
         raise _Refused(f"site {site!r}: {axis} is no channel axis of its input of {z.dim()} dimensions")
     if theta.dim() and len(theta) != z.shape[axis]:
         raise _Refused(f"site {site!r} has the thresholds of {len(theta)} channels, and its input {z.shape[axis]}")
-    return z  # of the shape of what they put out
+    return network.program.sites[site].activation(z)
 
 
 def _bounded(node: fx.Node, value: Any, numbers: dict[fx.Node, Any]) -> None:

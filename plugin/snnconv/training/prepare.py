@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from snnconv.activations import QuantReLU, RateNorm, TrainedActivation
-from snnconv.conversion.checks import differs_from
 from snnconv.conversion.given import CALIBRATION_LIMIT
 from snnconv.conversion.histogram import histograms, run_all
 from snnconv.conversion.ranks import Ranks
@@ -27,6 +26,7 @@ from snnconv.graph.unwrap import refuse, unwrap
 from snnconv.inputs import Reader, Take, input_batches
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
+from snnconv.runtime.capture import differs_from
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.signature import Signature
 from snnconv.runtime.tree import TreeProgram
@@ -155,8 +155,9 @@ def _signature(model: nn.Module, batches: Sequence[Any]) -> Signature:
 
 def _traced(model: nn.Module, batches: Sequence[Any]) -> SourceGraph | None:
     """The traced network; ``None`` where it does not trace, or its graph says something else than its forward."""
+    given = _signature(model, batches).traced
     try:
-        source = source_graph(model, *_signature(model, batches).traced)
+        source = source_graph(model, *given)
     except TraceFailure as failure:
         if not batches:
             raise ConversionError(
@@ -165,7 +166,8 @@ def _traced(model: nn.Module, batches: Sequence[Any]) -> SourceGraph | None:
             ) from failure
         return None
     with torch.no_grad():
-        return source if differs_from(model, source, batches) is None else None
+        differs = differs_from(model, source, batches, lambda exact: source_graph(exact, *given))
+    return None if differs else source
 
 
 def _module_sites(model: nn.Module, batches: Sequence[Any]) -> list[Site]:

@@ -159,11 +159,11 @@ class Trainable(nn.Module):
         network = self.network
         if network.method.record is not SHIFTED_THRESHOLD:
             return self._spikes(site, z.unsqueeze(0)).sum(0)
-        theta = network.method.threshold(network.neurons[site])
+        theta = network.method.at(site).threshold(network.neurons[site])
         with torch.no_grad():
             bits = network.neurons[site].run(z.unsqueeze(0)).sum(0)
         place = network.program.sites[site]
-        soft = quantised(place.function, z, theta, network.method.levels, place.axis)
+        soft = quantised(place.function, z, theta, network.method.at(site).levels, place.axis)
         out: Tensor = bits + (soft - soft.detach())
         return out
 
@@ -185,7 +185,7 @@ class Trainable(nn.Module):
         thresholds = {}
         with torch.no_grad():
             for name in network.neurons:
-                thresholds[name] = network.method.threshold(network.neurons[name]).detach().clone()
+                thresholds[name] = network.method.at(name).threshold(network.neurons[name]).detach().clone()
             if isinstance(program, GraphProgram):
                 for name, value in program.source.tensors.items():
                     program.source.tensors[name] = value.detach().clone()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from snnconv import dynamics
 from snnconv.export.nir.checks import checked_edges, checked_metadata, checked_node, input_shape
-from snnconv.export.nir.shapes import spread
+from snnconv.export.shapes import spread
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 

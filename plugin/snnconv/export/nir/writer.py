@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from snnconv.export.nir.shapes import array, per_channel, per_element, pool_window, spread, step_shapes, ungrouped
+from snnconv.export.shapes import array, per_channel, per_element, pool_window, spread, step_shapes, ungrouped
 from snnconv.files.atomic import replacing
 from snnconv.graph.arguments import arguments, operand
 from snnconv.graph.fold import shift_bias, synapse_arguments

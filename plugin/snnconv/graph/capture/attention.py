@@ -214,12 +214,12 @@ def layers_of_products(source: SourceGraph) -> None:
         else:
             continue
         matrix = _constant(source, weight)
-        if matrix is None or matrix.dim() != 2 or _constant(source, x) is not None:
+        if weight is None or matrix is None or matrix.dim() != 2 or _constant(source, x) is not None:
             continue
         if bias is not None and ((shift := _constant(source, bias)) is None or shift.dim() != 1):
             continue
         write = _Writer(source, node)
-        turned = write.source.new_tensor(f"{weight.target}", matrix.t().contiguous(), node)
+        turned = source.new_tensor(str(weight.target), matrix.t().contiguous(), node)
         write.replace(write.call(F.linear, x, turned, bias))
     source.prune()
 

@@ -1,4 +1,4 @@
-"""Shapes and scales of what travels along the edges of a NIR graph."""
+"""Shapes and scales of what travels along the edges of an exported graph."""
 
 from __future__ import annotations
 
