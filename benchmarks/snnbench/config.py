@@ -49,7 +49,6 @@ def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = N
     if not Path(path).is_file():
         raise BenchError(f"there is no config {path}")
     operators.install()
-    packages.install()
     allow_checkpoint_globals()
     is_data = Path(path).suffix in config_data.SUFFIXES
     config = _data_config(path) if is_data else _program_config(path)
@@ -79,7 +78,8 @@ def _program_config(path: str | os.PathLike[str]) -> Config:
         raise BenchError(f"{path}: a config is a Python file, or {', '.join(config_data.SUFFIXES)}")
     sys.path[:] = sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]  # custom_imports of a checkout
     try:
-        return Config.fromfile(str(path))
+        with packages.found():  # for a base in another package
+            return Config.fromfile(str(path))
     except ImportError as error:
         said = str(error).partition(", the current sys.path")[0]  # which mmengine prints line by line
         raise BenchError(f"{path}: {said}; {_advice(error)}") from error

@@ -8,30 +8,42 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["install"]
+__all__ = ["found"]
+
+STAND_IN = Path(__file__).with_name("pkg_resources_stand_in.py")
 
 
 class _Finder(MetaPathFinder):
     """Finds our ``pkg_resources``; it is asked last, so that an installed one comes first."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        if fullname != "pkg_resources":
-            return None
-        return importlib.util.spec_from_file_location(fullname, Path(__file__).with_name("pkg_resources_stand_in.py"))
+        return importlib.util.spec_from_file_location(fullname, STAND_IN) if fullname == "pkg_resources" else None
 
 
-def install() -> None:
-    """Let ``import pkg_resources`` find what mmengine needs of it; calling it again changes nothing.
+@contextmanager
+def found() -> Iterator[None]:
+    """While it lasts, ``import pkg_resources`` finds what mmengine needs of it.
 
-    >>> install()
-    >>> import pkg_resources
-    >>> pkg_resources.get_distribution("torch").has_metadata("no such file")
+    Afterwards the module is gone again: others, who look whether there is one, want more of it.
+
+    >>> with found():
+    ...     import pkg_resources
+    ...     pkg_resources.get_distribution("torch").has_metadata("no such file")
     False
     """
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.append(_Finder())
+    finder = _Finder()
+    sys.meta_path.append(finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        module = sys.modules.get("pkg_resources")
+        if module is not None and getattr(module, "__file__", None) == str(STAND_IN):
+            del sys.modules["pkg_resources"]
