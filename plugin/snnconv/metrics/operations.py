@@ -1,4 +1,4 @@
-"""Operations that are no synapses: products of two spike trains, ladders and functions at neurons, what stays analog."""
+"""Operations that are no synapses: products of spike trains, ladders and functions at neurons, what stays analog."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ProductCounter:
         flow = Flow(source.graph)
         made_of = sources(flow)
         self.reads = {name: tuple(made_of[r.operand] for r in operands) for name, operands in named_products(flow)}
-        found = {name: operands for name, operands in named_products(flow)}
+        found = dict(named_products(flow))
         self.names = {operands[0].node.name: name for name, operands in found.items()}
         self.operands = {operands[0].node.name: {r.operand.name for r in operands} for operands in found.values()}
         self.wanted = {n.name for operands in found.values() for n in operands[0].node.all_input_nodes}
@@ -148,14 +148,18 @@ def work_of(snn: SpikingNetwork, neurons: Mapping[str, int]) -> tuple[float, flo
     for name, site in snn.program.sites.items():
         method = snn.method.at(name)
         record, options = method.neuron_at(site.function)
-        work = record.extra(method.latency, **options)
+        axis = {"channel_axis": site.axis} if len(record.settable) < len(record.options) else {}
+        work = record.extra(method.latency, **record.settings({**options, **axis}))
         comparisons += neurons[name] * work.comparisons
         functions += neurons[name] * work.functions
     return comparisons, functions
 
 
 def functions_of(snn: SpikingNetwork, source: SourceGraph, example: Any) -> list[FunctionCost]:
-    """Functions that are evaluated outside neurons and that a layer, a product or a neuron reads; ``[1, ...]`` inputs."""
+    """Functions that are evaluated outside neurons, and that a layer, a product or a neuron reads.
+
+    ``example``: inputs ``[1, ...]``.
+    """
     flow = Flow(source.graph)
     found = {reader.node for reader in readers(flow)}
     ends = found | {node for node in flow.nodes if node.target is activation_site}
@@ -167,10 +171,8 @@ def functions_of(snn: SpikingNetwork, source: SourceGraph, example: Any) -> list
     passes = snn.method.latency if snn.method.coding == "rate" else 1
     costs = []
     for node in flow.nodes:
-        evaluated = (
-            node in inside and node not in found and flow.kinds[node] == "nonlinear" and node.op != "call_module"
-        )
-        if evaluated and node in shapes and node in flow.varies:
+        evaluated = flow.kinds[node] == "nonlinear" and node not in found and node.op != "call_module"
+        if evaluated and node in inside and node in shapes and node in flow.varies:
             number = float(torch.Size(shapes[node]).numel())
             name = str(node.meta.get("path") or node.name)
             costs.append(FunctionCost(name, number, number * (passes if node in flow.temporal else 1)))
