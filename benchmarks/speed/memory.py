@@ -47,12 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     results.check_out(options.out)
     setting = (options.network, options.method, options.timesteps, options.threads)
-    whole = _alone(ann_peak, options.network, options.batch, options.threads)
+    whole = alone(ann_peak, options.network, options.batch, options.threads)
     rows = []
     print("| budget | inputs a part | SNN | ANN, inputs × T | ANN, batch |\n|---:|---:|---:|---:|---:|")
     for budget in options.budgets:
-        part, peak = _alone(snn_peak, *setting, options.batch, budget * MIB)
-        unit = _alone(ann_peak, options.network, part * options.timesteps, options.threads)
+        part, peak = alone(snn_peak, *setting, options.batch, budget * MIB)
+        unit = alone(ann_peak, options.network, part * options.timesteps, options.threads)
         rows.append({"budget": budget * MIB, "part": part, "peak": peak, "ann_at_part": unit, "ann": whole})
         print(f"| {budget} | {part} | " + " | ".join(_mib(n) for n in (peak, unit, whole)) + " |", flush=True)
     names = ("network", "method", "timesteps", "batch", "threads")
@@ -65,7 +65,7 @@ def _mib(size: int | None) -> str:
     return "?" if size is None else f"{size / MIB:.0f} MiB"
 
 
-def _alone(function: Any, *arguments: Any) -> Any:
+def alone(function: Any, *arguments: Any) -> Any:
     """What ``function`` returns in a new process, whose memory no run before has touched."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from snnconv.export.nir import from_nir, to_nir
     from snnconv.export.onnx import to_onnx
     from snnconv.export.stepwise import stepwise
-    from snnconv.metrics import audit, compare, evaluate, profile
+    from snnconv.metrics import audit, compare, evaluate, profile, saturation
     from snnconv.page import write_page
     from snnconv.selection import recommend
     from snnconv.storage.network_file import load, save
@@ -60,6 +60,7 @@ __all__ = [
     "profile",
     "recommend",
     "register",
+    "saturation",
     "save",
     "stepwise",
     "to_nir",
@@ -81,6 +82,7 @@ _LATER = {
     "prepare": "snnconv.training.prepare",
     "profile": "snnconv.metrics",
     "recommend": "snnconv.selection",
+    "saturation": "snnconv.metrics",
     "save": "snnconv.storage.network_file",
     "stepwise": "snnconv.export.stepwise",
     "to_nir": "snnconv.export.nir",

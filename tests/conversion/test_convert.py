@@ -1,6 +1,7 @@
 """The contract of convert() and of the network it gives."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -400,3 +401,13 @@ def test_balanced_thresholds_of_large_networks_take_small_batches(monkeypatch: p
     assert seen == [10] * 6 + [4]
     a, b = whole.thresholds["1"], small.thresholds["1"]
     assert float((a - b).abs().mean()) < 0.1 * float(a.mean())
+
+
+@pytest.mark.parametrize("method", [methods.SignedIF(4), methods.IF(8), methods.SRP(4, 4)], ids=lambda m: m.name)
+def test_reconstruction_lowers_the_error_of_rate_methods(method: methods.Method) -> None:
+    model = network()
+    errors = []
+    for correction in ("bias", "reconstruct"):
+        snn = convert(dataclasses.replace(method, correction=correction), model)
+        errors.append(snnconv.compare(model, snn, IMAGES).output_error)
+    assert errors[1] < errors[0]

@@ -171,7 +171,7 @@ def convert(
             thresholds = thresholds_of(ann, method, found.histograms, batches, spec, tell, report, ranks)
         if method.correction == "reconstruct" and batches:
             with _timed(report, "reconstruction"):
-                thresholds = reconstruct(ann, snn, thresholds, method, batches, tell, ranks, seed)
+                thresholds = reconstruct(ann, snn, thresholds, method, batches, tell, ranks, seed, framework, spec)
         if method.correction != "none" and batches:
             with _timed(report, "bias correction"):
                 correct_biases(ann, snn, method, thresholds, batches, framework, spec, tell, ranks)

@@ -3,6 +3,12 @@
 No labels: the target is the source network's own output and activations on the calibration inputs. Forward, each site
 is the quantiser that its neuron computes for constant input, clip(⌊f(z)L/θ + 1/2⌋, −L or 0, L)·θ/L (in sum coding that
 is the spiking network itself); backward, gradients pass straight through it.
+
+Half of the values, drawn anew at every step, are not quantised, so that each layer learns beside inputs of either kind
+(QDrop, Wei et al., ICLR 2022, arXiv 2203.05740).
+
+In rate coding a second stage follows: forward, each site says what its neurons really say, spikes that come in an order
+and all; backward, the quantiser's gradient.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from torch import Tensor
 from snnconv.activations.quant import quantised
 from snnconv.conversion.ranks import Ranks
 from snnconv.methods.base import Method
+from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn
 from snnconv.runtime.batch import same_shapes
 from snnconv.runtime.program import Program
@@ -31,6 +38,10 @@ WARM_UP = 0.1
 LAYER_WEIGHT = 1.0
 PASSES = 12
 MIN_STEPS = 200
+DROP = 0.5
+"""Share of the values that are not quantised in a step of the first stage."""
+SPIKING_PASSES = 4
+SPIKING_RATE = 1e-3
 
 
 class Reconstruction:
@@ -44,6 +55,8 @@ class Reconstruction:
         total: number of steps that will be taken (for the learning rate's schedule).
         seed: of batches and augmentation.
         ranks: the processes that share the inputs; their gradients are averaged.
+        network: ``snn`` with neurons: forward, sites say what these say.
+        rate: learning rate, relative to the size of a tensor.
     """
 
     def __init__(
@@ -55,8 +68,11 @@ class Reconstruction:
         total: int,
         seed: int = 0,
         ranks: Ranks | None = None,
+        network: SpikingNetwork | None = None,
+        rate: float = LEARNING_RATE,
     ) -> None:
         self.ranks = ranks or Ranks()
+        self.network = network
         self.ann = ann
         self.snn = snn
         self.method = method
@@ -67,7 +83,7 @@ class Reconstruction:
         self.weights = snn.trainable()
         groups = [
             # relative to the tensor's size: folded BatchNorm leaves layers with very different scales
-            {"params": [p], "lr": float(p.detach().square().mean().sqrt().clamp(min=1e-3)) * LEARNING_RATE}
+            {"params": [p], "lr": float(p.detach().square().mean().sqrt().clamp(min=1e-3)) * rate}
             for p in (*self.weights, *self.theta.values())
         ]
         self.optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
@@ -91,10 +107,16 @@ class Reconstruction:
         with torch.no_grad():
             target = self.ann.static(x, record)
         layers: list[Tensor] = []
+        said = self._said(x)
 
         def quantise(name: str, z: Tensor) -> Tensor:
             site = self.snn.sites[name]
             out = quantised(site.function, z, self.theta[name], self.method.at(name).levels, site.axis)
+            if name in said:
+                out = out + (said[name] - out).detach()
+            elif self.network is None:
+                dropped = torch.rand(z.shape, generator=self.generator).to(z.device) < DROP
+                out = torch.where(dropped, site.activation(z), out)
             energy = wanted[name].square().mean().clamp(min=1e-12)
             layers.append((out - wanted[name]).square().mean() / energy)
             return out
@@ -113,6 +135,15 @@ class Reconstruction:
             for name, value in self.theta.items():
                 value.copy_(torch.maximum(value, self.lowest[name]))
         return float(loss)
+
+    def _said(self, x: Any) -> dict[str, Tensor]:
+        """What the neurons of each site say with the weights and thresholds as they are."""
+        if self.network is None:
+            return {}
+        with torch.no_grad():
+            for site, theta in self.theta.items():
+                self.network.population.set_threshold(site, theta.detach())
+            return self.network.rates(x)
 
     def _augment(self, x: Any) -> Any:
         """Images: a random flip and shift. Labels are not needed, so nothing has to keep its class."""
@@ -153,15 +184,32 @@ def reconstruct(
     progress: ProgressFn | None = None,
     ranks: Ranks | None = None,
     seed: int = 0,
+    framework: str = "spikingjelly",
+    spec: dict[str, Any] | None = None,
 ) -> dict[str, Tensor]:
     """Adjust the weights of ``snn`` on ``batches`` (of all ``ranks``) and return its new thresholds.
 
     The number of steps is fixed by the number of inputs, not by a clock, so that a seed gives the same network.
+    ``framework`` and ``spec`` (what the inputs are) make the network of neurons that rate coding is reconstructed with.
     """
     data = join_batches(list(batches)) if same_shapes(batches) else batches[0]
     passes = max(PASSES, math.ceil(MIN_STEPS / math.ceil(len(data) / BATCH)))
     steps = passes * math.ceil(len(data) / BATCH)
     work = Reconstruction(ann, snn, thresholds, method, steps, seed, ranks)
+    _run(work, data, passes, "reconstruction", progress)
+    if method.coding == "rate":
+        found = {site: value.detach().clone() for site, value in work.theta.items()}
+        network = SpikingNetwork(snn, method, found, framework, None, 0, spec)
+        steps = SPIKING_PASSES * math.ceil(len(data) / BATCH)
+        work = Reconstruction(ann, snn, found, method, steps, seed, ranks, network, SPIKING_RATE)
+        _run(work, data, SPIKING_PASSES, "reconstruction: spikes", progress)
+    for tensor in work.weights:
+        tensor.requires_grad_(False)
+    return {site: value.detach().clone() for site, value in work.theta.items()}
+
+
+def _run(work: Reconstruction, data: Any, passes: int, what: str, progress: ProgressFn | None) -> None:
+    """Passes over the inputs in a new order each."""
     done = 0
     for _ in range(passes):
         order = torch.randperm(len(data), generator=work.generator)
@@ -169,7 +217,4 @@ def reconstruct(
             work.step(data[order[start : start + BATCH]])
             done += 1
             if progress:
-                progress("reconstruction", done, steps)
-    for tensor in work.weights:
-        tensor.requires_grad_(False)
-    return {site: value.detach().clone() for site, value in work.theta.items()}
+                progress(what, done, work.total)
