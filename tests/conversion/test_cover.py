@@ -207,12 +207,14 @@ def test_strict_names_the_module_whose_weights_read_analog_values() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.lstm, self.b = nn.Linear(4, 8), nn.LSTM(8, 8, batch_first=True), nn.Linear(8, 2)
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True, add_bias_kv=True)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.b(self.lstm(F.relu(self.a(x)))[0])
+            h = F.relu(self.a(x))
+            return self.b(self.attention(h, h, h)[0])
 
-    with pytest.raises(ConversionError, match=r"lstm \(LSTM\) is kept whole"):
+    with pytest.raises(ConversionError, match=r"attention \(MultiheadAttention\) is kept whole"):
         snnconv.convert(Net(), methods.SignedIF(8), torch.randn(8, 5, 4), cover="synapses", strict=True, progress=False)
 
 
