@@ -16,8 +16,9 @@ from snnconv.graph.source import SourceGraph, activation_site
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.covering import shapes_of
 from snnconv.runtime.executor import Temporal
+from snnconv.runtime.program import GraphProgram
 
-__all__ = ["FunctionCost", "ProductCost", "ProductCounter", "functions_of", "work_of"]
+__all__ = ["FunctionCost", "ProductCost", "ProductCounter", "beside_layers", "functions_of", "work_of"]
 
 
 @dataclass(frozen=True)
@@ -177,3 +178,22 @@ def functions_of(snn: SpikingNetwork, source: SourceGraph, example: Any) -> list
             name = str(node.meta.get("path") or node.name)
             costs.append(FunctionCost(name, number, number * (passes if node in flow.temporal else 1)))
     return costs
+
+
+def beside_layers(
+    snn: SpikingNetwork, neurons: Mapping[str, int], example: Any, counter: ProductCounter | None, samples: int
+) -> tuple[list[ProductCost], float, float, list[FunctionCost], float]:
+    """Products, comparisons and functions at neurons, functions outside them, and those of the source network.
+
+    Args:
+        snn: a converted network with a graph.
+        neurons: their number, by site.
+        example: an input ``[1, ...]``.
+        counter: what counted the products.
+        samples: inputs that it saw.
+    """
+    assert isinstance(snn.program, GraphProgram)
+    outside = functions_of(snn, snn.program.source, example)
+    activations = sum(neurons[name] for name, site in snn.program.sites.items() if not site.function.linear)
+    products = [] if counter is None else counter.costs(samples)
+    return products, *work_of(snn, neurons), outside, activations + sum(f.ann for f in outside)

@@ -14,7 +14,7 @@ from snnconv.graph.source import ConversionError, SourceGraph, broadcast
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.metrics.latency import latencies
-from snnconv.metrics.operations import FunctionCost, ProductCost, ProductCounter, functions_of, work_of
+from snnconv.metrics.operations import FunctionCost, ProductCost, ProductCounter, beside_layers
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
@@ -279,24 +279,8 @@ def profile(
     return Profile(
         sites, costs, ann_macs, sum(c.sops for c in costs), sum(c.snn_macs for c in costs),
         steps, latencies(snn)["network"], samples, notes + missing, snn.method.bits_per_step,
-        *_beside_layers(snn, source, sites, parts[0][:1], counter, samples), function_macs,
+        *beside_layers(snn, {s.name: s.neurons for s in sites}, parts[0][:1], counter, samples), function_macs,
     )  # fmt: skip
-
-
-def _beside_layers(
-    snn: SpikingNetwork,
-    source: SourceGraph,
-    sites: list[SiteActivity],
-    example: Any,
-    counter: ProductCounter | None,
-    samples: int,
-) -> tuple[list[ProductCost], float, float, list[FunctionCost], float]:
-    """Products, comparisons and functions at neurons, functions outside them, and those of the source network."""
-    neurons = {site.name: site.neurons for site in sites}
-    outside = functions_of(snn, source, example)
-    activations = sum(neurons[name] for name, site in snn.program.sites.items() if not site.function.linear)
-    products = [] if counter is None else counter.costs(samples)
-    return products, *work_of(snn, neurons), outside, activations + sum(f.ann for f in outside)
 
 
 def _count_spikes(
