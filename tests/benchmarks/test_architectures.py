@@ -22,7 +22,7 @@ def test_every_family_comes_before_a_second_of_one(monkeypatch: pytest.MonkeyPat
 
 def test_a_missing_list_says_how_to_write_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(architectures, "LIST", tmp_path / "architectures.txt")
-    with pytest.raises(SystemExit, match="benchmarks.zoo list"):
+    with pytest.raises(SystemExit, match=r"benchmarks\.zoo list"):
         architectures.listed()
 
 
