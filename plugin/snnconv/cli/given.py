@@ -21,13 +21,15 @@ from snnconv.cli.models import find_device, is_random, load_model
 from snnconv.cli.outcome import say
 from snnconv.cli.preprocessing import Preprocessing
 
-__all__ = ["Given"]
+__all__ = ["CONVERTING", "Given"]
 
 REPEATED = (
     "weights", "classes", "pretrained", "calibration", "calibration_images", "size", "resize", "crop", "mean", "std",
-    "transform", "device",
+    "transform", "device", "cover", "encode_input",
 )  # fmt: skip
 """Options that a command to go on with repeats where they are not the default."""
+CONVERTING = ("framework", "override", "exclude", "budget", "precision")
+"""Those that one which converts repeats, too."""
 
 
 @dataclass(kw_only=True)
@@ -75,6 +77,12 @@ class Given:
     ] = None
     device: Annotated[str | None, typer.Option(help="Where the networks run: cpu, cuda, cuda:1, mps.")] = None
     framework: Annotated[str, typer.Option(help="Whose neurons: spikingjelly or snntorch.")] = "spikingjelly"
+    cover: Annotated[
+        str, typer.Option(help="Where neurons stand: activations, or synapses (every layer and product reads spikes).")
+    ] = "activations"
+    encode_input: Annotated[
+        bool, typer.Option("--encode-input", help="With --cover synapses: the first layers read spikes, too.")
+    ] = False
     override: Annotated[
         list[str] | None,
         typer.Option(help="PATTERN:field=value: a setting of the layers that the pattern names; may be repeated."),
@@ -174,6 +182,8 @@ class Given:
                 method,
                 calibration=calibration,
                 framework=self.framework,
+                cover=self.cover,
+                encode_input=self.encode_input,
                 overrides=cli_inputs.make_overrides(method, self.override or []),
                 exclude=self.exclude or (),
                 timesteps=None if self.budget is None else "auto",
@@ -212,9 +222,11 @@ class Given:
                 value = getattr(method, field.name)
                 if value != field.default:
                     words += [f"--{field.name.replace('_', '-')}", str(value)]
+        repeated = REPEATED if method is None else (*REPEATED, *CONVERTING)
         for option in dataclasses.fields(self):
             value = getattr(self, option.name)
-            if option.name in REPEATED and value != option.default:
+            if option.name in repeated and value != option.default:
                 name = f"--{option.name.replace('_', '-')}"
-                words += [name] if value is True else [name, str(value)]
+                for item in value if isinstance(value, list) else [value]:
+                    words += [name] if item is True else [name, str(item)]
         return shlex.join([*words, *more])

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_map_only
 
+from snnconv.graph.encoders import uncovered
 from snnconv.graph.flow import Flow, Path, layers, path_to, shape_values
 from snnconv.graph.ops import op_name, role
-from snnconv.graph.origin import analog, factor, origins
+from snnconv.graph.origin import analog, factor, origins, product_reads
 from snnconv.graph.source import ConversionError, broadcast
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
@@ -186,12 +187,11 @@ class _Auditor:
         return True
 
     def amplitude(self, name: str, step: Tensor) -> Tensor:
-        """Size of a spike of each neuron, the largest one for shifted-threshold IF, shaped like one step."""
-        site = self.snn.program.sites[name]
-        theta = self.snn.thresholds[name].to(step.device)
-        if self.method.coding == "sum":
-            method = self.method.at(name)
-            theta = theta / method.levels * 2.0 ** (method.timesteps - 1)
+        """What a spike of the first step is worth at each neuron, in units of which it has its sizes."""
+        site, node = self.snn.program.sites[name], self.snn.neurons[name]
+        theta = torch.as_tensor(node.v_threshold).detach().to(step.device)
+        if node.neuron.weight is not None:
+            theta = theta * node.neuron.weight(0, **node.options)
         theta = theta.to(step.dtype)
         if site.function.unit:
             theta = torch.ones_like(theta)
@@ -275,6 +275,7 @@ class _GraphAuditor(_Auditor):
             self.result.findings.append(finding)
             seen.append(name)
             self._structure(finding, path_to(operand, flow, shapes), flow, node, operand)
+        self._products(flow)
         report = self.snn.report
         listed = {(a.name, a.operator) for a in report.analog} if report is not None else set()
         for site in analog(source, flow):
@@ -288,6 +289,20 @@ class _GraphAuditor(_Auditor):
             self.result.problems += [f"layer {name} of the conversion report is gone" for name in gone]
         self.watching = self._observe
         self._expected_amplitudes(running)
+
+    def _products(self, flow: Flow) -> None:
+        """What the operands of products are made of, and whether everything reads spikes where all should."""
+        report = self.snn.report
+        for name, found in product_reads(flow).items():
+            reads = ", ".join(found)
+            finding = Finding(name, "product", reads, "operands are sums of checked spikes" if
+                              set(found) == {"spikes"} else "as the conversion report lists")  # fmt: skip
+            if report is not None and report.products.get(name) != found:
+                was = ", ".join(report.products.get(name, ())) or "nothing of it"
+                finding.problem = f"reads {reads}, but the conversion report says {was}"
+            self.result.findings.append(finding)
+        if report is not None and report.cover == "synapses":
+            self.result.problems += uncovered(self.program.source, flow, report.encode_input)
 
     def _after(self) -> None:
         self.held.clear()
@@ -330,13 +345,16 @@ class _GraphAuditor(_Auditor):
             return
         joined = " and the input" if path.reads_input else ""
         joined += f", scaled as the conversion report lists ({', '.join(listed)})" if listed else ""
+        pooled = "choose" in roles.values()
+        if pooled and self.method.coding == "differential":
+            finding.checked = f"what is new of a maximum of checked neurons' values, numbers of several bits{joined}"
+            return
         if "sum" in roles.values() or path.reads_input:
             names = sorted({op_name(n).strip("._") for n, what in roles.items() if what == "sum"})
             through = f" through {', '.join(names)}" if names else ""
             finding.checked = f"sum of checked spikes{joined}{through}"
             return
         finding.checked = "every value of every step is 0 or a spike"
-        pooled = "choose" in roles.values()
         if pooled and self.method.coding == "sum":
             finding.checked = "every value of every step is a whole multiple of q: the growth of a maximum of spikes"
         self.numeric[node.name] = (operand.name, finding, pooled)

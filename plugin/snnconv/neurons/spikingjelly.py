@@ -148,7 +148,7 @@ class MultiThresholdNode(SoftResetNode):
 
     Args:
         thresholds: how many it has, each twice the one before.
-        rectified: its output stays at or above zero.
+        signed: its output takes both signs; else it stays at or above zero.
         ceiling: its largest output in units of ``v_threshold``; ``None``: there is none.
         ceiling_absolute: the same in units of the membrane, in place of ``ceiling``.
         v_threshold, v_reset, surrogate_function, detach_reset, step_mode, store_v_seq, channel_axis, scaled:
