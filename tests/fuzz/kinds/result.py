@@ -13,7 +13,7 @@ from tests.fuzz.changes import Changed, changed_json
 from tests.fuzz.kind import Kind
 
 COMMITTED = Path(__file__).parents[3] / "benchmarks" / "results"
-NAMES = ("digits/if.json", "digits/srp-t-2.json", "cifar-10/resnet-20-3-bit-activations-7-levels/signed-if.json")
+NAMES = ("digits/if.json", "digits/srp-t-2.json", "cifar10/resnet-20-3-bit-activations-7-levels/signed-if.json")
 
 
 def samples() -> dict[str, bytes]:
