@@ -15,7 +15,7 @@ from .classification import Entry, Task
 from .data import DataError, cifar10, find
 
 BATCH = 100
-TIMESTEPS = (3, 4, 5, 8, 16, 32, 64)
+TIMESTEPS = (1, 2, 3, 4, 5, 8, 16, 32, 64)
 
 
 def entries(model: ResNet20, baseline_images: int | None) -> list[Entry]:
@@ -27,6 +27,11 @@ def entries(model: ResNet20, baseline_images: int | None) -> list[Entry]:
         Entry(
             "shifted threshold, reconstructed",
             tuple(methods.ShiftedThreshold(timesteps=t, correction="reconstruct") for t in (3, 4, 5)),
+        ),
+        Entry("differential multi-threshold", tuple(methods.MultiThreshold(timesteps=t) for t in (1, 2, 4, 8))),
+        Entry(
+            "hierarchical multi-threshold",
+            tuple(methods.HierarchicalMultiThreshold(timesteps=t) for t in (1, 2, 4, 8)),
         ),
         Entry("signed IF", tuple(methods.SignedIF(timesteps=t) for t in (4, 8, 16, 32))),
         Entry("IF", tuple(methods.IF(timesteps=t) for t in (8, 16, 32, 64))),

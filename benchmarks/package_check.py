@@ -7,6 +7,7 @@ package index instead, which needs the network and several gigabytes.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -27,6 +28,8 @@ where = pathlib.Path(snnconv.__file__).resolve()
 assert where.is_relative_to(pathlib.Path(sys.prefix).resolve()), f"imported from {where}"
 assert (where.parent / "py.typed").exists(), "py.typed is not installed"
 assert callable(snnconv.convert)
+from snnconv.demo import load_digits
+assert len(load_digits().y_test) == 450, "the digits are not installed"
 from snnbench import catalogue
 assert catalogue.folder().is_relative_to(pathlib.Path(sys.prefix).resolve()), catalogue.folder()
 assert "bccd/retinanet_r18" in catalogue.names(), "the configs are not installed"
@@ -73,6 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
         isolation = () if options.full else ("--no-isolation",)
         _run(sys.executable, "-m", "build", *isolation, "--outdir", out, ROOT)
         wheel, sdist = next(out.glob("*.whl")), next(out.glob("*.tar.gz"))
+        if importlib.util.find_spec("twine") is not None:
+            _run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist)
+        else:
+            print("twine is not installed: its check of the metadata is left out")
         names = zipfile.ZipFile(wheel).namelist()
         foreign = [n for n in names if not n.startswith(("snnconv/", "snnbench/", "snnconv_plugin-"))]
         if foreign:

@@ -31,7 +31,7 @@ def table(
     result.add_column("method", no_wrap=True)
     for t in timesteps:
         result.add_column(f"T={t}", justify="right")
-    for name in ("ANN", "spikes/\nneuron", "energy\nSNN/ANN", "convert\ns", "run\nms/image"):
+    for name in ("bits/\nstep", "ANN", "spikes/\nneuron", "energy\nSNN/ANN", "convert\ns", "run\nms/image"):
         result.add_column(name, justify="right")
     for label, record in rows.items():
         points = by_steps(record) if record else {}
@@ -48,6 +48,7 @@ def table(
         result.add_row(
             label,
             *cells,
+            _figure(last.get("bits_per_step"), 2),
             f"{record['ann']['metrics']['top1']:.1f}",
             _figure(last["spikes_per_neuron"], 2),
             _figure(last["energy_ratio"], 3),

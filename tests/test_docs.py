@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import snnconv
+from benchmarks.tutorial_pictures import run_blocks
 from snnbench import results
 from snnconv import dynamics, methods
 
@@ -25,14 +26,7 @@ def run_page(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, only: str
     With ``only``, those that contain it, where ``given`` is known already.
     """
     monkeypatch.chdir(folder)
-    space: dict[str, Any] = {"__name__": name, **given}
-    text = (DOCS / name).read_text()
-    for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        if only not in block[1]:
-            continue
-        line = text[: block.start(1)].count("\n")
-        exec(compile("\n" * line + block[1], str(DOCS / name), "exec", dont_inherit=True), space)
-    return space
+    return run_blocks((DOCS / name).read_text(), str(DOCS / name), only, **given)
 
 
 @pytest.mark.slow
@@ -43,6 +37,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     ann = space["accuracy"](space["model"])
     assert ann > 90
     assert space["curve"][16] > ann - 2
+    assert space["found"].ann == pytest.approx(ann, abs=0.01)
     assert space["curve"][16] > space["curve"][1]
     assert space["shifted"][5] > ann - 2
     assert space["costs"].energy_ratio > 0
@@ -55,6 +50,62 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 def test_the_pages_of_frameworks_run(page: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(package)
     assert run_page(page, tmp_path, monkeypatch)["y"].shape[0] in (2, 8)
+
+
+def test_the_page_on_ann2snn_runs_in_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = run_page("ann2snn.md", tmp_path, monkeypatch)
+    digits, model = space["digits"], space["model"]
+    reached = snnconv.evaluate(space["ours"], (digits.x_test, digits.y_test), model=model, timesteps=[8])
+    assert reached.drop is not None
+    assert reached.drop < 3
+    assert space["total"].shape == (450, 10)
+    assert isinstance(space["converter"].convert(model), torch.nn.Module)
+
+
+def test_the_page_on_other_tools_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = run_page("migration.md", tmp_path, monkeypatch)
+    better = snnconv.evaluate(space["snn"], space["test"], timesteps=[8]).final
+    assert better > snnconv.evaluate(space["toolbox"], space["test"], timesteps=[8]).final
+    assert capsys.readouterr().out.count("ANN") == 3
+
+
+def test_the_page_on_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    pytest.importorskip("mmengine")
+    pytest.importorskip("torchvision")
+    from snnbench.run import run_config
+
+    space = run_page("own-data.md", tmp_path, monkeypatch)
+    assert [point["timesteps"] for point in results.read(space["path"])["points"]] == [4, 8]
+    for split, count in (("train", 24), ("test", 8)):
+        for name, shade in (("bright", 200), ("dark", 30)):
+            folder = tmp_path / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                image_module.new("RGB", (48, 44), (shade + number, shade, shade)).save(folder / f"{number}.png")
+    (tmp_path / "mine.py").write_text(space["config"])
+    written = run_config("mine.py", out="results", work_dir="work")
+    assert {results.read(path)["label"] for path in written} == {"signed IF", "shifted threshold"}
+
+
+def test_every_page_stands_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    missing = [
+        path.name for path in DOCS.glob("*.md") if not re.search(rf"[\[ ]{re.escape(path.name)}[,\]\n]", navigation)
+    ]
+    assert not missing
+    pictures = [name for path in DOCS.glob("*.md") for name in re.findall(r"\]\((pictures/[\w./-]+)", path.read_text())]
+    assert pictures
+    assert not [name for name in pictures if not (DOCS / name).is_file()]
+
+
+def test_the_version_is_one() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == snnconv.__version__  # type: ignore[index]
+    page = (DOCS / "install.md").read_text()
+    assert f"snnconv_plugin-{snnconv.__version__}-py3" in page
 
 
 def test_the_gpu_page_runs_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +166,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "WARNING -" not in done.stderr
+    board = (ROOT / "benchmarks" / "leaderboard.html").read_text()
+    assert (tmp_path / "site" / "leaderboard-page.html").read_text() == board
     page = (tmp_path / "site" / "api" / "convert.html").read_text()
     assert "SpikingNetwork" in page
     assert '<span class="gp">&gt;&gt;&gt; </span>' in page  # doctests are code

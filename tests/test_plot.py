@@ -91,6 +91,14 @@ def test_membrane_is_in_units_of_the_threshold_and_crosses_it_before_a_spike() -
     assert rises == [[[1, 1.5], [1, 2.5]], [[3, -0.5], [3, -1.5]]]
 
 
+def test_a_raster_shows_neurons_that_spike_from_the_whole_layer() -> None:
+    spikes = torch.zeros(4, 1000)
+    spikes[0, 100:] = 1
+    axes = plot.raster(signed_trace(spikes.tolist()))
+    assert axes.get_title(loc="left") == "relu: 80 spikes of 80 neurons"
+    assert signed_trace(spikes.tolist()).spread(0, 3) == [100, 550, 999]
+
+
 def test_membrane_shows_neurons_that_are_neither_silent_nor_saturated() -> None:
     always, half, never = [1, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]
     spikes = torch.tensor([always, half, never, half, half]).float().T.tolist()

@@ -130,14 +130,18 @@ def _result_table(rows: list[dict[str, Any]]) -> Table:
     steps = sorted({p["latency"] for row in rows for p in row["points"]})
     table = Table(title=f"{first['metric']}, {first['architecture']}, {first['dataset']}, {first['samples']:,} samples")
     table.add_column("row")
+    table.add_column("bits a step", justify="right")
     for t in steps:
         table.add_column(f"T={t}", justify="right")
-    table.add_row("ANN", *[""] * (len(steps) - 1), f"{first['ann']['metrics'][first['metric']]:.2f}")
+    table.add_row("ANN", "", *[""] * (len(steps) - 1), f"{first['ann']['metrics'][first['metric']]:.2f}")
     for row in rows:
         best: dict[int, float] = {}
         for p in row["points"]:  # of several readout windows, the row's own comes first
             best.setdefault(p["latency"], p["metrics"][row["metric"]])
-        table.add_row(row["label"], *(f"{best[t]:.2f}" if t in best else "" for t in steps))
+        bits = row["points"][-1].get("bits_per_step")
+        table.add_row(
+            row["label"], "" if bits is None else f"{bits:g}", *(f"{best[t]:.2f}" if t in best else "" for t in steps)
+        )
     return table
 
 

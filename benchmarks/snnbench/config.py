@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 import snnconv
-from snnbench import config_data
+from snnbench import config_data, packages
 from snnbench.data.roots import resolve_config
 from snnbench.mmcv_ops import install as operators
 from snnbench.testing.readouts import CONVERSIONS
@@ -78,9 +78,22 @@ def _program_config(path: str | os.PathLike[str]) -> Config:
         raise BenchError(f"{path}: a config is a Python file, or {', '.join(config_data.SUFFIXES)}")
     sys.path[:] = sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]  # custom_imports of a checkout
     try:
-        return Config.fromfile(str(path))
+        with packages.found():  # for a base in another package
+            return Config.fromfile(str(path))
     except ImportError as error:
-        raise BenchError(f"{path}: {error}; benchmark configs run from the project's folder") from error
+        said = str(error).partition(", the current sys.path")[0]  # which mmengine prints line by line
+        raise BenchError(f"{path}: {said}; {_advice(error)}") from error
+
+
+def _advice(error: ImportError) -> str:
+    """What to do about a module that a config needs and that is not found."""
+    package = (error.name or "").split(".")[0]
+    if package in ("mmengine", "mmcv", *_SCOPES):
+        return 'pip install "snnconv-plugin[bench]"'
+    return (
+        "what custom_imports names is looked for in the folder that the command runs in, in PYTHONPATH, and among the "
+        "installed packages"
+    )
 
 
 def _set_epochs(config: Config, epochs: int) -> None:

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from snnbench import results
 from snnbench.config import BenchError, default_work_dir, load_config
 from snnbench.processes import LAUNCHERS, for_processor, start_processes
-from snnbench.results.record import Row, write_results
+from snnbench.results.rows import Row, write_results
 from snnbench.testing.convert_hook import ConvertHook, bare_model
 from snnbench.testing.episode_video import EpisodeVideos
 from snnbench.testing.picture import SideBySide
@@ -152,7 +152,8 @@ def _test_runner(config: Config, rows: list[dict[str, Any]]) -> Runner:
         if "train_dataloader" not in config:
             raise BenchError("bench.calibration needs a dataset: this config has no train_dataloader to take it from")
         calibration["dataset"] = copy.deepcopy(config.train_dataloader.dataset)
-        calibration.setdefault("pipeline", config.test_dataloader.dataset.get("pipeline"))
+        if "pipeline" in config.test_dataloader.dataset:  # one of the user's own may have none
+            calibration.setdefault("pipeline", config.test_dataloader.dataset.pipeline)
     hook = dict(
         type="ConvertHook",
         methods=rows,
@@ -163,7 +164,8 @@ def _test_runner(config: Config, rows: list[dict[str, Any]]) -> Runner:
         skip_failed=bench.get("skip_failed", True),
     )
     testing.custom_hooks = [hook]
-    testing.default_hooks.pop("checkpoint", None)
-    testing.default_hooks["logger"] = None
+    hooks = testing.setdefault("default_hooks", {})
+    hooks.pop("checkpoint", None)
+    hooks["logger"] = None
     testing.test_cfg = dict(type="SNNTestLoop")
     return Runner.from_cfg(for_processor(testing))

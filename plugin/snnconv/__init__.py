@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from snnconv.export.chips import fits
     from snnconv.export.nir import from_nir, to_nir
     from snnconv.export.onnx import to_onnx
+    from snnconv.export.sinabs import to_sinabs
     from snnconv.export.stepwise import stepwise
     from snnconv.metrics import audit, compare, evaluate, profile, saturation
     from snnconv.page import write_page
@@ -65,6 +66,7 @@ __all__ = [
     "stepwise",
     "to_nir",
     "to_onnx",
+    "to_sinabs",
     "train_rate_scale",
     "trainable",
     "training",
@@ -87,6 +89,7 @@ _LATER = {
     "stepwise": "snnconv.export.stepwise",
     "to_nir": "snnconv.export.nir",
     "to_onnx": "snnconv.export.onnx",
+    "to_sinabs": "snnconv.export.sinabs",
     "train_rate_scale": "snnconv.training.rate_scale",
     "trainable": "snnconv.training.trainable",
     "write_page": "snnconv.page",

@@ -255,7 +255,7 @@ class SpikingNetwork(nn.Module):
 
         def note(site: str, out: Tensor) -> None:
             if out.shape[0] == self.timesteps:  # the read-out phase comes last
-                found[site] = self.readout.final(out)
+                found[site] = self.readout.of_site(out)
 
         x = self.given(*inputs, **named)
         self.run(x, observe=note)

@@ -50,6 +50,11 @@ class Continued:
             raise ConversionError(
                 "shifted-threshold neurons keep no membrane between inputs: their spikes are the bits of one number"
             )
+        if network.method.coding == "differential":
+            raise ConversionError(
+                "neurons with differential coding send what is new about one input, which the next one would be "
+                "taken for; use a rate method, such as methods.SignedIF"
+            )
         if network.method.pre_timesteps_:
             raise ConversionError("SRP keeps no membrane between inputs: its mask belongs to one input")
         self.network = network

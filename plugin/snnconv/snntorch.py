@@ -22,7 +22,9 @@ from snnconv.network import SpikingNetwork
 from snnconv.neurons.snntorch import (
     IF,
     SRPIF,
+    FunctionIF,
     HierarchicalMultiThreshold,
+    Ladder,
     MultiThreshold,
     ShiftedThresholdIF,
     SignedIF,
@@ -32,7 +34,9 @@ from snnconv.neurons.snntorch import (
 __all__ = [
     "IF",
     "SRPIF",
+    "FunctionIF",
     "HierarchicalMultiThreshold",
+    "Ladder",
     "MultiThreshold",
     "ShiftedThresholdIF",
     "SignedIF",

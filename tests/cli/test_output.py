@@ -23,6 +23,7 @@ import snnconv
 from snnconv import methods
 from snnconv.cli import doctor, outcome
 from snnconv.cli.app import app
+from snnconv.cli.given import Given
 from snnconv.cli.inputs import method_fields
 from snnconv.demo import table as demo_table
 from snnconv.progress import bars
@@ -163,6 +164,14 @@ class TestNext:
         assert [shlex.split(c)[1] for c in commands] == ["eval", "report"]
         for command in commands:
             assert runner.invoke(app, shlex.split(command)[1:]).exit_code == 0, command
+
+    def test_a_conversion_that_is_repeated_is_the_same_one(self, base: list[str]) -> None:
+        given = Given(model="net.py:small", data=Path("images.npz"), exclude=["no*", "such*"], device="cpu")
+        again = given.again("convert", "--out", "n.snn.safetensors", method=methods.IF(4))
+        assert again.endswith("--timesteps 4 --device cpu --exclude 'no*' --exclude 'such*' --out n.snn.safetensors")
+        assert "--exclude" not in given.again("compare", "--snn", "n.snn.safetensors")
+        assert "--exclude" not in run("recommend", "--help")
+        assert "--exclude" not in run("report", "--help")
 
     def test_what_is_about_to_happen_is_said_first(self, base: list[str]) -> None:
         result = runner.invoke(app, ["compare", *base, "--timesteps", "4", "--calibration-images", "30"])

@@ -10,7 +10,8 @@ from snnconv import ConversionError
 from snnconv.conversion import histogram, thresholds
 from snnconv.conversion.bias import Target
 from snnconv.conversion.histogram import BINS, Histogram, histograms
-from snnconv.conversion.thresholds import mse_threshold, percentile_threshold
+from snnconv.conversion.thresholds import mse_threshold, percentile_threshold, power_threshold
+from snnconv.dynamics import multi_threshold_step
 from snnconv.graph.capture.fx import source_graph
 from snnconv.runtime.program import GraphProgram
 
@@ -143,6 +144,20 @@ class TestMSE:
     def test_more_levels_than_bins(self) -> None:
         y = values(5000, 2).relu()
         assert bool((mse_threshold(Histogram.of(y), 2**16 - 1) > 0.99 * y.amax(0)).all())
+
+    @pytest.mark.parametrize("n", [1, 2, 4])
+    @pytest.mark.parametrize("cap", [1e9, 1.5])
+    def test_powers_of_two_are_the_search_over_the_neurons_own_first_step(self, n: int, cap: float) -> None:
+        y = at_centers(values(3000, 5).relu().clamp(max=2 * cap) * torch.linspace(0.2, 1, 5))
+        best, theta = torch.full((5,), torch.inf, dtype=torch.float64), torch.zeros(5)
+        for fraction in torch.linspace(1.1, 0.02, thresholds.GRID).tolist():
+            candidate = (y.amax(0) * fraction).float().clamp(max=cap)
+            smallest = candidate.double() / 2 ** (n - 1)
+            said = multi_threshold_step(y, None, smallest, n)[0] * smallest
+            error = (y - said).square().sum(0)
+            theta, best = torch.where(error < best, candidate, theta), torch.minimum(error, best)
+        found = power_threshold(Histogram.of(y.float()), n, cap=cap)
+        torch.testing.assert_close(found, theta, rtol=0.02, atol=0)
 
     def test_silent_channels_get_the_others_mean(self) -> None:
         y = values(500, 3).relu() * torch.tensor([1.0, 0.0, 1.0])

@@ -186,7 +186,7 @@ def test_pieces_of_a_sequence_are_the_whole(
     seed=st.integers(0, 2**32 - 1),
     timesteps=st.integers(1, 7),
     thresholds=st.integers(1, 6),
-    rectified=st.booleans(),
+    signed=st.booleans(),
     ceiling=st.sampled_from([None, 1.0, 3.0, 15.0]),
     absolute=st.sampled_from([None, 0.75]),
     ties=st.booleans(),
@@ -194,14 +194,14 @@ def test_pieces_of_a_sequence_are_the_whole(
     per_channel=st.booleans(),
 )
 def test_settings_of_multi_threshold_neurons_mean_the_same_everywhere(
-    backend, neuron, seed, timesteps, thresholds, rectified, ceiling, absolute, ties, dtype, per_channel
+    backend, neuron, seed, timesteps, thresholds, signed, ceiling, absolute, ties, dtype, per_channel
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     x_seq = (torch.randn(timesteps, 4, 6, 5, generator=generator) * 2).to(dtype)
     theta = torch.rand(6, generator=generator) + 0.1 if per_channel else 0.3
     if ties:
         x_seq, theta = (x_seq * 4).round() / 8, (theta * 4).ceil() / 4 if isinstance(theta, Tensor) else 0.25
-    options = {"thresholds": thresholds, "rectified": rectified, "ceiling": ceiling, "ceiling_absolute": absolute}
+    options = {"thresholds": thresholds, "signed": signed, "ceiling": ceiling, "ceiling_absolute": absolute}
     expected = reference(neuron, x_seq, dyn.per_channel(theta, 3, 1), True, **options)
     assert torch.equal(run(neuron, x_seq, theta, backend=backend, **options), expected)
 
@@ -293,7 +293,7 @@ for case in range(40):
         a, b = (dyn.scan(neuron, x_seq, theta, backend=name, scaled=scaled, **more) for name in ("triton", "eager"))
         assert torch.equal(a, b), (case, neuron, more)
         cases += 1
-    more = dict(thresholds=3, rectified=False, ceiling=5.0)
+    more = dict(thresholds=3, signed=True, ceiling=5.0)
     for neuron in ("multi_threshold", "hierarchical_multi_threshold")[: 1 if whole_codes else 2]:
         a, b = (dyn.scan(neuron, x_seq, theta, backend=name, scaled=scaled, **more) for name in ("triton", "eager"))
         assert torch.equal(a, b), (case, neuron, more)

@@ -36,7 +36,7 @@ def scalar(name: str, currents: list[float], q: float, n: int, rectified: bool, 
             most = 2**n - 1
             code = max(-most, min(most, math.floor(u / q + 0.5)))
             if rectified:
-                code = max(code, -math.floor(r * t / q))
+                code = max(code, -math.floor(r * t / q + 1e-6))
         else:
             fits = [2**k for k in range(n) if abs(u) >= 0.75 * q * 2**k]
             code = max(fits, default=0) * (1 if u >= 0 else -1)
@@ -63,7 +63,7 @@ def run(name: str, x_seq: Tensor, theta: float | Tensor, **options: Any) -> tupl
 )
 def test_the_neuron_is_the_recursion_of_the_paper(name, currents, n, rectified, ceiling) -> None:
     found, _ = run(
-        name, torch.tensor(currents)[:, None], 0.5, thresholds=n, rectified=rectified,
+        name, torch.tensor(currents)[:, None], 0.5, thresholds=n, signed=not rectified,
         ceiling=None if ceiling == math.inf else ceiling / 0.5,
     )  # fmt: skip
     assert found.flatten().tolist() == scalar(name, currents, 0.5, n, rectified, ceiling)
@@ -73,7 +73,7 @@ def test_the_neuron_is_the_recursion_of_the_paper(name, currents, n, rectified, 
 def test_over_many_steps_too_but_for_rounding_at_a_border(name: str) -> None:
     torch.manual_seed(0)
     x_seq = torch.randn(9, 400, dtype=torch.float64) * torch.tensor([3.0, *[0.5] * 8])[:, None]
-    found, _ = run(name, x_seq, 0.3, thresholds=4, rectified=True)
+    found, _ = run(name, x_seq, 0.3, thresholds=4, signed=False)
     expected = [scalar(name, column, 0.3, 4, True, math.inf) for column in x_seq.T.tolist()]
     assert torch.equal(found.T, torch.tensor(expected, dtype=torch.float64))
 
@@ -83,7 +83,7 @@ def test_four_thresholds_in_one_step_are_a_quantiser_of_fifteen_levels() -> None
     found, state = dyn.hierarchical_multi_threshold_step(z, None, 1.0, thresholds=4)
     assert torch.equal(found, (z + 0.5).floor().clamp(0, 15))
     assert torch.equal(state.expected_output, found)
-    signed, _ = dyn.hierarchical_multi_threshold_step(-z, None, 1.0, thresholds=4, rectified=False)
+    signed, _ = dyn.hierarchical_multi_threshold_step(-z, None, 1.0, thresholds=4, signed=True)
     assert torch.equal(signed, (0.5 - z).floor().clamp(-15, 15))
 
 
@@ -95,7 +95,7 @@ def test_what_it_stands_for_comes_closer_to_a_constant_input_with_every_step(nam
     target = z.clamp(min=0) if rectified else z
     record, state, errors = neurons.get(name), None, []
     for t in range(32):
-        _, state = record.step(silence if t else z, state, 1 / 8, **record.settings({"rectified": rectified}))
+        _, state = record.step(silence if t else z, state, 1 / 8, **record.settings({"signed": not rectified}))
         errors.append(float((state.expected_output - target).abs().max()))
     assert errors[31] < 1 / 8 / 16  # about half of the smallest threshold, divided by the steps
     assert all(later <= earlier + 1e-6 for earlier, later in zip(errors[::8], errors[8::8], strict=False))
@@ -105,7 +105,7 @@ def test_a_rectified_neuron_never_stands_for_less_than_nothing() -> None:
     torch.manual_seed(1)
     x_seq = torch.randn(20, 1000) * 2
     for name in STEPS:
-        fired, _ = run(name, x_seq, 0.25, thresholds=4, rectified=True)
+        fired, _ = run(name, x_seq, 0.25, thresholds=4, signed=False)
         stands_for = (fired / torch.arange(1, 21)[:, None]).cumsum(0) * 0.25
         assert float(stands_for.min()) >= -1e-5
         assert bool((fired < 0).any())  # it takes back what was too much

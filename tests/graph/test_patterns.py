@@ -420,20 +420,3 @@ def test_a_transformer_layer_of_ones_own_stays_whole_and_strict_refuses_it() -> 
     net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), Mine(8, 2, 16, batch_first=True), nn.Linear(8, 3)).eval()
     with pytest.raises(ConversionError, match=r"strict=True.*Mine"):
         snnconv.convert(net, methods.ShiftedThreshold(6), TOKENS, strict=True, progress=False)
-
-
-@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM])
-def test_the_report_says_why_the_relus_of_a_recurrent_layer_stay_analog(kind) -> None:
-    class Recurrent(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            options = {"nonlinearity": "relu"} if kind is nn.RNN else {}
-            self.rnn, self.a, self.b = kind(6, 8, batch_first=True, **options), nn.Linear(8, 8), nn.Linear(8, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.b(F.relu(self.a(self.rnn(x)[0])))
-
-    snn = snnconv.convert(Recurrent(), methods.ShiftedThreshold(8), TOKENS, progress=False)
-    (found,) = snn.report.analog
-    assert (found.name, found.operator) == ("rnn", kind.__name__)
-    assert ("its ReLUs act inside the recurrence" in found.reason) is (kind is nn.RNN)

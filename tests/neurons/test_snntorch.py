@@ -362,6 +362,7 @@ def test_hooks_see_every_step() -> None:
 def test_a_missing_snntorch_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "snntorch", None)
     monkeypatch.delitem(sys.modules, "snnconv.neurons.snntorch")
+    monkeypatch.delitem(sys.modules, "snnconv.neurons._snntorch")
     monkeypatch.delitem(sys.modules, "snnconv.snntorch", raising=False)
     with pytest.raises(ImportError, match="snntorch is not installed: pip install"):
         importlib.import_module("snnconv.snntorch")

@@ -437,6 +437,31 @@ def test_a_failing_operator_is_named() -> None:
         Executor(source, lambda s, z: z)(torch.zeros(2, 7))
 
 
+@torch.no_grad()
+def test_a_failing_operator_over_time_is_named() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.Parameter(torch.eye(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x).softmax(1) @ self.mix
+
+    source = source_graph(Net())
+    with pytest.raises(ConversionError, match="operator matmul failed"):
+        Executor(source, exact(source)).steps(torch.ones(2, 4), 2, RunState())
+
+
+def test_an_input_that_is_not_given_is_named() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return torch.relu(x) + y
+
+    source = source_graph(Net())
+    with pytest.raises(ConversionError, match="takes an input 'y' that was not given"):
+        Executor(source, exact(source))((torch.ones(2, 4),))
+
+
 def test_shape_arithmetic_is_neither_analog_nor_spiking() -> None:
     def forward(m: nn.Module, x: Tensor) -> Tensor:
         y = F.relu(m.a(x))

@@ -6,11 +6,13 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import snnconv
 from snnconv import dynamics, methods
 from snnconv.dynamics.kernels import processor
+from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.source import ConversionError
 from snnconv.runtime import int8
 
@@ -259,3 +261,30 @@ def test_kernels_write_whole_numbers(backend: str, channels: int) -> None:
     assert torch.equal(dynamics.add_spikes_(x[1].contiguous(), spikes, theta.reshape(-1)), expected)
     with pytest.raises(ValueError, match="spikes have shape"):
         dynamics.add_spikes_(x[1], spikes[:1], theta)
+
+
+class Odd(nn.Module):
+    """Layers that 8 bits have no form for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line, self.same = nn.Conv1d(4, 4, 3, padding=1), nn.Conv2d(1, 2, 3, padding="same")
+        self.weight = nn.Parameter(torch.randn(8, 4))
+        self.plain = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.line(torch.relu(x)))
+        z = torch.relu(F.linear(y.mean(2), weight=self.weight))
+        return self.plain(z.sigmoid()).sum() + self.same(torch.relu(x[:, None])).mean()
+
+
+def test_layers_that_stay_float_say_why() -> None:
+    source = source_graph(Odd())
+    layers = int8.Int8(source, dict.fromkeys(source.sites, torch.tensor(1.0)), signed=False)
+    assert not layers.layers
+    reasons = set(layers.left.values())
+    assert "conv1d has no 8-bit form here" in reasons
+    assert "padding='same'" in reasons
+    assert "its weight is a named argument" in reasons
+    wide = source_graph(nn.Sequential(nn.ReLU(), nn.Linear(4, 2)).double())
+    assert int8.Int8(wide, {"0": torch.tensor(1.0)}, False).left == {"1": "its weight is not a float32 tensor"}

@@ -16,7 +16,7 @@ import snnconv
 from snnconv import methods
 from snnconv.graph.capture.fx import source_graph
 from snnconv.runtime.executor import Executor
-from snnconv.runtime.over_time import at_each_step, at_once, each_step, shares
+from snnconv.runtime.over_time import at_each_step, at_once, each_step, shares, so_far
 from snnconv.runtime.shapes import known_name, one_by_one
 from snnconv.runtime.values import Accumulated, Static, Temporal, unfolded
 
@@ -196,16 +196,16 @@ def test_results_besides_tensors_stand_in_their_places(vectorised: bool) -> None
     assert torch.equal(got[2]["sizes"][1], 2 * x)
 
 
-@pytest.mark.parametrize("mean", [True, False])
-def test_the_shares_of_the_steps_come_to_the_value_whatever_was_undefined_before(mean: bool) -> None:
+@pytest.mark.parametrize("coding", ["rate", "sum", "differential"])
+def test_the_shares_of_the_steps_come_to_the_value_whatever_was_undefined_before(coding: str) -> None:
     values = torch.tensor([[torch.nan, 1.0, torch.inf], [2.0, torch.nan, -torch.inf], [3.0, 5.0, 7.0]])
-    whole, total = shares(values, 0, None, mean)
+    whole, total = shares(values, 0, None, coding)
     assert bool(torch.isfinite(whole).all())
-    torch.testing.assert_close(whole.sum(0), values[-1] * (3 if mean else 1))
-    torch.testing.assert_close(total, values[-1] * (3 if mean else 1))
+    torch.testing.assert_close(so_far(whole, 0, None, coding)[0][-1], values[-1])
+    torch.testing.assert_close(total, values[-1] * (3 if coding == "rate" else 1))
     before, pieces = None, []
     for t in range(3):
-        piece, before = shares(values[t : t + 1], t, before, mean)
+        piece, before = shares(values[t : t + 1], t, before, coding)
         pieces.append(piece)
     torch.testing.assert_close(torch.cat(pieces), whole)
 

@@ -174,7 +174,7 @@ class TestRecommend:
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
     def test_a_network_that_nothing_converts_is_named(self, data: tuple[Tensor, Tensor]) -> None:
-        with pytest.raises(snnconv.ConversionError, match="no method converts this network; this network has no ReLU"):
+        with pytest.raises(snnconv.ConversionError, match="no method converts this network; this network has no "):
             snnconv.recommend(nn.Linear(16, 5).eval(), data, "T=8", progress=False)
 
     def test_rate_norm_layers_keep_their_thresholds(self, data: tuple[Tensor, Tensor]) -> None:
@@ -242,3 +242,26 @@ def test_resnet20_meets_the_budget_on_the_test_images(resnet20: nn.Module) -> No
     assert math.isclose(found.test_ann - found.test, found.test_drop[0], abs_tol=0.01)
     none = snnconv.recommend(resnet20, train, "T=2,drop=2", test=test, methods=[methods.IF(2)], progress=False)
     assert none.best is None
+
+
+class TestLatency:
+    def test_the_budget_counts_what_is_asked_for(self, network: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+        tried = [methods.ShiftedThreshold(4), methods.MultiThreshold(4)]
+        how = {"methods": tried, "progress": False}
+        by_layer = snnconv.recommend(network, data, "T=4", **how)
+        assert not any(trial.stopped.startswith("takes") for trial in by_layer.trials)
+        whole = snnconv.recommend(network, data, "T=4", latency="network", **how)
+        stopped = {type(trial.method).__name__: trial.stopped for trial in whole.trials}
+        assert stopped["ShiftedThreshold"] == "takes 8 steps"
+        assert isinstance(whole.method, methods.MultiThreshold)
+        assert "of the network, all layers stepping together" in str(whole)
+        assert snnconv.recommend(network, data, "T=4", latency="pipelined", **how).best is None
+
+    def test_the_table_says_what_a_step_is_worth(self, network: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+        found = snnconv.recommend(network, data, "T=4", methods=[methods.MultiThreshold(4)], progress=False)
+        assert "bits" in str(found)
+        assert "3.17" in str(found)
+
+    def test_another_word_is_refused(self, network: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+        with pytest.raises(ValueError, match="latency must be one of"):
+            snnconv.recommend(network, data, "T=4", latency="chip")

@@ -500,6 +500,8 @@ def test_trained_activations_of_a_module_tree(tmp_path: Path) -> None:
 
 FORMER = Path(__file__).parents[1] / "fixtures" / "networks"
 SUFFIX = ".snn.safetensors"
+NEW = {"multi_threshold", "hierarchical_multi_threshold"}
+"""Methods that the release of these files did not have."""
 
 
 @pytest.mark.parametrize("path", sorted(FORMER.glob(f"*{SUFFIX}")), ids=lambda path: path.name.removesuffix(SUFFIX))
@@ -519,7 +521,8 @@ def test_a_file_of_an_earlier_release_gives_the_same_outputs(path: Path, tmp_pat
 
 def test_every_method_has_a_file_of_an_earlier_release() -> None:
     kept = {path.name.removesuffix(SUFFIX).rpartition(".")[0] for path in FORMER.glob(f"*{SUFFIX}")}
-    assert kept >= {f"{method}.{kind}" for method in methods.METHODS for kind in ("graph", "tree")}
+    former = methods.METHODS.keys() - NEW
+    assert kept >= {f"{method}.{kind}" for method in former for kind in ("graph", "tree")}
 
 
 # --- contradictions ----------------------------------------------------------------------------------------

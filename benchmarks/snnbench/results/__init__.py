@@ -1,5 +1,6 @@
 """Result files: one JSON file a row of a benchmark, from which every table, plot and page is made."""
 
+from snnbench.results.own import record
 from snnbench.results.results import (
     SCHEMA,
     Point,
@@ -58,6 +59,7 @@ __all__ = [
     "read",
     "read_all",
     "read_json",
+    "record",
     "schema",
     "sites",
     "slug",

@@ -1,7 +1,6 @@
 """Result files: one JSON file a row of a benchmark, from which every table, plot and page is made.
 
-A row is a network, a data set and a method; its ``points`` are the numbers of steps at which it was measured. The
-fields are described in ``result.schema.json`` beside this file.
+A row is a network, a data set and a method; ``result.schema.json`` beside this file describes its fields.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ __all__ = [
 
 _RUN = ("versions", "machine", "commit", "command")
 _FIGURES = (
-    "latency", "pipelined_latency", "spikes", "spikes_per_neuron", "sops", "macs", "energy_joule", "energy_ratio",
-    "memory_mib", "thresholds",
+    "latency", "pipelined_latency", "bits_per_step", "spikes", "spikes_per_neuron", "sops", "macs", "energy_joule",
+    "energy_ratio", "memory_mib", "thresholds",
 )  # fmt: skip
 
 
@@ -301,6 +300,7 @@ def counted(profile: Profile) -> dict[str, Any]:
         "macs": profile.snn_macs,
         "energy_joule": profile.snn_energy,
         "energy_ratio": profile.energy_ratio,
+        "bits_per_step": profile.bits_per_step,
     }
 
 

@@ -91,6 +91,10 @@ def wrong(record: Any) -> Iterable[str]:
         yield from _wrong_points(record["points"])
 
 
+OPTIONAL = ("thresholds", "bits_per_step")
+"""Fields of a point that not every measurement has."""
+
+
 def _wrong_figures(record: Record) -> Iterable[str]:
     metric, points = record["metric"], record["points"]
     for where, holder in [("ann", record["ann"]), *((f"points[{i}]", p) for i, p in enumerate(points))]:
@@ -100,7 +104,7 @@ def _wrong_figures(record: Record) -> Iterable[str]:
             value = holder["metrics"][name]
             if value is not None and not 0 <= value <= 100:
                 yield f"{where}.metrics.{name} is {value}: a percentage lies between 0 and 100"
-        null = next((name for name, value in holder.items() if value is None and name != "thresholds"), None)
+        null = next((name for name, value in holder.items() if value is None and name not in OPTIONAL), None)
         if null is not None and not record.get("notes"):
             yield f"{where}.{null} is null and notes does not say why; add a sentence there"
     if record["config_hash"] != config_hash(record["config"]):

@@ -350,6 +350,7 @@ class ConvertHook(Hook):
             "macs": costs.snn_macs,
             "energy_joule": costs.snn_energy,
             "energy_ratio": costs.energy_ratio,
+            "bits_per_step": costs.bits_per_step,
             "ann_macs": costs.ann_macs,
             "ann_energy_joule": costs.ann_energy,
         }

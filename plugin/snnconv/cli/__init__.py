@@ -1,1 +1,1 @@
-"""The command line: `snnconv convert`, `evaluate`, `profile`, `audit`, `recommend`, `doctor` ..."""
+"""The command line: ``snnconv demo``, ``convert``, ``eval``, ``compare``, ``report``, ``recommend``, and so on."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from snnconv.cli import inputs as cli_inputs
-from snnconv.cli.given import Given
+from snnconv.cli.given import CONVERTING, Given
 from snnconv.cli.inputs import InputError
 from snnconv.cli.outcome import Drawn, Outcome, check_picture, emit, say
 
@@ -21,8 +21,10 @@ __all__ = ["EXAMPLES", "command_of", "register"]
 
 EXAMPLES = "\nExamples:\n"
 """What divides a command's docstring: below stand commands, one a line."""
-OF_METHODS = ("method", "framework", "precision")
+OF_METHODS = ("method", *CONVERTING)
 """Fields of `Given` that commands without a conversion of their own leave out."""
+OPTIONAL = ("model", "data")
+"""Fields of `Given` that a command may have as parameters of its own, to do without them."""
 
 
 def register(app: typer.Typer, function: Callable[..., Any]) -> None:
@@ -62,8 +64,9 @@ def command_of(function: Callable[..., Any]) -> Callable[..., None]:
         try:
             form, picture = _form(arguments)
             if first:
-                names = [field.name for field in fields(Given)]
-                given = Given(**{name: arguments[name] for name in names if name in arguments})
+                names = {parameter.name for parameter in shared} | {*OPTIONAL}
+                kept = [field.name for field in fields(Given) if field.name in names]
+                given = Given(**{name: arguments[name] for name in kept})
                 given.settings = {name: arguments.pop(name) for name in settings}
                 for parameter in shared:
                     arguments.pop(parameter.name)

@@ -21,13 +21,15 @@ from snnconv.cli.models import find_device, is_random, load_model
 from snnconv.cli.outcome import say
 from snnconv.cli.preprocessing import Preprocessing
 
-__all__ = ["Given"]
+__all__ = ["CONVERTING", "Given"]
 
 REPEATED = (
     "weights", "classes", "pretrained", "calibration", "calibration_images", "size", "resize", "crop", "mean", "std",
     "transform", "device",
 )  # fmt: skip
 """Options that a command to go on with repeats where they are not the default."""
+CONVERTING = ("framework", "override", "exclude", "budget", "precision")
+"""Those that one which converts repeats, too."""
 
 
 @dataclass(kw_only=True)
@@ -212,9 +214,11 @@ class Given:
                 value = getattr(method, field.name)
                 if value != field.default:
                     words += [f"--{field.name.replace('_', '-')}", str(value)]
+        repeated = REPEATED if method is None else (*REPEATED, *CONVERTING)
         for option in dataclasses.fields(self):
             value = getattr(self, option.name)
-            if option.name in REPEATED and value != option.default:
+            if option.name in repeated and value != option.default:
                 name = f"--{option.name.replace('_', '-')}"
-                words += [name] if value is True else [name, str(value)]
+                for item in value if isinstance(value, list) else [value]:
+                    words += [name] if item is True else [name, str(item)]
         return shlex.join([*words, *more])

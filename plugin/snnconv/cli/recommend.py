@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,10 @@ def recommend(
         str, typer.Option(help="T=8, energy=0.3 (of the ANN's) or drop=1.0 (points below it), or several with commas.")
     ],
     test: Annotated[Path | None, typer.Option(help="Inputs for the closing test; a part of --data by default.")] = None,
+    latency: Annotated[
+        Literal["layer", "network", "pipelined"],
+        typer.Option(help="Which steps count: a layer's, the network's (layers step together), or a pipeline's."),
+    ] = "layer",
     limit: Annotated[int, typer.Option(min=50, help="Inputs of --data, and of --test, to use at most.")] = 2048,
     seed: Annotated[int, typer.Option(help="Decides which inputs calibrate, choose and test.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Save the recommended network, as net.snn.safetensors.")] = None,
@@ -31,6 +35,7 @@ def recommend(
     Examples:
         snnconv recommend torchvision:resnet18 --pretrained --data val/ --budget T=8
         snnconv recommend net.py:make --weights net.pth --data val.npz --budget drop=1.0 --out net.snn.safetensors
+        snnconv recommend net.py:make --weights net.pth --data val.npz --budget T=8 --latency network
     """
     import snnconv
 
@@ -49,6 +54,7 @@ def recommend(
         budget,
         calibration=None if inputs.calibration is None else read(inputs.calibration, inputs.calibration_images),
         test=None if test is None else read(test, limit),
+        latency=latency,
         seed=seed,
     )
     plain = {"budget": budget, "verdict": found.verdict, "holds": found.holds, **_figures(found)}
@@ -75,6 +81,7 @@ def _figures(found: Any) -> dict[str, Any]:
         {
             "method": describe(trial.method),
             "steps": trial.latency,
+            "bits": trial.method.bits_per_step,
             "pipelined": trial.pipelined_latency,
             "energy_ratio": trial.energy_ratio,
             "score": None if math.isnan(trial.score) else trial.score,

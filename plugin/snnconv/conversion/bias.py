@@ -122,12 +122,15 @@ class BiasCorrection:
         neurons = self.network.population
         neurons.neurons[site].reset()
         fire = neurons.fire_total if self.network.method.coding == "sum" else neurons.fire_all
+        if self.network.method.coding == "differential":  # as a bias it enters once
+            first = x[:1] + current
+            x, current = torch.cat([first, x[1:].expand(-1, *first.shape[1:])]), torch.zeros_like(current)
         return numbers(fire(site, x + current))
 
     def _rates(self, site: str, x: Tensor, current: Tensor) -> Tensor:
         out = self._fire(site, x, current)
         method = self.network.method
-        rate = out if method.coding == "sum" else out[method.pre_timesteps_ :].mean(0)
+        rate = out if method.coding == "sum" else self.network.readout.of_site(out[method.pre_timesteps_ :])
         return channels_first(rate, self.network.program.sites[site].axis, True)
 
 

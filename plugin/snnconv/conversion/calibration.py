@@ -13,7 +13,13 @@ from snnconv.conversion.given import home_of
 from snnconv.conversion.histogram import Histogram, histograms
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.statistics import Calibration
-from snnconv.conversion.thresholds import balanced_thresholds, max_threshold, mse_threshold, percentile_threshold
+from snnconv.conversion.thresholds import (
+    balanced_thresholds,
+    max_threshold,
+    mse_threshold,
+    percentile_threshold,
+    power_threshold,
+)
 from snnconv.graph.source import Site
 from snnconv.methods.base import Method
 from snnconv.progress import ProgressFn
@@ -99,6 +105,8 @@ def threshold_at(method: Method, histogram: Histogram, site: Site) -> Tensor:
         theta = max_threshold(seen)
     elif method.percent is not None:
         theta = percentile_threshold(seen, method.percent, signed=site.function.signed)
+    elif method.powers is not None:
+        theta = power_threshold(seen, method.powers, cap=site.cap, signed=site.function.signed)
     else:
         theta = mse_threshold(seen, method.levels, cap=site.cap, signed=site.function.signed)
     return theta if method.per_channel else theta.reshape(())

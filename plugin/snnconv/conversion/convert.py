@@ -156,7 +156,7 @@ def convert(
                 source, ann = leave_analog(source, left)
             method = overridden(method, overrides or {}, list(ann.sites))
             report.method = method.to_dict()
-            snn = spiking_program(model, source, method, seen)
+            snn = spiking_program(model, source, method, seen, captured.why)
             if source is None:
                 report.path = "module tree"
                 report.notes.append(f"converted call by call because {captured.why}")

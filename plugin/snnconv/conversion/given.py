@@ -103,10 +103,21 @@ def leave_analog(source: SourceGraph | None, sites: Sequence[str]) -> tuple[Sour
     return source, GraphProgram(source)
 
 
-def spiking_program(model: nn.Module, source: SourceGraph | None, method: Method, batches: Sequence[Any]) -> Program:
-    """The network that is to become spiking, independent of the source."""
+def spiking_program(
+    model: nn.Module, source: SourceGraph | None, method: Method, batches: Sequence[Any], differs: str | None = None
+) -> Program:
+    """The network that is to become spiking, independent of the source.
+
+    Raises:
+        ConversionError: differential coding of a network that does not trace, with the reason ``differs``.
+    """
     if source is not None:
         return GraphProgram(source.copy(), method.coding, method.max_pool)
+    if method.coding == "differential":
+        raise ConversionError(
+            f"{differs}; differential coding runs the operators of a traced network: convert it with a rate method, "
+            "such as methods.SignedIF"
+        )
     snn = TreeProgram(model, batches[0][:2], method.coding, method.max_pool)
     snn.check_steps(batches[0][:2])
     return snn

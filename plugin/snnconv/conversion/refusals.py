@@ -77,7 +77,7 @@ def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site], cal
             method.at(name).neuron_at(site.function)
         except ValueError as error:
             raise ConversionError(f"{name}: {error}") from None
-        if site.function.unit and (not trained or method.coding == "sum"):
+        if site.function.unit and (not trained or method.coding != "rate"):
             raise ConversionError(
                 f"{name}: a rate norm layer's output is normalised by its own threshold; convert it with "
                 "methods.RateNorm, or IF, SignedIF or SRP with thresholds='trained'"

@@ -17,7 +17,7 @@ from snnconv.graph.source import broadcast
 from snnconv.progress import ProgressFn
 from snnconv.runtime.program import Program
 
-__all__ = ["balanced_thresholds", "max_threshold", "mse_threshold", "percentile_threshold", "revive"]
+__all__ = ["balanced_thresholds", "max_threshold", "mse_threshold", "percentile_threshold", "power_threshold", "revive"]
 
 GRID = 120
 SLAB = 2**20
@@ -72,26 +72,68 @@ def mse_threshold(
     >>> round(float(mse_threshold(h, 15)), 2)  # even values up to 1: a step more than half a level is cut off
     0.97
     """
-    counts = histogram.magnitudes(signed).double()
-    fractions = torch.linspace(1.1, 0.02, grid).tolist()
-    candidates = torch.stack([histogram.peak * fraction for fraction in fractions], 1)
-    if cap is not None:
-        candidates = candidates.clamp(max=cap)
+    counts, candidates = histogram.magnitudes(signed).double(), _candidates(histogram, grid, cap)
     bins = counts.shape[1]
     # in widths of a bin: centres are b + 1/2
     steps = candidates.double() / (levels * histogram.width.double().clamp(min=1e-300)[:, None])
     centers = torch.arange(bins, device=counts.device, dtype=counts.dtype) + 0.5
     errors = (_errors_by_bin if levels > bins else _errors_by_level)(counts, centers, steps, levels)
+    return _best(histogram, signed, candidates, errors)
+
+
+def power_threshold(
+    histogram: Histogram, thresholds: int, grid: int = GRID, cap: float | None = None, signed: bool = False
+) -> Tensor:
+    """Largest threshold θ with the least squared error of a step that says 0 or one of θ/2^k, k = 0 … n−1.
+
+    What a multi-threshold neuron says of a constant input in its first step: the largest θ/2^k that is at most 4/3 of
+    it. With a_k the sizes from the smallest on, and N_k and S_k the number and the sum of the values from ¾·a_k on, the
+    error is Σy² − 2·Σ_k (a_k − a_{k−1})·S_k + Σ_k (a_k² − a_{k−1}²)·N_k.
+
+    Args:
+        histogram: of the activations.
+        thresholds: n.
+        grid, cap, signed: as of `mse_threshold`.
+
+    >>> h = Histogram.of(torch.rand(10_000, 1, generator=torch.Generator().manual_seed(0)))
+    >>> round(float(power_threshold(h, 4)), 2)
+    0.86
+    """
+    counts, candidates = histogram.magnitudes(signed).double(), _candidates(histogram, grid, cap)
+    number, total, power = _sums(counts)
+    top = candidates.double() / histogram.width.double().clamp(min=1e-300)[:, None]
+    errors = power.expand(top.shape).clone()
+    for k in range(thresholds):
+        size = top * 2.0 ** (k + 1 - thresholds)
+        below = size / 2 if k else torch.zeros_like(size)
+        first = (0.75 * size - 0.5).ceil_().clamp_(0, counts.shape[1]).long()
+        errors += (size**2 - below**2) * number.gather(1, first) - 2 * (size - below) * total.gather(1, first)
+    return _best(histogram, signed, candidates, errors)
+
+
+def _candidates(histogram: Histogram, grid: int, cap: float | None) -> Tensor:
+    """Thresholds ``[C, grid]`` to choose from: fractions of each channel's largest value, up to ``cap``."""
+    candidates = torch.stack([histogram.peak * fraction for fraction in torch.linspace(1.1, 0.02, grid).tolist()], 1)
+    return candidates if cap is None else candidates.clamp(max=cap)
+
+
+def _best(histogram: Histogram, signed: bool, candidates: Tensor, errors: Tensor) -> Tensor:
     best = errors.argmin(1, keepdim=True)
     theta = torch.where(histogram.magnitudes(signed).any(1), candidates.gather(1, best)[:, 0], histogram.peak)
     return revive(theta)
 
 
-def _errors_by_level(counts: Tensor, centers: Tensor, steps: Tensor, levels: int) -> Tensor:
-    """Squared errors ``[C, candidates]`` from the numbers and sums of the values that reach each level."""
+def _sums(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Number and sum of the values from each bin on ``[C, bins + 1]``, and of all squares, in widths of a bin."""
+    centers = torch.arange(counts.shape[1], device=counts.device, dtype=counts.dtype) + 0.5
     number = F.pad(counts.flip(1).cumsum(1).flip(1), (0, 1))
     total = F.pad((counts * centers).flip(1).cumsum(1).flip(1), (0, 1))
-    power = (counts * centers**2).sum(1, keepdim=True)
+    return number, total, (counts * centers**2).sum(1, keepdim=True)
+
+
+def _errors_by_level(counts: Tensor, centers: Tensor, steps: Tensor, levels: int) -> Tensor:
+    """Squared errors ``[C, candidates]`` from the numbers and sums of the values that reach each level."""
+    number, total, power = _sums(counts)
     k = torch.arange(1, levels + 1, device=counts.device, dtype=counts.dtype)
     found = []
     for q in steps.split(max(1, SLAB // (len(counts) * levels)), 1):

@@ -17,12 +17,16 @@ from .neuron import Neuron, Option, register
 from .threshold import Surrogate, heaviside, membrane_dtype, threshold_like
 
 __all__ = [
-    "BORDER", "HIERARCHICAL", "MULTI_THRESHOLD", "MultiThresholdState", "hierarchical_multi_threshold_step",
+    "BORDER", "HIERARCHICAL", "MULTI_THRESHOLD", "SLACK", "MultiThresholdState", "hierarchical_multi_threshold_step",
     "multi_threshold_initial", "multi_threshold_step",
 ]  # fmt: skip
 
 BORDER = 0.75
 """Part of a threshold at which it fires: the middle between it and the next smaller one, half of it."""
+
+SLACK = 2.0**-10
+"""Part of the smallest threshold that a hierarchical neuron may take back too much: whole ones that rounding left a
+little below are whole."""
 
 MOST = 8
 """Thresholds that a neuron may have: bfloat16 holds codes of eight bits."""
@@ -60,7 +64,7 @@ def multi_threshold_step(
     state: MultiThresholdState | None,
     v_threshold: float | Tensor,
     thresholds: int = 4,
-    rectified: bool = True,
+    signed: bool = False,
     ceiling: float | None = None,
     ceiling_absolute: float | None = None,
     *,
@@ -71,7 +75,7 @@ def multi_threshold_step(
 
     With the current ``c`` of step ``t``: ``v <- v + m + c``, ``m <- m + c/t``, ``u = v - r``; then
     ``s = sign(u) * theta_k`` for the largest ``theta_k`` with ``|u| >= 3/4 * theta_k``, else 0; 0 too where
-    ``rectified`` and ``r + s/t < 0``; ``v <- v - (r + s)``, ``r <- r + s/t``
+    not ``signed`` and ``r + s/t < 0``; ``v <- v - (r + s)``, ``r <- r + s/t``
     (DCGS, ICML 2025, arXiv 2503.00301).
 
     Args:
@@ -80,7 +84,7 @@ def multi_threshold_step(
         state: state before the step; ``None`` starts afresh.
         v_threshold: ``q``, the smallest threshold; a float or a tensor that broadcasts against ``x``.
         thresholds: ``n``.
-        rectified: the output stays at or above zero, as ReLU's does.
+        signed: the output takes both signs; else it stays at or above zero, as ReLU's does.
         ceiling: the largest output, in units of ``q``; ``None``: there is none.
         ceiling_absolute: the same in units of the membrane, in place of ``ceiling``.
         surrogate: replaces H in training; must have H's forward value. ``None``: no gradient.
@@ -108,7 +112,7 @@ def multi_threshold_step(
         at = border * 2.0**k
         more = 2.0 ** (k - 1) if k else 1.0  # what theta_k has more than theta_(k-1)
         spike = spike + (fires(u - at) - fires(-u - at)) * more
-    if rectified:
+    if not signed:
         spike = spike * (state.expected_output + (spike * q).detach() / t >= 0)
     return _sent(x, spike, q, state, t, v, expected, detach_reset)
 
@@ -118,7 +122,7 @@ def hierarchical_multi_threshold_step(
     state: MultiThresholdState | None,
     v_threshold: float | Tensor,
     thresholds: int = 4,
-    rectified: bool = True,
+    signed: bool = False,
     ceiling: float | None = None,
     ceiling_absolute: float | None = None,
     *,
@@ -127,12 +131,12 @@ def hierarchical_multi_threshold_step(
 ) -> tuple[Tensor, MultiThresholdState]:
     """Run one step of a neuron whose ``n`` thresholds may all fire: what it sends is a number of n bits and a sign.
 
-    As `multi_threshold_step` with ``s = clip(floor(u/q + 1/2), -L, L) * q``, ``L = 2^n - 1``; where ``rectified`` at
+    As `multi_threshold_step` with ``s = clip(floor(u/q + 1/2), -L, L) * q``, ``L = 2^n - 1``; where not ``signed`` at
     least ``-r*t``, in whole ``q``. The first step is a quantiser of L levels (hierarchical multi-threshold neurons,
     AAAI 2026).
 
     Args:
-        x, state, v_threshold, thresholds, rectified, ceiling, ceiling_absolute: as in `multi_threshold_step`.
+        x, state, v_threshold, thresholds, signed, ceiling, ceiling_absolute: as in `multi_threshold_step`.
         surrogate: replaces H at the border that ``u`` is next to.
         detach_reset: keep the subtraction out of the gradient.
 
@@ -155,8 +159,8 @@ def hierarchical_multi_threshold_step(
         beside = surrogate(places - places.detach().round())
         spike = torch.where(places.detach().round().abs() <= most, spike.detach() + beside - beside.detach(), spike)
     spike = spike.clamp(-most, most)
-    if rectified:
-        spike = torch.maximum(spike, -(state.expected_output.detach() * t / divisor).floor().clamp(min=0))
+    if not signed:
+        spike = torch.maximum(spike, -(state.expected_output.detach() * t / divisor + SLACK).floor().clamp(min=0))
     return _sent(x, spike, q, state, t, v, expected, detach_reset)
 
 
@@ -210,9 +214,9 @@ def _check_thresholds(thresholds: int) -> None:
         raise ValueError(f"thresholds is {thresholds!r}: a neuron has 1 to {MOST} of them, usually 4")
 
 
-def _check_rectified(rectified: bool) -> None:
-    if not isinstance(rectified, bool):
-        raise ValueError(f"rectified must be True or False, got {rectified!r}")
+def _check_signed(signed: bool) -> None:
+    if not isinstance(signed, bool):
+        raise ValueError(f"signed must be True or False, got {signed!r}")
 
 
 def _check_ceiling(ceiling: float | None) -> None:
@@ -248,7 +252,7 @@ def ones(spikes: Tensor) -> Tensor:
 
 _OPTIONS = (
     Option("thresholds", 4, _check_thresholds, "how many thresholds it has, each twice the one before"),
-    Option("rectified", True, _check_rectified, "whether its output stays at or above zero"),
+    Option("signed", False, _check_signed, "whether its output takes both signs"),
     Option("ceiling", None, _check_ceiling, "its largest output, in units of the smallest threshold"),
     Option("ceiling_absolute", None, _check_ceiling, "its largest output in the membrane's units, in place of ceiling"),
 )
@@ -261,7 +265,7 @@ MULTI_THRESHOLD = register(
         step=multi_threshold_step,
         options=_OPTIONS,
         signed=True,
-        both_signs={"rectified": False},
+        both_signs={"signed": True},
         amplitudes=_powers,
         differential=True,
     )
@@ -276,7 +280,7 @@ HIERARCHICAL = register(
         step=hierarchical_multi_threshold_step,
         options=_OPTIONS,
         signed=True,
-        both_signs={"rectified": False},
+        both_signs={"signed": True},
         amplitudes=_codes,
         differential=True,
         pulses=ones,

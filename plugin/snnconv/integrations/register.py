@@ -36,6 +36,8 @@ ENTRIES: list[Entry] = [
     Entry(_NEURON, "ShiftedThresholdIFNode", f"{_NODES}:ShiftedThresholdIFNode"),
     Entry(_NEURON, "MultiThresholdNode", f"{_NODES}:MultiThresholdNode"),
     Entry(_NEURON, "HierarchicalMultiThresholdNode", f"{_NODES}:HierarchicalMultiThresholdNode"),
+    Entry(_NEURON, "LadderNode", f"{_NODES}:LadderNode"),
+    Entry(_NEURON, "FunctionIFNode", f"{_NODES}:FunctionIFNode"),
     Entry(_ANN2SNN, "IFRecipe", f"{_RECIPES}:IFRecipe"),
     Entry(_ANN2SNN, "SignedIFRecipe", f"{_RECIPES}:SignedIFRecipe"),
     Entry(_ANN2SNN, "SRPRecipe", f"{_RECIPES}:SRPRecipe"),
@@ -54,6 +56,8 @@ SNNTORCH: list[Entry] = [
     Entry("snntorch", "ShiftedThresholdIF", f"{_SNNTORCH}:ShiftedThresholdIF"),
     Entry("snntorch", "MultiThreshold", f"{_SNNTORCH}:MultiThreshold"),
     Entry("snntorch", "HierarchicalMultiThreshold", f"{_SNNTORCH}:HierarchicalMultiThreshold"),
+    Entry("snntorch", "Ladder", f"{_SNNTORCH}:Ladder"),
+    Entry("snntorch", "FunctionIF", f"{_SNNTORCH}:FunctionIF"),
     Entry("snntorch", "convert", "snnconv.snntorch:convert"),
 ]
 """What `snnconv.snntorch.register` adds."""

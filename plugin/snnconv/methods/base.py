@@ -118,7 +118,7 @@ class Method:
 
     @property
     def coding(self) -> str:
-        """``"rate"`` or ``"sum"``, as its neuron codes."""
+        """``"rate"``, ``"sum"`` or ``"differential"``, as its neuron codes."""
         return self.record.coding
 
     def at(self, site: str) -> Method:
@@ -153,6 +153,22 @@ class Method:
     def latency(self) -> int:
         """Every step that the method runs."""
         return self.pre_timesteps_ + self.timesteps
+
+    @property
+    def powers(self) -> int | None:
+        """How many sizes θ/2^k its quantiser has; None: even levels, as many as `levels` says."""
+        return None
+
+    @property
+    def bits_per_step(self) -> float:
+        """log₂ of how many values a neuron may send in one step, to compare T of methods by; rounded to two digits.
+
+        >>> from snnconv import methods
+        >>> methods.IF(4).bits_per_step, methods.SignedIF(4).bits_per_step
+        (1.0, 1.58)
+        """
+        sizes = len(self.record.sizes(**self.neuron_options))
+        return round(math.log2(1 + sizes * (2 if self.record.signed else 1)), 2)
 
     @property
     def delay_(self) -> Delay:

@@ -186,12 +186,11 @@ class _Auditor:
         return True
 
     def amplitude(self, name: str, step: Tensor) -> Tensor:
-        """Size of a spike of each neuron, the largest one for shifted-threshold IF, shaped like one step."""
-        site = self.snn.program.sites[name]
-        theta = self.snn.thresholds[name].to(step.device)
-        if self.method.coding == "sum":
-            method = self.method.at(name)
-            theta = theta / method.levels * 2.0 ** (method.timesteps - 1)
+        """What a spike of the first step is worth at each neuron, in units of which it has its sizes."""
+        site, node = self.snn.program.sites[name], self.snn.neurons[name]
+        theta = torch.as_tensor(node.v_threshold).detach().to(step.device)
+        if node.neuron.weight is not None:
+            theta = theta * node.neuron.weight(0, **node.options)
         theta = theta.to(step.dtype)
         if site.function.unit:
             theta = torch.ones_like(theta)
@@ -330,13 +329,16 @@ class _GraphAuditor(_Auditor):
             return
         joined = " and the input" if path.reads_input else ""
         joined += f", scaled as the conversion report lists ({', '.join(listed)})" if listed else ""
+        pooled = "choose" in roles.values()
+        if pooled and self.method.coding == "differential":
+            finding.checked = f"what is new of a maximum of checked neurons' values, numbers of several bits{joined}"
+            return
         if "sum" in roles.values() or path.reads_input:
             names = sorted({op_name(n).strip("._") for n, what in roles.items() if what == "sum"})
             through = f" through {', '.join(names)}" if names else ""
             finding.checked = f"sum of checked spikes{joined}{through}"
             return
         finding.checked = "every value of every step is 0 or a spike"
-        pooled = "choose" in roles.values()
         if pooled and self.method.coding == "sum":
             finding.checked = "every value of every step is a whole multiple of q: the growth of a maximum of spikes"
         self.numeric[node.name] = (operand.name, finding, pooled)

@@ -138,7 +138,7 @@ def compare_programs(
             if seen[site] <= snn.method.pre_timesteps_:
                 return
             activation = kept.pop(site).double()
-            errors[site] += float((snn.readout.final(out).double() - activation).square().sum())
+            errors[site] += float((snn.readout.of_site(out).double() - activation).square().sum())
             powers[site] += float(activation.square().sum())
             counts[site] += activation.numel()
 

@@ -117,6 +117,11 @@ def fit_curve(
     """
     if snn.method.coding == "sum":
         raise ConversionError("the steps of shifted-threshold IF are bits of one number, so they have no fit curve")
+    if snn.method.coding == "differential":
+        raise ConversionError(
+            "the bound of the fit curve is that of a rate of equal spikes, which multi-threshold neurons do not have; "
+            "snnconv.compare shows the error of each layer"
+        )
     last = snn.timesteps
     wanted = sorted({2**k for k in range(last.bit_length())} | {last}) if timesteps is None else sorted(set(timesteps))
     if not wanted or wanted[0] < 1 or wanted[-1] > last:

@@ -10,9 +10,10 @@ from torch import Tensor, fx, nn
 
 from snnconv.graph.ops import role
 from snnconv.graph.origin import reads
-from snnconv.graph.source import ConversionError, SourceGraph
+from snnconv.graph.source import ConversionError, SourceGraph, broadcast
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
+from snnconv.metrics.latency import latencies
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
@@ -77,6 +78,7 @@ class Profile:
             IF the sum of T over the spiking layers on the longest path, else ``latency``.
         samples: inputs measured.
         notes: what was left out of the count.
+        bits_per_step: log₂ of the number of values that a neuron may send in one step; None where it is not known.
     """
 
     sites: list[SiteActivity]
@@ -88,6 +90,7 @@ class Profile:
     pipelined_latency: int | None
     samples: int
     notes: list[str] = field(default_factory=list)
+    bits_per_step: float | None = None
 
     @property
     def neurons(self) -> int:
@@ -150,6 +153,7 @@ class Profile:
             ("energy, ANN", _number(self.ann_energy, " J")),
             ("energy ratio", _number(self.energy_ratio)),
             ("latency", latency),
+            ("bits a step", _number(self.bits_per_step)),
         ]
         parts = [table(("site", "neurons", "spikes", "rate"), sites)]
         if costs:
@@ -171,7 +175,8 @@ def profile(
 ) -> Profile:
     """Count spikes, synaptic operations and multiplications, and turn them into energy (METHODS: Accounting).
 
-    A spike is a non-zero neuron output of any of the steps that run, a phase before the read-out included. It
+    A spike is a non-zero neuron output of any of the steps that run, a phase before the read-out included; one that
+    holds several powers of two (hierarchical multi-threshold neurons) is as many spikes. It
     causes one synaptic operation at each connection of the layer that reads it; a connection into the padding
     is none, in the SNN and in the ANN. A residual add or an average pooling is not a layer: its spikes go
     on to the layer behind it, each into every cell that it contributes to. A max-pooling behind neurons sends
@@ -220,10 +225,9 @@ def profile(
     missing: list[str] = []
     if model is not None:
         ann_macs, missing = _ann_macs(model, snn, source, parts[0][:1])
-    pipelined = source.longest_path(lambda site: snn.method.at(site).latency) if snn.method.coding == "sum" else steps
     return Profile(
         sites, costs, ann_macs, sum(c.sops for c in costs), sum(c.snn_macs for c in costs),
-        steps, pipelined, samples, notes + missing,
+        steps, latencies(snn)["network"], samples, notes + missing, snn.method.bits_per_step,
     )  # fmt: skip
 
 
@@ -235,7 +239,8 @@ def _count_spikes(
     pooled: dict[str, Tensor] = {}
 
     def observe(site: str, out: Tensor) -> None:
-        spikes = (out != 0).sum((0, 1)).unsqueeze(0).float().contiguous()
+        pulses = _pulses(snn, site, out)
+        spikes = pulses.sum((0, 1)).unsqueeze(0).float().contiguous()
         counts[site] = counts[site] + spikes if site in counts else spikes
 
     def observe_pool(node: fx.Node, value: Any) -> None:
@@ -260,6 +265,16 @@ def _count_spikes(
         if progress:
             progress("counting spikes", done, total)
     return counts, pooled
+
+
+def _pulses(snn: SpikingNetwork, site: str, out: Tensor) -> Tensor:
+    """How many spikes each output ``[T, B, ...]`` is: one, or the powers of two that it holds."""
+    record, node = snn.method.record, snn.neurons[site]
+    if record.pulses is None:
+        return out != 0
+    if node.scaled:
+        out = out / broadcast(torch.as_tensor(node.v_threshold).to(out), out.dim() - 1, node.channel_axis)
+    return record.pulses(out.round())
 
 
 def _layer_costs(
@@ -317,5 +332,5 @@ def _untraced(model: nn.Module, snn: SpikingNetwork, sites: list[SiteActivity], 
         "SOPs, remaining MACs and SNN energy are not counted: this network does not trace, so which layer "
         "reads which neurons is not known"
     )
-    pipelined = None if snn.method.coding == "sum" else snn.method.latency
-    return Profile(sites, [], macs.total, None, None, snn.method.latency, pipelined, samples, [note])
+    steps, bits = snn.method.latency, snn.method.bits_per_step
+    return Profile(sites, [], macs.total, None, None, steps, latencies(snn)["network"], samples, [note], bits)

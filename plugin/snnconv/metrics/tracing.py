@@ -50,6 +50,14 @@ class Trace:
             )
         return list(picked)
 
+    def spread(self, sample: int = 0, count: int = 80) -> list[int]:
+        """Positions of ``count`` neurons that spike, evenly over the layer; the first ones where none does."""
+        active = (self.spikes[:, sample].flatten(1) != 0).any(0).nonzero().flatten()
+        if not len(active):
+            active = torch.arange(self.spikes[:, sample].flatten(1).shape[1])[:count]
+        places = torch.linspace(0, len(active) - 1, min(count, len(active))).round().long()
+        return active[places].tolist()
+
     def deciding(self, sample: int = 0, count: int = 4) -> list[int]:
         """Positions of the ``count`` neurons that spike and rest most evenly: neither silent nor at every step."""
         spiking = (self.spikes[:, sample].flatten(1) != 0).float().mean(0)

@@ -125,6 +125,8 @@ def unevenness(
         raise ValueError(f"against must be one of {REFERENCES}, got {against!r}")
     if snn.method.coding == "sum":
         raise ConversionError("shifted-threshold IF fires when all input is there: its spikes cannot come unevenly")
+    if snn.method.coding == "differential":
+        raise ConversionError("spikes of several sizes cannot be counted against those of an even input")
     parts = network_batches(snn, loader, limit)
     reference = reference_program(model, snn, parts[0])
     counts: dict[str, Counter[str]] = defaultdict(Counter)

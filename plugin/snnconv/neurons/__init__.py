@@ -2,7 +2,9 @@
 
 from snnconv.neurons.spikingjelly import (
     ChannelIFNode,
+    FunctionIFNode,
     HierarchicalMultiThresholdNode,
+    LadderNode,
     MultiThresholdNode,
     ShiftedThresholdIFNode,
     SignedIFNode,
@@ -10,6 +12,6 @@ from snnconv.neurons.spikingjelly import (
 )
 
 __all__ = [
-    "ChannelIFNode", "HierarchicalMultiThresholdNode", "MultiThresholdNode", "SRPIFNode", "ShiftedThresholdIFNode",
-    "SignedIFNode",
+    "ChannelIFNode", "FunctionIFNode", "HierarchicalMultiThresholdNode", "LadderNode", "MultiThresholdNode",
+    "SRPIFNode", "ShiftedThresholdIFNode", "SignedIFNode",
 ]  # fmt: skip

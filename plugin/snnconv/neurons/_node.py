@@ -193,7 +193,7 @@ class SoftResetNode(BaseNode):
 
     def multi_step_forward(self, x_seq: Tensor, *args: Tensor, **kwargs: object) -> Any:
         """Run a sequence on the node's own state; with ``store_v_seq`` keep the potential after every step."""
-        if not self.store_v_seq or self.neuron.coding == "rate":
+        if not self.store_v_seq or self.neuron.coding != "sum":
             return super().multi_step_forward(x_seq, *args, **kwargs)
         states = self.materialize_states((x_seq,), tuple(self._memories.values()), "m")
         (spikes,), states = self.multi_step_functional_forward((x_seq,), states, **kwargs)

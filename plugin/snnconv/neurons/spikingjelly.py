@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ..dynamics.function_if import FUNCTION_IF
 from ..dynamics.integrate_fire import IF
+from ..dynamics.ladder import LADDER
 from ..dynamics.multi_threshold import HIERARCHICAL, MULTI_THRESHOLD
 from ..dynamics.shifted import SHIFTED_THRESHOLD
 from ..dynamics.signed import SIGNED_IF
@@ -11,8 +13,8 @@ from ._node import SoftResetNode
 from ._record import ModuleClasses
 
 __all__ = [
-    "ChannelIFNode", "HierarchicalMultiThresholdNode", "MultiThresholdNode", "SRPIFNode", "ShiftedThresholdIFNode",
-    "SignedIFNode", "node_class",
+    "ChannelIFNode", "FunctionIFNode", "HierarchicalMultiThresholdNode", "LadderNode", "MultiThresholdNode",
+    "SRPIFNode", "ShiftedThresholdIFNode", "SignedIFNode", "node_class",
 ]  # fmt: skip
 
 
@@ -56,6 +58,7 @@ class SignedIFNode(SoftResetNode):
     Args:
         eps: dead zone below zero as a fraction of the threshold.
         eps_absolute: the dead zone in units of the membrane, in place of ``eps``.
+        signed: whether values of both signs come in: a spike of -1 then needs none of +1 before it.
         v_threshold, v_reset, surrogate_function, detach_reset, step_mode, store_v_seq, channel_axis, scaled:
             as in `ChannelIFNode`.
 
@@ -116,6 +119,9 @@ class ShiftedThresholdIFNode(SoftResetNode):
 
     Args:
         timesteps: ``T``, inputs per window in single-step mode and bits per output.
+        signed: whether values of both signs come in: bits are then -1, 0 or 1.
+        function: an activation (`snnconv.graph.activation`) of the summed input, whose bits are sent; evaluated in
+            float64. None: the input itself.
         v_threshold, v_reset, surrogate_function, detach_reset, step_mode, store_v_seq, channel_axis, scaled:
             as in `ChannelIFNode`.
 
@@ -142,7 +148,7 @@ class MultiThresholdNode(SoftResetNode):
 
     Args:
         thresholds: how many it has, each twice the one before.
-        rectified: its output stays at or above zero.
+        signed: its output takes both signs; else it stays at or above zero.
         ceiling: its largest output in units of ``v_threshold``; ``None``: there is none.
         ceiling_absolute: the same in units of the membrane, in place of ``ceiling``.
         v_threshold, v_reset, surrogate_function, detach_reset, step_mode, store_v_seq, channel_axis, scaled:
@@ -176,9 +182,65 @@ class HierarchicalMultiThresholdNode(SoftResetNode):
     neuron = HIERARCHICAL
 
 
+class LadderNode(SoftResetNode):
+    """Ladder node: the T bits of an activation of the summed input, by comparisons of that input with thresholds.
+
+    The equation is `snnconv.dynamics.ladder_step`; the spikes are those of `ShiftedThresholdIFNode` with ``function``,
+    which evaluates it. ``v_threshold`` is the least significant bit q in units of the activation, ``scaled`` is on by
+    default, and steps are windows or pipelined as there.
+
+    Memories: ``v`` (the whole input of the window that fires), ``v_in``, ``code`` (the bits sent so far) and ``step``.
+
+    Args:
+        timesteps: ``T``, inputs per window in single-step mode and bits per output.
+        function: the activation (`snnconv.graph.activation`), with its extrema.
+        signed: whether it takes values below 0, so that bits may be -1.
+        v_threshold, v_reset, surrogate_function, detach_reset, step_mode, store_v_seq, channel_axis, scaled:
+            as in `ChannelIFNode`; parameters of the activation run along the channel axis too.
+
+    Raises:
+        ValueError: as `ChannelIFNode`; at the first input, an activation that is not monotone between its extrema.
+
+    Example:
+        >>> import torch
+        >>> from snnconv.graph.functions import SiLU
+        >>> node = LadderNode(v_threshold=0.25, timesteps=3, function=SiLU(), signed=True, step_mode="m")
+        >>> node(torch.tensor([[-1.0], [1.5], [0.5]])).sum(0)  # SiLU(1) = 0.73
+        tensor([0.7500])
+    """
+
+    neuron = LADDER
+
+
+class FunctionIFNode(SoftResetNode):
+    """Integrate-and-fire node on the sum: its spikes follow an activation of the mean input.
+
+    The equation is `snnconv.dynamics.function_if_step`. Memories: ``v``, the input so far, ``n``, positive minus
+    negative spikes, and ``step``. The activation is evaluated once a step, in float64.
+
+    Args:
+        function: the activation (`snnconv.graph.activation`).
+        eps, eps_absolute: the dead zone below, as in `SignedIFNode`.
+        start: ``"half"``: spikes are rounded; ``"zero"``: rounded down.
+        signed: whether the activation takes values below 0.
+        takes_back: whether there are spikes of -1.
+        v_threshold, v_reset, surrogate_function, detach_reset, step_mode, store_v_seq, channel_axis, scaled:
+            as in `ChannelIFNode`; parameters of the activation run along the channel axis too.
+
+    Example:
+        >>> import torch
+        >>> from snnconv.graph.functions import Sigmoid
+        >>> node = FunctionIFNode(function=Sigmoid(), step_mode="m")
+        >>> node(torch.zeros(4, 1)).flatten()  # sigmoid(0) = 1/2
+        tensor([1., 0., 1., 0.])
+    """
+
+    neuron = FUNCTION_IF
+
+
 _CLASSES = ModuleClasses(
     SoftResetNode, __name__, "Node", ChannelIFNode, SignedIFNode, SRPIFNode, ShiftedThresholdIFNode, MultiThresholdNode,
-    HierarchicalMultiThresholdNode,
+    HierarchicalMultiThresholdNode, LadderNode, FunctionIFNode,
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def raster(trace: Trace, sample: int = 0, neurons: Sequence[int] | None = None, 
     Args:
         trace: of the layer, from :func:`snnconv.metrics.trace`.
         sample: which input of the batch.
-        neurons: positions in the flattened layer; by default the 80 that spike most, in the layer's order.
+        neurons: positions in the flattened layer; by default 80 of those that spike, evenly over the layer.
         axes: where to draw; a new figure by default.
 
     Raises:
@@ -34,7 +34,7 @@ def raster(trace: Trace, sample: int = 0, neurons: Sequence[int] | None = None, 
         >>> raster(snnconv.metrics.trace(snn, torch.randn(1, 4), "1")).get_ylabel()
         'neuron'
     """
-    picked = sorted(trace.neurons(neurons, sample, 80))
+    picked = sorted(trace.spread(sample, 80) if neurons is None else trace.neurons(neurons, sample))
     axes = new_axes(axes)
     rows = trace.spikes[:, sample].flatten(1)[:, picked]
     across, up = _points(axes)

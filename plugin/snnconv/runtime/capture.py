@@ -54,7 +54,12 @@ class Way:
 def _by_fx(
     model: nn.Module, signature: Signature, batches: Sequence[Any], cover: Cover, progress: ProgressFn | None
 ) -> SourceGraph:
-    return source_graph(model, *signature.traced, cover)
+    source = source_graph(model, *signature.traced, cover)
+    kept = next((path for path, module in source.modules.items() if isinstance(module, nn.RNNBase)), None)
+    if kept is not None:
+        kind = type(source.modules[kept]).__name__
+        raise TraceFailure(f"{kept} ({kind}) is one kernel, whose positions have to be written out")
+    return source
 
 
 def _by_export(

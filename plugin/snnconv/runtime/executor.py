@@ -3,8 +3,9 @@
 Time is folded into the batch, ``[T·B, ...]``, so that every operator runs once on all steps. What does not
 depend on a neuron is computed once, not T times (the input is a constant current).
 
-Two codings. In **rate** coding a value is its mean over the steps: constants enter at every step. In **sum**
-coding (shifted-threshold IF) a value is the sum over the steps of weighted spikes: constants enter once. An
+Three codings. In **rate** coding a value is its mean over the steps: constants enter at every step. In **sum**
+coding (shifted-threshold IF) a value is the sum over the steps of weighted spikes: constants enter once. In
+**differential** coding (multi-threshold neurons) a value is Σ_t d[t]/t: constants enter once, at t = 1. An
 operator that is not linear acts on what has been accumulated so far, y_t = f(x̄_t). That is what the next such
 operator reads; a layer with weights, or neurons, read what each step adds to it, so that they have exactly f of
 its input's value at every horizon.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import operator
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,7 +67,7 @@ class Executor:
         source: the network.
         neuron: ``neuron(site, x_seq [T, B, ...]) -> out [T, B, ...]``, a tensor or `Spikes`; in the static
             world (``timesteps=None``) it maps ``[B, ...]`` to ``[B, ...]``.
-        coding: ``"rate"`` or ``"sum"``.
+        coding: ``"rate"``, ``"sum"`` or ``"differential"``.
         max_pool: ``"accumulated"`` (max of the currents accumulated so far) or ``"instantaneous"`` (max at
             each step).
 
@@ -148,20 +150,24 @@ class Executor:
         return _outputs(of_one_step, self._run(x, 0, RunState()))
 
     def steps(self, x: Any, timesteps: int, state: RunState | None = None) -> Any:
-        """Run ``timesteps`` steps; every tensor of the output is ``[T, B, ...]``, or a `Held`."""
+        """Run ``timesteps`` steps; every tensor of the output is ``[T, B, ...]``, or a `Held`.
+
+        Differential coding ends here: outputs are steps whose mean is the answer, as in rate coding.
+        """
         state = RunState() if state is None else state
         out = self._run(x, timesteps, state)
+        number = itertools.count()
 
         def over_time(value: Any) -> Any:
             if isinstance(value, Pair):
                 return value.static
             if isinstance(value, Temporal):
-                return unfolded(value, timesteps)
+                return self.stepping.outputs(value, f"output/{next(number)}", timesteps, state)
             if isinstance(value, Accumulated):
                 seq = unfolded(value, timesteps)
                 if not (seq.is_floating_point() or seq.is_complex()):
                     return Held(seq)
-                return Held(seq, unfolded(self.stepping.shares(value, timesteps, state), timesteps))
+                return Held(seq, self.stepping.outputs(value, f"output/{next(number)}", timesteps, state))
             data = value.data if isinstance(value, Static) else value
             if not isinstance(data, Tensor):
                 return data
@@ -213,7 +219,7 @@ class Executor:
             return found
         if node in self._deferred and self._defers(node, timesteps):
             return Deferred([env[a] if isinstance(a, fx.Node) else a for a in call.args], call.kwargs)
-        if timesteps and (self.coding == "sum" or not self._each_step_alone(node)):
+        if timesteps and (self.stepping.enters_once or not self._each_step_alone(node)):
             return None
         args, whole = list(call.args), list(call.args)
         shapes: list[tuple[int, Any]] = []
@@ -357,15 +363,10 @@ class Executor:
             value = self.stepping.shares(value, timesteps, state)
         if not isinstance(value, Static | Temporal):
             raise ConversionError(f"{site}: this activation reads no tensor")
-        data = value.data
         if not timesteps:
-            out = self.neuron(site, data)
+            out = self.neuron(site, value.data)
             return replace(out, world=Static) if isinstance(out, Spikes) else Static(out)
-        if isinstance(value, Static):
-            seq = data.unsqueeze(0).expand(1 if self.coding == "sum" else timesteps, *data.shape)
-        else:
-            seq = unfolded(value, timesteps)
-        out = self.neuron(site, seq)
+        out = self.neuron(site, self.stepping.currents(value, timesteps, state))
         if isinstance(out, Spikes):
             return replace(out, int8_spikes=out.int8_spikes.flatten(0, 1), world=Temporal)
         return folded(out)

@@ -8,7 +8,7 @@ smallest. Sums of whole numbers are exact, so that the rounding of weights is al
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +44,13 @@ class Layer:
 
     Attributes:
         weight: what the 8-bit weights stand for, in the layer's own units.
-        run: ``run(int8_spikes)``, float32, with the bias.
+        run: ``run(bytes)``, float32, with the bias.
+        zero: which byte stands for 0.
     """
 
     weight: Tensor
     run: Callable[[Tensor], Tensor]
+    zero: int
 
 
 class Int8:
@@ -57,7 +59,7 @@ class Int8:
     Args:
         source: the network.
         amplitudes: what a spike of each site is worth, scalar or per channel.
-        signed: whether spikes may be negative.
+        lowest: of each site, the smallest whole number that comes: 0, -1, or in sum coding of both signs -(2^T - 1).
         made_of: the tensors that all this comes from, as they are.
 
     Attributes:
@@ -66,12 +68,16 @@ class Int8:
     """
 
     def __init__(
-        self, source: SourceGraph, amplitudes: dict[str, Tensor], signed: bool, made_of: Versions | None = None
+        self,
+        source: SourceGraph,
+        amplitudes: dict[str, Tensor],
+        lowest: Mapping[str, int],
+        made_of: Versions | None = None,
     ) -> None:
         self.source = source
         self.made_of = made_of or Versions([*amplitudes.values(), *source.tensors.values()])
         self.amplitudes = amplitudes
-        self.signed = signed
+        self.lowest = lowest
         self.left: dict[str, str] = {}
         reads: dict[fx.Node, dict[str, Any]] = {}
         for node in source.graph.nodes:
@@ -120,7 +126,7 @@ class Int8:
         worth = _input_channels(weight, amplitude, groups)
         codes, scale = quantised(weight * worth)
         stands_for = codes * scale.reshape(-1, *[1] * (weight.dim() - 1)) / worth
-        zero = int(self.signed)
+        zero = -self.lowest[str(values["input"].kwargs["site"])]
         codes = codes.to(torch.int8)
         zeros = torch.zeros(len(scale), dtype=torch.int64)
         run: Callable[[Tensor], Tensor]
@@ -143,14 +149,15 @@ class Int8:
                 out: Tensor = call(x.contiguous(), 1.0, zero, packed, scale, zeros, bias, *rest)
                 return out
 
-        return Layer(stands_for, run)
+        return Layer(stands_for, run, zero)
 
     def runs(self, node: fx.Node, spikes: Spikes) -> Tensor:
         """A layer's currents for the spikes it reads."""
         whole = spikes.int8_spikes
-        if self.signed:  # the operator takes bytes: 0, 1, 2 stand for -1, 0, 1
+        zero = self.layers[node].zero
+        if zero:  # the operator takes bytes: 0, 1, 2 stand for -1, 0, 1
             if not spikes.bytes:
-                spikes.bytes.append(whole.view(torch.uint8) + 1)
+                spikes.bytes.append(whole.view(torch.uint8) + zero)
             whole = spikes.bytes[0]
         return self.layers[node].run(whole.view(torch.uint8))
 

@@ -116,41 +116,51 @@ def clock(seq: Tensor, start: int) -> Tensor:
     return steps.reshape(-1, *[1] * (seq.dim() - 1))
 
 
-def so_far(seq: Tensor, start: int, before: Tensor | None, mean: bool) -> tuple[Tensor, Tensor]:
-    """What the steps ``[T, ...]`` come to at each of them, as a mean or a sum; and the sum after the last one.
+def so_far(seq: Tensor, start: int, before: Tensor | None, coding: str) -> tuple[Tensor, Tensor]:
+    """What steps ``[T, ...]`` come to after each of them, and what is to be remembered for those that follow.
 
-    >>> so_far(torch.tensor([0.0, 2.0]), 1, torch.tensor(4.0), True)
-    (tensor([2., 2.]), tensor(6.))
+    In rate coding the mean of the steps, in sum coding their sum, in differential coding Σ_τ d_τ/τ.
+
+    Args:
+        seq: ``[T, ...]``.
+        start: steps before these.
+        before: what was remembered of them, ``[...]``.
+        coding: ``"rate"``, ``"sum"`` or ``"differential"``.
+
+    >>> so_far(torch.tensor([4.0, 2.0]), 0, None, "differential")
+    (tensor([4., 5.]), tensor(5.))
     """
-    total = running_sum(seq, before)
-    return total / clock(total, start) if mean else total, total[-1]
+    total = running_sum(seq / clock(seq, start) if coding == "differential" else seq, before)
+    return total / clock(total, start) if coding == "rate" else total, total[-1]
 
 
-def shares(seq: Tensor, start: int, before: Tensor | None, mean: bool) -> tuple[Tensor, Tensor]:
-    """What each step adds, for values ``[T, ...]`` that say what holds so far; and the sum after the last one.
+def shares(seq: Tensor, start: int, before: Tensor | None, coding: str) -> tuple[Tensor, Tensor]:
+    """What each step adds, for values ``[T, ...]`` that say what holds so far; and what is to be remembered.
 
-    y_t as a mean adds t·y_t − (t−1)·y_{t−1}, as a sum y_t − y_{t−1}. A value that is not defined yet (a division by a
-    sum that is still zero) adds nothing, so that the next one that is makes up for it.
+    The inverse of `so_far`: y_t adds t·y_t − (t−1)·y_{t−1} as a mean, y_t − y_{t−1} as a sum, t·(y_t − y_{t−1}) in
+    differential coding. A value that is not defined yet (a division by a sum that is still zero) adds nothing, so that
+    the next one that is makes up for it.
 
     Args:
         seq: ``[T, ...]``; whole numbers and truth values count as floating ones.
         start: steps before these.
-        before: sum after the step before, ``[...]``.
-        mean: of means, not sums.
+        before: what was remembered of them, ``[...]``.
+        coding: as in `so_far`.
 
-    >>> shares(torch.tensor([torch.nan, 2.0, 3.0]), 0, None, True)
+    >>> shares(torch.tensor([torch.nan, 2.0, 3.0]), 0, None, "rate")
     (tensor([0., 4., 5.]), tensor(9.))
     """
     if not (seq.is_floating_point() or seq.is_complex()):
         seq = seq.to(torch.get_default_dtype())
-    total = seq * clock(seq, start) if mean else seq
+    total = seq * clock(seq, start) if coding == "rate" else seq
     if _undefined(total):
         total = total.clone()
         for t in range(len(total)):
             last = total[t - 1] if t else torch.zeros_like(total[0]) if before is None else before
             total[t] = torch.where(torch.isfinite(total[t]), total[t], last)
     first = total[:1] if before is None else total[:1] - before
-    return torch.cat([first, total[1:] - total[:-1]]), total[-1]
+    added = torch.cat([first, total[1:] - total[:-1]])
+    return added * clock(added, start) if coding == "differential" else added, total[-1]
 
 
 def _undefined(total: Tensor) -> bool:

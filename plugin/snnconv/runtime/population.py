@@ -191,7 +191,7 @@ class Population:
         int8 = self.int8
         if int8 is None or site not in int8.sites:
             return _same
-        scan |= {"scaled": False, "dtype": torch.uint8 if total else torch.int8}
+        scan |= {"scaled": False, "dtype": torch.uint8 if total and not int8.lowest[site] else torch.int8}
         return lambda out: Spikes(out, int8.amplitudes[site], self.sites[site].axis)
 
 

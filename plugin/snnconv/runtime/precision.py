@@ -16,6 +16,9 @@ __all__ = ["PRECISIONS", "check_precision", "int8_layers"]
 
 PRECISIONS = ("float32", "int8")
 
+MOST = 127
+"""Levels above zero, with as many below, that a byte holds."""
+
 
 def check_precision(name: str, program: Program, method: Method) -> None:
     """Refuse a precision that a network does not run in.
@@ -35,6 +38,13 @@ def check_precision(name: str, program: Program, method: Method) -> None:
         raise ConversionError("precision 'int8' needs a network that traces; this one runs call by call")
     if method.coding == "sum" and method.timesteps > 8:
         raise ConversionError(f"precision 'int8' holds 8 bits, and T = {method.timesteps}: take T of 8 or less")
+    for site, place in program.sites.items():
+        record, options = method.neuron_at(place.function)
+        if method.coding == "sum" and record.negative(**options) and method.levels > MOST:
+            raise ConversionError(
+                f"{site}: precision 'int8' holds {MOST} levels of both signs, and T = {method.timesteps} has "
+                f"{method.levels}: take T of 7 or less"
+            )
     if method.record.amplitudes is not None:
         raise ConversionError(
             f"precision 'int8' takes spikes of one size; those of {method.neuron!r} neurons have several"
@@ -55,9 +65,12 @@ def _made(program: GraphProgram, population: Population, sources: list[Tensor]) 
     if any(tensor.device.type != "cpu" for tensor in sources):
         raise ConversionError("precision 'int8' runs on the CPU: move the network there with .cpu()")
     made_of = Versions(sources)
-    amplitudes = {}
+    amplitudes, lowest = {}, {}
     for name in population.neurons:
         scan = population.method.scan_arguments(population.neurons[name])
         worth = population.threshold(name) if scan is None else torch.as_tensor(scan["v_threshold"])
         amplitudes[name] = worth if scan is None or scan["scaled"] else torch.ones_like(worth)
-    return Int8(program.source, amplitudes, population.method.record.signed, made_of)
+        record, options = population.method.neuron_at(program.sites[name].function)
+        least = -population.method.levels if population.method.coding == "sum" else -1
+        lowest[name] = least if record.negative(**options) else 0
+    return Int8(program.source, amplitudes, lowest, made_of)

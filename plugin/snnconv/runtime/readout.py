@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import register_pytree_node, tree_flatten, tree_map, tree_unflatten
 
+from snnconv.runtime.over_time import so_far
 from snnconv.runtime.values import Record
 
 __all__ = [
@@ -75,7 +76,9 @@ class _Constant(NamedTuple):
 
 @dataclass(frozen=True)
 class Readout:
-    """Mean over the steps after ``delay`` (rate coding), or the sum over all steps (sum coding).
+    """Mean over the steps after ``delay``, or in sum coding the sum over all steps.
+
+    In differential coding a network's outputs come as steps of a mean already; those of its neurons do not (`of_site`).
 
     >>> Readout("rate", 4, delay=2).final(torch.tensor([[9.0], [9.0], [1.0], [2.0]]))
     tensor([1.5000])
@@ -88,6 +91,17 @@ class Readout:
     def final(self, seq: Any) -> Any:
         """Readout of outputs ``[T, B, ...]``."""
         return presented(self.part(seq))
+
+    def of_site(self, out: Tensor) -> Tensor:
+        """What the outputs ``[T, B, ...]`` of neurons come to, in the units of their outputs.
+
+        >>> Readout("differential", 2).of_site(torch.tensor([[4.0], [2.0]]))  # 4 + 2/2
+        tensor([5.])
+        """
+        if self.coding == "differential":
+            return so_far(out, 0, None, self.coding)[1]
+        result: Tensor = self.final(out)
+        return result
 
     def part(self, seq: Any) -> Any:
         """Readout of a part of a batch, for :func:`join_batches`."""
@@ -126,7 +140,7 @@ class StepReadout:
         self.steps += 1
         leaves, spec = tree_flatten(opened(step))
         added = [self._added(leaf) for leaf in leaves]
-        if self.steps == 1 or (self.coding == "rate" and self.steps <= self.delay + 1):
+        if self.steps == 1 or (self.coding != "sum" and self.steps <= self.delay + 1):
             # the mean begins behind the delay; before that, the step alone
             self._totals, self._first = added, self.steps
         else:

@@ -14,9 +14,9 @@ from torch.utils._pytree import tree_map
 
 from snnconv.dynamics.pooling import accumulated_max_pool
 from snnconv.graph.flow import Flow
-from snnconv.graph.ops import is_synapse
+from snnconv.graph.ops import is_synapse, operator_of
 from snnconv.graph.source import SourceGraph
-from snnconv.runtime.over_time import at_once, each_step, shares, so_far
+from snnconv.runtime.over_time import at_once, clock, each_step, shares, so_far
 from snnconv.runtime.run import RunState
 from snnconv.runtime.shapes import known_name, one_by_one
 from snnconv.runtime.values import Accumulated, Sized, Static, Temporal, folded, leafwise, leaves, unfolded, wrapped
@@ -31,7 +31,7 @@ class Stepping:
     Attributes:
         source: the network.
         flow: what is known of its nodes.
-        coding: ``"rate"`` or ``"sum"``.
+        coding: ``"rate"``, ``"sum"`` or ``"differential"``.
         max_pool: ``"accumulated"`` (max of the currents accumulated so far) or ``"instantaneous"``.
     """
 
@@ -39,6 +39,11 @@ class Stepping:
     flow: Flow
     coding: str
     max_pool: str
+
+    @property
+    def enters_once(self) -> bool:
+        """Whether a constant enters with the first step alone, not with every one."""
+        return self.coding != "rate"
 
     @functools.cached_property
     def names(self) -> dict[fx.Node, str]:
@@ -66,10 +71,17 @@ class Stepping:
         state: RunState,
     ) -> Any:
         """Each step by itself."""
-        if self.coding == "sum":
+        if self.enters_once:
             args, kwargs = leafwise(lambda v: _entering_once(v, timesteps, state.steps), (args, kwargs))
+            parted = _bias_apart(node, args, kwargs)
+            if parted is not None:
+                positional, named, bias = parted
+                out = self._apply(node, function, positional, named, timesteps)
+                if state.steps == 0:
+                    unfolded(out, timesteps)[0].add_(bias)
+                return out
         out = self._apply(node, function, args, kwargs, timesteps)
-        if self.coding == "sum" and self._has_constant(node, args, kwargs):
+        if self.enters_once and self._has_constant(node, args, kwargs):
             # f(x) - f(0) is the linear part: the constant enters with the first step only
             positional, named = leafwise(_emptied, (args, kwargs))
             constant = self._apply(node, function, positional, named, timesteps)
@@ -94,8 +106,7 @@ class Stepping:
             return True
         return not is_synapse(node) and any(isinstance(v, Tensor) for v in leaves((args, kwargs)))
 
-    @staticmethod
-    def _pooled(node: fx.Node, args: Any, kwargs: Any, timesteps: int, state: RunState) -> Temporal | None:
+    def _pooled(self, node: fx.Node, args: Any, kwargs: Any, timesteps: int, state: RunState) -> Temporal | None:
         """Max-pooling of a whole phase in one pass; ``None`` where it is no such thing."""
         if not state.whole or node.target is not F.max_pool2d or len(args) > 6 or kwargs.get("return_indices"):
             return None
@@ -103,7 +114,10 @@ class Stepping:
             return None
         seq = args[0].data.unflatten(0, (timesteps, -1))
         window = {k: v for k, v in kwargs.items() if k != "return_indices"}
-        return Temporal(accumulated_max_pool(seq, *args[1:], **window, backend=state.backend).flatten(0, 1))
+        if self.coding == "differential":
+            seq = seq / clock(seq, state.steps)
+        pooled = accumulated_max_pool(seq, *args[1:], **window, backend=state.backend)
+        return folded(pooled * clock(pooled, state.steps) if self.coding == "differential" else pooled)
 
     def _so_far(
         self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
@@ -112,14 +126,7 @@ class Stepping:
         before = state.accumulated.get(node.name, {})
         totals: dict[int, Tensor] = {}
 
-        def so_far(value: Any) -> Any:
-            if not isinstance(value, Temporal):
-                return value
-            key = len(totals)
-            value, totals[key] = _running(value, before.get(key), timesteps, state.steps, self.coding == "rate")
-            return value
-
-        args, kwargs = leafwise(so_far, (args, kwargs))
+        args, kwargs = leafwise(_accumulating(before, totals, timesteps, state.steps, self.coding), (args, kwargs))
         state.accumulated[node.name] = totals
         out = self._apply(node, function, args, kwargs, timesteps)
         number = iter(range(10_000))
@@ -134,7 +141,7 @@ class Stepping:
         """What each step adds to a value that says what holds so far."""
         if value.shares is None:
             seq, before = unfolded(value, timesteps), state.accumulated.get(value.name)
-            seq, state.accumulated[value.name] = shares(seq, state.steps, before, self.coding == "rate")
+            seq, state.accumulated[value.name] = shares(seq, state.steps, before, self.coding)
             value.shares = folded(seq)
         return value.shares
 
@@ -145,20 +152,16 @@ class Stepping:
         before, previous = state.accumulated.get(node.name, ({}, []))
         totals: dict[int, Tensor] = {}
 
-        def so_far(value: Any) -> Any:
-            if not isinstance(value, Temporal):
-                return value
-            key = len(totals)
-            value, totals[key] = _running(value, before.get(key), timesteps, state.steps, False)
-            return value
-
-        args, kwargs = leafwise(so_far, (args, kwargs))
+        coding = (
+            "sum" if self.coding == "rate" else self.coding
+        )  # the largest sum is the largest mean, without division
+        args, kwargs = leafwise(_accumulating(before, totals, timesteps, state.steps, coding), (args, kwargs))
         y = self._apply(node, function, args, kwargs, timesteps)
         last: list[Tensor] = []
 
         def grown(value: Any) -> Any:
             seq, total = shares(
-                unfolded(value, timesteps), state.steps, previous[len(last)] if previous else None, False
+                unfolded(value, timesteps), state.steps, previous[len(last)] if previous else None, coding
             )
             last.append(total)
             return folded(seq)
@@ -166,6 +169,27 @@ class Stepping:
         result = leafwise(grown, y)
         state.accumulated[node.name] = (totals, last)
         return result
+
+    def currents(self, value: Static | Temporal, timesteps: int, state: RunState) -> Tensor:
+        """What neurons get ``[T, B, ...]``; in sum coding a single step of what does not change."""
+        if isinstance(value, Temporal):
+            return unfolded(value, timesteps)
+        if self.coding == "differential":
+            return unfolded(_entering_once(value, timesteps, state.steps), timesteps)
+        return value.data.unsqueeze(0).expand(1 if self.coding == "sum" else timesteps, *value.data.shape)
+
+    def outputs(self, value: Temporal | Accumulated, name: str, timesteps: int, state: RunState) -> Tensor:
+        """What each step adds to an output ``[T, B, ...]``, whose mean (in sum coding, sum) is the answer."""
+        if self.coding != "differential":
+            steps = self.shares(value, timesteps, state) if isinstance(value, Accumulated) else value
+            return unfolded(steps, timesteps)
+        before, last = state.accumulated.get(name, (None, None))
+        seq = unfolded(value, timesteps)
+        if isinstance(value, Temporal):
+            seq, before = so_far(seq, state.steps, before, self.coding)
+        added, last = shares(seq, state.steps, last, "rate")
+        state.accumulated[name] = (before, last)
+        return added
 
     def run(
         self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
@@ -188,10 +212,32 @@ class Stepping:
         return self._stepwise(node, function, args, kwargs, timesteps, state)
 
 
-def _running(value: Any, before: Tensor | None, timesteps: int, start: int, mean: bool) -> tuple[Temporal, Tensor]:
-    """A `Temporal` as what it comes to at each step, and its sum after the last one."""
-    seq, total = so_far(unfolded(value, timesteps), start, before, mean)
-    return folded(seq), total
+def _accumulating(
+    before: dict[int, Tensor], totals: dict[int, Tensor], timesteps: int, start: int, coding: str
+) -> Callable[[Any], Any]:
+    """A function that makes of a `Temporal` what it comes to at each step, and notes in ``totals`` what to remember."""
+
+    def accumulated(value: Any) -> Any:
+        if not isinstance(value, Temporal):
+            return value
+        key = len(totals)
+        seq, totals[key] = so_far(unfolded(value, timesteps), start, before.get(key), coding)
+        return folded(seq)
+
+    return accumulated
+
+
+def _bias_apart(node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, Any, Tensor] | None:
+    """The call of a layer with weights without its bias, and the bias, shaped to be added; None where it has none."""
+    if not is_synapse(node):
+        return None
+    record = operator_of(node.target, node.op == "call_method")
+    given = record.bind(args, kwargs)
+    bias, weight = given.get("bias"), given.get("weight")
+    if not isinstance(bias, Tensor) or not isinstance(weight, Tensor):
+        return None
+    rest = {name: value for name, value in given.items() if name not in ("bias", "input")}
+    return (given["input"],), rest, bias.reshape(-1, *[1] * (weight.dim() - 2))
 
 
 def _infinite(tree: Any) -> bool:

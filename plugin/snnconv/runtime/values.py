@@ -65,7 +65,7 @@ class Spikes:
     """What neurons put out, as whole numbers.
 
     Attributes:
-        int8_spikes: ``int8`` (-1, 0, 1) or ``uint8`` (sums of the weights 1, 2, 4, ...).
+        int8_spikes: ``int8`` (-1, 0, 1) or sums of the weights 1, 2, 4, ..., ``uint8`` or, of both signs, ``int8``.
         amplitude: what a spike is worth, ``[1]`` or one value a channel.
         axis: channel axis of ``int8_spikes``; negative where time comes before the batch.
         world: `Static` or `Temporal`.

@@ -19,7 +19,7 @@ class Budget:
     """Bounds; ``None`` leaves one open.
 
     Attributes:
-        latency: steps that run at most, τ + T.
+        latency: steps at most, τ + T of a layer, or as ``recommend(..., latency=...)`` counts them.
         energy: energy at most, as a ratio to the source network's.
         drop: score at most below the source network's: percentage points of accuracy or agreement.
 
@@ -77,7 +77,7 @@ def candidates(budget: Budget, trained: bool = False, longest: int = 32) -> list
         longest: most steps, where the budget leaves them open.
 
     >>> [m.latency for m in candidates(Budget(latency=4))]
-    [3, 4, 4, 4, 4]
+    [1, 2, 2, 3, 4, 4, 4, 4, 4, 4]
     """
     most = budget.latency or longest
     found: list[Method] = []
@@ -85,6 +85,9 @@ def candidates(budget: Budget, trained: bool = False, longest: int = 32) -> list
     source = {"thresholds": "trained"} if trained else {}
     found += [methods.ShiftedThreshold(t, **source) for t in _steps(min(most, 6), (3, 4, 5, 6))]  # type: ignore[arg-type]
     found += [methods.SignedIF(t, **source) for t in rate]  # type: ignore[arg-type]
+    if not trained:
+        found += [methods.HierarchicalMultiThreshold(t) for t in _steps(min(most, 4), (1, 2, 4))]
+        found += [methods.MultiThreshold(t) for t in _steps(min(most, 8), (2, 4, 8))]
     found += [methods.IF(t, **source) for t in rate]  # type: ignore[arg-type]
     found += [methods.SRP(t - t // 2, t // 2, **source) for t in rate if t >= 4]  # type: ignore[arg-type]
     if trained:

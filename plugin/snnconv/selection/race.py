@@ -15,6 +15,7 @@ from snnconv.graph.source import ConversionError
 from snnconv.inputs import placement
 from snnconv.methods import Method
 from snnconv.metrics.evaluating import top1
+from snnconv.metrics.latency import LATENCIES, latencies
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.selection.budget import Budget, candidates
@@ -39,6 +40,7 @@ def recommend(
     test: Any = None,
     score: Score | None = None,
     methods: Sequence[Method] | None = None,
+    latency: str = "layer",
     limit: int = 2048,
     seed: int = 0,
     progress: bool | ProgressFn | None = None,
@@ -64,12 +66,15 @@ def recommend(
         test: inputs, with labels as in ``data``, for the closing test; by default a part of ``data``.
         score: ``score(output, target)`` gives one number a sample, larger is better, instead of accuracy in percent.
         methods: try these instead of the usual ones.
+        latency: which steps count, in the budget and on the front: those that a ``"layer"`` runs, those of the
+            ``"network"`` where all layers step together, or ``"pipelined"`` ones, each layer a step behind the one
+            before (:func:`snnconv.metrics.latency.latencies`).
         limit: samples of ``data``, and of ``test``, to use at most.
         seed: decides which inputs serve for what.
         progress: ``False`` for no progress bar, or a function ``(what, done, total)``.
 
     Raises:
-        ValueError: a budget of another form.
+        ValueError: a budget of another form, or another ``latency``.
         ConversionError: data that cannot be used, or a network that no method converts.
 
     >>> import torch, snnconv
@@ -78,6 +83,8 @@ def recommend(
     >>> found.best.latency <= 16 and found.holds
     True
     """
+    if latency not in LATENCIES:
+        raise ValueError(f"latency must be one of {LATENCIES}, got {latency!r}")
     budget = Budget.parse(budget) if isinstance(budget, str) else budget
     where = placement(model)[0]
     given = collect(data, limit, device=where)
@@ -91,11 +98,13 @@ def recommend(
     training = {m: m.training for m in model.modules()}
     try:
         with bars(progress) as tell:
-            race = _Race(model.eval(), budget, fitting, choosing, score, tell)
+            race = _Race(model.eval(), budget, fitting, choosing, score, tell, latency)
             trials = race.run([Trial(m) for m in tried])
             done = [t for t in trials if not t.stopped]
             best = _choose(done, budget)
-            found = Recommendation(budget, best, trials, front(done), float(race.ann.mean()), race.title)
+            found = Recommendation(
+                budget, best, trials, front(done), float(race.ann.mean()), race.title, latency=latency
+            )
             if best is not None and best.network is not None:
                 _confirm(found, model, best.network, held_out, score, tell)
     finally:
@@ -108,9 +117,16 @@ class _Race:
     """The trials on growing parts of the inputs for choosing."""
 
     def __init__(
-        self, model: nn.Module, budget: Budget, fitting: Samples, data: Samples, score: Score | None, tell: ProgressFn
+        self,
+        model: nn.Module,
+        budget: Budget,
+        fitting: Samples,
+        data: Samples,
+        score: Score | None,
+        tell: ProgressFn,
+        latency: str = "layer",
     ) -> None:
-        self.model, self.budget, self.fitting, self.tell = model, budget, fitting, tell
+        self.model, self.budget, self.fitting, self.tell, self.latency = model, budget, fitting, tell, latency
         self.x = list(data.x.split(BATCH))
         self.y, self.score, self.title = _targets(model, data, score)
         self.ann = scores(model, self.x, self.y, self.score)
@@ -163,6 +179,10 @@ class _Race:
             return False
         from snnconv.metrics import profile
 
+        trial.counted, most = latencies(trial.network)[self.latency], self.budget.latency
+        if most is not None and trial.latency > most:
+            trial.give_up(f"takes {trial.latency} steps")
+            return False
         costs = profile(self.model, trial.network, self.fitting.x[:PROFILED])
         trial.pipelined_latency, trial.energy_ratio = costs.pipelined_latency, costs.energy_ratio
         if limit is not None and trial.energy_ratio is None:

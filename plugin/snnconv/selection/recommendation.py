@@ -13,6 +13,13 @@ from snnconv.selection.trial import Trial
 
 __all__ = ["Recommendation", "describe"]
 
+STEPS = {
+    "layer": "of a layer",
+    "network": "of the network, all layers stepping together",
+    "pipelined": "from input to output, each layer a step behind the one before",
+}
+"""What each of `snnconv.metrics.latency.LATENCIES` counts, in words."""
+
 
 @dataclass(eq=False)
 class Recommendation:
@@ -29,6 +36,7 @@ class Recommendation:
         test: the recommended method's score there.
         test_drop: mean difference of the two, and its standard error.
         test_samples: number of test inputs.
+        latency: which steps were counted: those of a ``"layer"``, of the ``"network"``, or ``"pipelined"`` ones.
     """
 
     budget: Budget
@@ -41,6 +49,7 @@ class Recommendation:
     test: float = math.nan
     test_drop: tuple[float, float] = (math.nan, math.nan)
     test_samples: int = 0
+    latency: str = "layer"
 
     @property
     def method(self) -> Method | None:
@@ -64,6 +73,7 @@ class Recommendation:
                 ">" if trial is self.best else "*" if id(trial) in kept else "",
                 describe(trial.method),
                 trial.latency,
+                f"{trial.method.bits_per_step:g}",
                 "" if trial.pipelined_latency is None else trial.pipelined_latency,
                 "" if trial.energy_ratio is None else f"{trial.energy_ratio:.3f}",
                 "" if math.isnan(trial.score) else f"{trial.score:.2f}",
@@ -73,8 +83,9 @@ class Recommendation:
             )
             for trial in self.trials
         ]
-        header = ("", "method", "steps", "pipelined", "energy", self.score, "below ANN", "inputs", "given up")
-        lines = [table(header, rows), "", f"ANN: {self.ann:.2f}; * Pareto front; > recommended"]
+        header = ("", "method", "steps", "bits", "pipelined", "energy", self.score, "below ANN", "inputs", "given up")
+        legend = f"ANN: {self.ann:.2f}; * Pareto front; > recommended; steps: {STEPS[self.latency]}; bits: of a step"
+        lines = [table(header, rows), "", legend]
         return "\n".join([*lines, "", self.verdict])
 
     @property

@@ -28,8 +28,9 @@ class Trial:
         score: mean score over ``samples`` inputs: percent of right answers, unless another score was given.
         drop: the source network's mean score on the same inputs minus this one.
         drop_error: standard error of ``drop``; both networks saw the same inputs, so it is that of the mean difference.
-        latency: steps that run.
+        latency: steps as they are counted; before the conversion those that a layer runs.
         pipelined_latency: steps from input to output where each layer waits for the one before; ``None`` if unknown.
+        counted: steps as they are counted in this choice (`snnconv.metrics.latency`); None before it is converted.
         energy_ratio: energy over the source network's; ``None`` if it cannot be counted.
         samples: inputs it was scored on.
         stopped: why it was given up; empty for one that was scored on all inputs.
@@ -42,14 +43,15 @@ class Trial:
     drop_error: float = math.nan
     pipelined_latency: int | None = None
     energy_ratio: float | None = None
+    counted: int | None = None
     stopped: str = ""
     network: SpikingNetwork | None = None
     each: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     @property
     def latency(self) -> int:
-        """Steps that run, those before the readout phase included."""
-        return self.method.latency
+        """Steps that count: once converted as they are counted in this choice, else those that a layer runs."""
+        return self.method.latency if self.counted is None else self.counted
 
     @property
     def samples(self) -> int:

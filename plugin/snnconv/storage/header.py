@@ -186,7 +186,7 @@ class Header:
             site = _site_of(values, f"sites[{number}]", trained)
             if site.name in found:
                 raise ConversionError(f"there are two sites {site.name!r}")
-            if site.function.unit and method.coding == "sum":
+            if site.function.unit and method.coding != "rate":
                 raise ConversionError(f"site {site.name!r} is a rate norm layer, which {method.name} does not convert")
             if site.name not in neurons:
                 raise ConversionError(f"site {site.name!r} has no threshold")

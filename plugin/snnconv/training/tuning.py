@@ -159,7 +159,7 @@ class Tuning:
         return (y - wanted).square().sum(), wanted.square().sum()
 
     def _rate(self, seq: Tensor) -> Tensor:
-        rate: Tensor = self.snn.readout.final(seq[self.snn.method.pre_timesteps_ :])
+        rate: Tensor = self.snn.readout.of_site(seq[self.snn.method.pre_timesteps_ :])
         return rate
 
     def _activation(self, layer: Layer, x: Any) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..integrate_fire import STARTS
-from ..multi_threshold import BORDER, HIERARCHICAL
+from ..multi_threshold import BORDER, HIERARCHICAL, SLACK
 from .backends import register_kernel
 from .job import Job
 
@@ -219,7 +219,7 @@ def _power_spikes(job: Job, u: Tensor, r: Tensor, t: Tensor, spike: Tensor, scra
         torch.ge(torch.abs(u, out=scratch), border * 2.0**k, out=scratch)
         spike.add_(scratch, alpha=2.0 ** (k - 1) if k else 1.0)
     spike.mul_(torch.sign(u, out=scratch))
-    if job.options["rectified"]:
+    if not job.options["signed"]:
         torch.mul(spike, job.thresholds.theta, out=scratch).div_(t).add_(r)
         spike.mul_(torch.ge(scratch, 0, out=scratch))
 
@@ -230,8 +230,8 @@ def _hierarchical_spikes(job: Job, u: Tensor, r: Tensor, t: Tensor, spike: Tenso
     if not isinstance(q, Tensor):
         q = torch.full((), q, dtype=u.dtype, device=u.device)
     torch.div(u, q, out=spike).add_(0.5).floor_().clamp_(-most, most)
-    if job.options["rectified"]:
-        torch.mul(r, t, out=scratch).div_(q).floor_().clamp_(min=0)
+    if not job.options["signed"]:
+        torch.mul(r, t, out=scratch).div_(q).add_(SLACK).floor_().clamp_(min=0)
         torch.maximum(spike, scratch.neg_(), out=spike)
 
 

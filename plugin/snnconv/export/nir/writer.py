@@ -103,7 +103,7 @@ class _Writer:
             why = "; ".join(snn.report.notes) if snn.report is not None else "this one runs call by call"
             raise ConversionError(f"only traced networks can be written to NIR: {why}")
         for name in snn.neurons:
-            if not snn.method.record.nir:
+            if not snn.method.neuron_at(program.sites[name].function)[0].nir:
                 kind = type(snn.neurons[name]).__name__
                 raise ConversionError(
                     f"{name}: NIR has no node for {kind} neurons; convert with methods.IF, LocalThresholdBalancing or "

@@ -18,6 +18,7 @@ from snnconv.graph.capture.kept import keeping
 from snnconv.graph.capture.passes import drop_no_ops, make_out_of_place, name_activations, passes
 from snnconv.graph.capture.plain import plain_forward
 from snnconv.graph.capture.program import Progress, Recorded, Watch, arguments_of, program_of, twice
+from snnconv.graph.capture.recurrent import unrolled_forward
 from snnconv.graph.capture.symbols import sizes_of
 from snnconv.graph.capture.writer import Writer
 from snnconv.graph.cover import RELUS, Cover
@@ -71,7 +72,7 @@ def export_source(
     """Export only: in-place operators are made explicit, no-ops of evaluation mode removed."""
     twin = copied(model)[0].eval()
     for module in twin.modules():
-        plain = plain_forward(module)
+        plain = plain_forward(module) or unrolled_forward(module)
         if plain is not None:
             module.forward = plain
     forward = Recorded(twin)

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from snnconv.graph.capture.recurrent import CELLS
+
 __all__ = ["plain_forward"]
 
 
@@ -123,4 +125,5 @@ _FORWARDS: dict[type[nn.Module], Callable[..., Any]] = {
     nn.InstanceNorm1d: _instance_norm,
     nn.InstanceNorm2d: _instance_norm,
     nn.InstanceNorm3d: _instance_norm,
+    **CELLS,
 }

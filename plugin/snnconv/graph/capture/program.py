@@ -101,11 +101,13 @@ class Watch:
         self.tell(self.done)
 
     def tell(self, done: int) -> None:
+        """Say how many of the modules have run."""
         if self.progress is not None and self.modules:
             self.progress("capturing the network", done, len(self.modules))
 
     @contextmanager
     def over(self) -> Iterator[None]:
+        """Watch the modules while a block runs."""
         self.done = 0
         hooks = [module.register_forward_pre_hook(self) for module in self.modules]
         try:

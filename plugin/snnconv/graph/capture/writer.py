@@ -50,6 +50,7 @@ class Writer:
         return f" in {path}" if path else ""
 
     def source(self) -> SourceGraph:
+        """The exported program as a graph of this package's operators."""
         signature = self.program.graph_signature
         for spec in signature.input_specs:
             if spec.kind in _PARTS and spec.target is not None:

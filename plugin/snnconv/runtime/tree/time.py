@@ -43,7 +43,7 @@ class Time:
     def running(self, steps: Tensor, key: str) -> Tensor:
         """Means of all steps so far."""
         before, _ = self.state.accumulated.get(key, (None, None))
-        means, total = so_far(steps, self.state.steps, before, mean=True)
+        means, total = so_far(steps, self.state.steps, before, "rate")
         self.state.accumulated[key] = (total, None)
         return means
 
@@ -63,7 +63,7 @@ class Time:
             return value.raw
         key = self.key(path, "steps")
         before, _ = self.state.accumulated.get(key, (None, None))
-        steps, total = shares(value.raw, self.state.steps, before, mean=True)
+        steps, total = shares(value.raw, self.state.steps, before, "rate")
         self.state.accumulated[key] = (total, None)
         return steps
 
@@ -72,11 +72,11 @@ class Time:
         before, previous = self.state.accumulated.get(key, ({}, []))
         sums, totals = {}, {}
         for i, seq in steps.items():
-            sums[i], totals[i] = so_far(seq, self.state.steps, before.get(i), mean=False)
+            sums[i], totals[i] = so_far(seq, self.state.steps, before.get(i), "sum")
         last: list[Tensor] = []
 
         def difference(seq: Tensor) -> Tensor:
-            seq, total = shares(seq, self.state.steps, previous[len(last)] if previous else None, mean=False)
+            seq, total = shares(seq, self.state.steps, previous[len(last)] if previous else None, "sum")
             last.append(total)
             return seq
 

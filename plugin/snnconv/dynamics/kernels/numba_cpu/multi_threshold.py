@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...multi_threshold import BORDER, HIERARCHICAL
+from ...multi_threshold import BORDER, HIERARCHICAL, SLACK
 from ..job import Job
 from ..layout import flat
 from .compiled import fill, jit, load, times
@@ -19,7 +19,7 @@ def scan(job: Job) -> None:
     states = [array(flat(s.unsqueeze(0))) for s in tensors] or [np.empty(0, np.float32)] * 3
     how = (*states, job.resumed, bool(tensors), int(done), len(job.x_seq))
     hierarchical = job.neuron.name == HIERARCHICAL.name
-    rule = (hierarchical, job.options["thresholds"], job.options["rectified"])
+    rule = (hierarchical, job.options["thresholds"], not job.options["signed"])
     borders, ceilings = job.thresholds.fraction(BORDER).channels, job.ceiling().channels
     assert borders is not None
     assert ceilings is not None
@@ -50,7 +50,7 @@ def multi_threshold_scan(
     ceilings,
     hierarchical,
     thresholds,
-    rectified,
+    nonnegative,
     length,
     uniform,
     first_block,
@@ -67,6 +67,7 @@ def multi_threshold_scan(
     amplitude = np.empty(length, out.dtype)
     most = np.float32(2**thresholds - 1)
     zero = np.float32(0)
+    slack = np.float32(SLACK)
     for block in range(first_block, last_block):
         first = block * length
         count = min(length, size - first)
@@ -90,12 +91,12 @@ def multi_threshold_scan(
                 u = min(v[i] - r[i], (ceiling[i] - r[i]) * t)
                 if hierarchical:
                     code = min(max(np.floor(u / q[i] + np.float32(0.5)), -most), most)
-                    if rectified:
-                        code = max(code, -max(np.floor(r[i] * t / q[i]), zero))
+                    if nonnegative:
+                        code = max(code, -max(np.floor(r[i] * t / q[i] + slack), zero))
                     spike[i] = code
                 else:
                     spike[i] = _power(u, border[i], thresholds)
-                    if rectified and r[i] + spike[i] * q[i] / t < zero:
+                    if nonnegative and r[i] + spike[i] * q[i] / t < zero:
                         spike[i] = zero
                 value = spike[i] * q[i]
                 v[i] -= r[i] + value

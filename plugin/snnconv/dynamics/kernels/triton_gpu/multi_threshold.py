@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ...multi_threshold import BORDER, HIERARCHICAL
+from ...multi_threshold import BORDER, HIERARCHICAL, SLACK
 from ..job import Job
 from .launch import by_channel, launch, step_of
 
@@ -22,7 +22,8 @@ def scan(job: Job) -> None:
         "RESUMED": job.resumed,
         "KEEP": bool(tensors),
         "THRESHOLDS": job.options["thresholds"],
-        "RECTIFIED": job.options["rectified"],
+        "RECTIFIED": not job.options["signed"],
+        "SLACK": SLACK,
         "HIERARCHICAL": job.neuron.name == HIERARCHICAL.name,
         "enable_fp_fusion": False,  # a code times a threshold is not exact
     }
@@ -59,6 +60,7 @@ def multi_threshold(
     THRESHOLDS: tl.constexpr,
     RECTIFIED: tl.constexpr,
     HIERARCHICAL: tl.constexpr,
+    SLACK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """``RESUMED`` starts from the states, ``KEEP`` leaves the last ones there; ``done`` steps were before these."""
@@ -85,7 +87,7 @@ def multi_threshold(
             most = 2.0**THRESHOLDS - 1
             spike = tl.minimum(tl.maximum(tl.floor(tl.div_rn(u, q) + 0.5), -most), most)
             if RECTIFIED:
-                spike = tl.maximum(spike, -tl.maximum(tl.floor(tl.div_rn(r * t, q)), 0.0))
+                spike = tl.maximum(spike, -tl.maximum(tl.floor(tl.div_rn(r * t, q) + SLACK), 0.0))
         else:
             spike = tl.zeros_like(q)
             for k in tl.static_range(THRESHOLDS):

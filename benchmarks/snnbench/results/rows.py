@@ -121,7 +121,16 @@ def write_results(rows: list[Row], config: Config, loop: SNNTestLoop, training: 
 
 
 def _points(variant: Variant, loop: SNNTestLoop, scale: float) -> list[dict[str, Any]]:
-    names = ("pipelined_latency", "spikes", "spikes_per_neuron", "sops", "macs", "energy_joule", "energy_ratio")
+    names = (
+        "pipelined_latency",
+        "spikes",
+        "spikes_per_neuron",
+        "sops",
+        "macs",
+        "energy_joule",
+        "energy_ratio",
+        "bits_per_step",
+    )
     found = []
     for reading in variant.readings:
         found.append(

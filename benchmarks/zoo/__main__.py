@@ -1,0 +1,114 @@
+"""Architectures of timm through ``convert(..., cover="synapses")``, resumed where it ended.
+
+``list`` writes the list anew, ``run --shard 1/4 --out FILE`` tries what is not in the file yet (a process each, so that
+what one leaves behind does not slow the next), ``table FILE`` prints the table of the documentation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from benchmarks.zoo.architectures import LIST, listed, write
+from benchmarks.zoo.trial import tried
+
+RESULTS = LIST.with_name("results.jsonl")
+SECONDS = 120
+"""That a conversion may take, the capture apart; three times as long ends it."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one of the commands."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="write the list of architectures anew")
+    run = commands.add_parser("run", help="try architectures")
+    run.add_argument("--shard", default="1/1", metavar="I/N", help="every N-th of the list, from the I-th")
+    run.add_argument("--out", type=Path, default=RESULTS)
+    run.add_argument(
+        "--for", type=float, default=float("inf"), metavar="SECONDS", dest="limit", help="begin none later"
+    )
+    run.add_argument("--again", action="store_true", help="try anew what was refused")
+    one = commands.add_parser("one", help="try one architecture, print its line")
+    one.add_argument("name")
+    table = commands.add_parser("table", help="print the table")
+    table.add_argument("file", type=Path, nargs="?", default=RESULTS)
+    options = parser.parse_args(arguments)
+    if options.command == "list":
+        print(f"{write()} architectures")
+    elif options.command == "one":
+        print(json.dumps(tried(options.name)))
+    elif options.command == "table":
+        print(table_of(lines_of(options.file)))
+    else:
+        number, count = map(int, options.shard.split("/"))
+        run_all(listed()[number - 1 :: count], options.out, options.limit, options.again)
+    return 0
+
+
+def lines_of(path: Path) -> dict[str, dict[str, Any]]:
+    """The lines of a file by the architecture's name; of several the last."""
+    if not path.exists():
+        return {}
+    return {line["name"]: line for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+
+
+def run_all(names: list[str], out: Path, limit: float, again: bool) -> None:
+    """Try what has no line yet, and write one for each."""
+    begin, known = time.monotonic(), lines_of(out)
+    for name in names:
+        if name in known and not (again and "refused" in known[name]):
+            continue
+        if time.monotonic() - begin > limit:
+            break
+        line = apart(name)
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(name, line.get("way") or line["refused"][:120], line.get("seconds"), flush=True)
+
+
+def apart(name: str) -> dict[str, Any]:
+    """One architecture in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.zoo", "one", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=3 * SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return {"name": name, "refused": f"not done after {3 * SECONDS} s"}
+    if done.returncode:
+        return {"name": name, "refused": f"ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"}
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def table_of(lines: dict[str, dict[str, Any]]) -> str:
+    """A row an architecture, and how many there are of what."""
+    good = {name: line for name, line in lines.items() if "refused" not in line}
+    ways = Counter(line["way"] for line in good.values())
+    slow = [n for n, line in good.items() if line["seconds"] - line["capture"] > SECONDS]
+    rows = [
+        f"{len(lines)} of {len(listed())} architectures were tried; {len(good)} convert "
+        f"({', '.join(f'{count} by {way}' for way, count in ways.most_common())}), {len(slow)} of them in more than "
+        f"{SECONDS} s.",
+        "",
+        "| architecture | parameters | captured by | capture, s | all, s | sites | stays analog |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, line in lines.items():
+        size = f"{line['parameters'] / 1e6:.1f} M" if "parameters" in line else ""
+        if "refused" in line:
+            rows.append(f"| {name} | {size} | | | {line.get('seconds', '')} | | refused: {line['refused']} |")
+            continue
+        analog = ", ".join(f"{count} {operator}" for operator, count in line["analog"].items()) or "nothing"
+        numbers = f"{line['capture']:.1f} | {line['seconds']} | {line['sites']}"
+        rows.append(f"| {name} | {size} | {line['way']} | {numbers} | {analog} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""to_sinabs(): the same spikes in sinabs' own classes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import snnconv
+from snnconv import ConversionError, methods
+
+pytest.importorskip("sinabs")
+T = 16
+
+
+def chain() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.ReLU(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(12 * 9, 16), nn.ReLU(), nn.Linear(16, 5),
+    )  # fmt: skip
+
+
+def pictures(count: int) -> Tensor:
+    return torch.randint(0, 16, (count, 3, 16, 16), generator=torch.Generator().manual_seed(count)) / 16
+
+
+def converted(model: nn.Module, method: methods.Method | None = None) -> snnconv.SpikingNetwork:
+    """Weights and thresholds on a grid that sums in float32 do not leave: sinabs' spikes are float32."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data = torch.randint(-24, 32, parameter.shape) / 128
+    method = method or methods.IF(T, per_channel=False, correction="none")
+    snn = snnconv.convert(model.eval(), method, pictures(16), progress=False)
+    for name in snn.thresholds:
+        snn.thresholds[name] = 2.0 ** torch.round(torch.log2(snn.thresholds[name]))
+    return snn
+
+
+@pytest.mark.parametrize("start", ["half", "zero"])
+def test_spike_for_spike_over_all_layers(start: str) -> None:
+    snn = converted(chain(), methods.IF(T, per_channel=False, start=start, correction="none"))
+    theirs, x = snnconv.to_sinabs(snn), pictures(6)
+    sent: dict[str, Tensor] = {}
+    for name, module in theirs.named_children():
+        if type(module).__name__ == "Population":
+            module.register_forward_hook(lambda m, args, out, name=name: sent.__setitem__(name, out))
+    ours: dict[str, Tensor] = {}
+    snn.run(x, observe=lambda site, out: ours.__setitem__(site, out))
+    assert all(0.02 < float((spikes != 0).float().mean()) < 0.98 for spikes in ours.values())
+    for _ in range(2):  # a second call starts afresh
+        out = theirs(x.repeat_interleave(T, 0)).unflatten(0, (6, T))
+        assert list(sent) == list(ours)
+        for site, spikes in ours.items():
+            got = sent[site].unflatten(0, (6, T)).movedim(1, 0)
+            assert torch.equal(got, spikes / snn.thresholds[site]), site
+    torch.testing.assert_close(out.mean(1), snn(x))
+
+
+def test_children_are_sinabs_own_and_named() -> None:
+    from sinabs.layers import IAFSqueeze, SumPool2d
+
+    theirs = snnconv.to_sinabs(converted(chain()), timesteps=4)
+    kinds = [type(m) for m in theirs]
+    assert sum(issubclass(kind, IAFSqueeze) for kind in kinds) == 3
+    assert kinds.count(SumPool2d) == 1
+    assert [name for name, _ in theirs.named_children()] == ["0", "1", "2", "3", "4", "5", "6", "7", "8"]
+
+
+def test_what_a_chain_has_no_place_for_is_named() -> None:
+    with pytest.raises(ConversionError, match="no signed_if neurons"):
+        snnconv.to_sinabs(converted(chain(), methods.SignedIF(T, per_channel=False)))
+    with pytest.raises(ConversionError, match=r"has 8 thresholds.*per_channel=False"):
+        snnconv.to_sinabs(converted(chain(), methods.IF(T)))
+    with pytest.raises(ConversionError, match=r"max_pool2d has no place.*AvgPool2d"):
+        snnconv.to_sinabs(converted(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 2, 3))))
+
+    class Shortcut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.relu(self.a(x))
+            return F.relu(self.b(x) + x)
+
+    with pytest.raises(ConversionError, match="shortcuts and branches have no place"):
+        snnconv.to_sinabs(converted(Shortcut()))
