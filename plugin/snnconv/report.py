@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -164,10 +165,28 @@ class ConversionReport:
     def _way(self) -> str:
         return f"converted through the {self.path}" + (f" ({self.capture})" if self.capture else "")
 
+    @property
+    def covered(self) -> list[str]:
+        """Where every layer is to read spikes: how many do, and what is a function of values in between."""
+        if self.cover != "synapses":
+            return []
+        reading = sum(reads in ("spikes", "sum of spikes") for reads in self.reads.values())
+        first = sum(reads == "input" for reads in self.reads.values())
+        pairs = sum(set(reads) == {"spikes"} for reads in self.products.values())
+        lines = [
+            f"{reading} layers with weights read spikes, {first} the input; {pairs} of {len(self.products)} products "
+            "are of two spike trains"
+        ]
+        kinds = Counter(a.operator for a in self.analog if not a.reason.startswith("at the output"))
+        if kinds:
+            evaluated = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+            lines.append(f"stays analog, evaluated as a function: {evaluated}")
+        return lines
+
     def __str__(self) -> str:
         choices = ", ".join(f"{k}={v!r}" for k, v in self.method.items() if k not in ("name", "layers"))
         lines = [f"{self.method.get('name', '?')}({choices})", self._way()]
-        lines += self.without_spikes
+        lines += self.covered + self.without_spikes
         mixed = any(s.timesteps is not None for s in self.spiking)
         rows = [
             (s.name, s.neuron, s.channels, f"{s.threshold_min:.3g} … {s.threshold_mean:.3g} … {s.threshold_max:.3g}",

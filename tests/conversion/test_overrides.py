@@ -13,6 +13,7 @@ import snnconv
 from snnconv import ConversionError, methods
 from snnconv.activations.quant import quantised
 from snnconv.graph.activation import ReLU
+from snnconv.metrics import fit_curve
 
 IMAGES = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -129,6 +130,14 @@ class TestOtherFields:
         snn = convert(methods.SignedIF(8), overrides={"act1": {"eps": 0.25}})
         assert snn.neurons["act1"].options["eps"] == 0.25
         assert snn.neurons["act0"].options["eps"] == 1e-3
+
+    def test_a_start_of_its_own(self) -> None:
+        snn = convert(methods.IF(8, correction="none"), overrides={"act1": {"start": "zero"}})
+        bounds = {layer.name: layer.bounds[8] / layer.k * 8 for layer in fit_curve(model(), snn, IMAGES).layers}
+        assert bounds == pytest.approx({"act0": 0.5, "act1": 1.0, "act2": 0.5})
+        pytest.importorskip("nir")
+        with pytest.raises(ConversionError, match="one initial state for all neurons"):
+            snnconv.to_nir(snn)
 
     @pytest.mark.parametrize(
         ("method", "overrides", "sentence"),

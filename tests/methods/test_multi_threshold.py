@@ -319,6 +319,10 @@ def test_what_it_cannot_be_asked_is_refused_by_name(monkeypatch: pytest.MonkeyPa
     snn = converted(methods.MultiThreshold, 4, model)
     with pytest.raises(ConversionError, match="differential coding send what is new about one input"):
         Continued(snn)
+    with pytest.raises(ConversionError, match="what is new about one constant input"):
+        snn.run_sequence(torch.stack([x, x]))
+    with pytest.raises(ConversionError, match="single steps add up to a mean or a sum"):
+        snnconv.stepwise(snn)
     with pytest.raises(ConversionError, match="rate of equal spikes"):
         fit_curve(model, snn, x)
     with pytest.raises(ConversionError, match="spikes of several sizes"):

@@ -32,7 +32,8 @@ KEPT = (
     "were counted from a fresh state"
 )
 BY_LAYER = ("overrides", "exclude", "budget")
-OWN = ("label", "type", "timesteps", "windows", "finetune", "keep_membrane", "precision", *BY_LAYER)
+COVER = ("cover", "encode_input", "signed")
+OWN = ("label", "type", "timesteps", "windows", "finetune", "keep_membrane", "precision", *BY_LAYER, *COVER)
 
 
 def bare_model(model: nn.Module) -> nn.Module:
@@ -106,6 +107,7 @@ class ConvertHook(Hook):
         methods: rows, each ``dict(label=..., type="SignedIF", timesteps=[4, 8], ...)``: a class of
             :mod:`snnconv.methods` with its settings (one conversion for each number of steps), or a conversion
             registered in :data:`snnbench.testing.readouts.CONVERSIONS`. ``windows`` asks for further readouts;
+            ``cover="synapses"``, ``encode_input`` and ``signed`` as for :func:`snnconv.convert`;
             ``precision="int8"`` for 8-bit weights (:attr:`snnconv.SpikingNetwork.precision`);
             ``keep_membrane=True`` lets a policy's neurons go on from one environment step to the next;
             ``finetune=dict(images=5000, epochs=1)`` for layer-wise fine-tuning (:func:`snnconv.finetune_layerwise`) on
@@ -236,7 +238,7 @@ class ConvertHook(Hook):
         networks = {
             part.name: snnconv.convert(
                 part.module, method, inputs[part.name], strict=self.strict, progress=bars, distributed=distributed,
-                **by_layer,
+                **by_layer, **{key: row[key] for key in COVER if key in row},
             )
             for part in parts
         }  # fmt: skip

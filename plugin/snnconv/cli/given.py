@@ -25,7 +25,7 @@ __all__ = ["CONVERTING", "Given"]
 
 REPEATED = (
     "weights", "classes", "pretrained", "calibration", "calibration_images", "size", "resize", "crop", "mean", "std",
-    "transform", "device",
+    "transform", "device", "cover", "encode_input",
 )  # fmt: skip
 """Options that a command to go on with repeats where they are not the default."""
 CONVERTING = ("framework", "override", "exclude", "budget", "precision")
@@ -77,6 +77,12 @@ class Given:
     ] = None
     device: Annotated[str | None, typer.Option(help="Where the networks run: cpu, cuda, cuda:1, mps.")] = None
     framework: Annotated[str, typer.Option(help="Whose neurons: spikingjelly or snntorch.")] = "spikingjelly"
+    cover: Annotated[
+        str, typer.Option(help="Where neurons stand: activations, or synapses (every layer and product reads spikes).")
+    ] = "activations"
+    encode_input: Annotated[
+        bool, typer.Option("--encode-input", help="With --cover synapses: the first layers read spikes, too.")
+    ] = False
     override: Annotated[
         list[str] | None,
         typer.Option(help="PATTERN:field=value: a setting of the layers that the pattern names; may be repeated."),
@@ -176,6 +182,8 @@ class Given:
                 method,
                 calibration=calibration,
                 framework=self.framework,
+                cover=self.cover,
+                encode_input=self.encode_input,
                 overrides=cli_inputs.make_overrides(method, self.override or []),
                 exclude=self.exclude or (),
                 timesteps=None if self.budget is None else "auto",

@@ -88,7 +88,8 @@ def thresholds_of(
         size = max(1, BALANCING_VALUES // max(1, int(spec.get("neurons", 0))) // ranks.size)
         parts = [part for batch in batches for part in batch.split(size)]
         balanced, used = balanced_thresholds(ann, parts, method.per_channel, progress=tell, ranks=ranks, **options)
-        thresholds |= balanced if method.per_channel else {k: v.reshape(()) for k, v in balanced.items()}
+        apart = {k for k in balanced if method.per_channel and ann.sites[k].axis}
+        thresholds |= {k: v if k in apart else v.reshape(()) for k, v in balanced.items()}
         report.notes.append(f"threshold balancing used {used} batches")
     else:
         for done, (name, h) in enumerate(found.items(), start=1):
@@ -109,7 +110,7 @@ def threshold_at(method: Method, histogram: Histogram, site: Site) -> Tensor:
         theta = power_threshold(seen, method.powers, cap=site.cap, signed=site.function.signed)
     else:
         theta = mse_threshold(seen, method.levels, cap=site.cap, signed=site.function.signed)
-    return theta if method.per_channel else theta.reshape(())
+    return theta if method.per_channel and site.axis else theta.reshape(())
 
 
 def _trained(ann: Program, method: Method, report: ConversionReport) -> dict[str, Tensor]:

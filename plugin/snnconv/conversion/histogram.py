@@ -24,7 +24,7 @@ from snnconv.runtime.values import NeuronFn
 __all__ = ["Histogram", "channels_first", "histograms", "run_all"]
 
 BINS = 2048
-VALUES = 2**14
+VALUES = 2**13
 """Values of one channel, of one batch, that are counted: evenly spaced ones where there are more."""
 SMALLEST = 2.0**-100
 
@@ -80,18 +80,19 @@ class Histogram:
         found.add(y, axis, per_channel)
         return found
 
-    def add(self, y: Tensor, axis: int = 1, per_channel: bool = True) -> None:
-        """Add values ``[B, ...]``.
+    def add(self, y: Tensor, axis: int = 1, per_channel: bool = True, signed: bool = True) -> None:
+        """Add values ``[B, ...]``; not ``signed``: none is negative, which need not be looked for.
 
         Raises:
             ValueError: one of them is NaN or infinite.
         """
         rows = _rows(y, axis, per_channel)
-        low = _of_inputs(rows, torch.minimum).amin(1)
-        peak = torch.maximum(_of_inputs(rows, torch.maximum).amax(1), -low)
+        peak = _of_inputs(rows, torch.maximum).amax(1)
+        below = -_of_inputs(rows, torch.minimum).amin(1) if signed else None
+        peak = peak if below is None else torch.maximum(peak, below)
         if not bool(torch.isfinite(peak).all()):
             raise ValueError("a value is NaN or infinite")
-        if not self.signed and bool((low < 0).any()):
+        if not self.signed and below is not None and bool((below > 0).any()):
             self.bins = F.pad(self.bins, (BINS, 0))
         self.peak = torch.maximum(self.peak, peak)
         self._hold(self.peak)
@@ -205,7 +206,7 @@ def histograms(
             channels = y.shape[place.axis] if per_channel and _has_axis(y, place.axis) else 1
             found[site] = Histogram.empty(y, channels)
         try:
-            found[site].add(y, place.axis, per_channel)
+            found[site].add(y, place.axis, per_channel, place.function.signed)
         except ValueError as error:
             raise ConversionError(
                 f"{site}: its activation is NaN or infinite on the calibration data; snnconv.compare(model, model, x) "

@@ -23,7 +23,7 @@ def stepwise(snn: SpikingNetwork) -> Stepwise:
         A :class:`~snnconv.runtime.stepwise.Stepwise`: ``forward(*inputs, *states)`` gives ``(output, *states)``.
 
     Raises:
-        ConversionError: a network that runs call by call, or neurons that were put in by hand.
+        ConversionError: a network that runs call by call, differential coding, or neurons that were put in by hand.
 
     Example:
         >>> import torch, snnconv
@@ -39,6 +39,11 @@ def stepwise(snn: SpikingNetwork) -> Stepwise:
     if not isinstance(program, GraphProgram):
         why = "; ".join(snn.report.notes) if snn.report is not None else "it runs call by call"
         raise ConversionError(f"only a network that runs as a graph has single steps: {why}")
+    if snn.method.coding == "differential":
+        raise ConversionError(
+            f"single steps add up to a mean or a sum, and those of {snn.method.neuron!r} neurons do not (differential "
+            "coding): snn.stream(x) gives the answer after every step; convert with methods.SignedIF for single steps"
+        )
     neurons = {}
     for name in program.sites:
         settings = snn.method.scan_arguments(snn.neurons[name])

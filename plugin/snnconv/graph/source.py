@@ -27,7 +27,7 @@ class Site:
     Attributes:
         name: unique name, the module path with the call number from the second call on (``layer1.0.relu:2``).
         function: the activation, a kind of :mod:`snnconv.graph.activation` with its parameters.
-        axis: channel axis of one step's tensor ``[B, C, ...]``.
+        axis: channel axis of one step's tensor ``[B, C, ...]``; 0: none, all neurons have one threshold.
 
     >>> import torch
     >>> Site("a", ReLU(cap=6.0)).activation(torch.tensor([-1.0, 7.0]))

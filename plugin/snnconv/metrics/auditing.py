@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_map_only
 
+from snnconv.graph.encoders import uncovered
 from snnconv.graph.flow import Flow, Path, layers, path_to, shape_values
 from snnconv.graph.ops import op_name, role
-from snnconv.graph.origin import analog, factor, origins
+from snnconv.graph.origin import analog, factor, origins, product_reads
 from snnconv.graph.source import ConversionError, broadcast
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
@@ -274,6 +275,7 @@ class _GraphAuditor(_Auditor):
             self.result.findings.append(finding)
             seen.append(name)
             self._structure(finding, path_to(operand, flow, shapes), flow, node, operand)
+        self._products(flow)
         report = self.snn.report
         listed = {(a.name, a.operator) for a in report.analog} if report is not None else set()
         for site in analog(source, flow):
@@ -287,6 +289,20 @@ class _GraphAuditor(_Auditor):
             self.result.problems += [f"layer {name} of the conversion report is gone" for name in gone]
         self.watching = self._observe
         self._expected_amplitudes(running)
+
+    def _products(self, flow: Flow) -> None:
+        """What the operands of products are made of, and whether everything reads spikes where all should."""
+        report = self.snn.report
+        for name, found in product_reads(flow).items():
+            reads = ", ".join(found)
+            finding = Finding(name, "product", reads, "operands are sums of checked spikes" if
+                              set(found) == {"spikes"} else "as the conversion report lists")  # fmt: skip
+            if report is not None and report.products.get(name) != found:
+                was = ", ".join(report.products.get(name, ())) or "nothing of it"
+                finding.problem = f"reads {reads}, but the conversion report says {was}"
+            self.result.findings.append(finding)
+        if report is not None and report.cover == "synapses":
+            self.result.problems += uncovered(self.program.source, flow, report.encode_input)
 
     def _after(self) -> None:
         self.held.clear()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from snnconv.graph.source import ConversionError, Site, broadcast
 from snnconv.inputs import Progress, network_batches
+from snnconv.methods.base import Method
 from snnconv.metrics.comparing import reference_program
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
@@ -153,7 +154,7 @@ def fit_curve(
         if progress:
             progress("fit curve", number, len(parts))
     return FitCurve(
-        tuple(_layer(name, sums[name], wanted, _most(snn)) for name in snn.program.sites),
+        tuple(_layer(name, sums[name], wanted, _most(snn.method.at(name))) for name in snn.program.sites),
         tuple(wanted),
         sum(map(len, parts)),
     )
@@ -164,9 +165,9 @@ def _theta(site: Site, threshold: Tensor, y: Tensor) -> Tensor:
     return y.new_ones(()) if site.function.unit else broadcast(threshold.to(y), y.dim(), site.axis)
 
 
-def _most(snn: SpikingNetwork) -> float:
+def _most(method: Method) -> float:
     """Largest error of a constant current's rate, times T, in thresholds."""
-    return 1.0 if snn.method.neuron_options.get("start") == "zero" else 0.5
+    return 1.0 if method.neuron_options.get("start") == "zero" else 0.5
 
 
 def _layer(name: str, found: dict[Any, float], timesteps: list[int], most: float) -> LayerFit:

@@ -14,6 +14,7 @@ from snnconv.graph.source import ConversionError, SourceGraph, broadcast
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.metrics.latency import latencies
+from snnconv.metrics.operations import FunctionCost, ProductCost, ProductCounter, beside_layers
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
@@ -28,6 +29,10 @@ MAC_JOULES = 4.6e-12
 """A 32-bit multiply-accumulate at 45 nm (Horowitz 2014)."""
 AC_JOULES = 0.9e-12
 """A 32-bit accumulate at 45 nm (Horowitz 2014)."""
+
+
+FUNCTION_MACS = 4.0
+"""Multiply-accumulates that the evaluation of a function is priced at, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,12 @@ class Profile:
         samples: inputs measured.
         notes: what was left out of the count.
         bits_per_step: log₂ of the number of values that a neuron may send in one step; None where it is not known.
+        products: cost of each product of two computed tensors.
+        comparisons: of ladders at neurons, over all steps, silent or not, beside each neuron's own with its threshold.
+        functions: evaluations of functions at neurons.
+        evaluated: functions that are evaluated outside neurons, such as a softmax or a normalisation.
+        ann_functions: evaluations in the source network: activations that are no ReLU, and the same functions.
+        function_macs: multiply-accumulates that an evaluation is priced at.
     """
 
     sites: list[SiteActivity]
@@ -91,6 +102,12 @@ class Profile:
     samples: int
     notes: list[str] = field(default_factory=list)
     bits_per_step: float | None = None
+    products: list[ProductCost] = field(default_factory=list)
+    comparisons: float = 0.0
+    functions: float = 0.0
+    evaluated: list[FunctionCost] = field(default_factory=list)
+    ann_functions: float = 0.0
+    function_macs: float = FUNCTION_MACS
 
     @property
     def neurons(self) -> int:
@@ -114,15 +131,37 @@ class Profile:
 
     @property
     def ann_energy(self) -> float:
-        """Joules per inference of the source network: 4.6 pJ per MAC."""
-        return MAC_JOULES * self.ann_macs
+        """Joules per inference of the source network: 4.6 pJ per MAC, functions priced in these."""
+        macs = self.ann_macs + sum(p.ann_macs for p in self.products) + self.function_macs * self.ann_functions
+        return MAC_JOULES * macs
 
     @property
     def snn_energy(self) -> float | None:
-        """Joules per inference of the SNN: 0.9 pJ per SOP, 4.6 pJ per remaining MAC."""
+        """Joules per inference of the SNN: 0.9 pJ per addition or comparison, 4.6 pJ per remaining MAC."""
+        return None if self.classes is None else sum(joules for _, joules in self.classes.values())
+
+    @property
+    def classes(self) -> dict[str, tuple[float, float]] | None:
+        """Operations and joules per inference in four classes; None where they were not counted.
+
+        ``spike x weight``: synaptic operations; ``spike x spike``: additions of coincidences in products; ``at the
+        neuron``: comparisons of ladders and evaluations of functions; ``analog``: multiplications of layers and
+        products that read no spikes, and functions evaluated outside neurons.
+        """
         if self.sops is None or self.snn_macs is None:
             return None
-        return AC_JOULES * self.sops + MAC_JOULES * self.snn_macs
+        pairs = sum(p.pairs for p in self.products)
+        macs = self.snn_macs + sum(p.snn_macs for p in self.products)
+        outside = sum(f.snn for f in self.evaluated)
+        priced = MAC_JOULES * self.function_macs
+        return {
+            "spike x weight": (self.sops, AC_JOULES * self.sops),
+            "spike x spike": (pairs, AC_JOULES * pairs),
+            "at the neuron": (
+                self.comparisons + self.functions, AC_JOULES * self.comparisons + priced * self.functions
+            ),
+            "analog": (macs + outside, MAC_JOULES * macs + priced * outside),
+        }  # fmt: skip
 
     @property
     def energy_ratio(self) -> float | None:
@@ -158,6 +197,15 @@ class Profile:
         parts = [table(("site", "neurons", "spikes", "rate"), sites)]
         if costs:
             parts.append(table(("layer", "reads", "ANN MACs", "SOPs", "SNN MACs"), costs))
+        if self.products:
+            rows = [(p.name, ", ".join(p.reads), f"{p.ann_macs:.4g}", f"{p.pairs:.4g}", f"{p.snn_macs:.4g}")
+                    for p in self.products]  # fmt: skip
+            parts.append(table(("product", "reads", "ANN MACs", "pairs of spikes", "SNN MACs"), rows))
+        if self.classes is not None:
+            whole = max(sum(count for count, _ in self.classes.values()), 1e-300)
+            shares = [(name, f"{count:.4g}", f"{100 * count / whole:.3g} %", f"{joules:.4g} J")
+                      for name, (count, joules) in self.classes.items()]  # fmt: skip
+            parts.append(table(("operations", "number", "share", "energy"), shares))
         parts.append(table((f"per inference ({self.samples} inputs)", ""), totals))
         return "\n\n".join(parts) + "".join(f"\nnote: {note}" for note in self.notes)
 
@@ -172,6 +220,7 @@ def profile(
     loader: Any,
     limit: int | None = 128,
     progress: Progress | None = None,
+    function_macs: float = FUNCTION_MACS,
 ) -> Profile:
     """Count spikes, synaptic operations and multiplications, and turn them into energy (METHODS: Accounting).
 
@@ -189,6 +238,7 @@ def profile(
             several inputs as for :func:`snnconv.convert`.
         limit: inputs to use at most.
         progress: called with a title, the number of inputs done, and their total.
+        function_macs: what an evaluation of a function is priced at, at a neuron or outside, in the SNN and in the ANN.
 
     Raises:
         ConversionError: no inputs, or ones that the network does not take.
@@ -205,7 +255,8 @@ def profile(
     sizes = {tuple(tuple(v.shape[1:]) for v in entries(part).values()) for part in parts}
     if len(sizes) > 1:
         raise ConversionError(f"operations are counted for one input shape, the data has {sorted(sizes)}: profile each")
-    counts, pooled = _count_spikes(snn, parts, progress)
+    counter = ProductCounter(snn, snn.program.source) if isinstance(snn.program, GraphProgram) else None
+    counts, pooled = _count_spikes(snn, parts, progress, counter)
     samples = sum(map(len, parts))
     steps = snn.method.latency
     sites = []
@@ -228,11 +279,12 @@ def profile(
     return Profile(
         sites, costs, ann_macs, sum(c.sops for c in costs), sum(c.snn_macs for c in costs),
         steps, latencies(snn)["network"], samples, notes + missing, snn.method.bits_per_step,
+        *beside_layers(snn, {s.name: s.neurons for s in sites}, parts[0][:1], counter, samples), function_macs,
     )  # fmt: skip
 
 
 def _count_spikes(
-    snn: SpikingNetwork, parts: list[Any], progress: Progress | None
+    snn: SpikingNetwork, parts: list[Any], progress: Progress | None, counter: ProductCounter | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Spikes ``[1, ...]`` of each site, and of each max-pooling behind neurons, over all steps and inputs."""
     counts: dict[str, Tensor] = {}
@@ -250,6 +302,11 @@ def _count_spikes(
             spikes = (size > 1e-6 * size.max()).sum(0, keepdim=True).float() if size.numel() else size
             pooled[node.name] = pooled[node.name] + spikes if node.name in pooled else spikes
 
+    def watch(node: fx.Node, value: Any) -> None:
+        observe_pool(node, value)
+        if counter:
+            counter(node, value)
+
     pools: set[str] = set()
     if isinstance(snn.program, GraphProgram):
         flow = SpikeFlow(snn.program.source, {}, {})
@@ -260,7 +317,10 @@ def _count_spikes(
         }
     total, done = sum(map(len, parts)), 0
     for part in parts:
-        snn.run(part, "steps" if pools else "auto", observe, operators=observe_pool if pools else None)
+        if counter is not None:
+            counter.start(len(part))
+        steps = "steps" if pools or counter else "auto"
+        snn.run(part, steps, observe, operators=watch if pools or counter else None)
         done += len(part)
         if progress:
             progress("counting spikes", done, total)

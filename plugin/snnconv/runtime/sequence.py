@@ -81,6 +81,11 @@ def run_sequence(
     steps = {len(v) if v.dim() else 0 for v in tree_leaves(x_seq) if isinstance(v, Tensor)}
     if len(steps) != 1 or not max(steps):
         raise ValueError(f"a sequence is [T, B, ...], of T frames above 0 in every input; got {sorted(steps)} frames")
+    if method.coding == "differential":
+        raise ConversionError(
+            "neurons with differential coding send what is new about one constant input; for input that changes use a "
+            "rate method, such as methods.SignedIF"
+        )
     if method.pre_timesteps_ or simulation.delay:
         what = "first phase" if method.pre_timesteps_ else "delay"
         raise ConversionError(

@@ -190,6 +190,8 @@ class Header:
                 raise ConversionError(f"site {site.name!r} is a rate norm layer, which {method.name} does not convert")
             if site.name not in neurons:
                 raise ConversionError(f"site {site.name!r} has no threshold")
+            if site.axis == 0 and neurons[site.name].numel() > 1:
+                raise ConversionError(f"site {site.name!r}: axis 0 is no channel axis (0 is the batch)")
             for what, theta in (("threshold", neurons[site.name]), ("trained threshold", site.threshold)):
                 if theta is not None:
                     _check_theta(site.name, what, theta)
@@ -223,8 +225,8 @@ def _site_of(values: dict[str, Any], place: str, trained: Mapping[str, Tensor]) 
             raise ConversionError(f"{place}: {name!r} is missing")
     name, axis = read(str, values["name"], f"{place}.name"), read(int, values["axis"], f"{place}.axis")
     kind = activation.get(read(str, values["kind"], f"{place}.kind"))
-    if not -8 <= axis <= 8 or axis == 0:
-        raise ConversionError(f"site {name!r}: axis {axis} is no channel axis (0 is the batch)")
+    if not -8 <= axis <= 8:
+        raise ConversionError(f"site {name!r}: axis {axis} is no channel axis")
     hints = _parameters(kind)
     parameters = {}
     for key, value in values.items():
@@ -232,7 +234,8 @@ def _site_of(values: dict[str, Any], place: str, trained: Mapping[str, Tensor]) 
             parameters[key] = read(hints[key], value, f"{place}.{key}") if value is not None else None
         elif key not in ("name", "axis", "kind") and value is not None:
             raise ConversionError(f"{place} has a field {key!r}, which a {kind.name} does not have")
-    tensors = {"threshold": trained[name]} if name in trained else {}
+    own = next((key for key, hint in hints.items() if hint is Tensor), "threshold")  # a kind has one at most
+    tensors = {own: trained[name]} if name in trained else {}
     try:
         given = {k: v for k, v in parameters.items() if v is not None} | {"kind": kind.name}
         site = Site(name, activation.Activation.from_dict(given, tensors), axis)

@@ -58,7 +58,7 @@ def save(snn: SpikingNetwork, path: str | os.PathLike[str]) -> None:
         raise TypeError(f"save takes a network that snnconv.convert made, got {type(snn).__name__}")
     program = snn.program
     tensors = {f"neurons/{name}": torch.as_tensor(snn.neurons[name].v_threshold) for name in snn.neurons}
-    tensors |= {f"trained/{k}": s.threshold for k, s in program.sites.items() if s.threshold is not None}
+    tensors |= {f"trained/{k}": v for k, s in program.sites.items() for v in s.function.tensors().values()}
     own: dict[str, Any]
     if isinstance(program, GraphProgram):
         _refuse_modules(program.source)

@@ -161,6 +161,8 @@ def _moves(graph: fx.Graph) -> bool:
 def _checked(network: SpikingNetwork, site: str, z: Tensor) -> Tensor:
     """The activation of a site, where its thresholds fit its currents."""
     axis, theta = network.program.sites[site].axis, torch.as_tensor(network.neurons[site].v_threshold)
+    if not axis and not theta.dim():
+        return network.program.sites[site].activation(z)
     if not -z.dim() <= axis < z.dim() or axis % z.dim() == 0:
         raise _Refused(f"site {site!r}: {axis} is no channel axis of its input of {z.dim()} dimensions")
     if theta.dim() and len(theta) != z.shape[axis]:

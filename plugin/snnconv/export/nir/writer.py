@@ -113,7 +113,13 @@ class _Writer:
             raise ConversionError("the network does not know its input's shape: convert it with calibration data")
         self.snn, self.start, self.pooling = snn, start, pooling
         self.source = program.source.copy()
-        self.half = snn.method.neuron_options.get("start", "half") == "half"
+        starts = {snn.method.at(name).neuron_options.get("start", "half") for name in snn.neurons}
+        if len(starts) > 1:
+            raise ConversionError(
+                "the file says one initial state for all neurons, and this network's layers start at θ/2 and at 0: "
+                "convert without overrides of start"
+            )
+        self.half = starts == {"half"}
         if start == "current" and self.half:
             shapes = step_shapes(self.source, snn)
             for node in self.source.site_nodes():
