@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from snnconv.activations import QCFS, QuantReLU, RateNorm
+import snnconv
+from snnconv.activations import QCFS, QuantReLU, QuantSigned, RateNorm
 from snnconv.activations.quant import CHUNK
 
 
@@ -270,3 +271,16 @@ def test_quant_relu_compiles_to_the_same_values_and_gradients(clip, gradient) ->
         results.append((y.detach(), z.grad, next(module.parameters()).grad))
     for a, b in zip(*results, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_quantised_values_of_both_signs_convert_to_signed_bits_exactly() -> None:
+    torch.manual_seed(0)
+    quantiser = QuantSigned(levels=15, clip=torch.tensor([1.0, 0.5, 2.0, 1.5, 0.7, 1.1]))
+    model = nn.Sequential(nn.Linear(4, 6), quantiser, nn.Linear(6, 3)).eval()
+    x = torch.randn(64, 4)
+    assert quantiser(model[0](x)).min() < 0
+    snn = snnconv.convert(model, snnconv.methods.ShiftedThreshold(4, thresholds="trained", correction="none"), x)
+    assert snn.neurons["1"].signed
+    torch.testing.assert_close(snn(x), model(x), rtol=1e-5, atol=1e-5)
+    quantiser(torch.full((2, 6), -9.0)).sum().backward()
+    assert (quantiser.clip.grad < 0).all()

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.dynamics.function import evaluate
-from snnconv.graph.activation import Activation, Quantised
+from snnconv.graph.activation import Activation, Quantised, QuantisedSigned
 from snnconv.graph.source import Site, broadcast
 from snnconv.graph.trained import TrainedActivation
 
-__all__ = ["QCFS", "QuantReLU", "quantised", "straight_through"]
+__all__ = ["QCFS", "QuantReLU", "QuantSigned", "quantised", "straight_through"]
 
 CHUNK = 2**17  # values that stay in a processor's cache from one operator to the next
 LEAST = 1e-6
@@ -224,6 +224,28 @@ class QuantReLU(TrainedActivation):
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, clips={self.clip.numel()}"
+
+
+class QuantSigned(QuantReLU):
+    r"""Quantised values of both signs with ``levels`` levels on either side of zero and a learned clip.
+
+    .. math:: y = \frac{\alpha}{L}\,\mathrm{clip}(\lfloor zL/\alpha + 1/2\rfloor, -L, L)
+
+    :class:`QuantReLU` (LSQ, arXiv 1902.08153) for values such as a linear bottleneck's or a normalisation's: the signed
+    bits of shifted-threshold IF with L = 2^T − 1 are exactly this. The gradient passes where |z| < α; for α it is
+    (y − z)/α there, 1 above and −1 below. Arguments as there.
+
+    >>> QuantSigned(levels=2, clip=1.0)(torch.tensor([-3.0, -0.3, 0.2]))
+    tensor([-1.0000, -0.5000,  0.0000], grad_fn=<_QuantiseBackward>)
+    """
+
+    def forward(self, z: Tensor) -> Tensor:
+        alpha = broadcast(self.alpha, z.dim(), self.axis)
+        margin = MARGINS[self.gradient]
+        return straight_through(z, alpha, self.levels, self.gradient_scale(z), margin, signed=True)
+
+    def site(self, name: str) -> Site:
+        return Site(name, QuantisedSigned(self.alpha.detach().clone(), self.levels), self.axis)
 
 
 class QCFS(QuantReLU):

@@ -46,10 +46,10 @@ def mixes_batch(program: Program, x: Any) -> bool:
 
     def smooth(site: str, z: Tensor) -> Tensor:
         place = program.sites[site]
-        if place.kind != "quant":
+        if place.levels is None or place.threshold is None:
             return place.activation(z)
-        assert place.threshold is not None
-        return torch.minimum(z.clamp(min=0), broadcast(place.threshold.to(z), z.dim(), place.axis))
+        theta = broadcast(place.threshold.to(z), z.dim(), place.axis)
+        return torch.clamp(z, -theta if place.function.signed else torch.zeros_like(theta), theta)
 
     together = program.static(x[:2], smooth)
     try:

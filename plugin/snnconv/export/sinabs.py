@@ -149,7 +149,8 @@ class _Chain:
         elif getattr(node.target, "__name__", "") == "conv2d":
             given = {key: argument(node, key, default) for key, default in
                      (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))}  # fmt: skip
-            layer = nn.Conv2d(values.shape[1] * int(given["groups"]), values.shape[0], tuple(values.shape[2:]),
+            size = int(values.shape[2]), int(values.shape[3])
+            layer = nn.Conv2d(values.shape[1] * int(given["groups"]), values.shape[0], size,
                               bias=offset is not None, dtype=values.dtype, **given)  # fmt: skip
         else:
             raise ConversionError(f"{layer_name(node)}: {op_name(node)} is no layer of a chain in two dimensions")

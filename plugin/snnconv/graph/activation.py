@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from snnconv.graph.error import ConversionError
 
 __all__ = [
-    "Activation", "Clip", "Quantised", "RateNorm", "ReLU", "activated", "activation_site", "broadcast", "called",
-    "get", "leaf_functions", "leaf_module", "register_activation",
+    "Activation", "Clip", "Quantised", "QuantisedSigned", "RateNorm", "ReLU", "activated", "activation_site",
+    "broadcast", "called", "get", "leaf_functions", "leaf_module", "register_activation",
 ]  # fmt: skip
 
 
@@ -283,6 +283,17 @@ class Quantised(Activation):
 
 
 @dataclass(frozen=True, eq=False)
+class QuantisedSigned(Quantised):
+    """clip(⌊zL/θ + 1/2⌋, −L, L)·θ/L: quantised values of both signs with their trained clip θ."""
+
+    name = "quant_signed"
+    bounds = (-math.inf, math.inf)
+
+    def f(self, z: Tensor) -> Tensor:
+        return (torch.floor(z * self.levels / self.threshold + 0.5) / self.levels).clamp(-1, 1) * self.threshold
+
+
+@dataclass(frozen=True, eq=False)
 class RateNorm(Activation):
     """clip(z/θ, 0, 1): a rate norm layer, in units of its own threshold θ = p·r."""
 
@@ -313,5 +324,5 @@ class Clip(Activation):
         return torch.minimum(z.clamp(min=0), self.threshold)
 
 
-for _kind in (ReLU, Quantised, RateNorm, Clip):
+for _kind in (ReLU, Quantised, QuantisedSigned, RateNorm, Clip):
     register_activation(_kind)

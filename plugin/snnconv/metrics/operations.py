@@ -96,7 +96,8 @@ class ProductCounter:
             value = self.held[used.name]
             data = value.data if hasattr(value, "data") and not isinstance(value, Tensor) else value
             seq = data.reshape(steps, self.batch, *data.shape[1:]) if isinstance(value, Temporal) else data[None]
-            return seq.expand(steps, *seq.shape[1:]) if self.snn.method.coding == "rate" else seq
+            found: Tensor = seq.expand(steps, *seq.shape[1:]) if self.snn.method.coding == "rate" else seq
+            return found
 
         found = {used: series(used) for used in node.all_input_nodes if used.name in operands}
         if name not in self.macs:
