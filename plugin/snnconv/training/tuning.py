@@ -253,7 +253,7 @@ class FinishedLayers:
             names = {name for layer in layers for name in layer.tensors}
         except (KeyError, TypeError) as error:
             raise ConversionError(f"{self.path}: its list of layers is damaged; delete it") from error
-        own = {name: value.shape for name, value in self.tensors.state_dict(keep_vars=True).items() if name in names}
+        own = {name: value.shape for name, value in self.tensors.items() if name in names}
         if names != tensors.keys() or own != {name: value.shape for name, value in tensors.items()}:
             raise ConversionError(f"{self.path}: its tensors are not those of the layers that it lists; delete it")
         return layers
