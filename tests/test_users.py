@@ -62,14 +62,19 @@ def test_functional_relus_are_converted_and_reported() -> None:
     assert "nothing stays analog" in str(snn.report)
 
 
-def test_an_activation_that_stays_analog_is_said_and_why() -> None:
+def test_an_activation_without_a_neuron_is_said_and_why() -> None:
+    """Integrate-and-fire neurons know no negative spike, and a SiLU gives values below 0."""
+
     class Mixed(Functional):
         def forward(self, x: Tensor) -> Tensor:
             x = F.relu(self.conv1(x))
             x = F.max_pool2d(F.silu(self.conv2(x)), 2)
             return self.fc2(F.relu(self.fc1(x.flatten(1))))
 
-    snn = snnconv.convert(Mixed(), methods.SignedIF(8), images(), progress=False)
+    spiking = snnconv.convert(Mixed(), methods.SignedIF(8), images(), progress=False)
+    assert spiking.report is not None
+    assert not spiking.report.analog
+    snn = snnconv.convert(Mixed(), methods.IF(8), images(), progress=False)
     assert snn.report is not None
     (analog,) = snn.report.analog
     assert analog.operator == "silu"
@@ -79,7 +84,7 @@ def test_an_activation_that_stays_analog_is_said_and_why() -> None:
 
 def test_a_network_without_relu_is_no_success() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 2, 3))
-    with pytest.raises(snnconv.ConversionError, match=r"no ReLU.*SiLU.*retrain"):
+    with pytest.raises(snnconv.ConversionError, match=r"no activation that methods\.IF has neurons for.*SiLU.*SignedIF"):
         snnconv.convert(model, methods.IF(4), images(), progress=False)
 
 

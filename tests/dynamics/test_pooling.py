@@ -10,7 +10,7 @@ from torch import nn
 import snnconv
 from snnconv import dynamics, methods
 from snnconv.dynamics.kernels import backends
-from snnconv.runtime import executor
+from snnconv.runtime import stepping
 
 WINDOWS = [
     (2, None, 0, 1, False),
@@ -101,7 +101,7 @@ def test_networks_pool_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append(backend)
         return dynamics.accumulated_max_pool(x, *window, backend=backend, **settings)
 
-    monkeypatch.setattr(executor, "accumulated_max_pool", counted)
+    monkeypatch.setattr(stepping, "accumulated_max_pool", counted)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
     x = torch.randn(2, 3, 20, 20)
     snn = snnconv.convert(model.eval(), methods.SRP(6, pre_timesteps=3), calibration=x, progress=False)

@@ -280,11 +280,11 @@ class Odd(nn.Module):
 
 def test_layers_that_stay_float_say_why() -> None:
     source = source_graph(Odd())
-    layers = int8.Int8(source, dict.fromkeys(source.sites, torch.tensor(1.0)), signed=False)
+    layers = int8.Int8(source, dict.fromkeys(source.sites, torch.tensor(1.0)), dict.fromkeys(source.sites, 0))
     assert not layers.layers
     reasons = set(layers.left.values())
     assert "conv1d has no 8-bit form here" in reasons
     assert "padding='same'" in reasons
     assert "its weight is a named argument" in reasons
     wide = source_graph(nn.Sequential(nn.ReLU(), nn.Linear(4, 2)).double())
-    assert int8.Int8(wide, {"0": torch.tensor(1.0)}, False).left == {"1": "its weight is not a float32 tensor"}
+    assert int8.Int8(wide, {"0": torch.tensor(1.0)}, {"0": 0}).left == {"1": "its weight is not a float32 tensor"}

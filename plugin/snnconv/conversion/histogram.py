@@ -1,8 +1,8 @@
 """Histograms of a network's activations, in one pass.
 
 The range of a channel's bins is a power of two that doubles whenever a larger value comes, bins being merged by pairs:
-no value is read twice, and what is found does not depend on the order or the sizes of the batches, nor on which
-process saw which of them.
+no value is read twice, and what is found does not depend on the order of the batches, nor on which process saw which of
+them. Of a batch with more than `VALUES` values a channel, evenly spaced ones are counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from snnconv.runtime.values import NeuronFn
 __all__ = ["Histogram", "channels_first", "histograms", "run_all"]
 
 BINS = 2048
-VALUES = 2**13
+VALUES = 2**16
 """Values of one channel, of one batch, that are counted: evenly spaced ones where there are more."""
 SMALLEST = 2.0**-100
 

@@ -70,7 +70,7 @@ def mse_threshold(
 
     >>> h = Histogram.of(torch.rand(10_000, 1, generator=torch.Generator().manual_seed(0)))
     >>> round(float(mse_threshold(h, 15)), 2)  # even values up to 1: a step more than half a level is cut off
-    0.97
+    0.96
     """
     counts, candidates = histogram.magnitudes(signed).double(), _candidates(histogram, grid, cap)
     bins = counts.shape[1]
@@ -97,7 +97,7 @@ def power_threshold(
 
     >>> h = Histogram.of(torch.rand(10_000, 1, generator=torch.Generator().manual_seed(0)))
     >>> round(float(power_threshold(h, 4)), 2)
-    0.86
+    0.84
     """
     counts, candidates = histogram.magnitudes(signed).double(), _candidates(histogram, grid, cap)
     number, total, power = _sums(counts)

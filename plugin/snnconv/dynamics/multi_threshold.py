@@ -147,8 +147,8 @@ def hierarchical_multi_threshold_step(
         RuntimeError: ``v_threshold`` does not broadcast against ``x``.
 
     Example:
-        >>> hierarchical_multi_threshold_step(torch.tensor([5.2, -3.0, 99.0]), None, 1.0)[0]
-        tensor([ 5., 0., 15.])
+        >>> hierarchical_multi_threshold_step(torch.tensor([5.2, -3.0, 99.0]), None, 1.0)[0].int()
+        tensor([ 5,  0, 15], dtype=torch.int32)
     """
     state, t, u, v, expected = _integrated(x, state, v_threshold, ceiling, ceiling_absolute)
     q, most = threshold_like(v_threshold, u), 2.0**thresholds - 1

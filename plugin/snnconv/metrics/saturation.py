@@ -52,7 +52,7 @@ def saturation(snn: SpikingNetwork, data: Any, limit: int | None = None) -> Satu
     Raises:
         ConversionError: no inputs, or ones that the network does not take.
 
-    >>> import snnconv
+    >>> import torch, snnconv
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     >>> x = torch.randn(200, 4)
     >>> snn = snnconv.convert(model, snnconv.methods.SignedIF(timesteps=8), calibration=x)

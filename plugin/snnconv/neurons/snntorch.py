@@ -17,6 +17,7 @@ class IF(SoftResetNeuron):
     Arguments as in `SoftResetNeuron`.
 
     Example:
+        >>> import torch
         >>> neuron = IF(threshold=1.0)
         >>> mem = neuron.reset_mem()
         >>> spk, mem = neuron(torch.tensor([[0.25, 0.75]]), mem)
@@ -39,6 +40,7 @@ class SignedIF(SoftResetNeuron):
         threshold, spike_grad, ...: as in `SoftResetNeuron`.
 
     Example:
+        >>> import torch
         >>> neuron = SignedIF(init_hidden=True)
         >>> [neuron(torch.tensor([[x]])).item() for x in (0.75, -0.75, 0.0)]
         [1.0, -1.0, 0.0]
@@ -62,6 +64,7 @@ class SRPIF(SoftResetNeuron):
         ValueError: as `SoftResetNeuron`, a negative ``pre_timesteps``, or a negative ``eps``.
 
     Example:
+        >>> import torch
         >>> neuron = SRPIF(pre_timesteps=2, init_hidden=True)
         >>> [neuron(torch.tensor([[x]])).item() for x in (1.0, -1.25, 1.0, 1.0)]
         [1.0, 0.0, 0.0, 0.0]
@@ -92,6 +95,7 @@ class ShiftedThresholdIF(SoftResetNeuron):
         ValueError: as `SoftResetNeuron`, or ``timesteps`` below 1.
 
     Example:
+        >>> import torch
         >>> neuron = ShiftedThresholdIF(threshold=1.0, timesteps=2, init_hidden=True)
         >>> [neuron(torch.tensor([[x]])).item() for x in (1.0, 1.0, 0.0, 0.0)]
         [0.0, 0.0, 2.0, 0.0]
@@ -114,6 +118,7 @@ class Ladder(SoftResetNeuron):
 
     Example:
         >>> from snnconv.graph.functions import Tanh
+        >>> import torch
         >>> neuron = Ladder(threshold=0.25, timesteps=2, function=Tanh(), signed=True, init_hidden=True)
         >>> [neuron(torch.tensor([[x]])).item() for x in (-0.2, -0.3, 0.0, 0.0)]  # tanh(-0.5) = -0.46
         [0.0, 0.0, -0.5, 0.0]
@@ -138,6 +143,7 @@ class FunctionIF(SoftResetNeuron):
 
     Example:
         >>> from snnconv.graph.functions import Sigmoid
+        >>> import torch
         >>> neuron = FunctionIF(function=Sigmoid(), init_hidden=True)
         >>> [neuron(torch.zeros(1, 1)).item() for _ in range(4)]  # sigmoid(0) = 1/2
         [1.0, 0.0, 1.0, 0.0]

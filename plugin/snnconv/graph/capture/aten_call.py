@@ -54,6 +54,7 @@ def called(
 
     ``keywords`` are those that are given by keyword alone.
 
+    >>> import torch
     >>> graph = fx.Graph()
     >>> called(graph, torch.conv2d, {"input": graph.placeholder("x"), "weight": 1.0, "stride": 2}).kwargs
     {'stride': 2}
