@@ -84,7 +84,9 @@ def test_an_activation_without_a_neuron_is_said_and_why() -> None:
 
 def test_a_network_without_relu_is_no_success() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 2, 3))
-    with pytest.raises(snnconv.ConversionError, match=r"no activation that methods\.IF has neurons for.*SiLU.*SignedIF"):
+    with pytest.raises(
+        snnconv.ConversionError, match=r"no activation that methods\.IF has neurons for.*SiLU.*SignedIF"
+    ):
         snnconv.convert(model, methods.IF(4), images(), progress=False)
 
 
