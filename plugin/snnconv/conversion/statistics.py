@@ -76,8 +76,9 @@ class Calibration:
         sites = list(sites)
         for name in sites:
             if name not in self.sites:
+                known = ", ".join(self.sites)
                 raise ConversionError(
-                    f"{name}: the calibration knows no such site, only {', '.join(self.sites)}; it was made of another "
+                    f"{name:.80}: the calibration knows no such site, only {known:.300}; it was made of another "
                     "release or of a network that was captured in another way: run snnconv.calibrate again"
                 )
         return {name: self.histograms[name].to(device) for name in sites if name in self.histograms}

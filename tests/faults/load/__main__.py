@@ -102,6 +102,8 @@ def _plain(networks: Networks, name: str, draw: random.Random) -> None:
 
 
 def _stream(networks: Networks, name: str, draw: random.Random) -> None:
+    if name == "shifted_threshold.Loop":
+        return  # has no single steps, and says so
     for _ in networks[name].stream(inputs(draw.randint(1, 8))):
         pass
 
