@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from snnconv.conversion.histogram import Histogram, channels_first
+from snnconv.conversion.histogram import SMALLEST, Histogram, channels_first
 from snnconv.conversion.ranks import Ranks
 from snnconv.graph.source import broadcast
 from snnconv.progress import ProgressFn
@@ -30,7 +29,7 @@ def revive(theta: Tensor) -> Tensor:
     >>> revive(torch.tensor([0.0, 2.0, 4.0]))
     tensor([3., 2., 4.])
     """
-    alive = theta > 0
+    alive = theta > SMALLEST  # of what is smaller a level is no number any more
     mean = theta[alive].mean() if bool(alive.any()) else theta.new_tensor(1.0)
     return torch.where(alive, theta, mean)
 
