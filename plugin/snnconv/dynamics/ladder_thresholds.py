@@ -185,7 +185,8 @@ def _found(function: Function, q: Tensor, timesteps: int, signed: bool, axis: in
     shape = (*lead, len(low), len(kinds))
     first = torch.where(rises, low.reshape(-1, 1), high.reshape(-1, 1)).expand(shape).contiguous()
     last = torch.where(rises, high.reshape(-1, 1), low.reshape(-1, 1)).expand(shape).contiguous()
-    begin, end = (torch.where(direction > 0, *y).unsqueeze(-1) for y in (ends, ends[::-1]))
+    up = direction > 0
+    begin, end = torch.where(up, ends[0], ends[1]).unsqueeze(-1), torch.where(up, ends[1], ends[0]).unsqueeze(-1)
     always, ever = ((y + half).double() >= reached for y in (begin, end))
     there = ever & ~always
     out, into = ordinal(first), ordinal(last)
@@ -194,8 +195,8 @@ def _found(function: Function, q: Tensor, timesteps: int, signed: bool, axis: in
         def f(z: Tensor) -> Tensor:
             return evaluate(function, z.reshape([1] * q.dim() + [-1]), axis).reshape(-1)
 
-        levels = (v.expand(shape)[there] for v in (reached, half))
-        into[there] = first_above(f, *levels, out[there], into[there], q.dtype)
+        wanted, halves = reached.expand(shape)[there], half.expand(shape)[there]
+        into[there] = first_above(f, wanted, halves, out[there], into[there], q.dtype)
     else:
         into = halved(torch.where(there, out, into), into, holds, q.dtype)
     values = from_ordinal(into, q.dtype) * direction.unsqueeze(-1)
