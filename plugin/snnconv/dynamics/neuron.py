@@ -179,6 +179,11 @@ class Neuron:
         """Options that are not the channel axis, which modules and scans have in any case."""
         return tuple(option for option in self.options if option.name != "channel_axis")
 
+    @cached_property
+    def has_channels(self) -> bool:
+        """Whether the channel axis is an option of the equation."""
+        return any(option.name == "channel_axis" for option in self.options)
+
     def negative(self, **options: Any) -> bool:
         """Whether spikes may be negative with these options.
 
