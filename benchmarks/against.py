@@ -78,7 +78,7 @@ def worktree(commit: str) -> Iterator[Path]:
 
 
 def compared(before: Worker, after: Worker, network: str, framework: str, method: str, folder: Path) -> dict[str, Any]:
-    """Whether outputs are equal, and whether the old file gives them."""
+    """Whether outputs are equal, whether the old file gives them, and which share of the thresholds moved how far."""
     row: dict[str, Any] = {}
     try:
         for name, worker in (("before", before), ("after", after)):
@@ -86,6 +86,9 @@ def compared(before: Worker, after: Worker, network: str, framework: str, method
         old, new = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("before", "after"))
         row["equal"] = bool(torch.equal(old, new))
         row["difference"] = float((old - new).abs().max() / old.abs().max())
+        both = zip(*(torch.load(folder / f"{name}.thresholds.pt") for name in ("before", "after")), strict=True)
+        moved = torch.cat([(new / old - 1).abs().flatten() for old, new in both])
+        row["thresholds_moved"], row["largest_move"] = float((moved > 0).float().mean()), float(moved.max())
         loaded = after.ask("load", file="before.snn.safetensors", network=network)
         row["old_file_equal"] = bool(torch.equal(torch.load(folder / loaded, weights_only=True), old))
     except RuntimeError as error:
@@ -163,6 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=1000, help="CIFAR-10 test images to compare on")
     parser.add_argument("--only", choices=("equal", "speed", "import"), help="one part alone")
     parser.add_argument("--networks", nargs="+", choices=tuple(against_worker.NETWORKS), help="these alone")
+    parser.add_argument("--methods", nargs="+", choices=tuple(against_worker.METHODS), help="these alone")
     parser.add_argument("--out", type=Path, help="JSON file of the figures")
     options = parser.parse_args(arguments)
     if options.out is not None:
@@ -176,9 +180,10 @@ def main(arguments: list[str] | None = None) -> int:
             for_both = (lambda: import_seconds(tree)), (lambda: import_seconds(ROOT))
             found.row("import", {}, lambda: paired(*for_both, max(20, options.pairs // 10)))
         if parts != ("import",):
-            networks = [n for n in against_worker.prepare(folder, options.images) if n in (options.networks or [n])]
+            networks = against_worker.prepare(folder, options.images, options.networks or list(against_worker.NETWORKS))
             before, after = Worker(tree, folder), Worker(ROOT, folder)
-            for network, method in [(n, m) for n in networks for m in against_worker.methods_of(n)]:
+            rows = [(n, m) for n in networks for m in against_worker.methods_of(n) if m in (options.methods or [m])]
+            for network, method in rows:
                 here = {"network": network, "method": method}
                 for framework in against_worker.FRAMEWORKS if "equal" in parts else ():
                     how = functools.partial(compared, before, after, network, framework, method, folder)

@@ -99,20 +99,22 @@ def methods_of(network: str) -> list[str]:
     return [name for name in METHODS if (name == "rate norm") == (network == "digits, rate norm")]
 
 
-def prepare(folder: Path, images: int) -> list[str]:
-    """Weights and inputs of the networks that can be had here, in ``folder``; their names."""
+def prepare(folder: Path, images: int, wanted: list[str]) -> list[str]:
+    """Weights and inputs of the networks that are wanted and can be had here, in ``folder``; their names."""
     from safetensors.torch import load_file, save_file
 
     from benchmarks.data import DataError, cifar10, find, normalise
     from snnconv.demo import load_digits, train
 
     digits = load_digits(0)
-    names = ["digits", "digits, rate norm"]
+    names = [name for name in ("digits", "digits, rate norm") if name in wanted]
     for name in names:
         torch.manual_seed(0)
         model = train(NETWORKS[name](), digits, epochs=6)
         save_file(model.state_dict(), folder / f"{name}.safetensors")
         save_file({"calibration": digits.x_train[:512], "test": digits.x_test}, folder / f"{name}.inputs.safetensors")
+    if "resnet20" not in wanted:
+        return names
     try:
         save_file(load_file(find("resnet20_cifar10.safetensors")), folder / "resnet20.safetensors")
         sets = {
@@ -153,6 +155,8 @@ class Release:
             model, getattr(snnconv.methods, kind)(**settings), data["calibration"], framework=framework, progress=False
         )
         self.batch = data["test"][:64]
+        thresholds = dict(self.snn.thresholds)
+        torch.save([thresholds[site] for site in sorted(thresholds)], self.folder / f"{name}.thresholds.pt")
         snnconv.save(self.snn, self.folder / f"{name}.snn.safetensors")
         return self._answer(self.snn, data["test"], name)
 
