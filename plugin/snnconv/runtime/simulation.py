@@ -84,8 +84,8 @@ class Simulation:
             if not by_kernels:  # they remember by themselves: nothing may be left of an earlier run
                 neurons.reset()
             free = not seen and (by_kernels or not neurons.watched)
-            observers = () if seen.operators is None else (seen.operators,)
-            state = self.state(whole=not captured(), observers=observers, may_overwrite=free)
+            looking = () if seen.operators is None else (seen.operators,)
+            state = self.state(whole=not captured(), observers=looking, may_overwrite=free)
             if method.coding == "sum" and synapses == "auto":
                 result = self.program.totals(x, summed, state)
             elif not seen and len(slices := self.time_slices(x, steps)) > 1:
