@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from snnconv.metrics.costs.model import Classes, CostModel, register
 from snnconv.metrics.counts import Counts, LayerCost, LayerSize
 
@@ -25,7 +27,7 @@ def access(words: float) -> float:
     (10, 15, 100)
     """
     size = min(words * WORD_BYTES, _MEMORY[-1][0])
-    for (small, low), (large, high) in zip(_MEMORY, _MEMORY[1:], strict=False):
+    for (small, low), (large, high) in pairwise(_MEMORY):
         if size <= large:
             return low + (high - low) * (size - small) / (large - small)
     return _MEMORY[-1][1]
