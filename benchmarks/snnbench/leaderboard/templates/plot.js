@@ -100,7 +100,7 @@ const Plot = (() => {
       make("path", { class: "series", d: path, stroke: colour, "stroke-dasharray": line.dash }, group);
       for (const p of line.points) {
         if (p.y < low) { hidden += 1; continue; }
-        if (p.row.s) make("line", { x1: X(p.x), x2: X(p.x), y1: Y(p.y - 1.96 * p.row.s), y2: Y(p.y + 1.96 * p.row.s), stroke: colour, opacity: .45 }, group);
+        if (p.row.s) make("line", { x1: X(p.x), x2: X(p.x), y1: Y(p.y - 1.96 * p.row.s), y2: Y(p.y + 1.96 * p.row.s), stroke: colour, opacity: .35 }, group);
         make("circle", { cx: X(p.x), cy: Y(p.y), r: 3.6, fill: colour }, group);
         points.push({ x: X(p.x), y: Y(p.y), text: tools.words(board, network, p.row), open: line.entry.id, line: line.entry.id });
       }
@@ -122,7 +122,7 @@ const Plot = (() => {
       if (label.id && Math.abs(label.place - label.from) + area.right - label.x > 22) {
         make("path", { d: `M${label.x + 5} ${label.from}L${area.right + 4} ${label.place}L${x - 3} ${label.place}`, fill: "none", stroke: label.colour, opacity: .35 }, svg);
       }
-      name(svg, label, x, narrow ? 14 : 21, tools);
+      name(svg, label, x, narrow ? 12 : 21, tools);
     }
     for (const label of within) label.y += within.filter((other) => other.y < label.y).length ? 14 : -13;
     spread(within, area.top, area.bottom, narrow ? 14 : 16);

@@ -88,7 +88,7 @@ const Tables = (() => {
 
   const COLUMNS = [
     ["Method", (x) => x.entry.label], ["", (x) => x.row.v, "value"], ["±", (x) => x.row.s], ["T", (x) => x.row.l, "t"],
-    ["Network steps", (x) => x.row.p], ["Bits a step", (x) => x.row.b], ["Energy", (x) => (x.row.q ? x.row.q[x.cost] : undefined), "ratio"],
+    ["Network steps", (x) => x.row.p, "plain"], ["Bits a step", (x) => x.row.b], ["Energy", (x) => (x.row.q ? x.row.q[x.cost] : undefined), "ratio"],
     ["Cost", (x) => (x.row.j ? x.row.j[x.cost] : undefined), "cost"], ["Rank", (x) => parseInt(x.row.r, 10), "rank"],
     ["Below ANN", (x) => x.below], ["Quantised ANN", (x) => (x.row.twin ? x.row.twin[1] : undefined), "twin"],
     ["Spikes / neuron", (x) => x.row.k], ["SOPs", (x) => size(x.row.o), "sops"], ["Wall time ÷ ANN", (x) => x.row.w],
@@ -164,9 +164,12 @@ const Tables = (() => {
         if (place === this.sorted) th.setAttribute("aria-sort", this.down ? "descending" : "ascending");
         else th.removeAttribute("aria-sort");
       });
+      const empty = COLUMNS.map(([, value]) => all.every((x) => value(x) === undefined || value(x) === null));
+      this.heads.forEach((th, place) => { th.hidden = empty[place]; });
       this.body.replaceChildren(...kept.map((x) => {
         const tr = make("tr");
         COLUMNS.forEach((column, place) => {
+          if (empty[place]) return;
           if (!place) { const th = make("th", null, null, tr); th.scope = "row"; method(x.entry, th); } else make("td", "n", shown(x, column), tr);
         });
         return tr;
@@ -205,7 +208,7 @@ const Tables = (() => {
   function overview(boards) {
     const table = make("table"), head = make("tr", null, null, make("thead", null, null, table));
     const steps = [2, 4, 8, 16, 32];
-    for (const [text, className] of [["Data set", ""], ["ANN", "n"], ...steps.map((t) => [`T ≤ ${t}`, [4, 32].includes(t) ? "" : "wide"])]) {
+    for (const [text, className] of [["Data set", ""], ["ANN", "n"], ...steps.map((t) => [`T ≤ ${t}`, t === 4 ? "" : "wide"])]) {
       make("th", className, text, head).scope = "col";
     }
     const body = make("tbody", null, null, table);
@@ -217,7 +220,7 @@ const Tables = (() => {
       const ann = make("td", "n", number(network.anns[0][0]), tr);
       make("small", null, board.metric.replace(/ \(%\)/, ""), ann);
       for (const t of steps) {
-        const told = network.steps.find(([threshold]) => threshold === t), td = make("td", [4, 32].includes(t) ? "" : "wide", null, tr);
+        const told = network.steps.find(([threshold]) => threshold === t), td = make("td", t === 4 ? "" : "wide", null, tr);
         if (!told) { td.textContent = "–"; continue; }
         const row = network.rows[told[1]], entry = network.entries[row.e];
         make("b", null, number(row.v), td);
