@@ -74,18 +74,23 @@ class SpikeCalls(nn.Module):
     def forward(self, x: Any) -> Any:
         """The network's answer to ``x [B, ...]``."""
         snn, flow = self.snn[0], self.flow[0]
-        spikes: dict[str, Tensor] = {}
+        phases: dict[str, list[Tensor]] = {}  # of a method with two, each site and operator is seen twice
+        over_time: dict[str, list[Tensor]] = {}
         values: dict[str, Any] = dict(entries(x).items())
         wanted = {node.name for node in self.read.values()} | self.maxima
 
         def spiked(site: str, out: Tensor) -> None:
-            spikes[site] = pulses_of(snn, site, out).float()
+            phases.setdefault(site, []).append(pulses_of(snn, site, out).float())
 
         def given(node: fx.Node, value: Any) -> None:
-            if node.name in wanted:
+            if node.name in wanted and isinstance(value, Temporal):
+                over_time.setdefault(node.name, []).append(value.data)
+            elif node.name in wanted:
                 values[node.name] = value
 
         snn.run(x, "steps", spiked, operators=given)
+        spikes = {site: torch.cat(found) for site, found in phases.items()}
+        values |= {name: torch.cat(found) for name, found in over_time.items()}
         batch = len(next(iter(entries(x).values())))
         steps = max((len(seq) for seq in spikes.values()), default=0)
         for name, layer in self.connections.items():
@@ -94,9 +99,9 @@ class SpikeCalls(nn.Module):
         for t in range(steps):
             flow.counts = {site: seq[t] for site, seq in spikes.items() if t < len(seq)}
             flow.pooled = {
-                name: _step(spikes_behind_maximum(values[name].data), batch, t).float()
+                name: _step(spikes_behind_maximum(values[name]), batch, t).float()
                 for name in self.maxima
-                if isinstance(values.get(name), Temporal)
+                if name in over_time
             }
             for site, seq in flow.counts.items():
                 self.populations[site](seq)
