@@ -348,7 +348,7 @@ class TestPages:
         found = boards(tmp_path, {"a": content}, copy.deepcopy(PUBLISHED) | {"source": nasty})
         assert "<script>alert" not in leaderboard.to_html(found)
         text = leaderboard.to_markdown(found)
-        assert "| &lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt; a\\|b \\*c\\* |" in text
+        assert "| [&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt; a\\|b \\*c\\*](results/a.json) |" in text
 
     def test_published_numbers_are_marked(self, tmp_path: Path) -> None:
         found = boards(tmp_path, {"a": record()}, PUBLISHED)
