@@ -178,6 +178,14 @@ class Release:
         self.snn(self.batch)
         return time.perf_counter() - start
 
+    def time_load(self, name: str) -> float:
+        """Seconds in which this release reads the file that it wrote of ``name``."""
+        import snnconv
+
+        start = time.perf_counter()
+        snnconv.load(self.folder / f"{name}.snn.safetensors")
+        return time.perf_counter() - start
+
 
 def main() -> None:
     release = Release(Path(sys.argv[1]))
