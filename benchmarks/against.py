@@ -2,7 +2,8 @@
 
 Every method in both frameworks converts a digits CNN and, where ``SNNCONV_DATA`` has it, CIFAR-10's ResNet-20; outputs
 are compared bit for bit, files that the earlier release saved are loaded by this one, and calls are timed in pairs,
-one of each in turn; so is loading, of a file that each release wrote by itself. Each release runs in a process of its own; the earlier one in a worktree of its commit.
+one of each in turn; so is loading, of a file that each release wrote by itself. Each release runs in a process of its
+own; the earlier one in a worktree of its commit.
 """
 
 from __future__ import annotations
