@@ -2,8 +2,9 @@
 
 Every method in both frameworks converts a digits CNN and, where ``SNNCONV_DATA`` has it, CIFAR-10's ResNet-20; outputs
 are compared bit for bit, files that the earlier release saved are loaded by this one, and calls, ``import snnconv`` and
-loading, of a file that each release wrote by itself, are timed in pairs, one of each in turn. Each release runs in a process of its own; the earlier one in a worktree of its
-commit. With ``--out`` every row is written as it comes, and a run that was stopped goes on where it stood.
+loading, of a file that each release wrote by itself, are timed in pairs, one of each in turn. Each release runs in a
+process of its own; the earlier one in a worktree of its commit. With ``--out`` every row is written as it comes, and a
+run that was stopped goes on where it stood.
 """
 
 from __future__ import annotations
