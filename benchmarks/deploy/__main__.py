@@ -1,7 +1,7 @@
 """``python -m benchmarks.deploy``: exported networks on CIFAR-10 pictures, spike by spike.
 
-Trains a small VGG with strides (``SNNCONV_DATA`` names the folder; its weights are kept in the work folder), converts it
-and runs what is exported beside the network itself:
+Trains a small VGG with strides (``SNNCONV_DATA`` names the folder; its weights are kept in the work folder), converts
+it and runs what is exported beside the network itself:
 
 - ``sinabs``: the chain in sinabs, with float weights (float64 and float32) and with weights of 8 bits;
 - ``step``: one step as ONNX in onnxruntime, state by state;

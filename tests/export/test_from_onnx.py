@@ -86,6 +86,10 @@ def written(name: str, path: Path, way: str) -> tuple[nn.Module, tuple[int, ...]
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_the_module_is_the_network_at_any_batch_size(name: str, way: str, tmp_path: Path) -> None:
     model, shape = written(name, tmp_path / "net.onnx", way)
+    if (name, way) == ("transformer block", "one"):  # its class token is written for a batch of one
+        with pytest.raises(ConversionError, match="may hold for a batch of 1 alone: export it with a dynamic batch"):
+            snnconv.from_onnx(tmp_path / "net.onnx")
+        return
     module = snnconv.from_onnx(tmp_path / "net.onnx")
     for batch in (1, 5):
         x = torch.randn(batch, *shape)

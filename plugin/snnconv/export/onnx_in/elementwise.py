@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from snnconv.export.onnx_in.calls import Call, Value, register_onnx_operator
 
+__all__: list[str] = []  # what it has is in the table of operators
+
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "Abs": torch.abs, "Neg": torch.neg, "Exp": torch.exp, "Log": torch.log, "Sqrt": torch.sqrt, "Erf": torch.erf,
     "Sin": torch.sin, "Cos": torch.cos, "Floor": torch.floor, "Ceil": torch.ceil, "Round": torch.round,

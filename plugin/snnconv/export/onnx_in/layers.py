@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from snnconv.export.onnx_in.calls import Call, Value, register_onnx_operator
 
+__all__: list[str] = []  # what it has is in the table of operators
+
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _NORM = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}

@@ -168,7 +168,11 @@ def _call(build: Build, node: onnx.NodeProto, values: dict[str, Value], versions
     try:
         found = OPERATORS[_kind(node)](call)
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        raise ConversionError(f"{call.what} fails: {str(error).splitlines()[0] if str(error) else error!r}") from error
+        alone = "" if build.fixed is None else (
+            f"; the file may hold for a batch of {build.fixed} alone: export it with a dynamic batch"
+        )  # fmt: skip
+        why = str(error).splitlines()[0] if str(error) else repr(error)
+        raise ConversionError(f"{call.what} fails: {why}{alone}") from error
     results = found if isinstance(found, tuple) else (found,)
     for output, value in zip(node.output, results, strict=False):
         values[output] = value

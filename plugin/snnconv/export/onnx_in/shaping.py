@@ -11,6 +11,8 @@ from torch import Tensor
 from snnconv.export.onnx_in.calls import Call, Value, register_onnx_operator
 from snnconv.graph.source import ConversionError
 
+__all__ = ["TYPES"]
+
 _FAR = 2**31 - 1
 TYPES = {
     1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64, 9: torch.bool,
@@ -127,7 +129,7 @@ def _slice(call: Call) -> Value:
         axis, step = int(axes[i]) % dims if axes else i, steps[i] if steps else 1
         if step < 0:
             raise call.refuse("a slice that goes backwards")
-        cut[axis] = slice(int(a), None if b >= _FAR else int(b), int(step))
+        cut[axis] = slice(max(int(a), -_FAR), None if b >= _FAR else max(int(b), -_FAR), int(step))
     return call.emit(_item, x, tuple(cut))
 
 
