@@ -3,11 +3,6 @@
 Needs ``pip install "snnconv-plugin[onnx]"``.
 """
 
-from importlib.util import find_spec
-
-if find_spec("onnx") is None:
-    raise ImportError('ONNX files need onnx: pip install "snnconv-plugin[onnx]"', name="onnx")
-
 from snnconv.export.onnx_in.calls import register_onnx_operator
 from snnconv.export.onnx_in.reader import from_onnx
 

@@ -6,11 +6,9 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, fx
 
 from snnconv import limits
@@ -18,6 +16,9 @@ from snnconv.export.onnx_in import elementwise, layers, shaping
 from snnconv.export.onnx_in.calls import OPERATORS, Build, Call, Value
 from snnconv.export.onnx_in.fuse import fuse_gelu
 from snnconv.graph.source import ConversionError
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["from_onnx"]
 
@@ -54,6 +55,10 @@ def from_onnx(
         >>> _ = torch.onnx.export(model, (torch.randn(2, 4),), "net.onnx", verbose=False)  # doctest: +SKIP
         >>> snnconv.convert(snnconv.from_onnx("net.onnx"), snnconv.methods.SignedIF(8), x)  # doctest: +SKIP
     """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError('ONNX files need onnx: pip install "snnconv-plugin[onnx]"', name="onnx") from error
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no ONNX file {path}")
@@ -118,6 +123,8 @@ def _kind(node: onnx.NodeProto) -> str:
 
 
 def _tensor(proto: onnx.TensorProto) -> Tensor:
+    from onnx import numpy_helper
+
     try:
         return torch.from_numpy(numpy_helper.to_array(proto).copy())
     except Exception as error:
@@ -190,6 +197,8 @@ def _floating(found: Any) -> bool:
 
 
 def _attribute(attribute: onnx.AttributeProto) -> Any:
+    import onnx
+
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, onnx.TensorProto):
         return _tensor(value)
