@@ -212,10 +212,8 @@ def test_neurons_that_no_file_can_hold_are_named() -> None:
 
 def test_grouped_convolutions_as_such(tmp_path: Path) -> None:
     snn, x = converted("vgg")
-    full, grouped = (
-        snnconv.to_nir(snn, start="state"),
-        snnconv.to_nir(snn, tmp_path / "net.nir", start="state", grouped=True),
-    )
+    full = snnconv.to_nir(snn, start="state")
+    grouped = snnconv.to_nir(snn, tmp_path / "net.nir", start="state", grouped=True)
     sizes = [[n.weight.shape[1] for n in g.nodes.values() if isinstance(n, nir.Conv2d)] for g in (full, grouped)]
     assert sizes == [[3, 8, 8], [3, 4, 8]]
     torch.testing.assert_close(snnconv.from_nir(tmp_path / "net.nir")(x), snnconv.from_nir(full)(x))

@@ -2,14 +2,14 @@
 
 The node's type in the file is ``snnconv.Neuron``, so that a reader that does not know it refuses the file. Its fields:
 
-- ``neuron``: the word for it: ``signed_if`` (METHODS: signed integrate-and-fire), ``shifted_threshold``;
+- ``neuron``: the word for it: ``signed_if`` (signed integrate-and-fire), ``shifted_threshold``;
 - ``v_threshold``: θ an element of one step; of ``shifted_threshold`` the value of the least significant bit;
-- ``options``: the neuron's settings by name (``eps``, ``eps_absolute``, ``signed``, ``timesteps``); one that is not there
-  has its default.
+- ``options``: the neuron's settings by name (``eps``, ``eps_absolute``, ``signed``, ``timesteps``); one that is not
+  there has its default.
 
-Spikes are in units of the threshold; ``eps`` is a part of it. The membrane starts where the neuron says, θ/2. In sum coding
-(``shifted_threshold``; the graph's metadata say ``coding = "sum"``) the input comes once, a node sends T spikes that are
-worth 2^(T−1) … 1, and the node behind reads their weighted sum.
+Spikes are in units of the threshold; ``eps`` is a part of it. The membrane starts where the neuron says, θ/2. In sum
+coding (``shifted_threshold``; the graph's metadata say ``coding = "sum"``) the input comes once, a node sends T spikes
+that are worth 2^(T−1) … 1, and the node behind reads their weighted sum.
 """
 
 from __future__ import annotations
@@ -75,9 +75,11 @@ def read_graph(path: str) -> Any:
     if not any(isinstance(node, Mapping) and node.get("type") == TYPE for node in nodes.values()):
         return nir.read(path)
     made = {name: _node(str(name), node) for name, node in nodes.items()}
-    edges = [
-        tuple(end.decode("utf8") if isinstance(end, bytes) else str(end) for end in edge) for edge in data["edges"]
-    ]
+
+    def word(end: Any) -> str:
+        return end.decode("utf8") if isinstance(end, bytes) else str(end)
+
+    edges = [tuple(map(word, edge)) for edge in data["edges"]]
     return nir.NIRGraph(made, edges, dict(data.get("metadata", {})), type_check=False)
 
 
