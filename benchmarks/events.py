@@ -2,8 +2,8 @@
 
 Pictures become recordings of an event camera by a simulated saccade (:mod:`snnbench.data.events`). A small frame
 network is trained on accumulated events (the mean frame of a recording) and converted to signed integrate-and-fire
-neurons, which read the recordings frame by frame. Reported: accuracy after each frame beside the frame network's, and what early exit
-over time costs and saves.
+neurons, which read the recordings frame by frame. Reported: accuracy after each frame beside the frame network's, and
+what early exit over time costs and saves.
 
 ``--data digits`` (scikit-learn's, offline, minutes) or ``cifar10`` (``SNNCONV_DATA`` names the folder).
 """
