@@ -29,11 +29,7 @@ def networks() -> tuple[snnconv.SpikingNetwork, snnconv.SpikingNetwork, snnconv.
 
 def fresh(folder: Path, code: str) -> Tensor:
     """What ``code`` makes of ``x`` in another process, as ``y``."""
-    begin, end = (
-        f"x = torch.load({str(folder / 'x.pt')!r})",
-        f"torch.save(y.detach().clone(), {str(folder / 'y.pt')!r})",
-    )
-    script = "\n".join(["import torch", begin, code, end])
+    script = f"import torch\nx = torch.load('x.pt')\n{code}\ntorch.save(y.detach().clone(), 'y.pt')\n"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr[-2000:]
     found: Tensor = torch.load(folder / "y.pt")
