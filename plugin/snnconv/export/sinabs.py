@@ -124,7 +124,7 @@ def _population(theta: Tensor, start: float, timesteps: int) -> nn.Module:
         def forward(self, x: Tensor) -> Tensor:
             self.reset_states()  # every call is a run of its own, as the network's are
             result: Tensor = super().forward(x)
-            return result
+            return result.to(x.dtype)  # sinabs' spikes are float32, whatever comes in
 
         def _begin(self) -> None:
             if self.is_state_initialised():
