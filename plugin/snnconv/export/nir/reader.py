@@ -177,9 +177,8 @@ class NIRNetwork(nn.Module):
         channels = per_channel(theta, tuple(theta.shape))
         if channels is None:
             raise ConversionError(f"node {name!r}: its thresholds differ inside a channel")
-        spikes = dynamics.scan(
-            x_seq=x_seq, neuron=record.name, v_threshold=channels, channel_axis=1, scaled=False, **options
-        )
+        settings = {**options, "channel_axis": 1, "scaled": False}
+        spikes = dynamics.scan(x_seq=x_seq, neuron=record.name, v_threshold=channels, **settings)
         if record.weight is None:
             return spikes, spikes
         worth = torch.tensor([float(record.weight(t, **options)) for t in range(len(spikes))]).to(spikes)
