@@ -37,7 +37,7 @@ def given(tmp_path: Path) -> list[str]:
 def run(*arguments: str, status: int = 0) -> str:
     result = runner.invoke(app, list(arguments))
     assert result.exit_code == status, result.output
-    return result.output
+    return result.stdout if status == 0 else result.output
 
 
 def test_eval_reads_out_after_each_frame(given: list[str]) -> None:
