@@ -358,7 +358,7 @@ class SpikingNetwork(nn.Module):
         """
         sequence = self.input == "sequence"
         x = self.signature.bind(inputs, named) if sequence else self.given(*inputs, **named)
-        rule = {"margin": margin, "confidence": confidence, "every": every, "at_least": at_least}
+        rule: dict[str, Any] = {"margin": margin, "confidence": confidence, "every": every, "at_least": at_least}
         return run_until_settled(self.simulation(), x, sequence=sequence, **rule)
 
     # ------------------------------------------------------------------ input

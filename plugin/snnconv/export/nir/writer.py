@@ -215,7 +215,7 @@ class _Writer:
     def _neurons(self, node: fx.Node) -> _Value:
         name = str(node.kwargs["site"])
         site, shape = self.source.sites[name], self.shapes[node]
-        theta = self.snn.thresholds[name].detach()
+        theta = torch.as_tensor(self.snn.neurons[name].v_threshold).detach()  # in sum coding the least bit's
         producer = node.args[0]
         assert isinstance(producer, fx.Node)
         value = self._plain(self.values[producer])

@@ -178,11 +178,11 @@ def _reduced(function: Callable[..., Tensor], call: Call) -> Value:
     return call.emit(function, x, axes, keep)
 
 
-for _name, _function in {
+for _name, _reduction in {
     "ReduceMean": torch.mean, "ReduceSum": torch.sum, "ReduceMax": torch.amax, "ReduceMin": torch.amin,
     "ReduceL2": lambda x, dim, keepdim: torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim),
 }.items():  # fmt: skip
-    register_onnx_operator(_name)(partial(_reduced, _function))
+    register_onnx_operator(_name)(partial(_reduced, _reduction))
 
 
 @register_onnx_operator("ArgMax")
