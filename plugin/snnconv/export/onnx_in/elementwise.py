@@ -178,10 +178,16 @@ def _reduced(function: Callable[..., Tensor], call: Call) -> Value:
     return call.emit(function, x, axes, keep)
 
 
-for _name, _reduction in {
+def _norm(x: Tensor, dim: list[int], keepdim: bool) -> Tensor:
+    found: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim)
+    return found
+
+
+_REDUCTIONS: dict[str, Callable[..., Tensor]] = {
     "ReduceMean": torch.mean, "ReduceSum": torch.sum, "ReduceMax": torch.amax, "ReduceMin": torch.amin,
-    "ReduceL2": lambda x, dim, keepdim: torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim),
-}.items():  # fmt: skip
+    "ReduceL2": _norm,
+}  # fmt: skip
+for _name, _reduction in _REDUCTIONS.items():
     register_onnx_operator(_name)(partial(_reduced, _reduction))
 
 
