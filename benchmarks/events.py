@@ -104,7 +104,7 @@ def measured(data: str, steps: int, epochs: int) -> dict[str, Any]:
         found = snnconv.evaluate(snn, (test.transpose(0, 1), wanted), model=model)
         exits = []
         for margin in MARGINS:
-            left = snn.early_exit(test, margin=margin, every=1, at_least=4)
+            left = snn.early_exit(test, margin=margin, every=2, at_least=4)
             right = 100 * float((left.output.argmax(1) == wanted).float().mean())
             exits.append({"margin": margin, "accuracy": right, "steps": left.average_steps})
         rows[method.name] = {"ann": found.ann, "curve": found.curve, "early_exit": exits}
@@ -138,7 +138,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=sorted(DATA), default="digits")
-    parser.add_argument("--steps", type=int, default=32, help="frames a recording")
+    parser.add_argument("--steps", type=int, default=64, help="frames a recording")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--out", type=Path, help=f"the record; {OUT}/events_DATA.json by default")
     parser.add_argument("--plot", type=Path, help="a picture of accuracy against time")
@@ -149,7 +149,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     results.write_whole(out, (json.dumps(record, indent=1) + "\n").encode())
     for name, row in record["rows"].items():
         curve = {int(t): v for t, v in row["curve"].items()}
-        shown = ", ".join(f"{t}: {curve[t]:.1f}" for t in (4, 8, 16, 24, options.steps) if t in curve)
+        shown = ", ".join(f"{t}: {curve[t]:.1f}" for t in (8, 16, 32, 48, options.steps) if t in curve)
         print(f"{name}: frame network {row['ann']:.2f}; after frame {shown}")
         for e in row["early_exit"]:
             print(f"  margin {e['margin']}: {e['accuracy']:.2f} % after {e['steps']:.1f} frames")
