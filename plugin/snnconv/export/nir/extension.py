@@ -84,8 +84,8 @@ def read_graph(path: str) -> Any:
 
 
 def _own(node: Mapping[str, Any]) -> bool:
-    """Whether nir's own reader refuses a node: an extension; a grouped convolution, of whose input its type check counts
-    the channels of one group alone."""
+    """Whether nir's own reader refuses a node: an extension, or a grouped convolution, whose input it takes for one
+    group's."""
     groups = np.asarray(node.get("groups", 1))
     return node.get("type") == TYPE or (groups.size == 1 and groups.dtype.kind in "iu" and int(groups.item()) > 1)
 
