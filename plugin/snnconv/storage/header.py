@@ -19,6 +19,7 @@ from snnconv.graph.source import ConversionError, Site
 from snnconv.methods.base import Method
 from snnconv.neurons.frameworks import FRAMEWORKS
 from snnconv.report import ConversionReport
+from snnconv.runtime.sequence import INPUTS
 from snnconv.runtime.signature import Entry
 from snnconv.storage.graph_json import DTYPES, decode, encode, node_of
 from snnconv.storage.typed import read
@@ -48,6 +49,7 @@ class InputSpec:
     neurons: int = 0
     constant_bytes: int = 0
     step_bytes: int = 0
+    input: str = "constant"
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,8 @@ def _check_input_spec(spec: dict[str, Any]) -> None:
                 f"input_spec: {entry.name} has dtype {entry.dtype!r}, which is unknown, or floating={entry.floating} "
                 "contradicts it"
             )
+    if found.input not in INPUTS:
+        raise ConversionError(f"input_spec.input is {found.input!r}: it is one of {INPUTS}")
     known = [name.removeprefix("*") for name in found.parameters]
     given = [*(entry.name.partition("[")[0] for entry in found.inputs), *found.constants]
     odd = [name for name in given if known and name not in known]
