@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 from collections.abc import Sequence
 from importlib.resources import files
@@ -63,6 +65,7 @@ def _resource(*parts: str) -> str:
     return files(_PACKAGE).joinpath(*parts).read_text(encoding="utf-8")
 
 
+@functools.cache
 def _environment(autoescape: bool) -> Any:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
