@@ -111,9 +111,10 @@ def check_all(names: list[str], timesteps: list[int], out: Path, here: bool) -> 
 
 def apart(name: str, *command: str) -> dict[str, Any]:
     """One architecture in a process of its own."""
-    command = (sys.executable, "-m", "benchmarks.zoo", *(command or ("one",)), name)
+    kind, *options = command or ("one",)
+    line = [sys.executable, "-m", "benchmarks.zoo", kind, name, *options]  # --timesteps takes all that follows
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=3 * SECONDS, check=False)
+        done = subprocess.run(line, capture_output=True, text=True, timeout=3 * SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return {"name": name, "refused": f"not done after {3 * SECONDS} s"}
     if done.returncode:
