@@ -74,10 +74,13 @@ def test_a_process_of_its_own_is_asked_for_one_network_and_one_number_of_steps(m
         return type("Done", (), {"returncode": 0, "stdout": json.dumps({"name": "small"})})
 
     monkeypatch.setattr(zoo.subprocess, "run", run)
-    monkeypatch.setattr(zoo, "check_all", lambda *given: given)
+    given: list[tuple[object, ...]] = []
+    monkeypatch.setattr(zoo, "check_all", lambda *what: given.append(what) or 1)
     zoo.apart("small", "exact", "--here", "--timesteps", "8")
-    names, timesteps, _, here = zoo.main(asked[0])
+    assert zoo.main(asked[0]) == 0, "its line says what is wrong"
+    names, timesteps, _, here = given[0]
     assert (names, timesteps, here) == (["small"], [8], True)
+    assert zoo.main(["exact", "small"]) == 1
     assert zoo.apart("small") == {"name": "small"}
     assert asked[1] == ["one", "small"]
 
