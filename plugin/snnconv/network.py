@@ -217,7 +217,8 @@ class SpikingNetwork(nn.Module):
         """
         if self.precision == "int8" and captured():
             raise ConversionError("8-bit layers cannot be exported: set snn.precision = 'float32' first")
-        if torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():
+        exports = getattr(torch.compiler, "is_exporting", None)  # an older torch does not tell it from torch.compile
+        if exports is not None and torch.compiler.is_dynamo_compiling() and exports():
             raise ConversionError("a converted network runs operator by operator: export it with strict=False")
         given = self.signature.bind(() if x is MISSING else (x, *more), named)
         self._no_gradient(given)

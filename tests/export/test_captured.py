@@ -34,7 +34,7 @@ def network(method: methods.Method, framework: str = "spikingjelly") -> SpikingN
 class TestEveryMethod:
     def test_export(self, method: methods.Method, framework: str) -> None:
         snn = network(method, framework)
-        program = torch.export.export(snn, (ONE,), dynamic_shapes=BATCH).module()
+        program = torch.export.export(snn, (ONE,), dynamic_shapes=BATCH, strict=False).module()
         for x in (ONE, OTHER, OTHER[:3]):
             torch.testing.assert_close(program(x), snn(x))
 
@@ -47,6 +47,8 @@ class TestEveryMethod:
     @pytest.mark.filterwarnings("ignore")
     def test_onnx(self, method: methods.Method, framework: str, tmp_path: Path) -> None:
         pytest.importorskip("onnxscript")
+        if not hasattr(torch.onnx, "ops"):
+            pytest.skip("the exporter of PyTorch 2.8")
         reference = pytest.importorskip("onnx.reference")
         snn = network(method, framework)
         torch.onnx.export(snn, (ONE,), str(tmp_path / "net.onnx"), verbose=False, dynamic_shapes=BATCH)
@@ -60,7 +62,7 @@ def test_an_exported_batch_is_not_cut_and_no_kernel_stands_in() -> None:
     snn = network(methods.SignedIF(4))
     snn.memory_budget = 1
     snn.backend = "numba"
-    program = torch.export.export(snn, (ONE,), dynamic_shapes=BATCH).module()
+    program = torch.export.export(snn, (ONE,), dynamic_shapes=BATCH, strict=False).module()
     torch.testing.assert_close(program(OTHER[:5]), snn(OTHER[:5]))
 
 
@@ -75,7 +77,7 @@ def test_several_inputs_are_exported() -> None:
 
     a, b = torch.randn(8, 6), torch.randn(8, 4)
     snn = snnconv.convert(Two().eval(), methods.SignedIF(4), (a, b), progress=False)
-    program = torch.export.export(snn, (a, b)).module()
+    program = torch.export.export(snn, (a, b), strict=False).module()
     torch.testing.assert_close(program(-a, -b), snn(-a, -b))
 
 
@@ -86,6 +88,7 @@ def test_torch_compile_gives_the_same() -> None:
         torch.testing.assert_close(compiled(x), snn(x))
 
 
+@pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="an older torch does not tell who compiles")
 def test_strict_export_says_what_to_do() -> None:
     with pytest.raises(Exception, match="export it with strict=False"):
         torch.export.export(network(methods.SignedIF(4)), (ONE,), strict=True)
@@ -95,6 +98,6 @@ def test_strict_export_says_what_to_do() -> None:
 def test_8_bit_layers_are_not_exported() -> None:
     snn = network(methods.SignedIF(4))
     snn._precision = "int8"  # set where processors have it
-    for capture in (lambda: torch.export.export(snn, (ONE,)), lambda: torch.jit.trace(snn, ONE, check_trace=False)):
+    for capture in (lambda: torch.export.export(snn, (ONE,), strict=False), lambda: torch.jit.trace(snn, ONE, check_trace=False)):
         with pytest.raises(ConversionError, match="8-bit layers cannot be exported"):
             capture()

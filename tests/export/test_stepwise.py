@@ -192,7 +192,7 @@ def test_exports_follow_their_input() -> None:
         given = (x, *step.initial(x))
         batch = torch.export.Dim("batch", min=1)
         shapes = tuple({0: batch} if v.dim() else None for v in given)
-        exported = torch.export.export(step, given, dynamic_shapes=(shapes,)).module()
+        exported = torch.export.export(step, given, dynamic_shapes=(shapes,), strict=False).module()
         traced = torch.jit.trace(step, given, check_trace=False)
         other = torch.randn(3, 2, 6, 6, dtype=torch.float64)
         states = step.initial(other)
