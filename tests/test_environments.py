@@ -34,4 +34,5 @@ def test_torch_torchvision_and_torchaudio_of_one_release_go_together(name: str) 
     found = constraints(name)
     minor = int(found["torch"].split(".")[1])
     assert found["torchaudio"] == found["torch"]
-    assert found["torchvision"].startswith(f"0.{minor + 15}")  # torchvision's minor version has been 15 ahead since torch 2.0
+    # torchvision's minor version has been 15 ahead since torch 2.0
+    assert found["torchvision"].startswith(f"0.{minor + 15}")

@@ -98,6 +98,9 @@ def test_strict_export_says_what_to_do() -> None:
 def test_8_bit_layers_are_not_exported() -> None:
     snn = network(methods.SignedIF(4))
     snn._precision = "int8"  # set where processors have it
-    for capture in (lambda: torch.export.export(snn, (ONE,), strict=False), lambda: torch.jit.trace(snn, ONE, check_trace=False)):
+    for capture in (
+        lambda: torch.export.export(snn, (ONE,), strict=False),
+        lambda: torch.jit.trace(snn, ONE, check_trace=False),
+    ):
         with pytest.raises(ConversionError, match="8-bit layers cannot be exported"):
             capture()
