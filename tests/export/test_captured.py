@@ -16,6 +16,9 @@ from snnconv import ConversionError, SpikingNetwork, methods
 METHODS = [methods.IF(4), methods.SignedIF(4), methods.SRP(4, 4), methods.ShiftedThreshold(3)]
 ONE, OTHER = torch.randn(16, 3, 16, 16), torch.randn(16, 3, 16, 16)
 BATCH = ({0: Dim("batch")},)
+exported = pytest.mark.skipif(
+    not hasattr(torch.onnx, "ops"), reason="torch.export before PyTorch 2.8 fails at batches of any size"
+)
 
 
 def network(method: methods.Method, framework: str = "spikingjelly") -> SpikingNetwork:
@@ -32,6 +35,7 @@ def network(method: methods.Method, framework: str = "spikingjelly") -> SpikingN
 @pytest.mark.parametrize("framework", ["spikingjelly", "snntorch"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 class TestEveryMethod:
+    @exported
     def test_export(self, method: methods.Method, framework: str) -> None:
         snn = network(method, framework)
         program = torch.export.export(snn, (ONE,), dynamic_shapes=BATCH, strict=False).module()
@@ -44,11 +48,10 @@ class TestEveryMethod:
         program = torch.jit.trace(snn, ONE, check_trace=False)
         torch.testing.assert_close(program(OTHER), snn(OTHER))
 
+    @exported
     @pytest.mark.filterwarnings("ignore")
     def test_onnx(self, method: methods.Method, framework: str, tmp_path: Path) -> None:
         pytest.importorskip("onnxscript")
-        if not hasattr(torch.onnx, "ops"):
-            pytest.skip("the exporter of PyTorch 2.8")
         reference = pytest.importorskip("onnx.reference")
         snn = network(method, framework)
         torch.onnx.export(snn, (ONE,), str(tmp_path / "net.onnx"), verbose=False, dynamic_shapes=BATCH)
@@ -58,6 +61,7 @@ class TestEveryMethod:
             torch.testing.assert_close(torch.from_numpy(got), snn(x), rtol=1e-4, atol=1e-4)
 
 
+@exported
 def test_an_exported_batch_is_not_cut_and_no_kernel_stands_in() -> None:
     snn = network(methods.SignedIF(4))
     snn.memory_budget = 1
@@ -88,7 +92,7 @@ def test_torch_compile_gives_the_same() -> None:
         torch.testing.assert_close(compiled(x), snn(x))
 
 
-@pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="an older torch does not tell who compiles")
+@exported
 def test_strict_export_says_what_to_do() -> None:
     with pytest.raises(Exception, match="export it with strict=False"):
         torch.export.export(network(methods.SignedIF(4)), (ONE,), strict=True)

@@ -185,6 +185,9 @@ def test_the_network_itself_is_not_touched() -> None:
     assert torch.equal(snn(x), before)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.onnx, "ops"), reason="torch.export before PyTorch 2.8 fails at batches of any size"
+)
 def test_exports_follow_their_input() -> None:
     for method in (methods.SignedIF(4), methods.SRP(3, 2), methods.ShiftedThreshold(3)):
         snn, x = converted("shortcuts", method)
