@@ -17,7 +17,7 @@ from snnconv.graph.store import Store
 from snnconv.graph.unwrap import unwrap
 from snnconv.methods.base import Method
 from snnconv.runtime.batch import Batch, entries
-from snnconv.runtime.captured import captured
+from snnconv.runtime.captured import captured, strictly_exported
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.parallel import Turns, run_parts
@@ -217,8 +217,7 @@ class SpikingNetwork(nn.Module):
         """
         if self.precision == "int8" and captured():
             raise ConversionError("8-bit layers cannot be exported: set snn.precision = 'float32' first")
-        exports = getattr(torch.compiler, "is_exporting", None)  # an older torch does not tell it from torch.compile
-        if exports is not None and torch.compiler.is_dynamo_compiling() and exports():
+        if strictly_exported():
             raise ConversionError("a converted network runs operator by operator: export it with strict=False")
         given = self.signature.bind(() if x is MISSING else (x, *more), named)
         self._no_gradient(given)
