@@ -17,7 +17,7 @@ def captured() -> bool:
 
 
 def strictly_exported() -> bool:
-    """Whether ``torch.export`` reads the code itself (``strict=True``); an older torch does not tell it from a compilation.
+    """Whether ``torch.export`` reads the code itself (``strict=True``); an older torch cannot tell.
 
     >>> strictly_exported()
     False
