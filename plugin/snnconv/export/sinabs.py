@@ -104,7 +104,7 @@ class _Chain:
 
     def _add(self, name: str, module: nn.Module) -> None:
         name = (name or "layer").replace(".", "_").replace(":", "_")
-        self.result.add_module(unique_name(name, self.result._modules).replace(":", "_"), module)
+        self.result.add_module(unique_name(name.replace(":", "_"), self.result._modules, mark="_"), module)
 
     def _append(self, node: fx.Node) -> None:
         from sinabs.layers import SumPool2d

@@ -26,7 +26,7 @@ from snnconv.graph.unwrap import refuse, unwrap
 from snnconv.inputs import Reader, Take, input_batches
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
-from snnconv.runtime.capture import differs_from
+from snnconv.runtime.capture import captured, differs_from
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.signature import Signature
 from snnconv.runtime.tree import TreeProgram
@@ -171,13 +171,18 @@ def _traced(model: nn.Module, batches: Sequence[Any]) -> SourceGraph | None:
 
 
 def _module_sites(model: nn.Module, batches: Sequence[Any]) -> list[Site]:
-    """The ReLUs of a network that does not trace, by running it; each must be a module."""
+    """The ReLUs of a network that does not trace, by running it; each must be a module.
+
+    A conversion may capture it by ``torch.export``, and sees more ways to write a ReLU then: these are found, too.
+    """
     with torch.no_grad():
-        found = TreeProgram(model, batches[0][:2]).sites
-    _check_sites(model, found)
-    modules = dict(model.named_modules())
+        sites = TreeProgram(model, batches[0][:2]).sites
+        exported = captured(model, _signature(model, batches), batches).source
+    found = [*sites.items(), *(exported.sites.items() if exported is not None else ())]
+    _check_sites(model, dict(found))
+    modules = dict(model.named_modules(remove_duplicate=False))
     places: dict[str, Site] = {}
-    for name, site in found.items():
+    for name, site in found:
         path = name.partition(":")[0]
         if isinstance(site.function, ReLU):
             places.setdefault(path, site.with_(name=path))
