@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snnbench.registry import MODELS, TRANSFORMS
+from snnbench.weights.wheels import wheel
 
 __all__ = ["PretrainedTransform", "RandomResizedCropFlip", "timm_model", "torchvision_model", "torchvision_weights"]
 
@@ -71,7 +72,7 @@ class PretrainedTransform:
     Normalisation is left to `ImagePreprocessor`, which needs this transform's ``mean`` and ``std``.
 
     Args:
-        source: ``"torchvision"`` or ``"timm"``.
+        source: ``"torchvision"``, ``"timm"``, or ``"wheel"`` for those of `wheels`.
         name: of the network.
         weights: entry of torchvision's weights enum; timm's tag is part of the name.
 
@@ -98,8 +99,13 @@ class PretrainedTransform:
             self.resize = math.floor(self.size / config["crop_pct"])
             self.interpolation = InterpolationMode(config["interpolation"])
             self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
+        elif source == "wheel":
+            entry = wheel(name)
+            self.resize, self.size = entry.resize, entry.size
+            self.interpolation = InterpolationMode(entry.interpolation)
+            self.mean, self.std = entry.mean, entry.std
         else:
-            raise ValueError(f"source is 'torchvision' or 'timm', got {source!r}")
+            raise ValueError(f"source is 'torchvision', 'timm' or 'wheel', got {source!r}")
 
     def __call__(self, image: Any) -> Tensor:
         from torchvision.transforms import functional
