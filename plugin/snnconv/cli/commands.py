@@ -18,6 +18,10 @@ __all__ = ["compare", "convert", "doctor", "eval_", "profile"]
 
 Snn = Annotated[Path | None, typer.Option("--snn", help="A network saved by convert, instead of converting.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only N inputs, spread evenly over the data.")]
+Cost = Annotated[
+    str,
+    typer.Option(help="The cost model of energies: 45nm, int8, bit-operations, lemaire or loihi."),
+]
 
 
 def convert(
@@ -147,18 +151,22 @@ def compare(given: Given, *, snn: Snn = None, limit: Limit = 64) -> Drawn:
     )
 
 
-def profile(given: Given, *, snn: Snn = None, limit: Limit = 64) -> Drawn:
+def profile(given: Given, *, snn: Snn = None, limit: Limit = 64, cost: Cost = "45nm") -> Drawn:
     """Spikes, synaptic operations, energy and latency of a spiking network.
 
     Examples:
         snnconv profile net.py:make --weights net.pth --data val.npz --snn net.snn.safetensors
         snnconv profile torchvision:resnet18 --pretrained --data val/ --timesteps 8 --csv
+        snnconv profile net.py:make --weights net.pth --data val.npz --cost lemaire
     """
     import snnconv
     from snnconv import plot
+    from snnconv.metrics import costs
 
+    if cost not in costs.COSTS:
+        raise InputError(f"--cost {cost}: there is no such cost model; there are {', '.join(costs.COSTS)}")
     net = given.spiking(saved=snn)
-    found = snnconv.profile(given.network, net, given.test.inputs(limit))
+    found = snnconv.profile(given.network, net, given.test.inputs(limit), cost=cost)
     return Drawn(
         found,
         found.to_dict(),

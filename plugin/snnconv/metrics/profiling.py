@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from snnconv.graph.origin import reads
 from snnconv.graph.source import ConversionError, SourceGraph, broadcast
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
+from snnconv.metrics import costs
+from snnconv.metrics.counts import FUNCTION_MACS, Counts, LayerCost, SiteActivity
 from snnconv.metrics.latency import latencies
-from snnconv.metrics.operations import FunctionCost, ProductCost, ProductCounter, beside_layers
+from snnconv.metrics.operations import ProductCounter, beside_layers
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
@@ -31,93 +34,17 @@ AC_JOULES = 0.9e-12
 """A 32-bit accumulate at 45 nm (Horowitz 2014)."""
 
 
-FUNCTION_MACS = 4.0
-"""Multiply-accumulates that the evaluation of a function is priced at, where nothing else is said."""
-
-
 @dataclass(frozen=True)
-class SiteActivity:
-    """Spikes of one site: its neurons, spikes per inference, and spikes per neuron and step (``rate``)."""
-
-    name: str
-    neurons: int
-    spikes: float
-    rate: float
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """Cost of one layer with weights, per inference.
-
-    Attributes:
-        name: the layer.
-        reads: what it reads: ``input``, ``spikes``, ``sum of spikes``, ``currents`` or ``analog``.
-        ann_macs: multiplications in the source network.
-        sops: synaptic operations that spikes cause.
-        snn_macs: multiplications that remain in the SNN, over all steps.
-    """
-
-    name: str
-    reads: str
-    ann_macs: float
-    sops: float
-    snn_macs: float
-
-
-@dataclass(frozen=True)
-class Profile:
+class Profile(Counts):
     """Spikes, operations, energy and latency of a converted network, per inference; prints as tables.
 
     Where a number cannot be counted it is ``None``, and ``notes`` says why.
 
     Attributes:
-        sites: activity of each site.
-        layers: cost of each layer with weights.
-        ann_macs: multiply-accumulates of the source network's layers with weights.
-        sops: synaptic operations: for every spike, the synapses it reaches.
-        snn_macs: multiply-accumulates that remain: layers that read the input (computed once), and layers
-            that read currents or analog values (at each step).
-        latency: steps that the method runs (τ + T for SRP; for shifted-threshold IF the largest T of a layer, which is
-            the period of a pipeline).
-        pipelined_latency: steps from input to output where each layer waits for the one before: for shifted-threshold
-            IF the sum of T over the spiking layers on the longest path, else ``latency``.
-        samples: inputs measured.
-        notes: what was left out of the count.
-        bits_per_step: log₂ of the number of values that a neuron may send in one step; None where it is not known.
-        products: cost of each product of two computed tensors.
-        comparisons: of ladders at neurons, over all steps, silent or not, beside each neuron's own with its threshold.
-        functions: evaluations of functions at neurons.
-        evaluated: functions that are evaluated outside neurons, such as a softmax or a normalisation.
-        ann_functions: evaluations in the source network: activations that are no ReLU, and the same functions.
-        function_macs: multiply-accumulates that an evaluation is priced at.
+        cost: name of the cost model of the energies (`snnconv.metrics.costs`).
     """
 
-    sites: list[SiteActivity]
-    layers: list[LayerCost]
-    ann_macs: float
-    sops: float | None
-    snn_macs: float | None
-    latency: int
-    pipelined_latency: int | None
-    samples: int
-    notes: list[str] = field(default_factory=list)
-    bits_per_step: float | None = None
-    products: list[ProductCost] = field(default_factory=list)
-    comparisons: float = 0.0
-    functions: float = 0.0
-    evaluated: list[FunctionCost] = field(default_factory=list)
-    ann_functions: float = 0.0
-    function_macs: float = FUNCTION_MACS
-
-    @property
-    def neurons(self) -> int:
-        """Number of neurons."""
-        return sum(site.neurons for site in self.sites)
-
-    @property
-    def spikes(self) -> float:
-        """Spikes per inference; −1 counts as one."""
-        return sum(site.spikes for site in self.sites)
+    cost: str = "45nm"
 
     @property
     def spikes_per_neuron(self) -> float:
@@ -130,57 +57,59 @@ class Profile:
         return {site.name: site.rate for site in self.sites}
 
     @property
-    def ann_energy(self) -> float:
-        """Joules per inference of the source network: 4.6 pJ per MAC, functions priced in these."""
-        macs = self.ann_macs + sum(p.ann_macs for p in self.products) + self.function_macs * self.ann_functions
-        return MAC_JOULES * macs
+    def ann_energy(self) -> float | None:
+        """The source network's cost in the cost model's unit; None where the model has no place for it."""
+        return costs.get(self.cost).of_ann(self)
 
     @property
     def snn_energy(self) -> float | None:
-        """Joules per inference of the SNN: 0.9 pJ per addition or comparison, 4.6 pJ per remaining MAC."""
-        return None if self.classes is None else sum(joules for _, joules in self.classes.values())
+        """The SNN's cost in the cost model's unit; None where it was not counted, or has no equations."""
+        return costs.get(self.cost).of_snn(self)
 
     @property
-    def classes(self) -> dict[str, tuple[float, float]] | None:
-        """Operations and joules per inference in four classes; None where they were not counted.
+    def classes(self) -> Mapping[str, tuple[float, float]] | None:
+        """Numbers and costs by the cost model's classes; None where they were not counted.
 
-        ``spike x weight``: synaptic operations; ``spike x spike``: additions of coincidences in products; ``at the
-        neuron``: comparisons of ladders and evaluations of functions; ``analog``: multiplications of layers and
-        products that read no spikes, and functions evaluated outside neurons.
+        For arithmetic alone these are the classes of ``operations``.
         """
-        if self.sops is None or self.snn_macs is None:
-            return None
-        pairs = sum(p.pairs for p in self.products)
-        macs = self.snn_macs + sum(p.snn_macs for p in self.products)
-        outside = sum(f.snn for f in self.evaluated)
-        priced = MAC_JOULES * self.function_macs
+        return costs.get(self.cost).classes(self)
+
+    @property
+    def energies(self) -> dict[str, dict[str, Any]]:
+        """The costs of both networks under every cost model, by its name."""
         return {
-            "spike x weight": (self.sops, AC_JOULES * self.sops),
-            "spike x spike": (pairs, AC_JOULES * pairs),
-            "at the neuron": (
-                self.comparisons + self.functions, AC_JOULES * self.comparisons + priced * self.functions
-            ),
-            "analog": (macs + outside, MAC_JOULES * macs + priced * outside),
-        }  # fmt: skip
+            name: {"unit": model.unit, "snn": model.of_snn(self), "ann": model.of_ann(self)}
+            for name, model in costs.COSTS.items()
+        }
+
+    def under(self, cost: str) -> Profile:
+        """The same counts under another cost model.
+
+        Raises:
+            ValueError: there is no such model; the message lists those that are.
+        """
+        return replace(self, cost=costs.get(cost).name)
 
     @property
     def energy_ratio(self) -> float | None:
         """SNN energy over ANN energy."""
-        return None if self.snn_energy is None or not self.ann_energy else self.snn_energy / self.ann_energy
+        snn, ann = self.snn_energy, self.ann_energy
+        return None if snn is None or not ann else snn / ann
 
     def to_dict(self) -> dict[str, Any]:
         """All figures, the derived ones too, as plain values."""
-        derived = ("neurons", "spikes", "spikes_per_neuron", "ann_energy", "snn_energy", "energy_ratio")
+        derived = ("neurons", "spikes", "spikes_per_neuron", "ann_energy", "snn_energy", "energy_ratio", "energies")
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
     def __str__(self) -> str:
         sites = [(s.name, s.neurons, f"{s.spikes:.1f}", f"{s.rate:.4f}") for s in self.sites]
-        costs = [(c.name, c.reads, f"{c.ann_macs:.4g}", f"{c.sops:.4g}", f"{c.snn_macs:.4g}") for c in self.layers]
+        layers = [(c.name, c.reads, f"{c.ann_macs:.4g}", f"{c.sops:.4g}", f"{c.snn_macs:.4g}") for c in self.layers]
         latency = f"{self.latency} steps"
         if self.pipelined_latency is None:
             latency += ", pipelined not known"
         elif self.pipelined_latency != self.latency:
             latency = f"{self.latency} steps per layer, {self.pipelined_latency} pipelined"
+        unit = f" {costs.get(self.cost).unit}"
         totals: list[tuple[Any, ...]] = [
             ("neurons", f"{self.neurons}"),
             ("spikes", f"{self.spikes:.1f}"),
@@ -188,22 +117,22 @@ class Profile:
             ("SOPs", _number(self.sops)),
             ("MACs, SNN", _number(self.snn_macs)),
             ("MACs, ANN", _number(self.ann_macs)),
-            ("energy, SNN", _number(self.snn_energy, " J")),
-            ("energy, ANN", _number(self.ann_energy, " J")),
+            (f"energy, SNN ({self.cost})", _number(self.snn_energy, unit)),
+            (f"energy, ANN ({self.cost})", _number(self.ann_energy, unit)),
             ("energy ratio", _number(self.energy_ratio)),
             ("latency", latency),
             ("bits a step", _number(self.bits_per_step)),
         ]
         parts = [table(("site", "neurons", "spikes", "rate"), sites)]
-        if costs:
-            parts.append(table(("layer", "reads", "ANN MACs", "SOPs", "SNN MACs"), costs))
+        if layers:
+            parts.append(table(("layer", "reads", "ANN MACs", "SOPs", "SNN MACs"), layers))
         if self.products:
             rows = [(p.name, ", ".join(p.reads), f"{p.ann_macs:.4g}", f"{p.pairs:.4g}", f"{p.snn_macs:.4g}")
                     for p in self.products]  # fmt: skip
             parts.append(table(("product", "reads", "ANN MACs", "pairs of spikes", "SNN MACs"), rows))
         if self.classes is not None:
             whole = max(sum(count for count, _ in self.classes.values()), 1e-300)
-            shares = [(name, f"{count:.4g}", f"{100 * count / whole:.3g} %", f"{joules:.4g} J")
+            shares = [(name, f"{count:.4g}", f"{100 * count / whole:.3g} %", f"{joules:.4g}{unit}")
                       for name, (count, joules) in self.classes.items()]  # fmt: skip
             parts.append(table(("operations", "number", "share", "energy"), shares))
         parts.append(table((f"per inference ({self.samples} inputs)", ""), totals))
@@ -221,6 +150,7 @@ def profile(
     limit: int | None = 128,
     progress: Progress | None = None,
     function_macs: float = FUNCTION_MACS,
+    cost: str = "45nm",
 ) -> Profile:
     """Count spikes, synaptic operations and multiplications, and turn them into energy (METHODS: Accounting).
 
@@ -239,17 +169,24 @@ def profile(
         limit: inputs to use at most.
         progress: called with a title, the number of inputs done, and their total.
         function_macs: what an evaluation of a function is priced at, at a neuron or outside, in the SNN and in the ANN.
+        cost: name of the cost model (`snnconv.metrics.costs`): ``"45nm"`` and ``"int8"``, arithmetic alone;
+            ``"lemaire"``, with memory accesses and neuron updates; ``"loihi"``, a chip's published constants;
+            ``"bit-operations"``. The result holds all of them (``energies``).
 
     Raises:
+        ValueError: no such cost model.
         ConversionError: no inputs, or ones that the network does not take.
 
     >>> import snnconv
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> snn = snnconv.convert(model, snnconv.methods.IF(timesteps=16), calibration=torch.randn(64, 4))
-    >>> costs = profile(model, snn, torch.randn(16, 4))
-    >>> costs.sops == 2 * costs.spikes, costs.snn_macs, costs.ann_macs, costs.latency
+    >>> found = profile(model, snn, torch.randn(16, 4))
+    >>> found.sops == 2 * found.spikes, found.snn_macs, found.ann_macs, found.latency
     (True, 32.0, 48.0, 16)
+    >>> found.ann_energy == 48 * MAC_JOULES, found.under("bit-operations").ann_energy
+    (True, 3072.0)
     """
+    costs.get(cost)
     model = None if model is None else unwrap(model).model
     parts = network_batches(snn, loader, limit)
     sizes = {tuple(tuple(v.shape[1:]) for v in entries(part).values()) for part in parts}
@@ -263,23 +200,23 @@ def profile(
     for site in snn.program.sites:
         neurons, spikes = counts[site].numel(), float(counts[site].double().sum()) / samples
         own = snn.method.at(site).latency
-        sites.append(SiteActivity(site, neurons, spikes, spikes / max(neurons * own, 1)))
+        sites.append(SiteActivity(site, neurons, spikes, spikes / max(neurons * own, 1), own))
     if not isinstance(snn.program, GraphProgram):
         if model is None:
             raise ConversionError(
                 "this network does not trace: its operations are counted beside its source's, give it"
             )
-        return _untraced(model, snn, sites, parts[0][:1], samples)
+        return replace(_untraced(model, snn, sites, parts[0][:1], samples), cost=cost)
     source = snn.program.source
-    costs, notes = _layer_costs(snn, source, counts, pooled, parts[0][:1], samples)
-    ann_macs = sum(c.ann_macs for c in costs)
+    layers, notes = _layer_costs(snn, source, counts, pooled, parts[0][:1], samples)
+    ann_macs = sum(c.ann_macs for c in layers)
     missing: list[str] = []
     if model is not None:
         ann_macs, missing = _ann_macs(model, snn, source, parts[0][:1])
     return Profile(
-        sites, costs, ann_macs, sum(c.sops for c in costs), sum(c.snn_macs for c in costs),
+        sites, layers, ann_macs, sum(c.sops for c in layers), sum(c.snn_macs for c in layers),
         steps, latencies(snn)["network"], samples, notes + missing, snn.method.bits_per_step,
-        *beside_layers(snn, {s.name: s.neurons for s in sites}, parts[0][:1], counter, samples), function_macs,
+        *beside_layers(snn, {s.name: s.neurons for s in sites}, parts[0][:1], counter, samples), function_macs, cost,
     )  # fmt: skip
 
 
@@ -351,7 +288,7 @@ def _layer_costs(
     once = SpikeFlow(source, {k: v * 0 for k, v in counts.items()}, {k: v * 0 for k, v in pooled.items()}, 1.0).send(
         example
     )
-    costs = []
+    layers = []
     for name, (spikes, fan) in arrived.items():
         macs = float(fan.expand(spikes.shape).sum())
         sops = float((spikes.double() * fan).sum()) / samples
@@ -360,9 +297,10 @@ def _layer_costs(
             remaining = macs * snn.method.latency
         else:  # the input itself, also where it is concatenated with spikes, is computed once
             remaining = float(((once[name][0] != 0) * fan).sum())
-        costs.append(LayerCost(name, origin, macs, sops, remaining))
+        sent = float(spikes.double().sum()) / samples
+        layers.append(LayerCost(name, origin, macs, sops, remaining, sent, flow.sizes[name]))
     notes = [f"{name}: spikes end here, in an operator without counted synapses" for name in flow.lost]
-    return costs, notes + _not_counted(source, "SNN")
+    return layers, notes + _not_counted(source, "SNN")
 
 
 def _not_counted(source: SourceGraph, what: str) -> list[str]:

@@ -20,6 +20,7 @@ from snnconv.graph.ops import SYNAPSES, is_synapse, operator_of, role
 from snnconv.graph.origin import origins
 from snnconv.graph.source import SourceGraph
 from snnconv.graph.unwrap import unwrap
+from snnconv.metrics.counts import LayerSize
 from snnconv.runtime.batch import Batch, Whole, entries
 from snnconv.runtime.executor import Executor
 
@@ -94,6 +95,7 @@ class SpikeFlow(Executor):
 
     Attributes:
         arrived: for each layer, counts at its input and its fan-out; filled by :meth:`send`.
+        sizes: for each layer, how large it is; filled by :meth:`send`.
         lost: names of operators that spikes do not survive and that are no layers with weights.
     """
 
@@ -109,6 +111,7 @@ class SpikeFlow(Executor):
         self.pooled = pooled
         self.constant = constant
         self.arrived: dict[str, tuple[Tensor, Tensor]] = {}
+        self.sizes: dict[str, LayerSize] = {}
         self.lost: list[str] = []
         self._names = {node: name for name, node, _ in layers(self.flow)}
 
@@ -141,6 +144,7 @@ class SpikeFlow(Executor):
 
         shape = function(*tree_map_only(Tensor, meta, args), **tree_map_only(Tensor, meta, kwargs)).shape
         self.arrived[self._names[node]] = (x, fan_out(function, args, kwargs))
+        self.sizes[self._names[node]] = _size(SYNAPSES[function], given, shape)
         fill = self.constant if node not in self.temporal else 0.0
         return torch.full(shape, fill, device=x.device)
 
@@ -186,6 +190,15 @@ class SpikeFlow(Executor):
         )
         spread: Tensor = counts.expand(torch.broadcast_shapes(*(t.shape for t in tensors)))
         return spread
+
+
+def _size(kind: str, given: Mapping[str, Any], shape: torch.Size) -> LayerSize:
+    x, weight, bias = given["input"], given["weight"], given.get("bias")
+    channels = weight.shape[1] if kind == "conv_transpose" else weight.shape[0] // int(given.get("groups") or 1)
+    return LayerSize(
+        kind, x[:1].numel(), math.prod(shape[1:]), weight.numel(), 0 if bias is None else bias.numel(),
+        channels * math.prod(weight.shape[2:]),
+    )  # fmt: skip
 
 
 def multiplications(source: SourceGraph, example: Any) -> dict[str, float]:

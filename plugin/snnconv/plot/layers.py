@@ -104,7 +104,7 @@ def energy(
             if found.snn_energy is None:
                 raise ValueError(f"{label}: the SNN's energy was not counted: {'; '.join(found.notes)}")
             snn[label] = 1e12 * found.snn_energy
-        ann = 1e12 * next(iter(profiles.values())).ann_energy
+        ann = 1e12 * (next(iter(profiles.values())).ann_energy or 0.0)
     if not ann > 0:
         raise ValueError(f"the ANN's energy must be above zero, got {ann}")
     axes = new_axes(axes)
