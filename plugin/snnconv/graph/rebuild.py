@@ -46,10 +46,11 @@ def with_modules(model: nn.Module, sites: list[Site], make: Make) -> nn.Module:
     for path, module in twin.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(path)
     for site in sites:
-        paths = names.pop(twin.get_submodule(site.name), [])  # none: replaced under another of its names
-        made = make(site) if paths else None
-        for path in paths:
-            twin.set_submodule(path, made)
+        paths = names.pop(twin.get_submodule(site.name), [])
+        if paths:  # else replaced under another of its names
+            made = make(site)
+            for path in paths:
+                twin.set_submodule(path, made)
     return twin
 
 
