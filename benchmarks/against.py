@@ -1,20 +1,22 @@
 """``python -m benchmarks.against COMMIT``: this checkout beside an earlier one, on the same machine and in one run.
 
 Every method in both frameworks converts a digits CNN and, where ``SNNCONV_DATA`` has it, CIFAR-10's ResNet-20; outputs
-are compared bit for bit, files that the earlier release saved are loaded by this one, and calls are timed in pairs,
-one of each in turn. Each release runs in a process of its own; the earlier one in a worktree of its commit.
+are compared bit for bit, files that the earlier release saved are loaded by this one, and calls and ``import snnconv``
+are timed in pairs, one of each in turn. Each release runs in a process of its own; the earlier one in a worktree of its
+commit. With ``--out`` every row is written as it comes, and a run that was stopped goes on where it stood.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,44 +77,84 @@ def worktree(commit: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
-def compared(before: Worker, after: Worker, networks: list[str], folder: Path) -> list[dict[str, Any]]:
-    """One line a network, method and framework: whether outputs are equal, and whether the old file gives them."""
-    rows = []
-    for network in networks:
-        for framework in against_worker.FRAMEWORKS:
-            for method in against_worker.methods_of(network):
-                row: dict[str, Any] = {"network": network, "framework": framework, "method": method}
-                try:
-                    for name, worker in (("before", before), ("after", after)):
-                        worker.ask("convert", network=network, framework=framework, method=method, name=name)
-                    old, new = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("before", "after"))
-                    row["equal"] = bool(torch.equal(old, new))
-                    row["difference"] = float((old - new).abs().max() / old.abs().max())
-                    loaded = after.ask("load", file="before.snn.safetensors", network=network)
-                    row["old_file_equal"] = bool(torch.equal(torch.load(folder / loaded, weights_only=True), old))
-                except RuntimeError as error:
-                    row["error"] = str(error)
-                rows.append(row)
-                print(json.dumps(row), flush=True)
-    return rows
+def compared(before: Worker, after: Worker, network: str, framework: str, method: str, folder: Path) -> dict[str, Any]:
+    """Whether outputs are equal, whether the old file gives them, and which share of the thresholds moved how far."""
+    row: dict[str, Any] = {}
+    try:
+        for name, worker in (("before", before), ("after", after)):
+            worker.ask("convert", network=network, framework=framework, method=method, name=name)
+        old, new = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("before", "after"))
+        row["equal"] = bool(torch.equal(old, new))
+        row["difference"] = float((old - new).abs().max() / old.abs().max())
+        both = zip(*(torch.load(folder / f"{name}.thresholds.pt") for name in ("before", "after")), strict=True)
+        moved = torch.cat([(new / old - 1).abs().flatten() for old, new in both])
+        row["thresholds_moved"], row["largest_move"] = float((moved > 0).float().mean()), float(moved.max())
+        loaded = after.ask("load", file="before.snn.safetensors", network=network)
+        row["old_file_equal"] = bool(torch.equal(torch.load(folder / loaded, weights_only=True), old))
+    except RuntimeError as error:
+        row["error"] = str(error)
+    return row
 
 
-def timed(before: Worker, after: Worker, network: str, method: str, pairs: int, seed: int) -> dict[str, Any]:
-    """Median of the ratios of calls in pairs, with its upper confidence bound (95 %, bootstrap)."""
+def timed(before: Worker, after: Worker, network: str, method: str, pairs: int) -> dict[str, Any]:
+    """Ratios of calls of one network in pairs."""
     for worker, name in ((before, "before"), (after, "after")):
         worker.ask("convert", network=network, framework="spikingjelly", method=method, name=name)
         worker.ask("time")
+    return paired(lambda: float(before.ask("time")), lambda: float(after.ask("time")), pairs)
+
+
+def paired(before: Callable[[], float], after: Callable[[], float], pairs: int) -> dict[str, Any]:
+    """Median of the ratios of seconds in pairs, each first in every second one, and its upper 95 % bound (bootstrap).
+
+    >>> paired(lambda: 2.0, lambda: 1.0, 4)
+    {'pairs': 4, 'ratio': 0.5, 'bound': 0.5}
+    """
     ratios = []
     for pair in range(pairs):
-        seconds = {}
-        for worker in (before, after) if pair % 2 else (after, before):
-            seconds[worker] = float(worker.ask("time"))
+        seconds = {take: take() for take in ((before, after) if pair % 2 else (after, before))}
         ratios.append(seconds[after] / seconds[before])
-    draws = np.random.default_rng(seed).choice(ratios, (2000, pairs))
+    draws = np.random.default_rng(0).choice(ratios, (2000, pairs))
     bound = float(np.quantile(np.median(draws, axis=1), 0.95))
-    row = {"network": network, "method": method, "pairs": pairs, "ratio": statistics.median(ratios), "bound": bound}
-    print(json.dumps(row), flush=True)
-    return row
+    return {"pairs": pairs, "ratio": statistics.median(ratios), "bound": bound}
+
+
+def import_seconds(tree: Path) -> float:
+    """Seconds of ``import snnconv`` in a fresh process."""
+    code = "import time; t = time.perf_counter(); import snnconv; print(time.perf_counter() - t)"
+    env = {**os.environ, "PYTHONPATH": str(tree / "plugin")}
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=env).stdout)
+
+
+class Found:
+    """Figures, written to a file row by row; those that are there already, of the same two commits, stay.
+
+    Args:
+        path: the file, or None.
+        header: what the figures are of.
+    """
+
+    def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
+        self.path = path
+        self.content = header
+        stored = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        same = all(stored.get(key) == header.get(key) for key in ("against", "images", "commit"))
+        self.content |= {key: stored[key] for key in ("equal", "speed", "import") if same and key in stored}
+
+    def rows(self, part: str) -> list[dict[str, Any]]:
+        """The rows of a part."""
+        found: list[dict[str, Any]] = self.content.get(part, [])
+        return found
+
+    def row(self, part: str, of: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> None:
+        """Measure a row, unless it is there."""
+        if any(all(row.get(key) == value for key, value in of.items()) for row in self.rows(part)):
+            return
+        row = {**of, **measure()}
+        print(json.dumps({"part": part, **row}), flush=True)
+        self.content[part] = [*self.rows(part), row]
+        if self.path is not None:
+            write_whole(self.path, (json.dumps(self.content, indent=1) + "\n").encode())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -122,32 +164,37 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("commit", help="the earlier release")
     parser.add_argument("--pairs", type=int, default=200, help="timed pairs a network and method; 0: none")
     parser.add_argument("--images", type=int, default=1000, help="CIFAR-10 test images to compare on")
-    parser.add_argument("--only", choices=("equal", "speed"), help="one part alone")
+    parser.add_argument("--only", choices=("equal", "speed", "import"), help="one part alone")
+    parser.add_argument("--networks", nargs="+", choices=tuple(against_worker.NETWORKS), help="these alone")
+    parser.add_argument("--methods", nargs="+", choices=tuple(against_worker.METHODS), help="these alone")
     parser.add_argument("--out", type=Path, help="JSON file of the figures")
     options = parser.parse_args(arguments)
     if options.out is not None:
         check_out(options.out)
     torch.manual_seed(0)
-    found: dict[str, Any] = {"against": options.commit, **provenance(0)}
+    found = Found(options.out, {"against": options.commit, "images": options.images, **provenance(0)})
+    parts = (options.only,) if options.only else ("equal", "speed", "import")
     with worktree(options.commit) as tree, tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        networks = against_worker.prepare(folder, options.images)
-        before, after = Worker(tree, folder), Worker(ROOT, folder)
-        if options.only != "speed":
-            found["equal"] = compared(before, after, networks, folder)
-        if options.only != "equal" and options.pairs:
-            found["speed"] = [
-                timed(before, after, network, method, options.pairs, 0)
-                for network in networks
-                for method in against_worker.methods_of(network)
-            ]
-        before.close()
-        after.close()
-    if options.out is not None:
-        write_whole(options.out, (json.dumps(found, indent=1) + "\n").encode())
-    unequal = [row for row in found.get("equal", []) if not (row.get("equal") and row.get("old_file_equal"))]
-    slower = [row for row in found.get("speed", []) if row["bound"] > 1.03]
-    print(f"{len(unequal)} networks of {len(found.get('equal', []))} differ, {len(slower)} timings are slower")
+        if "import" in parts and options.pairs:
+            for_both = (lambda: import_seconds(tree)), (lambda: import_seconds(ROOT))
+            found.row("import", {}, lambda: paired(*for_both, max(20, options.pairs // 10)))
+        if parts != ("import",):
+            networks = against_worker.prepare(folder, options.images, options.networks or list(against_worker.NETWORKS))
+            before, after = Worker(tree, folder), Worker(ROOT, folder)
+            rows = [(n, m) for n in networks for m in against_worker.methods_of(n) if m in (options.methods or [m])]
+            for network, method in rows:
+                here = {"network": network, "method": method}
+                for framework in against_worker.FRAMEWORKS if "equal" in parts else ():
+                    how = functools.partial(compared, before, after, network, framework, method, folder)
+                    found.row("equal", {**here, "framework": framework}, how)
+                if "speed" in parts and options.pairs:
+                    found.row("speed", here, functools.partial(timed, before, after, network, method, options.pairs))
+            before.close()
+            after.close()
+    unequal = [row for row in found.rows("equal") if not (row.get("equal") and row.get("old_file_equal"))]
+    slower = [row for row in found.rows("speed") if row["bound"] > 1.03]
+    print(f"{len(unequal)} networks of {len(found.rows('equal'))} differ, {len(slower)} timings are slower")
     return 1 if unequal or slower else 0
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from snnconv.export.sinabs import to_sinabs
     from snnconv.export.stepwise import stepwise
     from snnconv.metrics import audit, compare, evaluate, profile
-    from snnconv.metrics.saturation import saturation
+    from snnconv.metrics.saturating import saturation
     from snnconv.page import write_page
     from snnconv.selection import recommend
     from snnconv.storage.network_file import load, save

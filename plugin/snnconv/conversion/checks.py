@@ -172,7 +172,7 @@ class _Quantiser:
             unit = torch.ones_like(theta) if place.function.unit else theta
             step = float((unit.double() / levels).square().mean())
             self.spikes[site] = step / 3 / power
-        if method.neuron != "shifted_threshold":
+        if not method.record.quantises:
             return out
         said = numbers(self.network.population.fire_total(site, z))
         y = z if place.function.linear else place.activation(z)

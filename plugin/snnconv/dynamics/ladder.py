@@ -245,6 +245,7 @@ LADDER = register(
         membrane="v_fire",
         both_signs={"signed": True},
         gather=_gather,
+        quantises=True,
         weight=bit_weight,
         latency=window_latency,
         work=_work,

@@ -110,6 +110,8 @@ class Neuron:
         gather: for sum coding: ``gather(x_seq, v_threshold, **options)``, the state in which the whole input has come
             in and the first of ``timesteps`` spikes (an option) is due. `step` is then pipelined: it sums the
             inputs of one window of ``timesteps`` while it fires those of the window before. None: rate coding.
+        quantises: the sum of its weighted spikes is the quantised activation itself, clip(⌊f(z)/q + 1/2⌋)·q, so that
+            a conversion is held against that.
         weight: ``weight(step, **options)``, what the spikes of step 0, 1, ... are worth in thresholds; the state counts
             them in a field ``step``. None: 1.
         latency: ``latency(**options)``, steps before the first output that counts, step by step; None: 0.
@@ -139,6 +141,7 @@ class Neuron:
     functions: Mapping[str, StandIn] = field(default_factory=dict, hash=False)
     amplitudes: Callable[..., tuple[float, ...]] | None = None
     gather: Callable[..., Any] | None = None
+    quantises: bool = False
     weight: Callable[..., float] | None = None
     latency: Callable[..., int] | None = None
     pre_phase: PrePhase | None = None
@@ -178,6 +181,11 @@ class Neuron:
     def settable(self) -> tuple[Option, ...]:
         """Options that are not the channel axis, which modules and scans have in any case."""
         return tuple(option for option in self.options if option.name != "channel_axis")
+
+    @cached_property
+    def has_channels(self) -> bool:
+        """Whether the channel axis is an option of the equation."""
+        return any(option.name == "channel_axis" for option in self.options)
 
     def negative(self, **options: Any) -> bool:
         """Whether spikes may be negative with these options.

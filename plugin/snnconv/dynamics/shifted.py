@@ -348,6 +348,7 @@ SHIFTED_THRESHOLD = register(
         both_signs={"signed": True},
         functions={"ladder": StandIn("ladder"), "function": StandIn("shifted_threshold")},
         gather=_gather,
+        quantises=True,
         weight=bit_weight,
         latency=window_latency,
         work=_work,

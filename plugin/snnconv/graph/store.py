@@ -30,7 +30,10 @@ class Store(nn.Module):
         owner: nn.Module = self
         for part in path:
             owner = owner._modules[part]  # type: ignore[assignment]
-        return next(kind[leaf] for kind in (owner._buffers, owner._parameters, owner._modules) if leaf in kind)
+        for kind in (owner._buffers, owner._parameters, owner._modules):
+            if leaf in kind:
+                return kind[leaf]
+        raise KeyError(name)
 
     def __setitem__(self, name: str, value: Tensor | nn.Module) -> None:
         parent, _, leaf = name.rpartition(".")

@@ -6,7 +6,7 @@ from snnconv.metrics.efficiency import frames_per_watt, operations_until
 from snnconv.metrics.evaluating import METRICS, Evaluation, Metric, evaluate, register_metric
 from snnconv.metrics.fit import FitCurve, fit_curve
 from snnconv.metrics.profiling import Profile, profile
-from snnconv.metrics.saturation import Saturation, saturation
+from snnconv.metrics.saturating import Saturation, saturation
 from snnconv.metrics.tracing import Trace, trace
 from snnconv.metrics.uneven import Unevenness, unevenness
 

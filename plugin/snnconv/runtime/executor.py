@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_map, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from snnconv.graph.flow import Flow
 from snnconv.graph.ops import op_name
@@ -51,6 +51,7 @@ from snnconv.runtime.values import (
     is_pair,
     leafwise,
     leaves,
+    mapped,
     plain,
     unfolded,
     without_time,
@@ -95,10 +96,10 @@ class Executor:
         self.varies, self.temporal = self.flow.varies, self.flow.temporal
         self.stepping = Stepping(source, self.flow, coding, max_pool)
         self.observers: list[Callable[[fx.Node, Any], None]] = []
-        self._expires: dict[fx.Node, list[fx.Node]] = {}
+        self.expires: dict[fx.Node, list[fx.Node]] = {}
         for used, node in self.flow.last_readers.items():
             if used in self.varies:
-                self._expires.setdefault(node, []).append(used)
+                self.expires.setdefault(node, []).append(used)
         self.may_overwrite = False
         self.int8: Int8 | None = None
         adds = residual_adds(self.nodes, self.flow.last_readers)
@@ -112,17 +113,12 @@ class Executor:
         executor.neuron = neuron
         return executor
 
-    def expires(self, node: fx.Node) -> list[fx.Node]:
-        """Nodes whose values nobody reads after this one."""
-        return self._expires.get(node, [])
-
     @functools.cached_property
     def _calls(self) -> dict[fx.Node, Call]:
         """Calls whose graph values stand nowhere but side by side among the arguments."""
         slots = {node: self._slots(node) for node in self.nodes}
-        return {
-            node: Call(self._function(node), node.args, node.kwargs, found) for node, found in slots.items() if found
-        }
+        at = self._each_step_alone
+        return {n: Call(self._function(n), n.args, n.kwargs, found, at(n)) for n, found in slots.items() if found}
 
     def _slots(self, node: fx.Node) -> list[tuple[int, fx.Node]]:
         if node.op not in ("call_function", "call_method") or self.kinds[node] in ("site", "shape", "size"):
@@ -196,7 +192,7 @@ class Executor:
             env[node] = value
             for observer in self.observers:
                 observer(node, plain(value))
-            for done in self.expires(node):
+            for done in self.expires.get(node, ()):
                 env.pop(done, None)
         raise ConversionError("the network has no output")
 
@@ -219,12 +215,14 @@ class Executor:
             return found
         if node in self._deferred and self._defers(node, timesteps):
             return Deferred([env[a] if isinstance(a, fx.Node) else a for a in call.args], call.kwargs)
-        if timesteps and (self.stepping.enters_once or not self._each_step_alone(node)):
+        if timesteps and not call.each_step:
             return None
         args, whole = list(call.args), list(call.args)
         shapes: list[tuple[int, Any]] = []
         for index, used in call.slots:
-            value = plain(env[used])
+            value = env[used]
+            if isinstance(value, Spikes):
+                value = plain(value)
             if type(value) is world and not getattr(value, "scalar", False):
                 args[index], whole[index] = value.data, value
                 shape = value.data.dim(), value.data.shape[:1]
@@ -269,7 +267,9 @@ class Executor:
         return None
 
     def _each_step_alone(self, node: fx.Node) -> bool:
-        """Whether an operator, in rate coding, acts on every step by itself."""
+        """Whether an operator acts on every step by itself, constants included."""
+        if self.stepping.enters_once:
+            return False
         kind = self.kinds[node]
         return kind in ("linear", "affine") or (kind == "homogeneous" and self.max_pool != "accumulated")
 
@@ -335,7 +335,7 @@ class Executor:
             inputs = x if isinstance(x, tuple) else (x,)
             given = dict(zip([n.target for n in self.nodes if n.op == "placeholder"], inputs, strict=False))
         if node.target in given:
-            return tree_map(_static, given[node.target])
+            return mapped(_static, given[node.target])
         if node.args:
             return node.args[0]
         raise ConversionError(f"the network takes an input {node.target!r} that was not given")
@@ -354,7 +354,8 @@ class Executor:
     @staticmethod
     def _static_world(function: Callable[..., Any], args: Any, kwargs: Any, kind: type = Static) -> Any:
         positional, named = leafwise(without_time, (args, kwargs))
-        return tree_map_only(Tensor, kind, function(*positional, **named))
+        out = function(*positional, **named)
+        return kind(out) if isinstance(out, Tensor) else tree_map_only(Tensor, kind, out)
 
     def _fire(self, site: str, value: Any, timesteps: int, state: RunState) -> Any:
         if not wrapped(value) and isinstance(value, Tensor):
@@ -374,7 +375,7 @@ class Executor:
 
 def _outputs(function: Callable[[Any], Any], tree: Any) -> Any:
     """``function`` of every wrapped value and every tensor."""
-    return tree_map(lambda v: function(v) if wrapped(v) or isinstance(v, Tensor) else v, tree, is_leaf=wrapped)
+    return mapped(lambda v: function(v) if wrapped(v) or isinstance(v, Tensor) else v, tree, wrapped)
 
 
 def _static(value: Any) -> Any:

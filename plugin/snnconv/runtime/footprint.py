@@ -50,7 +50,7 @@ def footprint(executor: Executor, x: Tensor) -> Footprint:
         if node in executor.temporal:
             held[node] = tensors
             most = max(most, _bytes([t for kept in held.values() for t in kept], set(constant)))
-            for done in executor.expires(node):
+            for done in executor.expires.get(node, ()):
                 held.pop(done, None)
         else:
             constant.update({t.untyped_storage().data_ptr(): t for t in tensors})

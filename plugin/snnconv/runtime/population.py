@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ class Population:
         backend: what runs them.
         int8: layers that read their spikes in 8 bits, or None.
         turns: held by a run whose neurons remember by themselves.
+        scans: what `scan` says of every site, where it was asked before a run.
     """
 
     neurons: Store
@@ -43,6 +44,12 @@ class Population:
     backend: str = "auto"
     int8: Int8 | None = None
     turns: Turns = field(default_factory=Turns)
+    scans: Mapping[str, dict[str, Any] | None] | None = None
+
+    def for_run(self) -> Population:
+        """The same for one run, in which nobody else sets anything of the neurons: each is looked at once."""
+        recorded = captured()
+        return replace(self, scans={name: None if recorded else self._scan(name) for name in self.neurons})
 
     # ------------------------------------------------------------------ thresholds
 
@@ -71,8 +78,14 @@ class Population:
 
     def scan(self, site: str) -> dict[str, Any] | None:
         """Arguments of a kernel that stands in for the neurons of a site; None where their own equation has to run."""
+        if self.scans is not None:
+            found = self.scans[site]
+            return None if found is None else dict(found)
+        return None if captured() else self._scan(site)
+
+    def _scan(self, site: str) -> dict[str, Any] | None:
         node = self.neurons[site]
-        return None if node.watched or captured() else self.method.scan_arguments(node)
+        return None if node.watched else self.method.scan_arguments(node)
 
     @property
     def watched(self) -> bool:
@@ -82,7 +95,8 @@ class Population:
     @property
     def by_kernels(self) -> bool:
         """Whether kernels stand in for all neurons, so that none has a state of its own in a run."""
-        return not any(self.scan(name) is None for name in self.neurons)
+        scans = self.for_run().scans if self.scans is None else self.scans
+        return scans is not None and None not in scans.values()
 
     def resumable(self, phases: bool = False) -> bool:
         """Whether `fire_from` runs every neuron; ``phases``: or one of its two phases."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import register_pytree_node, tree_flatten, tree_map, tree_unflatten
 
 from snnconv.runtime.over_time import so_far
-from snnconv.runtime.values import Record
+from snnconv.runtime.values import Record, mapped
 
 __all__ = [
     "Held", "Output", "Readout", "StepReadout", "behind", "delay_steps", "join_batches", "native", "opened",
@@ -117,7 +117,7 @@ class Readout:
                 return value[-1]
             return value.sum(0) if self.coding == "sum" else value[self.delay :].mean(0)
 
-        return tree_map(read, opened(seq))
+        return mapped(read, opened(seq))
 
 
 class StepReadout:
@@ -270,7 +270,7 @@ def presented(tree: Any) -> Any:
             return value.value
         return value.kind(**presented(value.fields)) if isinstance(value, Record) else value
 
-    return tree_map(at, tree, is_leaf=lambda v: isinstance(v, (_Constant, Record)))
+    return mapped(at, tree, lambda v: isinstance(v, (_Constant, Record)))
 
 
 def opened(tree: Any) -> Any:
@@ -282,7 +282,7 @@ def opened(tree: Any) -> Any:
         fields = [f.name for f in dataclasses.fields(value) if f.init]
         return Record(type(value), {name: opened(getattr(value, name)) for name in fields})
 
-    return tree_map(at, tree, is_leaf=lambda v: isinstance(v, _Constant))
+    return mapped(at, tree, lambda v: isinstance(v, _Constant))
 
 
 def output_leaves(tree: Any, name: str = "output") -> Iterator[tuple[str, Any]]:

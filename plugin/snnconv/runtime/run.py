@@ -46,6 +46,7 @@ class Call:
     Attributes:
         args: positional arguments, graph nodes in their places.
         slots: those places, each with its node.
+        each_step: in this coding it acts on every step by itself.
         alone: whether it treats the inputs of a batch one by one, by the number of dimensions and whether the batch
             has one input.
     """
@@ -54,4 +55,5 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     slots: list[tuple[int, fx.Node]]
+    each_step: bool = True
     alone: dict[tuple[int, bool], bool] = field(default_factory=dict)

@@ -62,7 +62,7 @@ class Simulation:
     ) -> Any:
         """Outputs of all read-out steps from a fresh state: :meth:`snnconv.SpikingNetwork.run`."""
         x = channels_last(x)
-        neurons, method = self.population, self.population.method
+        neurons, method = self.population.for_run(), self.population.method
         seen = observers or Observers()
         steps = timesteps or method.timesteps
         masks: dict[str, Tensor] = {}
@@ -79,10 +79,13 @@ class Simulation:
         def summed(site: str, z: Tensor) -> Fired:
             return over_time(fired(site, z.unsqueeze(0))).sum(0) if seen else neurons.fire_total(site, z)
 
-        with neurons.turn(needed=not neurons.by_kernels):
-            neurons.reset()
-            state = self.state(whole=not captured(), observers=() if seen.operators is None else (seen.operators,))
-            state.may_overwrite = state.may_overwrite and not seen
+        by_kernels = neurons.by_kernels
+        with neurons.turn(needed=not by_kernels):
+            if not by_kernels:  # they remember by themselves: nothing may be left of an earlier run
+                neurons.reset()
+            free = not seen and (by_kernels or not neurons.watched)
+            looking = () if seen.operators is None else (seen.operators,)
+            state = self.state(whole=not captured(), observers=looking, may_overwrite=free)
             if method.coding == "sum" and synapses == "auto":
                 result = self.program.totals(x, summed, state)
             elif not seen and len(slices := self.time_slices(x, steps)) > 1:
@@ -127,7 +130,8 @@ class Simulation:
 
     def state(self, **given: Any) -> RunState:
         """What a run holds at its start; sums may be written over what neurons put out, where nobody looks at it."""
-        return RunState(backend=self.population.backend, **{"may_overwrite": not self.population.watched, **given})
+        given.setdefault("may_overwrite", not self.population.watched)
+        return RunState(backend=self.population.backend, **given)
 
     def resumable(self, phases: bool = False) -> bool:
         """Whether the states of all neurons can be kept outside of them; ``phases``: in each of two phases."""

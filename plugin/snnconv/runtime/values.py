@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import register_pytree_node, tree_any, tree_leaves, tree_map, tree_map_only
 
 from snnconv.graph.source import broadcast
@@ -112,6 +112,8 @@ def plain(value: Any) -> Any:
 
 
 _WRAPPERS = (Static, Temporal, Pair, Accumulated)
+_PLAIN = frozenset((Tensor, nn.Parameter, int, float, bool, str, type(None), torch.dtype, torch.device))
+"""Types of values that hold no others: most of what operators take, looked at without a walk through a tree."""
 
 
 def wrapped(value: Any) -> bool:
@@ -130,15 +132,43 @@ def leafwise(function: Callable[[Any], Any], tree: Any) -> Any:
             return slice(at(value.start), at(value.stop), at(value.step))
         return function(value) if wrapped(value) else value
 
-    return tree_map(at, tree, is_leaf=wrapped)
+    def walked(value: Any) -> Any:
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        if isinstance(value, _WRAPPERS):
+            return function(value)
+        if kind is tuple:
+            return tuple([walked(v) for v in value])
+        if kind is dict:
+            return {key: walked(v) for key, v in value.items()}
+        return tree_map(at, value, is_leaf=wrapped)
+
+    return walked(tree)
 
 
 def leaves(tree: Any) -> list[Any]:
     """All values of a tree, wrapped ones whole, and those in slices."""
+    kind = type(tree)
+    if kind in _PLAIN or isinstance(tree, _WRAPPERS):
+        return [tree]
+    if kind is tuple:
+        return [leaf for value in tree for leaf in leaves(value)]
+    if kind is dict:
+        return [leaf for value in tree.values() for leaf in leaves(value)]
     found: list[Any] = []
     for value in tree_leaves(tree, wrapped):
         found += (value.start, value.stop, value.step) if isinstance(value, slice) else (value,)
     return found
+
+
+def mapped(function: Callable[[Any], Any], tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> Any:
+    """``function`` of every leaf of a tree; of a tensor, wrapped or not, as most networks take and give, at once.
+
+    >>> mapped(lambda v: v + 1, torch.zeros(1)), mapped(lambda v: v + 1, (1, [2]))
+    (tensor([1.]), (2, [3]))
+    """
+    return function(tree) if isinstance(tree, (Tensor, *_WRAPPERS)) else tree_map(function, tree, is_leaf=is_leaf)
 
 
 def has_pair(value: Any) -> bool:

@@ -360,7 +360,7 @@ def _checked(neuron: str, x_seq: Tensor, backend: str) -> Neuron:
 
 def _settings(record: Neuron, options: dict[str, Any], channel_axis: int) -> dict[str, Any]:
     """The neuron's settings; one that is the channel axis of its function is the thresholds' axis."""
-    if any(option.name == "channel_axis" for option in record.options):
+    if record.has_channels:
         options = {**options, "channel_axis": channel_axis}
     return record.settings(options)
 

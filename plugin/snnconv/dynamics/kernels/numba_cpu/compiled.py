@@ -18,7 +18,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-__all__ = ["BLOCK", "fill", "jit", "load", "negate", "store", "times"]
+__all__ = ["BLOCK", "fill", "jit", "load", "negate", "recall", "remember", "store", "times"]
 
 BLOCK = 2048
 """Positions per block, about: potentials and tables stay in the first-level cache."""
@@ -81,6 +81,20 @@ def _overload_times(number, amplitude):
     if amplitude == types.int8:
         return lambda number, amplitude: np.int8(number)
     return lambda number, amplitude: number * amplitude
+
+
+@jit
+def recall(v, v_state, resume, first, count):
+    """What neurons remember: ``v_state``, or where the run starts afresh nothing."""
+    for i in range(count):
+        v[i] = v_state[first + i] if resume else np.float32(0)
+
+
+@jit
+def remember(v, v_state, first, count):
+    """Leave what neurons remember in ``v_state``."""
+    for i in range(count):
+        v_state[first + i] = v[i]
 
 
 @jit

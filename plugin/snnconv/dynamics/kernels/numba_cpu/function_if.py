@@ -8,7 +8,7 @@ from ...integrate_fire import STARTS
 from ..eager_functions import targeted
 from ..job import Job
 from ..layout import flat
-from .compiled import fill, jit, negate
+from .compiled import fill, jit, negate, recall, remember
 from .launch import array, dead_zones, launch
 
 __all__ = ["resume", "scan"]
@@ -62,8 +62,7 @@ def function_if_scan(
             fill(theta, thetas, first, count, channels, inner)
             fill(dead_zone, dead_zones, first, count, channels, inner)
             fill(amplitude, amplitudes, first, count, channels, inner)
-        for i in range(count):
-            n[i] = n_state[first + i] if resume else none
+        recall(n, n_state, resume, first, count)
         for t in range(steps):
             ys = y[t * y_stride + first : t * y_stride + first + count]
             outs = out[t * size + first : t * size + first + count]
@@ -75,5 +74,4 @@ def function_if_scan(
                 outs[i] = negate(amplitude[i]) if back else emitted
                 n[i] += (one if fired else none) - (one if back else none)
         if keep:
-            for i in range(count):
-                n_state[first + i] = n[i]
+            remember(n, n_state, first, count)

@@ -7,7 +7,7 @@ import numpy as np
 from ...integrate_fire import STARTS
 from ..job import Job
 from ..layout import flat
-from .compiled import fill, jit, load
+from .compiled import fill, jit, load, remember
 from .launch import array, launch
 
 __all__ = ["if_steps", "resume", "scan"]
@@ -74,5 +74,4 @@ def if_scan(
             v[i] = v_state[first + i] if resume else theta[i] * start
         if_steps(x, out, v, theta, amplitude, 0, steps, first, count, x_stride, size)
         if keep:
-            for i in range(count):
-                v_state[first + i] = v[i]
+            remember(v, v_state, first, count)

@@ -10,7 +10,7 @@ from ..eager_functions import laddered
 from ..job import Job
 from .compiled import fill, jit, store
 from .launch import array, launch
-from .shifted import accumulate
+from .shifted import add_up
 
 __all__ = ["scan", "total"]
 
@@ -84,12 +84,10 @@ def ladder_scan(
         count = min(length, size - first)
         fill(row, rows, first, count, channels, inner)
         fill(amplitude, amplitudes, first, count, channels, inner)
-        for i in range(count):
-            z[i] = 0
-            code[i] = 0
-        for t in range(in_steps):
-            accumulate(x, z, t * x_stride + first, count)
+        add_up(x, z, in_steps, x_stride, first, count)
         place(z, at, row, negative, values, directions, borders, codes, below, count)
+        for i in range(count):
+            code[i] = 0
         worth = np.int64(1) << (out_steps - 1)
         for t in range(out_steps):
             outs = out[t * size + first : t * size + first + count]
@@ -143,10 +141,7 @@ def ladder_total(
         count = min(length, size - first)
         fill(row, rows, first, count, channels, inner)
         fill(amplitude, amplitudes, first, count, channels, inner)
-        for i in range(count):
-            z[i] = 0
-        for t in range(in_steps):
-            accumulate(x, z, t * x_stride + first, count)
+        add_up(x, z, in_steps, x_stride, first, count)
         place(z, at, row, negative, values, directions, borders, codes, below, count)
         outs = out[first : first + count]
         for i in range(count):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,10 +20,9 @@ Size = tuple[int, int]
 def max_pool(x_seq: Tensor, kernel: Size, stride: Size, padding: Size, dilation: Size, ceil_mode: bool) -> Tensor:
     """`snnconv.dynamics.accumulated_max_pool` of float32 steps ``[T, B, C, H, W]`` that are channels-last."""
     folded = x_seq.flatten(0, 1)
-    like = F.max_pool2d(folded[:1].to("meta"), kernel, stride, padding, dilation, ceil_mode)  # and it checks the window
     steps, batch, channels, height, width = x_seq.shape
-    out_height, out_width = like.shape[2:]
-    out = torch.empty(steps * batch, *like.shape[1:], memory_format=torch.channels_last)
+    out_height, out_width = _size((channels, height, width), kernel, stride, padding, dilation, ceil_mode)
+    out = torch.empty(steps * batch, channels, out_height, out_width, memory_format=torch.channels_last)
     sizes = (steps, batch, height, width, channels, out_height, out_width, *kernel, *stride, *padding, *dilation)
     rows = batch * out_height
     threads = max(1, min(torch.get_num_threads(), rows, x_seq.numel() // MIN_NUMEL_PER_THREAD))
@@ -29,6 +30,15 @@ def max_pool(x_seq: Tensor, kernel: Size, stride: Size, padding: Size, dilation:
     run_blocks(max_pool_scan, (flat_in, flat_out, *sizes), rows, threads)
     pooled: Tensor = out.unflatten(0, (steps, batch))
     return pooled
+
+
+@functools.lru_cache(maxsize=1024)
+def _size(
+    image: tuple[int, int, int], kernel: Size, stride: Size, padding: Size, dilation: Size, ceil_mode: bool
+) -> Size:
+    """Height and width of the output, by PyTorch, which also checks the window."""
+    like = F.max_pool2d(torch.empty(1, *image, device="meta"), kernel, stride, padding, dilation, ceil_mode)
+    return like.shape[2], like.shape[3]
 
 
 @jit

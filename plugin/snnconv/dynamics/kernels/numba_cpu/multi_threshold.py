@@ -7,7 +7,7 @@ import numpy as np
 from ...multi_threshold import BORDER, HIERARCHICAL, SLACK
 from ..job import Job
 from ..layout import flat
-from .compiled import fill, jit, load, times
+from .compiled import fill, jit, load, recall, remember, times
 from .launch import array, launch
 
 __all__ = ["resume", "scan"]
@@ -76,10 +76,9 @@ def multi_threshold_scan(
             fill(border, borders, first, count, channels, inner)
             fill(ceiling, ceilings, first, count, channels, inner)
             fill(amplitude, amplitudes, first, count, channels, inner)
-        for i in range(count):
-            v[i] = v_state[first + i] if resume else zero
-            m[i] = m_state[first + i] if resume else zero
-            r[i] = r_state[first + i] if resume else zero
+        recall(v, v_state, resume, first, count)
+        recall(m, m_state, resume, first, count)
+        recall(r, r_state, resume, first, count)
         for step in range(steps):
             t = np.float32(done + step + 1)
             xs = x[step * x_stride + first : step * x_stride + first + count]
@@ -103,10 +102,9 @@ def multi_threshold_scan(
                 r[i] += value / t
                 outs[i] = times(spike[i], amplitude[i])
         if keep:
-            for i in range(count):
-                v_state[first + i] = v[i]
-                m_state[first + i] = m[i]
-                r_state[first + i] = r[i]
+            remember(v, v_state, first, count)
+            remember(m, m_state, first, count)
+            remember(r, r_state, first, count)
 
 
 @jit

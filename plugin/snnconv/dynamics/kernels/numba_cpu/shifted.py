@@ -62,10 +62,7 @@ def shifted_threshold_scan(
         if not uniform or block == first_block:
             fill(lsb, lsbs, first, count, channels, inner)
             fill(amplitudes_, amplitudes, first, count, channels, inner)
-        for i in range(count):
-            v[i] = 0
-        for t in range(in_steps):
-            accumulate(x, v, t * x_stride + first, count)
+        add_up(x, v, in_steps, x_stride, first, count)
         for i in range(count):
             v[i] += lsb[i] * np.float32(0.5)
             theta[i] = lsb[i] * top
@@ -120,10 +117,7 @@ def shifted_threshold_total(bits: int, signed: bool) -> Callable[..., None]:
             if not uniform or block == first_block:
                 fill(lsb, lsbs, first, count, channels, inner)
                 fill(amplitude, amplitudes, first, count, channels, inner)
-            for i in range(count):
-                v[i] = 0
-            for t in range(in_steps):
-                accumulate(x, v, t * x_stride + first, count)
+            add_up(x, v, in_steps, x_stride, first, count)
             total_of(v, out[first : first + count], lsb, amplitude, count)
 
     made: Callable[..., None] = kernel
@@ -131,10 +125,14 @@ def shifted_threshold_total(bits: int, signed: bool) -> Callable[..., None]:
 
 
 @jit
-def accumulate(x, v, first, count):
-    xs = x[first : first + count]
+def add_up(x, v, steps, x_stride, first, count):
+    """The sum ``v`` of all steps of the input, at the positions from ``first``."""
     for i in range(count):
-        v[i] += load(xs[i])
+        v[i] = 0
+    for t in range(steps):
+        xs = x[t * x_stride + first : t * x_stride + first + count]
+        for i in range(count):
+            v[i] += load(xs[i])
 
 
 @jit

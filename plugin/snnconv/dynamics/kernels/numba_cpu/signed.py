@@ -6,7 +6,7 @@ import numpy as np
 
 from ..job import Job
 from ..layout import flat
-from .compiled import fill, jit, load, negate
+from .compiled import fill, jit, load, negate, remember
 from .launch import array, dead_zones, launch
 
 __all__ = ["resume", "scan"]
@@ -62,9 +62,8 @@ def signed_if_scan(
             n[i] = np.int32(n_state[first + i]) if resume else np.int32(0)
         _signed_steps(x, out, v, n, theta, dead_zone, amplitude, signed, steps, first, count, x_stride, size)
         if keep:
-            for i in range(count):
-                v_state[first + i] = v[i]
-                n_state[first + i] = n[i]
+            remember(v, v_state, first, count)
+            remember(n, n_state, first, count)
 
 
 @jit
