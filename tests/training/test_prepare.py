@@ -362,7 +362,7 @@ def test_a_function_is_not_taken_for_the_module_of_its_name() -> None:
 
 
 class Aliases(nn.Module):
-    """One ReLU under two names; iterates over its input, which does not trace."""
+    """One ReLU under two names; iterates over rows, which does not trace."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -370,11 +370,11 @@ class Aliases(nn.Module):
         self.other = self.one
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.other(self.second(torch.stack([self.one(self.first(row)) for row in x])))
+        return self.other(self.second(torch.stack([self.one(self.first(row)) for row in x.unbind(1)], 1)))
 
 
 def test_a_module_of_two_names_is_replaced_under_both() -> None:
-    x = torch.randn(8, 4)
+    x = torch.randn(8, 3, 4)
     qann = snnconv.prepare(Aliases(), QuantReLU(levels=3), x, progress=False).eval()
     assert isinstance(qann.one, QuantReLU)
     assert qann.other is qann.one
