@@ -1,7 +1,8 @@
 """Architectures of timm through ``convert(..., cover="synapses")``, resumed where it ended.
 
 ``list`` writes the list anew, ``run --shard 1/4 --out FILE`` tries what is not in the file yet (a process each, so that
-what one leaves behind does not slow the next), ``table FILE`` prints the table of the documentation.
+what one leaves behind does not slow the next), ``table FILE`` prints the table of the documentation. ``exact``
+checks small published networks for equality with the quantised network at every layer.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.zoo import exact as equality
 from benchmarks.zoo.architectures import LIST, listed, write
+from benchmarks.zoo.networks import NETWORKS
 from benchmarks.zoo.trial import tried
 
 RESULTS = LIST.with_name("results.jsonl")
+EXACT = LIST.with_name("exact.jsonl")
 SECONDS = 120
 """That a conversion may take, the capture apart; three times as long ends it."""
 
@@ -37,6 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--again", action="store_true", help="try anew what was refused")
     one = commands.add_parser("one", help="try one architecture, print its line")
     one.add_argument("name")
+    exact = commands.add_parser("exact", help="check networks for equality at every layer")
+    exact.add_argument("names", nargs="*", help="of benchmarks.zoo.networks; all by default")
+    exact.add_argument("--timesteps", type=int, nargs="+", default=[4, 8])
+    exact.add_argument("--out", type=Path, default=EXACT)
+    exact.add_argument("--here", action="store_true", help="in this process; print a line, write none")
     table = commands.add_parser("table", help="print the table")
     table.add_argument("file", type=Path, nargs="?", default=RESULTS)
     options = parser.parse_args(arguments)
@@ -44,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{write()} architectures")
     elif options.command == "one":
         print(json.dumps(tried(options.name)))
+    elif options.command == "exact":
+        return check_all(options.names or list(NETWORKS), options.timesteps, options.out, options.here)
     elif options.command == "table":
         print(table_of(lines_of(options.file)))
     else:
@@ -73,9 +84,28 @@ def run_all(names: list[str], out: Path, limit: float, again: bool) -> None:
         print(name, line.get("way") or line["refused"][:120], line.get("seconds"), flush=True)
 
 
-def apart(name: str) -> dict[str, Any]:
+def check_all(names: list[str], timesteps: list[int], out: Path, here: bool) -> int:
+    """Check networks that have no good line in ``out`` yet; how many are not what they should be."""
+    known: set[tuple[str, int]] = set()
+    if out.exists() and not here:
+        lines = map(json.loads, out.read_text(encoding="utf-8").splitlines())
+        known = {(line["name"], line["T"]) for line in lines if line["holds"]}
+    wrong = 0
+    for name, steps in ((n, t) for n in names for t in timesteps if (n, t) not in known):
+        line = equality.tried(name, steps) if here else apart(name, "exact", "--here", "--timesteps", str(steps))
+        line.setdefault("T", steps)
+        line["holds"] = "double" in line and equality.holds(line)
+        wrong += not line["holds"] and "skipped" not in line
+        print(json.dumps(line), flush=True)
+        if not here:
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+    return wrong
+
+
+def apart(name: str, *command: str) -> dict[str, Any]:
     """One architecture in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.zoo", "one", name]
+    command = (sys.executable, "-m", "benchmarks.zoo", *(command or ("one",)), name)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=3 * SECONDS, check=False)
     except subprocess.TimeoutExpired:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.dynamics.function import evaluate
-from snnconv.graph.activation import Activation, Quantised, QuantisedSigned
+from snnconv.graph.activation import Activation, Quantised, QuantisedFunction, QuantisedSigned
+from snnconv.graph.functions import Identity
 from snnconv.graph.source import Site, broadcast
 from snnconv.graph.trained import TrainedActivation
 
-__all__ = ["QCFS", "QuantReLU", "QuantSigned", "quantised", "straight_through"]
+__all__ = ["QCFS", "QuantFunction", "QuantReLU", "QuantSigned", "quantised", "straight_through"]
 
 CHUNK = 2**17  # values that stay in a processor's cache from one operator to the next
 LEAST = 1e-6
@@ -210,6 +211,20 @@ class QuantReLU(TrainedActivation):
         with torch.no_grad():
             self.clip.copy_(theta.reshape(self.clip.shape))
 
+    def at(self, function: Activation) -> QuantReLU:
+        """A quantiser with these settings where a covered network has neurons for ``function``.
+
+        >>> type(QuantReLU(levels=7).at(Identity())).__name__
+        'QuantSigned'
+        """
+        how: dict[str, Any] = dict(
+            levels=self.levels, clip=self.clip.detach().clone(), per_channel=self.per_channel,
+            lsq_scale=self.lsq_scale, gradient=self.gradient,
+        )  # fmt: skip
+        if not function.linear:
+            return QuantFunction(function, **how)
+        return QuantSigned(**how) if function.signed else QuantReLU(**how)
+
     def placed(self, site: Site, channels: int | None, first: Self | None) -> Self:
         twin = super().placed(site, channels, first)
         twin.axis = site.axis
@@ -246,6 +261,43 @@ class QuantSigned(QuantReLU):
 
     def site(self, name: str) -> Site:
         return Site(name, QuantisedSigned(self.alpha.detach().clone(), self.levels), self.axis)
+
+    def plain(self) -> Activation:
+        return Identity()
+
+
+class QuantFunction(QuantReLU):
+    r"""An activation of any kind with ``levels`` levels of its value (on either side of zero) and a learned clip.
+
+    .. math:: y = \frac{\alpha}{L}\,\mathrm{clip}(\lfloor f(z)L/\alpha + 1/2\rfloor, -L\text{ or }0, L)
+
+    What the ladder of f computes in T steps of shifted-threshold IF, L = 2^T − 1. f is evaluated in float64, as there;
+    the gradient of the rounding is that of :class:`QuantReLU` or :class:`QuantSigned`. Further arguments as there.
+
+    Args:
+        function: f, a kind of :mod:`snnconv.graph.functions`; it is not trained.
+        levels: L.
+
+    >>> from snnconv.graph.functions import SiLU
+    >>> QuantFunction(SiLU(), levels=4, clip=1.0)(torch.tensor([-1.0, 0.3, 3.0]))
+    tensor([-0.2500,  0.2500,  1.0000], grad_fn=<_QuantiseBackward>)
+    """
+
+    def __init__(self, function: Activation, levels: int, clip: float | Tensor = 4.0, **how: Any) -> None:
+        super().__init__(levels, clip, **how)
+        self.function = function
+
+    def forward(self, z: Tensor) -> Tensor:
+        y = evaluate(self.function, z, self.axis)
+        alpha, signed = broadcast(self.alpha, z.dim(), self.axis), self.function.signed
+        return straight_through(y, alpha, self.levels, self.gradient_scale(z), MARGINS[self.gradient], signed)
+
+    def site(self, name: str) -> Site:
+        of = QuantisedFunction.of_function(self.function)
+        return Site(name, QuantisedFunction(self.alpha.detach().clone(), self.levels, of), self.axis)
+
+    def plain(self) -> Activation:
+        return self.function
 
 
 class QCFS(QuantReLU):

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from snnconv.conversion.histogram import Histogram, channels_first
+from snnconv.conversion.histogram import SMALLEST, Histogram, channels_first
 from snnconv.conversion.ranks import Ranks
 from snnconv.graph.source import broadcast
 from snnconv.progress import ProgressFn
@@ -30,7 +29,7 @@ def revive(theta: Tensor) -> Tensor:
     >>> revive(torch.tensor([0.0, 2.0, 4.0]))
     tensor([3., 2., 4.])
     """
-    alive = theta > 0
+    alive = theta > SMALLEST  # of what is smaller a level is no number any more
     mean = theta[alive].mean() if bool(alive.any()) else theta.new_tensor(1.0)
     return torch.where(alive, theta, mean)
 
@@ -100,7 +99,8 @@ def power_threshold(
     0.84
     """
     counts, candidates = histogram.magnitudes(signed).double(), _candidates(histogram, grid, cap)
-    number, total, power = _sums(counts)
+    number, total, squares = _sums(counts)
+    power = squares[:, :1]
     top = candidates.double() / histogram.width.double().clamp(min=1e-300)[:, None]
     errors = power.expand(top.shape).clone()
     for k in range(thresholds):
@@ -124,23 +124,48 @@ def _best(histogram: Histogram, signed: bool, candidates: Tensor, errors: Tensor
 
 
 def _sums(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Number and sum of the values from each bin on ``[C, bins + 1]``, and of all squares, in widths of a bin."""
+    """Number, sum and squares ``[C, bins + 1]`` of the values from each bin on, in widths of a bin.
+
+    They are whole numbers, halves and quarters, so that nothing is rounded.
+    """
     centers = torch.arange(counts.shape[1], device=counts.device, dtype=counts.dtype) + 0.5
-    number = F.pad(counts.flip(1).cumsum(1).flip(1), (0, 1))
-    total = F.pad((counts * centers).flip(1).cumsum(1).flip(1), (0, 1))
-    return number, total, (counts * centers**2).sum(1, keepdim=True)
+    found = []
+    for values in (counts, counts * centers, counts * centers**2):
+        before = torch.zeros(len(values), values.shape[1] + 1, dtype=values.dtype, device=values.device)
+        torch.cumsum(values, 1, out=before[:, 1:])
+        found.append(before[:, -1:] - before)
+    return found[0], found[1], found[2]
 
 
 def _errors_by_level(counts: Tensor, centers: Tensor, steps: Tensor, levels: int) -> Tensor:
-    """Squared errors ``[C, candidates]`` from the numbers and sums of the values that reach each level."""
+    """Squared errors ``[C, candidates]`` from the numbers and sums of the values that reach each level.
+
+    Infinite where what is cut off alone amounts to more than the whole error of another candidate.
+    """
     number, total, power = _sums(counts)
+    row = torch.arange(len(counts), device=counts.device)[:, None] * number.shape[1]
     k = torch.arange(1, levels + 1, device=counts.device, dtype=counts.dtype)
+    errors = torch.full_like(steps, torch.inf)
+    wanted = _not_cut_off(number, total, power, steps, levels)
+    begins, q = row.expand(steps.shape)[wanted], steps[wanted]
     found = []
-    for q in steps.split(max(1, SLAB // (len(counts) * levels)), 1):
-        first = (q[:, :, None] * (k - 0.5) - 0.5).ceil_().clamp_(0, counts.shape[1]).long().flatten(1)
-        reached, sums = (v.gather(1, first).unflatten(1, (-1, levels)) for v in (number, total))
-        found.append(power - 2 * q * sums.sum(2) + q**2 * (reached @ (2 * k - 1)))
-    return torch.cat(found, 1)
+    for begin, step in zip(begins.split(SLAB // levels), q.split(SLAB // levels), strict=True):
+        first = (step[:, None] * (k - 0.5) - 0.5).ceil_().clamp_(0, counts.shape[1]).long().add_(begin[:, None])
+        reached, sums = number.take(first), total.take(first)
+        squares = power.take(begin)
+        found.append(squares - 2 * step * sums.sum(1) + step**2 * (reached @ (2 * k - 1)))
+    errors[wanted] = torch.cat(found)
+    return errors
+
+
+def _not_cut_off(number: Tensor, total: Tensor, power: Tensor, steps: Tensor, levels: int) -> Tensor:
+    """Candidates whose error may be the least: values above θ err by what is above, those below by q/2 at most."""
+    theta = steps * levels
+    above = (theta - 0.5).ceil().clamp_(0, number.shape[1] - 1).long()
+    more, sums, squares = (v.gather(1, above) for v in (number, total, power))
+    cut = squares - 2 * theta * sums + theta**2 * more
+    most = cut + steps**2 / 4 * (number[:, :1] - more)
+    return cut <= most.amin(1, keepdim=True) + 1e-9 * power[:, :1]
 
 
 def _errors_by_bin(counts: Tensor, centers: Tensor, steps: Tensor, levels: int) -> Tensor:

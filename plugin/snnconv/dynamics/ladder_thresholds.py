@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .. import limits
 from .function import Function, evaluate
+from .ladder_search import first_above, from_ordinal, halved, ordinal
 from .threshold import threshold_like
 
 __all__ = ["Ladder", "ladder_thresholds"]
@@ -177,22 +178,28 @@ def _found(function: Function, q: Tensor, timesteps: int, signed: bool, axis: in
 
     def holds(z: Tensor) -> Tensor:
         """Whether the code of z is at least m, by the neuron's own comparisons of ``f(z) + q/2``."""
-        v = evaluate(function, z, axis) + half
-        return v.double() >= reached
+        return (evaluate(function, z, axis) + half).double() >= reached
 
     # in the order along which f rises: the first z whose code is m or more
     rises = (direction > 0).unsqueeze(-1)
     shape = (*lead, len(low), len(kinds))
     first = torch.where(rises, low.reshape(-1, 1), high.reshape(-1, 1)).expand(shape).contiguous()
     last = torch.where(rises, high.reshape(-1, 1), low.reshape(-1, 1)).expand(shape).contiguous()
-    always, ever = holds(first), holds(last)
-    a, b = _ordinal(first), _ordinal(last)
-    for _ in range(torch.finfo(q.dtype).bits + 1):
-        middle = torch.div(a, 2, rounding_mode="floor") + torch.div(b, 2, rounding_mode="floor")
-        middle = middle + (torch.remainder(a, 2) + torch.remainder(b, 2)) // 2
-        up = holds(_float(middle, q.dtype))
-        a, b = torch.where(up, a, middle), torch.where(up, middle, b)
-    values = _float(b, q.dtype) * direction.unsqueeze(-1)
+    up = direction > 0
+    begin, end = torch.where(up, ends[0], ends[1]).unsqueeze(-1), torch.where(up, ends[1], ends[0]).unsqueeze(-1)
+    always, ever = ((y + half).double() >= reached for y in (begin, end))
+    there = ever & ~always
+    out, into = ordinal(first), ordinal(last)
+    if ends[0].shape[:-1].numel() == 1:  # one function for all channels: the thresholds that there are, in a row
+
+        def f(z: Tensor) -> Tensor:
+            return evaluate(function, z.reshape([1] * q.dim() + [-1]), axis).reshape(-1)
+
+        wanted, halves = reached.expand(shape)[there], half.expand(shape)[there]
+        into[there] = first_above(f, wanted, halves, out[there], into[there], q.dtype)
+    else:
+        into = halved(torch.where(there, out, into), into, holds, q.dtype)
+    values = from_ordinal(into, q.dtype) * direction.unsqueeze(-1)
     values = torch.where(always, -torch.inf, torch.where(ever, values, torch.inf))
     return Ladder(values.contiguous(), direction.contiguous(), borders, lowest, highest)
 
@@ -228,26 +235,6 @@ def _check_monotone(function: Function, low: Tensor, high: Tensor, ndim: int, ax
             )
         if bool(y.isnan().any()):
             raise ValueError(f"{function!r} is not a number somewhere between {float(a):g} and {float(b):g}")
-
-
-# --- floats in order ---------------------------------------------------------------------------------------
-
-_WHOLE = {torch.float32: torch.int32, torch.float64: torch.int64}
-
-
-def _ordinal(z: Tensor) -> Tensor:
-    """Floats as whole numbers in the same order, int64; 0 stands for 0."""
-    bits = z.contiguous().view(_WHOLE[z.dtype]).long()
-    return torch.where(bits >= 0, bits, _least(z.dtype) - bits)
-
-
-def _float(ordinal: Tensor, dtype: torch.dtype) -> Tensor:
-    bits = torch.where(ordinal >= 0, ordinal, _least(dtype) - ordinal)
-    return bits.to(_WHOLE[dtype]).view(dtype)
-
-
-def _least(dtype: torch.dtype) -> int:
-    return torch.iinfo(_WHOLE[dtype]).min
 
 
 def _below(z: float, dtype: torch.dtype) -> float:

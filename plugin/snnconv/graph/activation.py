@@ -6,6 +6,7 @@ registered is found when a network is captured, named in its report, written to 
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from snnconv.graph.error import ConversionError
 
 __all__ = [
-    "Activation", "Clip", "Quantised", "QuantisedSigned", "RateNorm", "ReLU", "activated", "activation_site",
-    "broadcast", "called", "get", "leaf_functions", "leaf_module", "register_activation",
+    "Activation", "Clip", "Quantised", "QuantisedFunction", "QuantisedSigned", "RateNorm", "ReLU", "activated",
+    "activation_site", "broadcast", "called", "get", "leaf_functions", "leaf_module", "register_activation",
 ]  # fmt: skip
 
 
@@ -294,6 +295,57 @@ class QuantisedSigned(Quantised):
 
 
 @dataclass(frozen=True, eq=False)
+class QuantisedFunction(Activation):
+    """clip(⌊f(z)L/θ + 1/2⌋, −L or 0, L)·θ/L: an activation of another kind, quantised with its trained clip θ.
+
+    ``of``: the other kind and its parameters, tensors as lists: :meth:`of_function` writes it.
+    """
+
+    name = "quant_function"
+
+    threshold: Tensor
+    levels: int
+    of: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        try:
+            inside = self.function
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConversionError(f"a quantised function of {str(self.of)[:80]}: {error}") from error
+        if inside.linear:
+            raise ConversionError(
+                f"a quantised function of {inside.name}, which is no function but the quantiser itself"
+            )
+
+    @staticmethod
+    def of_function(function: Activation) -> dict[str, Any]:
+        """A kind as plain values."""
+        return function.to_dict() | {name: value.tolist() for name, value in function.tensors().items()}
+
+    @functools.cached_property
+    def function(self) -> Activation:
+        """f."""
+        lists = {name: torch.tensor(value) for name, value in self.of.items() if isinstance(value, list)}
+        return Activation.from_dict({k: v for k, v in self.of.items() if k not in lists}, lists)
+
+    @property
+    def extrema(self) -> tuple[float, ...] | None:  # type: ignore[override]
+        return self.function.extrema
+
+    @property
+    def bounds(self) -> tuple[float, float]:  # type: ignore[override]
+        return self.function.bounds
+
+    def __call__(self, z: Tensor, axis: int = 1) -> Tensor:
+        theta = broadcast(self.threshold.to(z), z.dim(), axis)
+        codes = torch.floor(self.function(z, axis) * self.levels / theta + 0.5)
+        return codes.clamp(-self.levels if self.signed else 0, self.levels) / self.levels * theta
+
+    def f(self, z: Tensor) -> Tensor:
+        return self(z)
+
+
+@dataclass(frozen=True, eq=False)
 class RateNorm(Activation):
     """clip(z/θ, 0, 1): a rate norm layer, in units of its own threshold θ = p·r."""
 
@@ -324,5 +376,5 @@ class Clip(Activation):
         return torch.minimum(z.clamp(min=0), self.threshold)
 
 
-for _kind in (ReLU, Quantised, QuantisedSigned, RateNorm, Clip):
+for _kind in (ReLU, Quantised, QuantisedSigned, QuantisedFunction, RateNorm, Clip):
     register_activation(_kind)

@@ -8,6 +8,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
+from snnconv.graph.activation import Activation, ReLU
 from snnconv.graph.source import Site
 
 __all__ = ["TrainedActivation"]
@@ -27,6 +28,10 @@ class TrainedActivation(nn.Module):
     @abstractmethod
     def site(self, name: str) -> Site:
         """The activation site that stands for this module in a source graph."""
+
+    def plain(self) -> Activation:
+        """The activation that this one stands for, without its threshold."""
+        return ReLU(self.cap)
 
     @abstractmethod
     def start_at(self, theta: Tensor) -> None:

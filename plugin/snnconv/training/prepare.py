@@ -17,6 +17,7 @@ from snnconv.conversion.thresholds import mse_threshold
 from snnconv.graph.activation import ReLU
 from snnconv.graph.arguments import argument
 from snnconv.graph.capture.fx import TraceFailure, check_weights, source_graph
+from snnconv.graph.cover import Cover
 from snnconv.graph.fold import synapse_arguments
 from snnconv.graph.ops import SYNAPSES, op_name
 from snnconv.graph.rebuild import rebuilt, replaceable, with_modules
@@ -30,6 +31,7 @@ from snnconv.runtime.capture import captured, differs_from
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.signature import Signature
 from snnconv.runtime.tree import TreeProgram
+from snnconv.training.covered import covered
 
 __all__ = ["calibrate", "prepare"]
 
@@ -40,6 +42,8 @@ def prepare(
     calibration: Any = None,
     *,
     calibration_inputs: Take = None,
+    cover: str = "activations",
+    encode_input: bool = False,
     progress: bool | ProgressFn | None = None,
 ) -> nn.Module:
     """A trainable copy of a network with a trained activation at every ReLU, to be fine-tuned and then converted.
@@ -55,11 +59,18 @@ def prepare(
     levels (at most a ReLU6's cap), a :class:`~snnconv.activations.RateNorm` from the largest activation. Without, they
     start as the given one is: right for training from scratch and for loading weights of a prepared network.
 
+    With ``cover="synapses"`` a quantiser stands wherever :func:`snnconv.convert` with that cover puts neurons: at
+    activations of every kind and at every encoder. The copy is an ``fx.GraphModule`` of the captured network in
+    evaluation: BatchNorm is folded into the weights, which are trained so, and there is no dropout.
+
     Args:
         model: the network; it is not changed.
-        activation: what goes to each site (a copy of it).
+        activation: what goes to each site (a copy of it). With ``cover="synapses"`` a ``QuantReLU``, of whose settings
+            :class:`~snnconv.activations.QuantSigned` and :class:`~snnconv.activations.QuantFunction` are made, too.
         calibration: a tensor ``[N, ...]``, a list of batches, or a loader; the first 1,024 samples are used.
+            ``cover="synapses"`` needs it.
         calibration_inputs: which of a batch's entries are inputs, as for :func:`snnconv.convert`.
+        cover, encode_input: where neurons will stand, as for :func:`snnconv.convert`.
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
 
     Raises:
@@ -81,6 +92,11 @@ def prepare(
     model = unwrap(trainable).model
     batches = [] if calibration is None else _batches(model, calibration, calibration_inputs)
     check_weights(model)
+    where = Cover(cover, encode_input, wanted=lambda kind: kind.extrema is not None)
+    if where.synapses:
+        twin: nn.Module = covered(model, activation, batches, _signature(model, batches), where)
+        calibrate(twin, batches, progress=progress)
+        return twin
     make = _Maker(activation, next((p for p in model.parameters() if p.is_floating_point()), None))
     source = _traced(model, batches)
     if source is None:
@@ -291,7 +307,8 @@ def calibrate(
             starts: dict[QuantReLU, Tensor] = {}
             for name, module in places.items():
                 if isinstance(module, QuantReLU) and module.per_channel == per_channel:
-                    theta = mse_threshold(found[name], module.levels, cap=module.cap)
+                    signed = module.plain().signed
+                    theta = mse_threshold(found[name], module.levels, cap=module.cap, signed=signed)
                     starts[module] = torch.maximum(theta, starts.get(module, theta))
             for module, theta in starts.items():
                 module.start_at(theta)
@@ -313,7 +330,7 @@ def _with_relus(model: nn.Module, batches: Sequence[Any]) -> tuple[Program, dict
         owner = own.get(name.partition(":")[0])
         if owner is not None:
             places[name] = owner
-            program.sites[name] = Site(name, ReLU(owner.cap), site.axis)
+            program.sites[name] = Site(name, owner.plain(), site.axis)
     return program, places
 
 

@@ -7,6 +7,7 @@ name and new names of arguments are all there is to it (`SPELLED`); the others h
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,10 @@ def translated(call: Call) -> Any:
     call.given = {name: value for name, value in call.given.items() if name not in _HINTS}
     rewrite = REWRITTEN.get(call.name)
     if rewrite is not None:
+        try:
+            inspect.signature(rewrite).bind(call, **call.given)
+        except TypeError as error:
+            raise Uncovered(f"{call.name} with {error}") from error
         return rewrite(call, **call.given)
     spelled = SPELLED.get(call.name)
     if spelled is None:
@@ -134,6 +139,8 @@ def _by_name() -> dict[str, Spelled]:
         "new_ones": Spelled("new_ones"),
         "new_full": Spelled("new_full"),
         "copysign": Spelled(torch.copysign),
+        **{name: Spelled(torch.bitwise_and) for name in ("__and__", "__iand")},
+        **{name: Spelled(torch.bitwise_or) for name in ("__or__", "__ior")},
     }
 
 

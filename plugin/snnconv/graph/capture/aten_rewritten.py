@@ -86,10 +86,11 @@ def _where(call: Call, condition: Any, self: Any = None, other: Any = None) -> f
     return call.make(torch.where, condition=condition, input=self, other=other)
 
 
-def _dropout(call: Call, input: Any, p: float = 0.5, train: bool = False) -> Any:
+def _dropout(call: Call, p: float = 0.5, train: bool = False, **value: Any) -> Any:
     if train:
         raise Uncovered("dropout in training mode")
-    return input
+    (given,) = value.values()  # "input"; "self" where it is written in place
+    return given
 
 
 def _padded(mode: str) -> Callable[..., fx.Node]:

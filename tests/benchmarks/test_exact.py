@@ -1,0 +1,81 @@
+"""benchmarks.zoo exact: published networks are the quantised network at every layer, and what is not is seen."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import pytest
+import torch
+
+from benchmarks.zoo import __main__ as zoo
+from benchmarks.zoo import exact
+from benchmarks.zoo.networks import NETWORKS, Network
+from tests import networks as nets
+
+GATE = [
+    ("torchvision/vit_b_16_small", 8),
+    ("torchvision/mobilenet_v3_small", 4),
+    ("timm/convnext_atto", 8),
+    ("timm/levit_128s", 4),
+    ("transformers/bert", 8),
+    ("mmdet/mask_rcnn_boxes", 8),
+]
+
+
+def small() -> tuple[torch.nn.Module, torch.Tensor]:
+    return nets.TinyViT(), torch.randn(4, 3, 12, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "timesteps"), GATE)
+def test_a_published_network_is_the_quantised_network(name: str, timesteps: int) -> None:
+    torch.set_num_threads(1)
+    line = exact.tried(name, timesteps)
+    if "skipped" in line:
+        pytest.skip(line["skipped"])
+    assert "refused" not in line, line["refused"]
+    assert exact.holds(line), line
+
+
+def test_every_named_network_is_listed_once() -> None:
+    packages = {network.package for network in NETWORKS.values()}
+    assert packages == {"torchvision", "timm", "transformers", "mmdet", "mmseg"}
+    assert all(name == network.name for name, network in NETWORKS.items())
+
+
+def test_what_is_off_at_one_site_is_seen() -> None:
+    model, x = Network("small", "tests", small).build()
+    model, x = model.double(), x.double()
+    snn = exact.converted(model, x, 4)
+    assert max(exact.double(snn, x)) < 1e-9
+    name = list(snn.neurons)[2]
+    rounded = exact.rounded
+    try:
+        exact.rounded = lambda net, site, z: rounded(net, site, z * (1.1 if site == name else 1.0))
+        assert exact.double(snn, x)[0] > 1e-3
+        assert exact.single(snn, x) > 1e-3
+    finally:
+        exact.rounded = rounded
+
+
+def test_an_encoder_that_is_taken_out_is_seen_by_the_audit() -> None:
+    model, x = Network("small", "tests", small).build()
+    snn = exact.converted(model, x, 4)
+    assert exact.encoders(snn)
+    assert any("reads analog" in failure for failure in exact.audit_without(snn, x).failures)
+
+
+def test_the_command_writes_a_line_and_tries_again_what_does_not_hold(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(NETWORKS, "small", Network("small", "tests", small))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        good = exact.tried("small", 3)
+    assert exact.holds(good), good
+    answers = [{"name": "small", "refused": "ended with 1"}, good]
+    monkeypatch.setattr(zoo, "apart", lambda *command: dict(answers.pop(0)))
+    out = tmp_path / "exact.jsonl"
+    assert zoo.check_all(["small"], [3], out, here=False) == 1
+    assert zoo.check_all(["small"], [3], out, here=False) == 0
+    assert zoo.check_all(["small"], [3], out, here=False) == 0
+    assert [line["holds"] for line in map(json.loads, out.read_text().splitlines())] == [False, True]
