@@ -192,17 +192,20 @@ def _module_sites(model: nn.Module, batches: Sequence[Any]) -> list[Site]:
     A conversion may capture it by ``torch.export``, and sees more ways to write a ReLU then: these are found, too.
     """
     with torch.no_grad():
-        sites = TreeProgram(model, batches[0][:2]).sites
+        found = TreeProgram(model, batches[0][:2]).sites
         exported = captured(model, _signature(model, batches), batches).source
-    found = [*sites.items(), *(exported.sites.items() if exported is not None else ())]
-    _check_sites(model, dict(found))
+    _check_sites(model, found if exported is None else found | exported.sites)
     modules = dict(model.named_modules(remove_duplicate=False))
     places: dict[str, Site] = {}
-    for name, site in found:
+    for name, site in found.items():
         path = name.partition(":")[0]
         if isinstance(site.function, ReLU):
             places.setdefault(path, site.with_(name=path))
     loose = [name for name in places if not is_activation_module(type(modules.get(name)))]
+    for node in () if loose or exported is None else exported.site_nodes():
+        name = str(node.kwargs["site"])
+        if isinstance(exported.sites[name].function, ReLU) and not is_activation_module(node.meta.get("module_type")):
+            loose.append(name)
     if loose:
         raise ConversionError(
             f"{', '.join(loose)}: a ReLU that is called as a function, in a network that does not trace, cannot be "
