@@ -202,10 +202,11 @@ def _module_sites(model: nn.Module, batches: Sequence[Any]) -> list[Site]:
         if isinstance(site.function, ReLU):
             places.setdefault(path, site.with_(name=path))
     loose = [name for name in places if not is_activation_module(type(modules.get(name)))]
-    for node in () if loose or exported is None else exported.site_nodes():
-        name = str(node.kwargs["site"])
-        if isinstance(exported.sites[name].function, ReLU) and not is_activation_module(node.meta.get("module_type")):
-            loose.append(name)
+    if exported is not None and not loose:
+        for node in exported.site_nodes():
+            name, alone = str(node.kwargs["site"]), is_activation_module(node.meta.get("module_type"))
+            if isinstance(exported.sites[name].function, ReLU) and not alone:
+                loose.append(name)
     if loose:
         raise ConversionError(
             f"{', '.join(loose)}: a ReLU that is called as a function, in a network that does not trace, cannot be "
