@@ -1,9 +1,10 @@
 """``python -m benchmarks.against COMMIT``: this checkout beside an earlier one, on the same machine and in one run.
 
 Every method in both frameworks converts a digits CNN and, where ``SNNCONV_DATA`` has it, CIFAR-10's ResNet-20; outputs
-are compared bit for bit, files that the earlier release saved are loaded by this one, and calls and ``import snnconv``
-are timed in pairs, one of each in turn. Each release runs in a process of its own; the earlier one in a worktree of its
-commit. With ``--out`` every row is written as it comes, and a run that was stopped goes on where it stood.
+are compared bit for bit, files that the earlier release saved are loaded by this one, and calls, ``import snnconv`` and
+loading, of a file that each release wrote by itself, are timed in pairs, one of each in turn. Each release runs in a
+process of its own; the earlier one in a worktree of its commit. With ``--out`` every row is written as it comes, and a
+run that was stopped goes on where it stood.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from benchmarks import against_worker
 from snnbench.results import check_out, provenance, write_whole
 
 ROOT = Path(__file__).parent.parent
+BOUNDS = {"speed": 1.03, "load": 1.2}
+"""How much longer than the earlier release's a call, and loading, may take: a file is checked now."""
 
 
 class Worker:
@@ -104,6 +107,17 @@ def timed(before: Worker, after: Worker, network: str, method: str, pairs: int) 
     return paired(lambda: float(before.ask("time")), lambda: float(after.ask("time")), pairs)
 
 
+def loaded(before: Worker, after: Worker, network: str, method: str, pairs: int) -> dict[str, Any]:
+    """Ratios of loading one network in pairs."""
+    for worker, name in ((before, "before"), (after, "after")):
+        worker.ask("convert", network=network, framework="spikingjelly", method=method, name=name)
+        worker.ask("time_load", name=name)
+    first, second = (
+        functools.partial(worker.ask, "time_load", name=name) for worker, name in ((before, "before"), (after, "after"))
+    )
+    return paired(first, second, pairs)
+
+
 def paired(before: Callable[[], float], after: Callable[[], float], pairs: int) -> dict[str, Any]:
     """Median of the ratios of seconds in pairs, each first in every second one, and its upper 95 % bound (bootstrap).
 
@@ -139,7 +153,7 @@ class Found:
         self.content = header
         stored = json.loads(path.read_text()) if path is not None and path.exists() else {}
         same = all(stored.get(key) == header.get(key) for key in ("against", "images", "commit"))
-        self.content |= {key: stored[key] for key in ("equal", "speed", "import") if same and key in stored}
+        self.content |= {key: stored[key] for key in ("equal", "speed", "load", "import") if same and key in stored}
 
     def rows(self, part: str) -> list[dict[str, Any]]:
         """The rows of a part."""
@@ -164,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("commit", help="the earlier release")
     parser.add_argument("--pairs", type=int, default=200, help="timed pairs a network and method; 0: none")
     parser.add_argument("--images", type=int, default=1000, help="CIFAR-10 test images to compare on")
-    parser.add_argument("--only", choices=("equal", "speed", "import"), help="one part alone")
+    parser.add_argument("--only", choices=("equal", "speed", "load", "import"), help="one part alone")
     parser.add_argument("--networks", nargs="+", choices=tuple(against_worker.NETWORKS), help="these alone")
     parser.add_argument("--methods", nargs="+", choices=tuple(against_worker.METHODS), help="these alone")
     parser.add_argument("--out", type=Path, help="JSON file of the figures")
@@ -173,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_out(options.out)
     torch.manual_seed(0)
     found = Found(options.out, {"against": options.commit, "images": options.images, **provenance(0)})
-    parts = (options.only,) if options.only else ("equal", "speed", "import")
+    parts = (options.only,) if options.only else ("equal", "speed", "load", "import")
     with worktree(options.commit) as tree, tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if "import" in parts and options.pairs:
@@ -190,10 +204,12 @@ def main(arguments: list[str] | None = None) -> int:
                     found.row("equal", {**here, "framework": framework}, how)
                 if "speed" in parts and options.pairs:
                     found.row("speed", here, functools.partial(timed, before, after, network, method, options.pairs))
+                if "load" in parts and options.pairs:
+                    found.row("load", here, functools.partial(loaded, before, after, network, method, options.pairs))
             before.close()
             after.close()
     unequal = [row for row in found.rows("equal") if not (row.get("equal") and row.get("old_file_equal"))]
-    slower = [row for row in found.rows("speed") if row["bound"] > 1.03]
+    slower = [row for part, most in BOUNDS.items() for row in found.rows(part) if row["bound"] > most]
     print(f"{len(unequal)} networks of {len(found.rows('equal'))} differ, {len(slower)} timings are slower")
     return 1 if unequal or slower else 0
 

@@ -85,14 +85,15 @@ def run_config(
     digest = results.digest(model)
     every = [Row.of(row, folder, config, digest, samples, limit) for row in chosen]
     rows = [row for row in every if not (resume and row.is_finished())]
-    if not rows:
-        return [row.path for row in every]
-    next(hook for hook in runner.hooks if isinstance(hook, ConvertHook)).rows = [row.settings for row in rows]
     loop.keep_state(
         Path(config.work_dir) / "partial",
         resume,
-        results.config_hash({"rows": [{**row.config, "row": results.plain(row.settings)} for row in rows]}),
+        results.config_hash({"rows": [{**row.config, "row": results.plain(row.settings)} for row in every]}),
     )
+    if not rows:
+        loop.forget_finished()
+        return [row.path for row in every]
+    next(hook for hook in runner.hooks if isinstance(hook, ConvertHook)).rows = [row.settings for row in rows]
     pictures: Any = None
     if draw and bench.task == "control":
         seeds = [loop.dataloader.dataset[i]["inputs"] for i in range(min(draw, samples))]

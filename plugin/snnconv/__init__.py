@@ -26,8 +26,10 @@ from snnconv.report import ConversionReport
 if TYPE_CHECKING:
     from snnconv import training
     from snnconv.export.chips import fits
+    from snnconv.export.integers import integer_weights
     from snnconv.export.nir import from_nir, to_nir
     from snnconv.export.onnx import to_onnx
+    from snnconv.export.onnx_in import from_onnx
     from snnconv.export.sinabs import to_sinabs
     from snnconv.export.stepwise import stepwise
     from snnconv.metrics import audit, compare, evaluate, profile
@@ -56,6 +58,8 @@ __all__ = [
     "finetune_layerwise",
     "fits",
     "from_nir",
+    "from_onnx",
+    "integer_weights",
     "load",
     "methods",
     "prepare",
@@ -81,6 +85,8 @@ _LATER = {
     "finetune_layerwise": "snnconv.training.finetune",
     "fits": "snnconv.export.chips",
     "from_nir": "snnconv.export.nir",
+    "from_onnx": "snnconv.export.onnx_in",
+    "integer_weights": "snnconv.export.integers",
     "load": "snnconv.storage.network_file",
     "prepare": "snnconv.training.prepare",
     "profile": "snnconv.metrics",

@@ -14,7 +14,7 @@ ValueError: methods.IF: timesteps is 1048576, more than snnconv.limits.TIMESTEPS
 
 from __future__ import annotations
 
-__all__ = ["CONSTANT", "EXPANSION", "LADDER", "LADDERS", "PIXELS", "SIZE", "TIMESTEPS", "UNPACKED", "VALUES"]
+__all__ = ["CONSTANT", "EXPANSION", "LADDER", "LADDERS", "OTHERS", "PIXELS", "SIZE", "TIMESTEPS", "UNPACKED", "VALUES"]
 
 TIMESTEPS = 2**16
 """Time steps of a method, in each of its phases: a run of so many takes minutes for the smallest of networks."""
@@ -33,6 +33,9 @@ SIZE = 2**53
 
 VALUES = 2**28
 """Elements that an operator of a file's graph may give for one sample."""
+
+OTHERS = 2**16
+"""Folders, and files that are no images, below one class of a folder of images: with more, it is another folder."""
 
 PIXELS = 2**26
 """Pixels of one picture that is read; as many as 8,192 x 8,192 take 200 MB, and a gigabyte as a network's input."""

@@ -16,17 +16,17 @@ from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 from snnconv.graph.unwrap import unwrap
 from snnconv.methods.base import Method
-from snnconv.runtime.batch import Batch, entries
-from snnconv.runtime.captured import captured
+from snnconv.runtime.batch import entries
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.finite import NonFinite
+from snnconv.runtime.gradient import check_exportable, check_no_gradient
 from snnconv.runtime.parallel import Turns, run_parts
 from snnconv.runtime.plan import Plan
 from snnconv.runtime.population import Population, over_time
 from snnconv.runtime.precision import check_precision, int8_layers
 from snnconv.runtime.program import GraphProgram
 from snnconv.runtime.readout import Readout, join_batches
-from snnconv.runtime.sequence import Observe, SequenceRun, run_sequence, stream
+from snnconv.runtime.sequence import Observe, SequenceRun, run_sequence, stream, stream_sequence
 from snnconv.runtime.signature import Signature
 from snnconv.runtime.simulation import Observers, Simulation
 from snnconv.runtime.thresholds import Thresholds
@@ -162,6 +162,11 @@ class SpikingNetwork(nn.Module):
         return None if self.source_digest is None else digest(unwrap(model).model) == self.source_digest
 
     @property
+    def input(self) -> str:
+        """What calls take: ``"constant"``, an input ``[B, ...]`` for all steps, or ``"sequence"``, ``[T, B, ...]``."""
+        return str(self.input_spec.get("input", "constant"))
+
+    @property
     def timesteps(self) -> int:
         """T: steps that are read out (``method.latency`` counts every step that runs)."""
         return self.method.timesteps
@@ -215,12 +220,13 @@ class SpikingNetwork(nn.Module):
         Traceback (most recent call last):
         snnconv.graph.error.ConversionError: this network has no input 'mask'; it takes input
         """
-        if self.precision == "int8" and captured():
-            raise ConversionError("8-bit layers cannot be exported: set snn.precision = 'float32' first")
-        if torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():
-            raise ConversionError("a converted network runs operator by operator: export it with strict=False")
+        check_exportable(self.precision)
         given = self.signature.bind(() if x is MISSING else (x, *more), named)
-        self._no_gradient(given)
+        check_no_gradient(given, self._gradient_asked)
+        return self.run_sequence(given).final if self.input == "sequence" else self.of_constant(given)
+
+    def of_constant(self, given: Any) -> Any:
+        """Readout after all steps of an input that stands for all of them, as of a call."""
         self._check(given)
         simulation = self.simulation()
         threads = simulation.threads()
@@ -237,17 +243,6 @@ class SpikingNetwork(nn.Module):
         """Ask for gradients, which a call then refuses: :func:`snnconv.trainable` has them."""
         self._gradient_asked = requires_grad
         return super().requires_grad_(requires_grad)
-
-    def _no_gradient(self, x: Any) -> None:
-        """Refuse a call whose gradient somebody waits for."""
-        if not torch.is_grad_enabled() or captured():
-            return
-        wanted = isinstance(x, (Tensor, Batch)) and any(v.requires_grad for v in entries(x).values())
-        if wanted or self._gradient_asked:
-            raise ConversionError(
-                "a converted network gives no gradient: train snnconv.trainable(snn), which does, also for its input; "
-                "for outputs alone call it under torch.no_grad()"
-            )
 
     def rates(self, *inputs: Any, **named: Any) -> dict[str, Tensor]:
         """What each site says ``[B, ...]``, in units of the source's activation: the readout of its own outputs."""
@@ -299,7 +294,11 @@ class SpikingNetwork(nn.Module):
         >>> [t for t, y in snn.stream(torch.randn(3, 4))]
         [1, 2, 3, 4]
         """
-        yield from stream(self.simulation(), self.given(*inputs, **named))
+        if self.input == "sequence":
+            x_seq = self.signature.bind(inputs, named)
+            yield from enumerate(stream_sequence(self, self.simulation(), x_seq), start=1)
+        else:
+            yield from stream(self.simulation(), self.given(*inputs, **named))
 
     def run_sequence(
         self, x_seq: Any, *, window: int | None = None, reset: bool = True, observe: Observe | None = None
@@ -357,9 +356,10 @@ class SpikingNetwork(nn.Module):
         >>> result.output.shape, result.average_steps <= 32
         (torch.Size([16, 2]), True)
         """
-        x = self.given(*inputs, **named)
-        settled = {"margin": margin, "confidence": confidence}
-        return run_until_settled(self.simulation(), x, every=every, at_least=at_least, **settled)
+        sequence = self.input == "sequence"
+        x = self.signature.bind(inputs, named) if sequence else self.given(*inputs, **named)
+        rule: dict[str, Any] = {"margin": margin, "confidence": confidence, "every": every, "at_least": at_least}
+        return run_until_settled(self.simulation(), x, sequence=sequence, **rule)
 
     # ------------------------------------------------------------------ input
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import snnconv
+from snnconv import limits
 from snnconv.cli import preprocessing
 from snnconv.cli.app import app
 from snnconv.cli.data import load_data
@@ -133,6 +136,33 @@ class TestWhatDoesNotFit:
         assert "set has 2 class folders (cat, dog ...), the network 3 outputs" in said
         (tmp_path / "set" / "emu").mkdir()
         assert "pictures: resized to 9, cropped to 8" in run(*command, "--timesteps", 4)
+
+    def test_folders_are_read_in_the_order_of_torchvision_and_once(self, tmp_path: Path) -> None:
+        datasets = pytest.importorskip("torchvision.datasets")
+        for name in ("b/2.png", "b/deep/1.png", "b/deep.x/0.PNG", "a/10.png", "a/9.jpg", "a/notes.txt", "c/x.png"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (2, 2)).save(tmp_path / name) if name[-4:] != ".txt" else (tmp_path / name).touch()
+        expected = datasets.ImageFolder(str(tmp_path)).samples
+        (tmp_path / "b" / "deep" / "again").symlink_to(tmp_path / "b", target_is_directory=True)  # a circle
+        data = load_data(tmp_path, PLAIN)
+        found = list(zip(map(str, data.source.paths), data.source.labels, strict=True))
+        assert found == expected
+        assert data.classes == ("a", "b", "c")
+
+    def test_a_folder_of_other_things_is_refused_before_all_of_it_is_looked_through(
+        self, network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limits, "OTHERS", 50)
+        for number in range(60):
+            (tmp_path / "home" / "a" / f"{number}").mkdir(parents=True)
+        output = refused("eval", network, "--data", tmp_path / "home", "--at", "2")
+        assert "a has more than snnconv.limits.OTHERS = 50 folders and files that are no images" in output
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list every folder")
+    def test_a_folder_that_cannot_be_listed_is_named(self, network: str, tmp_path: Path) -> None:
+        (tmp_path / "images" / "a" / "closed").mkdir(parents=True, mode=0)
+        output = refused("eval", network, "--data", tmp_path / "images", "--at", "2")
+        assert f"{tmp_path / 'images' / 'a' / 'closed'} cannot be listed" in output
 
     def test_a_damaged_picture_is_named(self, network: str, tmp_path: Path) -> None:
         image_module = pytest.importorskip("PIL.Image")

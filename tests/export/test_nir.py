@@ -177,6 +177,81 @@ def test_neurons_without_a_node_are_named(method: methods.Method) -> None:
         snnconv.to_nir(snn)
 
 
+EXTENDED = [methods.SignedIF(9), methods.SignedIF(9, per_channel=False), methods.ShiftedThreshold(4)]
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("method", EXTENDED, ids=str)
+def test_other_neurons_are_extension_nodes_that_run_alike(method: methods.Method, name: str, tmp_path: Path) -> None:
+    snn, x = converted(name, method)
+    snnconv.to_nir(snn, tmp_path / "net.nir", extensions=True)
+    net = snnconv.from_nir(tmp_path / "net.nir")
+    _, spikes = net.run(x)
+    expected: dict[str, Tensor] = {}
+    snn.memory_budget = 2**40
+    snn.run(x, synapses="steps", observe=lambda site, out: expected.update({site: out.sign()}))
+    assert len(expected) == len(spikes) > 0
+    for a, b in zip(expected.values(), spikes.values(), strict=True):
+        assert a.shape == b.shape
+        assert float((a != b).float().mean()) < 2e-3
+    assert float((net(x) - snn(x)).norm()) < 0.02 * float(snn(x).norm())
+
+
+def test_other_tools_refuse_a_file_with_extension_nodes(tmp_path: Path) -> None:
+    snn, _ = converted("means", methods.SignedIF(4))
+    snnconv.to_nir(snn, tmp_path / "net.nir", extensions=True)
+    with pytest.raises((AssertionError, ValueError, KeyError)):
+        nir.read(tmp_path / "net.nir")
+
+
+def test_neurons_that_no_file_can_hold_are_named() -> None:
+    snn, _ = converted("means", methods.SRP(4, 4))
+    with pytest.raises(snnconv.ConversionError, match="NIR has no node for SRP"):
+        snnconv.to_nir(snn, extensions=True)
+
+
+def test_grouped_convolutions_as_such(tmp_path: Path) -> None:
+    snn, x = converted("vgg")
+    full = snnconv.to_nir(snn, start="state")
+    grouped = snnconv.to_nir(snn, tmp_path / "net.nir", start="state", grouped=True)
+    sizes = [[n.weight.shape[1] for n in g.nodes.values() if isinstance(n, nir.Conv2d)] for g in (full, grouped)]
+    assert sizes == [[3, 8, 8], [3, 4, 8]]
+    torch.testing.assert_close(snnconv.from_nir(tmp_path / "net.nir")(x), snnconv.from_nir(full)(x))
+
+
+def spikingjelly_file(path: Path, reset: float | None) -> tuple[nn.Module, Tensor]:
+    """A network of SpikingJelly with its own exporter."""
+    from spikingjelly.activation_based import layer, neuron, nir_exchange
+
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        layer.Linear(6, 12), neuron.IFNode(v_reset=reset), layer.Linear(12, 8), neuron.IFNode(v_reset=reset),
+        layer.Linear(8, 3),
+    )  # fmt: skip
+    x = torch.randn(16, 6)
+    nir_exchange.export_to_nir(net, x, save_path=str(path), dt=1e-4)
+    return net, x
+
+
+def test_a_file_of_another_tool_with_hard_reset_runs_as_it_says(tmp_path: Path) -> None:
+    from spikingjelly.activation_based import functional
+
+    net, x = spikingjelly_file(tmp_path / "theirs.nir", 0.0)
+    functional.reset_net(net)
+    with torch.no_grad():
+        want = torch.stack([net(x) for _ in range(20)])
+    ours = snnconv.from_nir(tmp_path / "theirs.nir", timesteps=20, dt=1e-4)
+    output, spikes = ours.run(x)
+    assert 0.02 < float(torch.stack([s.mean() for s in spikes.values()]).mean()) < 0.98
+    torch.testing.assert_close(output, want, rtol=1e-3, atol=1e-4)
+    graph = nir.read(tmp_path / "theirs.nir")
+    graph.metadata = {"reset": "subtract", "timesteps": 20}
+    soft = snnconv.from_nir(graph, dt=1e-4).run(x)[0]
+    assert not torch.allclose(soft, want, atol=1e-2), "another reset is another network"
+    with pytest.raises(snnconv.ConversionError, match=r"from_nir\(path, timesteps=...\)"):
+        snnconv.from_nir(tmp_path / "theirs.nir")
+
+
 class Joined(nn.Module):
     def __init__(self) -> None:
         super().__init__()

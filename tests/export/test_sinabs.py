@@ -57,6 +57,78 @@ def test_spike_for_spike_over_all_layers(start: str) -> None:
     torch.testing.assert_close(out.mean(1), snn(x))
 
 
+def sent_and_fired(
+    snn: snnconv.SpikingNetwork, theirs: nn.Module, x: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Unit spikes ``[T, B, ...]`` of sinabs' populations and of ours, by site."""
+    sent: dict[str, Tensor] = {}
+    for name, module in theirs.named_children():
+        if type(module).__name__ == "Population":
+            module.register_forward_hook(lambda m, args, out, name=name: sent.__setitem__(name, out))
+    ours: dict[str, Tensor] = {}
+    snn.run(x, observe=lambda site, out: ours.__setitem__(site, (out != 0).to(out)))
+    theirs(x.repeat_interleave(T, 0))
+    return {k: v.unflatten(0, (len(x), T)).movedim(1, 0) for k, v in sent.items()}, ours
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_integer_weights_run_alike_in_sinabs_and_here(bits: int) -> None:
+    torch.manual_seed(1)
+    method = methods.IF(T, per_channel=False, correction="none")
+    snn = snnconv.convert(chain().eval(), method, pictures(16), progress=False)
+    whole, theirs = snnconv.integer_weights(snn, bits), snnconv.to_sinabs(snn, weight_bits=bits)
+    most = 2 ** (bits - 1) - 1
+    weights = [m.weight for m in theirs if hasattr(m, "weight")]
+    assert len(weights) == 4
+    for weight in weights[:-1]:
+        assert torch.equal(weight, weight.round())
+        assert float(weight.abs().max()) == most
+    scale = weights[-1].abs().max() / most  # the readout keeps its units, by a power of two
+    assert float((weights[-1] / 2.0 ** torch.ceil(torch.log2(scale)) % 1).abs().max()) == 0
+    assert all(float(whole.thresholds[name]) % 1 == 0 for name in whole.thresholds)
+    sent, ours = sent_and_fired(whole, theirs, pictures(6))
+    assert list(sent) == list(ours)
+    assert all(0.01 < float(v.mean()) < 0.99 for v in ours.values())
+    for site, spikes in ours.items():
+        assert torch.equal(sent[site], spikes), site
+
+
+def test_integer_weights_answer_as_the_network_to_the_weights_resolution() -> None:
+    torch.manual_seed(1)
+    model, x = chain().eval(), pictures(64)
+    snn = snnconv.convert(model, methods.IF(64, per_channel=False), x, progress=False)
+    want = snn(x)
+
+    def off(bits: int) -> float:
+        return float((snnconv.integer_weights(snn, bits)(x) - want).norm() / want.norm())
+
+    assert off(12) < off(8) < off(4)
+    assert off(8) < 0.1
+    assert torch.equal(snn(x), want), "the network itself is not changed"
+
+
+def test_rate_norm_networks_spike_alike() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), snnconv.activations.RateNorm(), nn.Linear(16, 4))
+    x = torch.rand(32, 8)
+    model.train()(x)
+    snn = snnconv.convert(model.eval(), methods.RateNorm(T), x, progress=False)
+    sent, ours = sent_and_fired(snn, snnconv.to_sinabs(snn), x)
+    for site, spikes in ours.items():
+        assert float((sent[site] == spikes).float().mean()) > 0.999, site
+
+
+def test_what_integers_cannot_say_is_refused() -> None:
+    snn = converted(chain())
+    with pytest.raises(ValueError, match="bits is 1: a weight has 2 to 16"):
+        snnconv.integer_weights(snn, 1)
+    with pytest.raises(ConversionError, match="a chip has no signed_if neurons"):
+        snnconv.integer_weights(converted(chain(), methods.SignedIF(T, per_channel=False)))
+    snn.program.source.tensors["2.weight"] *= 0
+    with pytest.raises(ConversionError, match="2: all weights are 0"):
+        snnconv.integer_weights(snn)
+
+
 def test_children_are_sinabs_own_and_named() -> None:
     from sinabs.layers import IAFSqueeze, SumPool2d
 

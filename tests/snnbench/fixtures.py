@@ -188,10 +188,10 @@ def write_coco_stuff(root: Path) -> None:
             _save(mask, root / "annotations" / split / f"{number:012d}_labelTrainIds.png")
 
 
-def write_camvid(root: Path, test: int = 2) -> None:
+def write_camvid(root: Path, train: int = 3, test: int = 2) -> None:
     """``img_dir`` and ``ann_dir`` with train, val, test: 11 classes, 255 void."""
     number = 0
-    for split, count in {"train": 3, "val": 2, "test": test}.items():
+    for split, count in {"train": train, "val": 2, "test": test}.items():
         for _ in range(count):
             picture = scene(number, 11)
             mask = picture.mask(lambda label: label, 3)

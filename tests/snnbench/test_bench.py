@@ -28,6 +28,7 @@ from snnbench.testing.convert_hook import CalibrationData, ConvertHook
 from snnbench.testing.model_parts import Part, find_parts, replaced
 from snnbench.testing.readouts import default_window, more_windows, readouts
 from snnbench.testing.resume import PartialState
+from snnbench.testing.test_loop import SNNTestLoop
 from snnconv import methods
 from snnconv.files.untrusted import load_weights
 from snnconv.runtime import int8
@@ -297,8 +298,6 @@ class TestSegmentation:
         assert record["samples"] == 1
 
     def test_an_interrupted_pass_resumes_to_the_same_figures(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from snnbench.testing.test_loop import SNNTestLoop
-
         options = {**TINY, "bench.methods": ROWS}
         config = load_config(CAMVID, options)
         config.work_dir = str(data / "work")
@@ -324,12 +323,39 @@ class TestSegmentation:
         assert [figures(r) for r in resumed] == [figures(r) for r in whole]
 
     def test_rows_that_are_complete_are_not_measured_again(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from snnbench.testing.test_loop import SNNTestLoop
-
         (first,) = run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]})
         monkeypatch.setattr(SNNTestLoop, "run", None)  # calling it fails
         (again,) = run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]}, resume=True)
         assert again == first
+
+    def test_a_run_that_ends_between_its_last_result_and_its_state_leaves_none_after_the_next(
+        self, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        options = {**TINY, "bench.methods": ROWS[:1]}
+        with monkeypatch.context() as ends:
+            ends.setattr(PartialState, "delete", lambda self: None)
+            (first,) = run(CAMVID, data, options)
+        (state,) = (data / "work").glob("partial*")
+        other = PartialState(data / "work" / "partial-0of1.pt", "a run with other settings")
+        assert state == other.path
+        assert run(CAMVID, data, options, resume=True) == [first]
+        assert not state.exists()
+        other.save(1, {}, {})
+        run(CAMVID, data, options, resume=True)
+        assert state.exists()  # that run is not finished
+
+    def test_a_run_that_ends_between_two_results_measures_nothing_again(
+        self, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        options = {**TINY, "bench.methods": [ROWS[0], {**ROWS[0], "label": "second"}]}
+        with monkeypatch.context() as ends:
+            ends.setattr(PartialState, "delete", lambda self: None)
+            whole = run(CAMVID, data, options)
+        (second,) = (data / "out").rglob("second.json")
+        second.unlink()
+        monkeypatch.setattr(SNNTestLoop, "run_iter", None)  # calling it fails
+        assert [figures(r) for r in run(CAMVID, data, options, resume=True)] == [figures(r) for r in whole[1:]]
+        assert not list((data / "work").glob("partial*"))
 
     def test_pictures_show_annotation_source_and_networks(self, data: Path) -> None:
         run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]}, draw=1)
@@ -454,11 +480,12 @@ class TestRanks:
             difference = torch.tensor(one["signed"]["y"]) - torch.tensor(several["signed"]["y"])
             assert difference.abs().mean() < 0.05
 
-    @pytest.mark.parametrize("ranks", [2])
+    @pytest.mark.parametrize("ranks", [2, 4])
     def test_ranks_give_the_figures_of_one(self, data: Path, ranks: int) -> None:
         shutil.rmtree(data / "data" / "camvid")
-        write_camvid(data / "data" / "camvid", test=7)  # the last shard is shorter
-        options = {**TINY, "bench.methods": [{**ROWS[0], "correction": "none"}]}
+        write_camvid(data / "data" / "camvid", train=6, test=7)  # the last shards are shorter
+        row = {**ROWS[0], "correction": "none"}
+        options = {**TINY, "bench.methods": [row], "bench.calibration.images": 6}
         (one,) = run(CAMVID, data, options)
         arguments = ["-m", "snnconv.cli.app", "bench", str(CAMVID), "--launcher", "pytorch"]
         arguments += ["--work-dir", str(data / "work"), "--out", str(data / "two")]
@@ -471,15 +498,16 @@ class TestRanks:
         assert [p["metrics"] for p in two["points"]] == [p["metrics"] for p in one["points"]]
         assert two["ann"]["metrics"] == one["ann"]["metrics"]
 
-    @pytest.mark.parametrize(("ranks", "dies"), [(2, None), (2, "1")], ids=["both of two", "one of two"])
+    @pytest.mark.parametrize(("ranks", "dies"), [(2, None), (4, "2")], ids=["both of two", "one of four"])
     def test_a_killed_run_resumes_to_the_same_result_file(
         self, ranks: int, dies: str | None, data: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shutil.rmtree(data / "data" / "camvid")
-        write_camvid(data / "data" / "camvid", test=23)  # the last shard is shorter
+        write_camvid(data / "data" / "camvid", train=6, test=23)  # the last shard is shorter
         if dies is not None:
             monkeypatch.setenv("DIES", dies)
-        options = {**TINY, "bench.methods": [{**ROWS[0], "correction": "none", "timesteps": [8, 48]}]}
+        row = {**ROWS[0], "correction": "none", "timesteps": [8, 48]}
+        options = {**TINY, "bench.methods": [row], "bench.calibration.images": 6}
         (whole,) = run(CAMVID, data, options)
         arguments = ["-m", "snnconv.cli.app", "bench", str(CAMVID), "--launcher", "pytorch"]
         arguments += ["--work-dir", str(data / "work"), "--out", str(data / "two")]

@@ -229,14 +229,38 @@ def test_a_module_kept_whole_is_refused_by_name(tmp_path: Path) -> None:
     ids=repr,
 )  # fmt: skip
 def test_arguments_survive_json(value: Any) -> None:
-    again = graph_json.decode(json.loads(json.dumps(graph_json.encode(value, "here"), allow_nan=False)))
+    written = json.dumps({"value": graph_json.encode(value, "here"), "next": 1}, allow_nan=False)
+    again = graph_json.decode(written)["value"]
     assert again == value
     assert type(again) is type(value)
 
 
 def test_not_a_number_survives_json() -> None:
-    written = json.dumps(graph_json.encode(float("nan"), "here"), allow_nan=False)
-    assert str(graph_json.decode(json.loads(written))) == "nan"
+    written = json.dumps({"value": graph_json.encode(float("nan"), "here")}, allow_nan=False)
+    assert str(graph_json.decode(written)["value"]) == "nan"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('{"a": 1', "it is no JSON"),
+        ("[1, 2]", "no record of names and values"),
+        ('{"tuple": [1]}', "no record of names and values"),
+        ('{"a": {"b": 1, "c": 2}}', r"\['b', 'c'\] is no encoded value"),
+        ('{"a": {"code": "x"}}', r"\['code'\] is no encoded value"),
+        ('{"a": {"tuple": {"tuple": [1]}}}', r"\(1,\) is no tuple"),
+        ('{"a": {"dict": [["b"]]}}', r"\[\['b'\]\] is no dict"),
+        ('{"a": {"dict": [[1, 2]]}}', r"\[\[1, 2\]\] is no dict"),
+        ('{"a": {"dtype": "no"}}', "'no' is no dtype"),
+        ('{"a": {"slice": [1, 2, 3, 4]}}', "is no slice"),
+        ('{"a": {"node": 1}}', "1 is no node"),
+        ('{"a": 1, "a": 2}', "are not different names"),
+        ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "too deep"),
+    ],
+)
+def test_a_header_holds_what_is_written_and_nothing_else(written: str, said: str) -> None:
+    with pytest.raises(ConversionError, match=f"damaged header: .*{said}"):
+        graph_json.decode(written)
 
 
 @pytest.mark.parametrize("value", [torch.zeros(2), object(), {1: 2}, 1j, b"x"], ids=lambda v: type(v).__name__)
@@ -404,7 +428,7 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "unlisted tensor": (lambda n: n["tensors"].pop(0), "'neurons/.*' is in the file and not in its list"),
     "tensor twice": (lambda n: n["tensors"].append(n["tensors"][0]), "is listed twice"),
     "foreign tensor": (lambda n: n["tensors"].append("pickles/x"), "unknown kind; known: neurons, "),
-    "unknown value": (lambda n: n.update(delay={"pickle": "x"}), "unknown type of value 'pickle'"),
+    "unknown value": (lambda n: n.update(delay={"pickle": "x"}), r"\['pickle'\] is no encoded value"),
     "unknown site kind": (lambda n: set_field(n["sites"][0], "kind", "magic"), "unknown activation kind 'magic'"),
     "wrong type": (lambda n: n.update(nodes=3), "header.nodes must be a list, got 3"),
     "unknown field": (lambda n: n.update(colour="red"), "header has a field 'colour'; known: path, "),

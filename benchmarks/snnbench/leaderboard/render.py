@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,7 @@ def _resource(*parts: str) -> str:
     return files(_PACKAGE).joinpath(*parts).read_text(encoding="utf-8")
 
 
+@functools.cache
 def _environment(autoescape: bool) -> Any:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,16 @@ class PartialState:
         found: dict[str, Any] = content
         return found
 
-    def done(self) -> int:
-        """Batches whose results are stored."""
+    def done(self, keys: Iterable[Any] = ()) -> int:
+        """Batches whose results are stored, for all of ``keys``: 0 where those of one are not there."""
         content = self._read()
-        return int(content["marks"][-1][0]) if content is not None else 0
+        if content is None:
+            return 0
+        missing = [key for key in keys if key not in content["results"]]
+        if missing:
+            self.problem = f"{self.path}: holds no results of {missing[0][0]}"
+            return 0
+        return int(content["marks"][-1][0])
 
     def load(self, done: int) -> tuple[dict[Any, list[list[Any]]], dict[str, float]]:
         """Results of exactly the first ``done`` batches, and the seconds spent on them.

@@ -188,7 +188,7 @@ class SNNTestLoop(TestLoop):
         """Batches already done, on every rank."""
         if self.state is None or not self.resume:
             return 0
-        done = torch.tensor(self.state.done())
+        done = torch.tensor(self.state.done(self.evaluators))
         if get_world_size() > 1:
             all_reduce(done, "min")
         start = int(done)
@@ -207,6 +207,11 @@ class SNNTestLoop(TestLoop):
         """Forget the partial state: the results are stored."""
         barrier()
         if self.state is not None:
+            self.state.delete()
+
+    def forget_finished(self) -> None:
+        """Forget the state of a run that ended with its last result stored, and before it could `finish`."""
+        if self.state is not None and self.state.done():
             self.state.delete()
 
     @contextmanager

@@ -76,6 +76,11 @@ def eval_(
     test = given.test
     if not test.labelled:
         raise InputError(f"{given.data} holds no labels: eval needs y beside x, or a subfolder a class")
+    frames = given.frames
+    if frames and at is not None:
+        raise InputError("--input sequence reads out after each frame of a recording: leave out --at")
+    if frames and given.settings.get("timesteps") is None:
+        given.settings["timesteps"] = str(frames)
     if snn is None and at is None and given.settings.get("timesteps") is None:
         raise InputError("eval needs --timesteps N or --at 4,8,16 (or --snn FILE)")
     if snn is not None and at is not None:
@@ -93,7 +98,8 @@ def eval_(
 
     for number in numbers:
         net = given.spiking(saved=snn) if number is None else given.spiking(timesteps=number)
-        shown = {net.timesteps} | ({2**k for k in range(net.timesteps.bit_length())} if number is None else set())
+        last = frames or net.timesteps
+        shown = {last} | ({2**k for k in range(last.bit_length())} if number is None or frames else set())
         with bars(None) as progress:
             found = snnconv.evaluate(
                 net,

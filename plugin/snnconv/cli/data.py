@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from snnconv import limits
 from snnconv.cli.inputs import InputError
 from snnconv.cli.preprocessing import Preprocessing
 from snnconv.files.pictures import open_rgb
@@ -18,6 +20,8 @@ from snnconv.files.zips import read_arrays
 __all__ = ["Data", "load_data"]
 
 BATCH = 50
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Of the files that are read as pictures."""
 
 
 @dataclass(frozen=True)
@@ -169,30 +173,59 @@ def _read_tensors(path: Path) -> dict[str, Any]:
 def _image_folder(path: Path, preprocessing: Preprocessing) -> Data:
     """A folder with a subfolder of pictures a class; or one that holds pictures itself, which have no labels."""
     try:
-        from torchvision import datasets
-    except ImportError as error:
-        raise InputError("reading a folder of images needs torchvision: pip install torchvision") from error
-    own = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in datasets.folder.IMG_EXTENSIONS)
+        own = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise InputError(f"{path} cannot be listed: {error.strerror}") from error
     if own:
         return Data(_Pictures(own, preprocessing), len(own), False, str(path))
-    try:
-        folder = datasets.ImageFolder(str(path), preprocessing.picture, loader=_picture, allow_empty=True)
-    except OSError as error:
-        raise InputError(f"{path} is not a folder of images, one subfolder a class: {error}") from error
-    if not len(folder):
+    classes = sorted(p.name for p in path.iterdir() if p.is_dir())
+    found = [(picture, label) for label, name in enumerate(classes) for picture in _below(path, name)]
+    if not found:
         raise InputError(f"{path} is not a folder of images, one subfolder a class: they hold no image")
-    return Data(folder, len(folder), True, str(path), tuple(folder.classes))
+    pictures, labels = zip(*found, strict=True)
+    return Data(_Pictures(pictures, preprocessing, labels), len(found), True, str(path), tuple(classes))
+
+
+def _below(path: Path, name: str) -> list[Path]:
+    """Pictures of a class, in the order of their names; every folder once, whatever links there are.
+
+    Raises:
+        InputError: a folder that cannot be listed, or one of other things.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be listed: {error.strerror}") from error
+
+    found: list[tuple[str, list[str]]] = []
+    seen: set[tuple[int, int]] = set()
+    others = 0
+    for folder, inner, files in os.walk(path / name, onerror=refuse, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            inner.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        found.append((folder, [file for file in files if file.lower().endswith(SUFFIXES)]))
+        others += 1 + len(files) - len(found[-1][1])
+        if others > limits.OTHERS:
+            raise InputError(
+                f"{path} is not a folder of images, one subfolder a class: {name} has more than snnconv.limits.OTHERS "
+                f"= {limits.OTHERS} folders and files that are no images; give the folder of the images"
+            )
+    return [Path(folder, file) for folder, files in sorted(found) for file in sorted(files)]
 
 
 @dataclass(frozen=True)
 class _Pictures:
-    """Pictures without labels, read one by one."""
+    """Pictures, read one by one, with their classes where there are any."""
 
-    paths: list[Path]
+    paths: Sequence[Path]
     preprocessing: Preprocessing
+    labels: Sequence[int] | None = None
 
     def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
-        return self.preprocessing.picture(_picture(str(self.paths[place]))), -1
+        label = -1 if self.labels is None else self.labels[place]
+        return self.preprocessing.picture(_picture(str(self.paths[place]))), label
 
 
 def _picture(path: str) -> Any:

@@ -28,7 +28,7 @@ REPEATED = (
     "transform", "device", "cover", "encode_input",
 )  # fmt: skip
 """Options that a command to go on with repeats where they are not the default."""
-CONVERTING = ("framework", "override", "exclude", "budget", "precision")
+CONVERTING = ("framework", "override", "exclude", "budget", "precision", "input")
 """Those that one which converts repeats, too."""
 
 
@@ -97,6 +97,11 @@ class Given:
         str | None, typer.Option(help="float32, or int8: 8-bit weights in layers that read spikes (CPU).")
     ] = None
 
+    input: Annotated[
+        str,
+        typer.Option(help="constant, or sequence: x is [N, T, ...], recordings of T frames, and a frame is a step."),
+    ] = "constant"
+
     def __post_init__(self) -> None:
         self.settings: dict[str, str | None] = {}
 
@@ -122,6 +127,20 @@ class Given:
     @functools.cached_property
     def test(self) -> Data:
         return self.read(self.data)
+
+    @property
+    def frames(self) -> int:
+        """Frames of a recording of the test data, with ``--input sequence``; else 0.
+
+        Raises:
+            InputError: data without a time axis.
+        """
+        if self.input != "sequence":
+            return 0
+        x = self.test.tensors(1)[0]
+        if x.dim() < 3:
+            raise InputError(f"{self.test.name}: --input sequence needs x of shape [N, T, ...], got {list(x.shape)}")
+        return int(x.shape[1])
 
     def read(self, path: Path) -> Data:
         """The inputs at ``path``; says what is made of pictures."""
@@ -188,6 +207,7 @@ class Given:
                 exclude=self.exclude or (),
                 timesteps=None if self.budget is None else "auto",
                 budget=self.budget,
+                input=self.input,
             )
         )
 

@@ -27,7 +27,7 @@ from snnconv.conversion.given import (
 from snnconv.conversion.overrides import excluded, overridden
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.reconstruct import reconstruct
-from snnconv.conversion.refusals import check_arguments, check_sites
+from snnconv.conversion.refusals import check_arguments, check_input, check_sites
 from snnconv.conversion.statistics import Calibration
 from snnconv.files.fingerprint import digest
 from snnconv.graph.cover import Cover
@@ -64,6 +64,7 @@ def convert(
     exclude: str | Iterable[str] = (),
     timesteps: Literal["auto"] | None = None,
     budget: float | Mapping[str, float] | None = None,
+    input: str = "constant",
 ) -> SpikingNetwork:
     """Convert a trained network into a spiking one.
 
@@ -104,6 +105,9 @@ def convert(
         timesteps: ``"auto"``: each layer of a sum-coded network gets its own T, chosen on the calibration data.
         budget: for ``timesteps="auto"``, the mean T (each layer weighted by its neurons), or ``dict(sops=...)``,
             synaptic operations of an input.
+        input: what calls take: ``"constant"``, or ``"sequence"``: ``[T, B, ...]``, a frame a step (event frames,
+            spectrograms). ``calibration`` then holds sequences, whose single frames calibrate; sequences of one frame,
+            the mean of a recording, calibrate for the answer at its end.
 
     Returns:
         The spiking network, with its :class:`~snnconv.report.ConversionReport` as ``.report``.
@@ -126,6 +130,7 @@ def convert(
     torch.Size([16, 10])
     """
     check_arguments(model, method, framework)
+    sequence = check_input(input, method)
     wanted = wanted_budget(timesteps, budget)
     where = Cover(cover, encode_input, signed, wanted=method.takes)
     unwrapped = unwrap(model)
@@ -140,11 +145,11 @@ def convert(
     with bars(progress) as tell, torch.no_grad():
         with _timed(report, "calibration data"):
             if known is None:
-                batches = _batches(calibration, method, model, reader)
+                batches = _batches(calibration, method, model, reader, sequence)
             else:
                 known.check_made_from(digest(model))
                 batches = known.inputs(method, home_of(model)[0])
-            seen = batches or example_batches(example, model, reader)
+            seen = batches or example_batches(example, model, reader, sequence)
         if seen:
             signature = Signature.from_spec(signature.described(seen[0]))
         report.calibration_samples = sum(len(b) for b in batches) if known is None else known.count
@@ -188,10 +193,12 @@ def convert(
                 report.agreement = check_result(network, source_outputs(model, x), x, stacklevel=3)
             else:
                 report.notes.append("not checked against the model, for want of inputs: give convert(..., example=x)")
+        if sequence:
+            network.input_spec["input"] = input
     return network
 
 
-def _batches(calibration: Any, method: Method, model: nn.Module, reader: Reader) -> list[Any]:
+def _batches(calibration: Any, method: Method, model: nn.Module, reader: Reader, sequence: bool) -> list[Any]:
     if calibration is None:
         if method.thresholds == "trained":
             return []
@@ -199,7 +206,7 @@ def _batches(calibration: Any, method: Method, model: nn.Module, reader: Reader)
             f"thresholds={method.thresholds!r} come from data: give convert(..., calibration=...) some inputs "
             "(a tensor, a list of tensors or a loader; no labels)"
         )
-    return calibration_batches(calibration, method.calibration_samples_ or CALIBRATION_LIMIT, model, reader)
+    return calibration_batches(calibration, method.calibration_samples_ or CALIBRATION_LIMIT, model, reader, sequence)
 
 
 @contextmanager

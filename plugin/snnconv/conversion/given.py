@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from snnconv.graph.cover import RELUS, Cover
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.inputs import Reader, input_batches
 from snnconv.methods.base import Method
 from snnconv.progress import ProgressFn
+from snnconv.runtime.batch import entries
 from snnconv.runtime.capture import INPUTS, Captured, captured
 from snnconv.runtime.covering import encode
 from snnconv.runtime.program import GraphProgram, Program
+from snnconv.runtime.sequence import frames
 from snnconv.runtime.signature import Signature
 from snnconv.runtime.tree import TreeProgram
 
@@ -25,6 +28,7 @@ __all__ = [
     "example_batches",
     "home_of",
     "leave_analog",
+    "single_frames",
     "source_program",
     "spiking_program",
 ]
@@ -38,15 +42,48 @@ def home_of(model: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
     return (None, None) if first is None else (first.device, first.dtype)
 
 
-def calibration_batches(calibration: Any, limit: int, model: nn.Module, reader: Reader) -> list[Any]:
-    """The first ``limit`` inputs of a user's data, in batches."""
+def calibration_batches(
+    calibration: Any, limit: int, model: nn.Module, reader: Reader, sequence: bool = False
+) -> list[Any]:
+    """The first ``limit`` inputs of a user's data, in batches; of sequences ``limit`` of their frames."""
+    if sequence:
+        calibration = single_frames(calibration, limit, reader)
     device, dtype = home_of(model)
     return input_batches(calibration, limit, device, _dtype_of(calibration, dtype, reader), reader=reader)
 
 
-def example_batches(example: Any, model: nn.Module, reader: Reader) -> list[Any]:
+def example_batches(example: Any, model: nn.Module, reader: Reader, sequence: bool = False) -> list[Any]:
     """A few inputs to try a network on; none without an example."""
-    return [] if example is None else calibration_batches(example, INPUTS, model, reader)
+    return [] if example is None else calibration_batches(example, INPUTS, model, reader, sequence)
+
+
+def single_frames(data: Any, limit: int, reader: Reader) -> list[Any]:
+    """Frames of sequences, ``limit`` of them spread evenly over the steps and samples of each batch.
+
+    Args:
+        data: as calibration data, with two leading axes for one: time and samples, in either order.
+
+    Raises:
+        ConversionError: a batch without a time axis.
+
+    >>> [len(x) for x in single_frames(torch.zeros(20, 8, 3), 50, Reader())]
+    [50]
+    """
+    found: list[Any] = []
+    left = limit
+    for index, batch in enumerate([data] if isinstance(data, (Tensor, Mapping)) else data):
+        given, _ = reader.divide(batch)
+        tensors = list(entries(given).values())
+        if any(v.dim() < 3 for v in tensors) or len({v.shape[:2] for v in tensors}) != 1:
+            shapes = ", ".join(str(list(v.shape)) for v in tensors)
+            raise ConversionError(f"calibration batch {index}: a sequence is [T, B, ...] or [B, T, ...], got {shapes}")
+        count = tensors[0].shape[0] * tensors[0].shape[1]
+        picked = torch.linspace(0, count - 1, min(left, count)).round().long() if count else torch.arange(0)
+        found.append(tree_map(lambda v, rows=picked: v[rows.to(v.device)], frames(given)))
+        left -= len(picked)
+        if not left:
+            break
+    return found
 
 
 def _dtype_of(inputs: Any, dtype: torch.dtype | None, reader: Reader) -> torch.dtype:

@@ -12,6 +12,7 @@ from snnconv.graph.unwrap import refuse
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
+from snnconv.runtime.sequence import INPUTS, check_follows
 
 __all__ = ["check_arguments", "check_sites"]
 
@@ -34,6 +35,20 @@ def check_arguments(model: Any, method: Any, framework: str) -> None:
     if framework not in FRAMEWORKS:
         raise ConversionError(f"framework must be one of {tuple(FRAMEWORKS)}, got {framework!r}")
     neuron_class(method.neuron, framework)  # says what to install before any work is done
+
+
+def check_input(input: str, method: Method) -> bool:
+    """Whether calls will take sequences.
+
+    Raises:
+        ConversionError: a method that cannot follow one, with the reason.
+        ValueError: neither ``"constant"`` nor ``"sequence"``.
+    """
+    if input not in INPUTS:
+        raise ValueError(f"input must be one of {INPUTS}, got {input!r}")
+    if input == "sequence":
+        check_follows(method, method.delay_)
+    return input == "sequence"
 
 
 def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site], calibrated: bool) -> None:

@@ -90,6 +90,10 @@ def check_threshold(v_threshold: float | Tensor, name: str = "v_threshold") -> N
     """
     if isinstance(v_threshold, Tensor):
         values = v_threshold.detach()
+        if values.numel() and values.is_floating_point():
+            lowest, highest = map(float, values.aminmax())
+            if lowest > 0 and highest < math.inf:  # false where one is NaN
+                return
         good = torch.isfinite(values) & (values > 0)
         if not bool(good.all()):
             at = tuple((~good).nonzero()[0].tolist())

@@ -23,6 +23,7 @@ META = ("path", "pre_neuron")
 """What of a node's ``meta`` a converted network needs."""
 SITE = "site"
 """The name under which ``activation_site`` stands among the operators."""
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def graph_of(nodes: Sequence[NodeRecord]) -> fx.Graph:
     known: dict[str, fx.Node] = {}
 
     def linked(value: Any) -> Any:
+        if type(value) in _PLAIN:
+            return value
         if isinstance(value, Reference):
             if value.name not in known:
                 raise ConversionError(f"{where(record)}: node {value.name!r} is read before it is computed")

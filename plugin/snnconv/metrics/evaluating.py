@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from snnconv.graph.source import ConversionError
 from snnconv.inputs import Progress, Reader, placement
 from snnconv.metrics.labelled import count_of, labelled_batches
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
-from snnconv.runtime.batch import call
+from snnconv.runtime.batch import Batch, call, entries
+from snnconv.runtime.sequence import frames
 
 __all__ = ["METRICS", "Evaluation", "Metric", "Score", "evaluate", "register_metric", "score_of", "top1", "top5"]
 
@@ -185,7 +187,8 @@ def evaluate(
     Args:
         snn: the converted network.
         loader: batches (input, target), dictionaries, or a pair of tensors ``(x, y)``; of a network of several inputs
-            as for :func:`snnconv.convert`.
+            as for :func:`snnconv.convert`. Of one converted with ``input="sequence"``, recordings ``[B, T, ...]``,
+            samples first; the source network's score is then that of the mean frame.
         metric: ``"top1"``, ``"top5"``, ``"mse"``, one of :data:`METRICS`, or a function of output and target that
             gives one number a sample ``[B]``, whose mean is taken.
         model: the source network, for the line beside.
@@ -206,23 +209,25 @@ def evaluate(
     (100.0, [1, 2, 3, 4], 64)
     """
     chosen = _metric(metric)
-    wanted = sorted(set(range(1, snn.timesteps + 1) if timesteps is None else timesteps))
-    if not wanted or wanted[0] < 1 or wanted[-1] > snn.timesteps:
-        raise ValueError(f"the network reads out steps 1 … {snn.timesteps}, asked for {wanted}")
+    sequence = snn.input == "sequence"
+    wanted = [] if sequence else _steps(timesteps, snn.timesteps)
     sums = dict.fromkeys(wanted, 0.0)
     ann, samples = 0.0, 0
     total = count_of(loader, limit)
     device, dtype = placement(snn)
     for given, target in labelled_batches(loader, limit, device, dtype, reader=Reader(snn.signature)):
         start = 0
-        for part in snn._parts(given):
+        if sequence and not wanted:  # as many as its first recordings have
+            wanted = _steps(timesteps, _frames_of(given))
+            sums = dict.fromkeys(wanted, 0.0)
+        for part in [given] if sequence else snn._parts(given):
             size = len(part)
             aims = target[start : start + size] if isinstance(target, Tensor) else target
             start += size
-            for t, output in _readouts(snn, part, wanted):
+            for t, output in _readouts(snn, time_first(part) if sequence else part, wanted):
                 sums[t] += _sum(chosen, output, aims, size)
         if model is not None:
-            ann += score_of(model, given, target, chosen)
+            ann += score_of(_of_sequences(snn, model) if sequence else model, given, target, chosen)
         samples += start
         if progress is not None:
             progress("evaluating", samples, max(total, samples))
@@ -246,7 +251,7 @@ def score_of(model: nn.Module, given: Any, target: Any, metric: Metric) -> float
 
 
 def _readouts(snn: SpikingNetwork, part: Any, wanted: list[int]) -> Iterable[tuple[int, Any]]:
-    if wanted == [snn.timesteps]:
+    if wanted == [snn.timesteps] and snn.input == "constant":
         yield snn.timesteps, snn(part)
         return
     for t, output in snn.stream(part):
@@ -254,6 +259,43 @@ def _readouts(snn: SpikingNetwork, part: Any, wanted: list[int]) -> Iterable[tup
             yield t, output
         if t == wanted[-1]:
             return
+
+
+def _steps(timesteps: Iterable[int] | None, last: int) -> list[int]:
+    wanted = sorted(set(range(1, last + 1) if timesteps is None else timesteps))
+    if not wanted or wanted[0] < 1 or wanted[-1] > last:
+        raise ValueError(f"the network reads out steps 1 … {last}, asked for {wanted}")
+    return wanted
+
+
+def _frames_of(given: Any) -> int:
+    found = next(iter(entries(given).values()))
+    if found.dim() < 3 or not found.shape[1]:
+        raise ConversionError(f"data of a network of sequences is [B, T, ...], samples first, got {list(found.shape)}")
+    return int(found.shape[1])
+
+
+def time_first(given: Any) -> Any:
+    """``[B, T, ...]``, as data sets have it, to ``[T, B, ...]``, as calls take it."""
+    return tree_map(lambda v: v.transpose(0, 1) if isinstance(v, Tensor) else v, given)
+
+
+def _of_sequences(snn: SpikingNetwork, model: nn.Module) -> nn.Module:
+    """What the source network says of a recording: of its mean frame; in sum coding of each, and their mean."""
+
+    class OfSequences(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *inputs: Any, **named: Any) -> Any:
+            given = Batch(named) if named else inputs[0]
+            if snn.method.coding != "sum":
+                return call(self.model, tree_map(lambda v: v.mean(1) if isinstance(v, Tensor) else v, given))
+            steps = _frames_of(given)
+            return call(self.model, frames(given)).unflatten(0, (-1, steps)).mean(1)
+
+    return OfSequences()
 
 
 def _sum(metric: Metric, output: Any, target: Any, size: int) -> float:

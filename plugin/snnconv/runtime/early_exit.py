@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.parallel import run_parts
 from snnconv.runtime.readout import Held, join_batches
 from snnconv.runtime.run import RunState
+from snnconv.runtime.sequence import check_follows
 from snnconv.runtime.simulation import Simulation
 from snnconv.runtime.values import Static, channels_last
 
@@ -50,14 +51,27 @@ class EarlyExit:
 
 
 def run_until_settled(
-    simulation: Simulation, x: Any, *, margin: float | None, confidence: float | None, every: int, at_least: int
+    simulation: Simulation,
+    x: Any,
+    *,
+    margin: float | None,
+    confidence: float | None,
+    every: int,
+    at_least: int,
+    sequence: bool = False,
 ) -> EarlyExit:
-    """:meth:`snnconv.SpikingNetwork.early_exit`."""
+    """:meth:`snnconv.SpikingNetwork.early_exit`; ``sequence``: of ``x`` [T, B, ...], a frame a step."""
     _check(simulation, margin, confidence, every, at_least)
     method, delay, plan = simulation.population.method, simulation.delay, simulation.plan
-    threads = simulation.threads()
-    most = plan.batch_size(x, max(every, method.pre_timesteps_))
-    blocks = [_Block(here, rows) for here, rows in _numbered(x, plan.batches(x, threads, most))]
+    threads = 1 if sequence else simulation.threads()
+    first = x  # what a batch is cut by
+    if sequence:
+        check_follows(method, delay)
+        x = _by_sample(x)
+        first = x[:, 0]
+    most = plan.batch_size(first, max(1 if sequence else every, method.pre_timesteps_))
+    blocks = [_Block(here, rows) for here, rows in _numbered(x, plan.batches(first, threads, most), sequence)]
+    last = x.shape[1] if sequence else method.timesteps
     output = steps = torch.empty(0)
     total = torch.empty(0)
     going = torch.arange(len(x), device=x.device)  # what is not settled yet
@@ -67,19 +81,23 @@ def run_until_settled(
                 _advance(simulation, block, method.pre_timesteps_)
                 block.state.restart()
         done = 0
-        while blocks and done < method.timesteps:
-            size = min(every, method.timesteps - done)
+        while blocks and done < last:
+            size = min(every, last - done)
+            outputs = (
+                [_followed(simulation, block, range(done, done + size)) for block in blocks]
+                if sequence
+                else _advanced(simulation, blocks, size, threads)
+            )
             done += size
-            outputs = _advanced(simulation, blocks, size, threads)
             if not steps.numel():
                 output = total = outputs[0].new_zeros(len(x), outputs[0].shape[2])
-                output, steps = output.clone(), torch.full((len(x),), method.timesteps, device=output.device)
+                output, steps = output.clone(), torch.full((len(x),), last, device=output.device)
             for block, new in zip(blocks, outputs, strict=True):  # the mean begins behind the delay
                 total[block.here] += new[max(0, size - (done - delay)) :].sum(0)
             if done <= delay:
                 continue
             y = output[going] = total[going] / (done - delay)
-            if done < at_least or done == method.timesteps:
+            if done < at_least or done == last:
                 continue
             settled = _settled(y, margin, confidence)
             steps[going[settled]] = done
@@ -87,7 +105,7 @@ def run_until_settled(
             if not len(going):
                 break
             here = torch.cat([block.here for block in blocks])
-            if (len(here) - len(going)) * (method.timesteps - done) > MOVE * len(here):
+            if (len(here) - len(going)) * (last - done) > MOVE * len(here):
                 kept = torch.isin(here, going).split([len(block.here) for block in blocks])
                 left = [block.only(k) for block, k in zip(blocks, kept, strict=True) if k.any()]
                 blocks = _dealt(left, most, threads)
@@ -175,9 +193,29 @@ def _remembered(blocks: list[_Block], function: Callable[[list[Any]], Any]) -> t
     return state, each([block.memory for block in blocks])
 
 
-def _numbered(x: Any, batches: list[Any]) -> list[tuple[Tensor, Any]]:
-    places = torch.arange(len(x), device=x.device).split([len(rows) for rows in batches])
+def _numbered(x: Any, batches: list[Any], sequence: bool) -> list[tuple[Tensor, Any]]:
+    sizes = [len(rows) for rows in batches]
+    places = torch.arange(len(x), device=x.device).split(sizes)
+    if sequence:
+        return list(zip(places, x.split(sizes), strict=True))
     return [(here, channels_last(rows)) for here, rows in zip(places, batches, strict=True)]
+
+
+def _by_sample(x_seq: Any) -> Tensor:
+    """``[T, B, ...]`` → ``[B, T, ...]``, so that a sample can leave."""
+    if not isinstance(x_seq, Tensor) or x_seq.dim() < 3 or not len(x_seq):
+        got = list(x_seq.shape) if isinstance(x_seq, Tensor) else type(x_seq).__name__
+        raise ConversionError(f"early exit over time takes one input [T, B, ...], got {got}")
+    return x_seq.transpose(0, 1)
+
+
+def _followed(simulation: Simulation, block: _Block, steps: range) -> Tensor:
+    """Outputs ``[T, B, classes]`` of one block on its next frames."""
+    found = []
+    for t in steps:
+        block.state.static = {}  # what came of the frame before
+        found.append(_advance(simulation, replace(block, x=channels_last(block.x[:, t])), 1, block))
+    return torch.cat(found)
 
 
 def _advanced(simulation: Simulation, blocks: list[_Block], size: int, threads: int) -> list[Tensor]:
@@ -196,10 +234,11 @@ def _advanced(simulation: Simulation, blocks: list[_Block], size: int, threads: 
     return [alone(block) for block in blocks]
 
 
-def _advance(simulation: Simulation, block: _Block, size: int) -> Tensor:
-    """The same for one block, by neurons that remember by themselves."""
+def _advance(simulation: Simulation, block: _Block, size: int, keeper: _Block | None = None) -> Tensor:
+    """The same for one block, by neurons that remember by themselves; ``keeper`` remembers, else the block itself."""
     block.state.may_overwrite = not simulation.population.watched
-    out, block.memory = simulation.resume(block.x, size, block.memory, block.state)
+    out, memory = simulation.resume(block.x, size, block.memory, block.state)
+    (keeper or block).memory = memory
     return _one_tensor(out)
 
 

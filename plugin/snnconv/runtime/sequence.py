@@ -13,13 +13,19 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from snnconv.graph.source import ConversionError
+from snnconv.methods.base import Method
 from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.readout import StepReadout, behind, step_of, window_mean
 from snnconv.runtime.run import RunState
 from snnconv.runtime.simulation import Simulation
 from snnconv.runtime.values import channels_last
 
-__all__ = ["Observe", "SequenceRun", "frames", "run_sequence", "stream"]
+__all__ = [
+    "INPUTS", "Observe", "SequenceRun", "check_follows", "frames", "run_sequence", "stream", "stream_sequence",
+]  # fmt: skip
+
+INPUTS = ("constant", "sequence")
+"""What a network's calls take: an input that stands for all steps, or a frame a step."""
 
 Observe = Callable[[str, Tensor], None]
 
@@ -60,7 +66,20 @@ _last = threading.local()
 def run_sequence(
     owner: Any, simulation: Simulation, x_seq: Any, window: int | None, reset: bool, observe: Observe | None
 ) -> SequenceRun:
-    """A sequence ``[T, B, ...]``, one step a frame: see :meth:`snnconv.SpikingNetwork.run_sequence`.
+    """A sequence ``[T, B, ...]``, one step a frame: see :meth:`snnconv.SpikingNetwork.run_sequence`."""
+    readouts = list(stream_sequence(owner, simulation, x_seq, window, reset, observe))
+    return SequenceRun(_stacked(readouts), readouts[-1], simulation.population.method.coding == "sum")
+
+
+def stream_sequence(
+    owner: Any,
+    simulation: Simulation,
+    x_seq: Any,
+    window: int | None = None,
+    reset: bool = True,
+    observe: Observe | None = None,
+) -> Iterator[Any]:
+    """The answers to a sequence after each of its steps, computed as they are asked for.
 
     Args:
         owner: whose sequence it is, for ``reset=False``.
@@ -75,27 +94,17 @@ def run_sequence(
             than those that they go on from.
         ValueError: a window below 1, or no frame.
     """
-    method = simulation.population.method
     if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
         raise ValueError(f"window must be a whole number of steps above 0, or None for all, got {window!r}")
     steps = {len(v) if v.dim() else 0 for v in tree_leaves(x_seq) if isinstance(v, Tensor)}
     if len(steps) != 1 or not max(steps):
         raise ValueError(f"a sequence is [T, B, ...], of T frames above 0 in every input; got {sorted(steps)} frames")
-    if method.coding == "differential":
-        raise ConversionError(
-            "neurons with differential coding send what is new about one constant input; for input that changes use a "
-            "rate method, such as methods.SignedIF"
-        )
-    if method.pre_timesteps_ or simulation.delay:
-        what = "first phase" if method.pre_timesteps_ else "delay"
-        raise ConversionError(
-            f"methods.{type(method).__name__} cannot follow a sequence: its {what} is defined for a constant input; "
-            "convert with SignedIF or IF and delay=None"
-        )
-    if method.coding == "sum":
+    check_follows(simulation.population.method, simulation.delay)
+    if simulation.population.method.coding == "sum":
         if observe is not None:
             raise ConversionError("sum coding codes every frame anew, so there are no steps of a sequence to observe")
-        return _each_frame(owner, x_seq, max(steps), window)
+        yield from _each_frame(owner, x_seq, max(steps), window)
+        return
     runs = _runs()
     shapes = [v.shape[1:] for v in tree_leaves(x_seq) if isinstance(v, Tensor)]
     going = _Going(shapes, simulation.state()) if reset else runs.get(owner)
@@ -106,7 +115,7 @@ def run_sequence(
             f"frames of {[list(s) for s in shapes]} cannot go on from frames of {[list(s) for s in going.shapes]}: "
             "membranes have the size of their input; run_sequence(x_seq, reset=True) starts afresh"
         )
-    readouts = []
+    runs[owner] = going
     for t in range(max(steps)):
         x = channels_last(owner.given(tree_map(lambda v, t=t: v[t] if isinstance(v, Tensor) else v, x_seq)))
         going.state.static = {}  # what came of the frame before
@@ -117,9 +126,26 @@ def run_sequence(
         if window is not None:
             going.last = [*going.last[-window + 1 :], out] if window > 1 else [out]
             answer = window_mean(behind(*going.last), 1, len(going.last))
-        readouts.append(answer)
-    runs[owner] = going
-    return SequenceRun(_stacked(readouts), readouts[-1])
+        yield answer
+
+
+def check_follows(method: Method, delay: Any) -> None:
+    """Refuse a method whose phases belong to one input.
+
+    Raises:
+        ConversionError: differential coding, SRP, a delay.
+    """
+    if method.coding == "differential":
+        raise ConversionError(
+            "neurons with differential coding send what is new about one constant input; for input that changes use a "
+            "rate method, such as methods.SignedIF"
+        )
+    if method.pre_timesteps_ or delay:
+        what = "first phase" if method.pre_timesteps_ else "delay"
+        raise ConversionError(
+            f"methods.{type(method).__name__} cannot follow a sequence: its {what} is defined for a constant input; "
+            "convert with SignedIF or IF and delay=None"
+        )
 
 
 def _stacked(readouts: list[Any]) -> Any:
@@ -142,13 +168,14 @@ def frames(x_seq: Any) -> Any:
     return tree_map(lambda v: v.flatten(0, 1) if isinstance(v, Tensor) and v.dim() > 1 else v, x_seq)
 
 
-def _each_frame(network: Any, x_seq: Any, steps: int, window: int | None) -> SequenceRun:
+def _each_frame(network: Any, x_seq: Any, steps: int, window: int | None) -> Iterator[Any]:
     """Every frame by itself; the answer after some is the mean of theirs."""
     answers = tree_map(
-        lambda v: v.unflatten(0, (steps, -1)) if isinstance(v, Tensor) and v.dim() else v, network(frames(x_seq))
+        lambda v: v.unflatten(0, (steps, -1)) if isinstance(v, Tensor) and v.dim() else v,
+        network.of_constant(frames(x_seq)),
     )
-    readouts = [window_mean(answers, 1 if window is None else max(1, t - window + 1), t) for t in range(1, steps + 1)]
-    return SequenceRun(_stacked(readouts), readouts[-1], each_frame=True)
+    for t in range(1, steps + 1):
+        yield window_mean(answers, 1 if window is None else max(1, t - window + 1), t)
 
 
 def stream(simulation: Simulation, x: Any) -> Iterator[tuple[int, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -72,63 +73,84 @@ def encode(value: Any, place: str) -> Any:
     )
 
 
-def decode(value: Any) -> Any:
-    """Inverse of :func:`encode`.
+def decode(text: str) -> dict[str, Any]:
+    """A record of names and encoded values, from its JSON: the inverse of :func:`encode`, one level down.
 
     Raises:
-        ConversionError: what `encode` does not write.
+        ConversionError: what is no JSON, or what `encode` does not write.
 
-    >>> decode({"slice": [None, 3, None]})
-    slice(None, 3, None)
+    >>> decode('{"a": {"slice": [null, 3, null]}, "b": 1}')
+    {'a': slice(None, 3, None), 'b': 1}
     """
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, list):
-        return [v if type(v) in _PLAIN else decode(v) for v in value]
-    if len(value) != 1:
-        raise ConversionError(f"damaged header: {list(value)[:3]} is no encoded value")
-    ((kind, content),) = value.items()
-    if kind not in _DECODERS:
-        raise ConversionError(f"damaged header: unknown type of value {kind!r}")
+    records: list[dict[str, Any]] = []
+
+    def of(pairs: list[tuple[str, Any]]) -> Any:
+        if len(pairs) == 1:
+            kind, content = pairs[0]
+            decoder = _DECODERS.get(kind)
+            if decoder is not None:
+                return decoder(content)
+        records.append(dict(pairs))
+        if len(records[-1]) < len(pairs):
+            raise ConversionError(f"damaged header: {[key for key, _ in pairs][:3]} are not different names")
+        return records[-1]
+
     try:
-        return _DECODERS[kind](content)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, ConversionError):
-            raise
-        raise ConversionError(f"damaged header: {content!r:.60} is no {kind}") from error
+        found = json.loads(text, object_pairs_hook=of)
+    except RecursionError as error:
+        raise ConversionError("damaged header: its values lie too deep in each other") from error
+    except ConversionError:
+        raise
+    except ValueError as error:
+        raise ConversionError(f"damaged header: it is no JSON ({error})") from error
+    if not records or found is not records[-1]:  # the outermost comes last
+        raise ConversionError("damaged header: it is no record of names and values")
+    if len(records) > 1:
+        raise ConversionError(f"damaged header: {list(records[0])[:3]} is no encoded value")
+    return records[0]
 
 
-def _text(content: Any) -> str:
-    if not isinstance(content, str):
-        raise TypeError
-    return content
+def _decoder(kind: str, function: Callable[[Any], Any], *types: type) -> Callable[[Any], Any]:
+    """What makes a value of its content, which is of these types."""
+
+    def decoder(content: Any) -> Any:
+        if type(content) in types:
+            try:
+                return function(content)
+            except (KeyError, TypeError, ValueError, RuntimeError):
+                pass
+        raise ConversionError(f"damaged header: {content!r:.60} is no {kind}")
+
+    return decoder
 
 
 def _record(content: Any) -> dict[str, Any]:
-    if not all(type(key) is str for key, _ in content):
+    if not all(type(pair) is list and len(pair) == 2 and type(pair[0]) is str for pair in content):
         raise TypeError
-    return {key: v if type(v) in _PLAIN else decode(v) for key, v in content}
+    return dict(content)
 
 
-_PLAIN = frozenset({str, int, float, bool, type(None)})
-"""What JSON says as it is."""
 _DECODERS: dict[str, Callable[[Any], Any]] = {
-    "node": lambda content: Reference(_text(content)),
-    "tuple": lambda content: tuple(decode(list(content))),
-    "dict": _record,
-    "float": lambda content: float(_text(content)),
-    "slice": lambda content: slice(*(decode(v) for v in content)),
-    "size": torch.Size,
-    "dtype": DTYPES.__getitem__,
-    "device": lambda content: torch.device(_text(content)),
-    "memory_format": _FORMATS.__getitem__,
-    "ellipsis": lambda content: ...,
+    kind: _decoder(kind, function, of)
+    for kind, function, of in (
+        ("node", Reference, str),
+        ("tuple", tuple, list),
+        ("dict", _record, list),
+        ("float", float, str),
+        ("slice", lambda content: slice(*content), list),
+        ("size", torch.Size, list),
+        ("dtype", DTYPES.__getitem__, str),
+        ("device", torch.device, str),
+        ("memory_format", _FORMATS.__getitem__, str),
+        ("ellipsis", lambda content: ..., bool),
+    )
 }
 
 
 _FIELDS: dict[str, type] = {"op": str, "name": str, "target": str, "args": tuple, "kwargs": dict, "meta": dict}
 _META_FIELDS: dict[str, type] = {"path": str, "pre_neuron": bool, "ndim": int}
 """What a node's ``meta`` may say; ``ndim`` in former files."""
+_META = frozenset(META)
 
 
 def node_of(values: Any, number: int) -> NodeRecord:
@@ -137,6 +159,10 @@ def node_of(values: Any, number: int) -> NodeRecord:
     Raises:
         ConversionError: a field that is missing, unknown or of another type.
     """
+    if type(values) is dict and _types_of(values) == _FIELDS and values["meta"].keys() <= _META:
+        meta = values["meta"]
+        if all(type(meta[key]) is _META_FIELDS[key] for key in meta):
+            return NodeRecord(**values)
     place = f"nodes[{number}]"
     if not isinstance(values, dict) or {*values} != {*_FIELDS}:
         shown = ", ".join(values) if isinstance(values, dict) else repr(values)[:60]
@@ -146,6 +172,10 @@ def node_of(values: Any, number: int) -> NodeRecord:
     _check_types(values, _FIELDS, place)
     _check_types(values["meta"], _META_FIELDS, f"{place}.meta")
     return NodeRecord(**{**values, "meta": {key: value for key, value in values["meta"].items() if key in META}})
+
+
+def _types_of(values: dict[str, Any]) -> dict[str, type]:
+    return {key: type(value) for key, value in values.items()}
 
 
 def _check_types(values: dict[str, Any], kinds: dict[str, type], place: str) -> None:

@@ -19,6 +19,7 @@ from snnconv.graph.source import ConversionError, Site
 from snnconv.methods.base import Method
 from snnconv.neurons.frameworks import FRAMEWORKS
 from snnconv.report import ConversionReport
+from snnconv.runtime.sequence import INPUTS
 from snnconv.runtime.signature import Entry
 from snnconv.storage.graph_json import DTYPES, decode, encode, node_of
 from snnconv.storage.typed import read
@@ -48,6 +49,7 @@ class InputSpec:
     neurons: int = 0
     constant_bytes: int = 0
     step_bytes: int = 0
+    input: str = "constant"
 
 
 @dataclass(frozen=True)
@@ -104,16 +106,7 @@ class Header:
         Raises:
             ConversionError: a text that is no header, fields that are missing, unknown or of another type.
         """
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConversionError(f"damaged header: it is no JSON ({error})") from error
-        if not isinstance(found, dict):
-            raise ConversionError("damaged header: it is no record of names and values")
-        try:
-            values = {key: decode(value) for key, value in found.items()}
-        except RecursionError as error:
-            raise ConversionError("damaged header: its values lie too deep in each other") from error
+        values = decode(text)
         if version == 1:
             values = _from_version_1(values)
         header = read(cls, values, "header")
@@ -249,9 +242,6 @@ def _check_theta(site: str, what: str, theta: Tensor) -> None:
             f"site {site!r}: its {what} is a tensor {tuple(theta.shape)} of {theta.dtype}: it must be one number, "
             "or one a channel"
         )
-    lowest, highest = map(float, theta.aminmax())
-    if lowest > 0 and highest < float("inf"):  # false where one is NaN
-        return
     try:
         check_threshold(theta, f"site {site!r}: its {what}")
     except ValueError as error:
@@ -276,6 +266,8 @@ def _check_input_spec(spec: dict[str, Any]) -> None:
                 f"input_spec: {entry.name} has dtype {entry.dtype!r}, which is unknown, or floating={entry.floating} "
                 "contradicts it"
             )
+    if found.input not in INPUTS:
+        raise ConversionError(f"input_spec.input is {found.input!r}: it is one of {INPUTS}")
     known = [name.removeprefix("*") for name in found.parameters]
     given = [*(entry.name.partition("[")[0] for entry in found.inputs), *found.constants]
     odd = [name for name in given if known and name not in known]

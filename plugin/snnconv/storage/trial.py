@@ -51,7 +51,7 @@ def _empty_batch_runs(network: SpikingNetwork, program: GraphProgram) -> bool:
     executor = program.executor
     for node in executor.nodes:
         if node.op in ("call_function", "call_method") and (
-            str(node.target).startswith("new_")
+            (node.op == "call_method" and str(node.target).startswith("new_"))
             or (executor.kinds[node] != "site" and node not in executor.varies)
             or (executor.kinds[node] == "size" and getattr(node.target, "__module__", "_operator") != "_operator")
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import random
 import shutil
@@ -102,20 +103,29 @@ class SystemExitError(Exception):
     """The command refuses."""
 
 
-def _run(folder: Path, words: list[str]) -> tuple[int, str]:
-    """Status and words of a command in a folder; an error that nobody meant goes on."""
-    from typer.testing import CliRunner
+@functools.cache
+def _command() -> Any:
+    from typer.main import get_command
 
     from snnconv.cli.app import app
 
-    with contextlib.chdir(folder):
-        done = CliRunner().invoke(app, [*words, "--debug"] if words[0] != "--help" else words)
-    error = done.exception
-    if error is not None and not isinstance(error, SystemExit):
-        if not _ours(error):
-            raise WrongError("raw", "".join(traceback.format_exception_only(error)))
-        return 2, str(error)
-    return done.exit_code, done.output
+    return get_command(app)
+
+
+def _run(folder: Path, words: list[str]) -> tuple[int, str]:
+    """Status and words of a command in a folder; an error that nobody meant goes on."""
+    said = io.StringIO()
+    words = [*words, "--debug"] if words[0] != "--help" else words
+    with contextlib.chdir(folder), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            _command().main(args=words, prog_name="snnconv")
+        except SystemExit as ended:
+            return ended.code if isinstance(ended.code, int) else int(bool(ended.code)), said.getvalue()
+        except Exception as error:
+            if not _ours(error):
+                raise WrongError("raw", "".join(traceback.format_exception_only(error))) from error
+            return 2, str(error)
+    return 0, said.getvalue()
 
 
 def _ours(error: BaseException) -> bool:

@@ -29,23 +29,33 @@ class Metadata(NamedTuple):
     timesteps: int
     delay: int
     v_init: float
+    subtract: bool = True
+    coding: str = "rate"
 
 
-def checked_metadata(data: Any) -> Metadata:
+def checked_metadata(data: Any, timesteps: int | None = None) -> Metadata:
     """The metadata of a graph.
 
+    Args:
+        data: they; a file of another tool has none, and its neurons reset to their ``v_reset``.
+        timesteps: in place of the metadata's.
+
     Raises:
-        ConversionError: no soft reset, or numbers that are none.
+        ConversionError: no number of steps, an unknown reset, or numbers that are none.
     """
-    data = data if isinstance(data, Mapping) else {}
-    reset = data.get("reset")
-    if (reset.decode("utf-8", "replace") if isinstance(reset, bytes) else str(reset)) != "subtract" or (
-        "timesteps" not in data
-    ):
+    data = dict(data) if isinstance(data, Mapping) else {}
+    others = timesteps is not None and not any(key in data for key in ("reset", "made_by", "v_init", "delay"))
+    reset, coding = _word(data.get("reset", "zero" if others else None)), _word(data.get("coding", "rate"))
+    if timesteps is not None:
+        data["timesteps"] = timesteps
+    if reset not in ("subtract", "zero") or "timesteps" not in data:
         raise ConversionError(
             "this NIR graph does not say in its metadata that its neurons reset by subtraction, and in how many "
-            "timesteps; snnconv.to_nir writes both"
+            "timesteps; snnconv.to_nir writes both. A file of another tool, whose neurons reset to v_reset, runs with "
+            "from_nir(path, timesteps=...)"
         )
+    if coding not in ("rate", "sum"):
+        raise ConversionError(f"metadata coding is {coding!r}: it is rate or sum")
     timesteps, delay = _whole("timesteps", data["timesteps"]), _whole("delay", data.get("delay", 0))
     if not 1 <= timesteps <= limits.TIMESTEPS:
         raise ConversionError(f"metadata timesteps is {timesteps}: it must be 1 … snnconv.limits.TIMESTEPS")
@@ -54,7 +64,11 @@ def checked_metadata(data: Any) -> Metadata:
     start = _number("v_init", data.get("v_init", 0.0))
     if not 0 <= start < 1:
         raise ConversionError(f"metadata v_init is {start}: it is a part of the threshold, 0 or more and below 1")
-    return Metadata(timesteps, delay, start)
+    return Metadata(timesteps, delay, start, reset == "subtract", coding)
+
+
+def _word(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _number(name: str, value: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from graphlib import CycleError, TopologicalSorter
@@ -16,21 +17,32 @@ from torch import Tensor, nn
 
 from snnconv import dynamics
 from snnconv.export.nir.checks import checked_edges, checked_metadata, checked_node, input_shape
-from snnconv.export.shapes import spread
+from snnconv.export.nir.extension import read_graph
+from snnconv.export.shapes import per_channel, spread
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 
 __all__ = ["NIRNetwork", "from_nir"]
 
 
-def from_nir(source: str | os.PathLike[str] | nir.NIRGraph) -> NIRNetwork:
-    """Read a NIR file that `snnconv.to_nir` wrote, or a graph of the same nodes whose neurons reset by subtraction.
+def from_nir(
+    source: str | os.PathLike[str] | nir.NIRGraph, *, timesteps: int | None = None, dt: float = 1.0
+) -> NIRNetwork:
+    """Read a NIR file that `snnconv.to_nir` wrote, or one of another tool of the same nodes.
+
+    Neurons reset by subtraction where the metadata say ``reset = "subtract"``. A file without such metadata runs as its
+    nodes say: v ← v + dt·r·x, a spike where v > v_threshold, then v ← v_reset; it says no number of steps.
+
+    Args:
+        source: the file, or a graph.
+        timesteps: T, in place of the metadata's.
+        dt: length of a step, in the units of the file's ``r`` (SpikingJelly writes r = 1/dt).
 
     Raises:
         ConversionError: a file that is damaged or something else; a graph with a node that is not supported, with
             values that no network has (thresholds that are not positive and finite, half a time step), with edges that
-            are recurrent, missing or lead nowhere, or without the metadata ``timesteps`` and ``reset = "subtract"``.
-            The message names the file and the node.
+            are recurrent, missing or lead nowhere, or without a number of steps. The message names the file and the
+            node.
         OSError: no such file.
 
     >>> import snnconv
@@ -41,17 +53,19 @@ def from_nir(source: str | os.PathLike[str] | nir.NIRGraph) -> NIRNetwork:
     True
     """
     if isinstance(source, nir.NIRGraph):
-        return NIRNetwork(source)
+        return NIRNetwork(source, timesteps, dt)
     if not Path(source).is_file():
         raise FileNotFoundError(f"there is no NIR file {source}")
     try:
-        graph = nir.read(str(source))
+        graph = read_graph(str(source))
+    except ConversionError as error:
+        raise ConversionError(f"{source}: {error}") from error
     except Exception as error:  # what h5py and nir say to a file that is not one has no common class
         raise ConversionError(f"{source}: not a readable NIR file ({type(error).__name__}: {error})") from error
     if not isinstance(graph, nir.NIRGraph):
         raise ConversionError(f"{source}: it holds a {type(graph).__name__}, not a graph")
     try:
-        return NIRNetwork(graph)
+        return NIRNetwork(graph, timesteps, dt)
     except ConversionError as error:
         raise ConversionError(f"{source}: {error}") from error
 
@@ -65,10 +79,13 @@ class NIRNetwork(nn.Module):
         neurons: names of the integrate-and-fire nodes, in order.
     """
 
-    def __init__(self, graph: nir.NIRGraph) -> None:
+    def __init__(self, graph: nir.NIRGraph, timesteps: int | None = None, dt: float = 1.0) -> None:
         super().__init__()
-        data = checked_metadata(graph.metadata)
+        data = checked_metadata(graph.metadata, timesteps)
+        if not (isinstance(dt, (int, float)) and 0 < dt < math.inf):
+            raise ValueError(f"dt must be above 0 and finite, got {dt!r}")
         self.timesteps, self.delay, self.v_init = data.timesteps, data.delay, data.v_init
+        self.subtract, self.coding, self.dt = data.subtract, data.coding, float(dt)
         self.kinds = {str(name): type(node).__name__ for name, node in graph.nodes.items()}
         unknown = [f"{name} ({kind})" for name, kind in self.kinds.items() if kind not in _RUN]
         if unknown:
@@ -78,7 +95,7 @@ class NIRNetwork(nn.Module):
             self.order = list(TopologicalSorter(self.inputs).static_order())
         except CycleError as error:
             raise ConversionError(f"recurrent edges are not supported: {' -> '.join(error.args[1])}") from None
-        self.neurons = [name for name in self.order if self.kinds[name] == "IF"]
+        self.neurons = [name for name in self.order if self.kinds[name] in _NEURONS]
         self.settings: dict[str, dict[str, Any]] = {}
         self.tensors = Store()
         for name in self.order:
@@ -91,10 +108,13 @@ class NIRNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mean output over the steps that are read."""
-        return self.run(x)[0][self.delay :].mean(0)
+        outputs = self.run(x)[0]
+        return outputs[0] if self.coding == "sum" else outputs[self.delay :].mean(0)
 
     def run(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Output ``[T, B, ...]`` and the unit spikes of every neuron node ``[T, B, ...]`` for an input ``[B, ...]``.
+
+        In sum coding the output is the sum over all steps ``[1, B, ...]``.
 
         Raises:
             ConversionError: an input of another shape than the graph's.
@@ -103,7 +123,7 @@ class NIRNetwork(nn.Module):
             raise ConversionError(
                 f"wrong input shape {tuple(x.shape)}: this graph takes [B, {', '.join(map(str, self.shape))}]"
             )
-        return self._run(x, self.timesteps)
+        return self._run(x, 1 if self.coding == "sum" else self.timesteps)
 
     def _run(self, x: Tensor, timesteps: int) -> tuple[Tensor, dict[str, Tensor]]:
         batch = len(x)
@@ -114,9 +134,10 @@ class NIRNetwork(nn.Module):
                 try:
                     given = [values[source] for source in self.inputs[name]]
                     total = sum(given[1:], given[0]) if given else x.expand(timesteps, *x.shape).flatten(0, 1)
-                    if self.kinds[name] == "IF":
-                        spikes[name] = self._fire(name, total.reshape(timesteps, batch, *total.shape[1:]))
-                        values[name] = spikes[name].flatten(0, 1)
+                    if self.kinds[name] in _NEURONS:
+                        x_seq = total.reshape(timesteps, batch, *total.shape[1:])
+                        spikes[name], sent = _NEURONS[self.kinds[name]](self, name, x_seq)
+                        values[name] = sent.flatten(0, 1)
                     else:
                         function, names = _RUN[self.kinds[name]]
                         tensors = {k: self.tensors[f"{name}.{k}"] for k in names}
@@ -128,10 +149,40 @@ class NIRNetwork(nn.Module):
     def _last(self) -> str:
         return next(name for name in self.order if self.kinds[name] == "Output")
 
-    def _fire(self, name: str, x_seq: Tensor) -> Tensor:
+    def _fire(self, name: str, x_seq: Tensor) -> tuple[Tensor, Tensor]:
+        """Spikes of an IF node, and what is sent."""
         theta = self.tensors[f"{name}.v_threshold"]
         v = (theta * self.v_init).expand(x_seq.shape[1:]).to(x_seq)
-        return dynamics.if_multistep(x_seq * self.tensors[f"{name}.r"], theta, dynamics.IFState(v))[0]
+        x_seq = x_seq * (self.tensors[f"{name}.r"] * self.dt)
+        if self.subtract:
+            found: Tensor = dynamics.if_multistep(x_seq, theta, dynamics.IFState(v))[0]
+            return found, found
+        steps, rest = [], self.tensors[f"{name}.v_reset"].expand_as(v)
+        for x in x_seq:
+            v = v + x
+            fired = v > theta
+            v = torch.where(fired, rest, v)
+            steps.append(fired.to(x.dtype))
+        return torch.stack(steps), torch.stack(steps)
+
+    def _extension(self, name: str, x_seq: Tensor) -> tuple[Tensor, Tensor]:
+        """Spikes of an extension node, and what is sent: in sum coding their weighted sum."""
+        settings = self.settings[name]
+        record, options = dynamics.NEURONS[settings["neuron"]], settings["options"]
+        if (record.coding == "sum") != (self.coding == "sum"):
+            raise ConversionError(
+                f"node {name!r}: {record.name} neurons code by {record.coding}, and the graph by {self.coding}"
+            )
+        theta = self.tensors[f"{name}.v_threshold"]
+        channels = per_channel(theta, tuple(theta.shape))
+        if channels is None:
+            raise ConversionError(f"node {name!r}: its thresholds differ inside a channel")
+        settings = {**options, "channel_axis": 1, "scaled": False}
+        spikes = dynamics.scan(x_seq=x_seq, neuron=record.name, v_threshold=channels, **settings)
+        if record.weight is None:
+            return spikes, spikes
+        worth = torch.tensor([float(record.weight(t, **options)) for t in range(len(spikes))]).to(spikes)
+        return spikes, (spikes * worth.reshape(-1, *[1] * (spikes.dim() - 1))).sum(0, keepdim=True)
 
 
 def _conv(function: Callable[..., Tensor], dims: int) -> Callable[..., Tensor]:
@@ -164,7 +215,8 @@ _Run = Callable[[Tensor, dict[str, Tensor], dict[str, Any]], Tensor]
 _RUN: dict[str, tuple[_Run, tuple[str, ...]]] = {
     "Input": (lambda x, t, s: x, ()),
     "Output": (lambda x, t, s: x, ()),
-    "IF": (lambda x, t, s: x, ("r", "v_threshold")),
+    "IF": (lambda x, t, s: x, ("r", "v_threshold", "v_reset")),
+    "NeuronNode": (lambda x, t, s: x, ("v_threshold",)),
     "Linear": (lambda x, t, s: F.linear(x, t["weight"]), ("weight",)),
     "Affine": (lambda x, t, s: F.linear(x, t["weight"], t["bias"]), ("weight", "bias")),
     "Scale": (lambda x, t, s: x * t["scale"], ("scale",)),
@@ -175,3 +227,5 @@ _RUN: dict[str, tuple[_Run, tuple[str, ...]]] = {
     "Flatten": (_flatten, ()),
 }
 """How each node runs, and the tensors that it takes."""
+_NEURONS = {"IF": NIRNetwork._fire, "NeuronNode": NIRNetwork._extension}
+"""Nodes of neurons: ``(network, name, currents [T, B, ...])`` gives their spikes, and what they send."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from snnconv.export.nir.extension import NeuronNode, can_say
 from snnconv.export.shapes import array, per_channel, per_element, pool_window, spread, step_shapes, ungrouped
 from snnconv.files.atomic import write_whole
 from snnconv.graph.arguments import arguments, operand
@@ -36,6 +37,8 @@ def to_nir(
     *,
     start: Start = "current",
     pooling: Pooling = "average",
+    extensions: bool = False,
+    grouped: bool = False,
 ) -> nir.NIRGraph:
     """Write an integrate-and-fire network as a NIR graph of standard nodes.
 
@@ -51,6 +54,9 @@ def to_nir(
             ``"state"`` that the reader must set. Neurons that start at zero themselves (``start="zero"`` of the method)
             need neither.
         pooling: average pooling as ``"average"`` (AvgPool2d), or as ``"sum"`` (SumPool2d; the next weights divide).
+        extensions: write other neurons, such as signed and shifted-threshold ones, as nodes of
+            :mod:`snnconv.export.nir.extension`, which other tools refuse.
+        grouped: write grouped convolutions as such, not as full ones; NIR has them, and few importers.
 
     Returns:
         The graph; its ``metadata`` hold ``timesteps``, ``delay``, ``reset``, ``v_init`` (in units of each threshold).
@@ -68,7 +74,7 @@ def to_nir(
         raise ValueError(f"start must be one of {get_args(Start)}, got {start!r}")
     if pooling not in get_args(Pooling):
         raise ValueError(f"pooling must be one of {get_args(Pooling)}, got {pooling!r}")
-    graph = _Writer(snn, start, pooling).graph()
+    graph = _Writer(snn, start, pooling, extensions, grouped).graph()
     if path is not None:
         _write(Path(path), graph)
     return graph
@@ -99,21 +105,25 @@ class _Value:
 class _Writer:
     """Walks a source graph and writes NIR nodes."""
 
-    def __init__(self, snn: SpikingNetwork, start: Start, pooling: Pooling) -> None:
+    def __init__(
+        self, snn: SpikingNetwork, start: Start, pooling: Pooling, extensions: bool = False, grouped: bool = False
+    ) -> None:
         program = snn.program
         if not isinstance(program, GraphProgram):
             why = "; ".join(snn.report.notes) if snn.report is not None else "this one runs call by call"
             raise ConversionError(f"only traced networks can be written to NIR: {why}")
         for name in snn.neurons:
-            if not snn.method.neuron_at(program.sites[name].function)[0].nir:
+            neuron, options = snn.method.neuron_at(program.sites[name].function)
+            sayable = can_say(neuron, options)
+            if not neuron.nir and not (extensions and sayable):
                 kind = type(snn.neurons[name]).__name__
                 raise ConversionError(
                     f"{name}: NIR has no node for {kind} neurons; convert with methods.IF, LocalThresholdBalancing or "
-                    "RateNorm"
+                    "RateNorm" + (", or write nodes of our own (extensions=True)" if sayable else "")
                 )
         if not snn.input_spec.get("shape"):
             raise ConversionError("the network does not know its input's shape: convert it with calibration data")
-        self.snn, self.start, self.pooling = snn, start, pooling
+        self.snn, self.start, self.pooling, self.grouped = snn, start, pooling, grouped
         self.source = program.source.copy()
         starts = {snn.method.at(name).neuron_options.get("start", "half") for name in snn.neurons}
         if len(starts) > 1:
@@ -121,7 +131,7 @@ class _Writer:
                 "the file says one initial state for all neurons, and this network's layers start at θ/2 and at 0: "
                 "convert without overrides of start"
             )
-        self.half = starts == {"half"}
+        self.half = starts == {"half"} and bool(snn.method.record.nir)  # the others say themselves where they start
         if start == "current" and self.half:
             shapes = step_shapes(self.source, snn)
             for node in self.source.site_nodes():
@@ -147,6 +157,8 @@ class _Writer:
             "reset": "subtract",
             "v_init": 0.5 if self.start == "state" and self.half else 0.0,
         }
+        if method.coding != "rate":
+            metadata["coding"] = method.coding
         return nir.NIRGraph(self.nodes, self.edges, metadata=metadata)
 
     # ------------------------------------------------------------------ nodes
@@ -203,7 +215,7 @@ class _Writer:
     def _neurons(self, node: fx.Node) -> _Value:
         name = str(node.kwargs["site"])
         site, shape = self.source.sites[name], self.shapes[node]
-        theta = self.snn.thresholds[name].detach()
+        theta = torch.as_tensor(self.snn.neurons[name].v_threshold).detach()  # in sum coding the least bit's
         producer = node.args[0]
         assert isinstance(producer, fx.Node)
         value = self._plain(self.values[producer])
@@ -211,7 +223,11 @@ class _Writer:
         threshold = per_element(theta, shape, site.axis)
         if producer.target in SYNAPSES and len(producer.users) == 1 and self._normalise(value.name, theta, site.axis):
             threshold = torch.ones_like(threshold)
-        neuron = getattr(nir, self.snn.method.record.nir)  # a unit resistance, and a soft reset by the metadata
+        record, options = self.snn.method.at(name).neuron_at(site.function)
+        if not record.nir:
+            made = NeuronNode(record.name, array(threshold), dict(options))
+            return self._add(f"{name}_neurons", made, (value,), shape, amplitude)
+        neuron = getattr(nir, record.nir)  # a unit resistance, and a soft reset by the metadata
         made = neuron(r=np.ones(shape, np.float32), v_threshold=array(threshold), v_reset=np.zeros(shape, np.float32))
         return self._add(f"{name}_if", made, (value,), shape, amplitude)
 
@@ -247,26 +263,29 @@ class _Writer:
             made = nir.Linear(array(weight)) if bias is None else nir.Affine(array(weight), array(bias))
             return self._add(path, made, (value,), self.shapes[node])
         given = arguments(node)
-        weight = ungrouped(weight, int(given.get("groups", 1)))
+        groups = int(given.get("groups", 1))
         if value.scale is not None:
             channels = per_channel(value.scale, value.shape)
             if channels is None:
                 value = self._plain(value)
-            else:
-                weight = weight * channels.reshape(-1, *[1] * (weight.dim() - 2))
+            else:  # each output reads the channels of its group
+                of_groups = channels.reshape(groups, -1).repeat_interleave(weight.shape[0] // groups, 0)
+                weight = weight * of_groups.reshape(*weight.shape[:2], *[1] * (weight.dim() - 2))
+        if not self.grouped:
+            weight, groups = ungrouped(weight, groups), 1
         dims = weight.dim() - 2
         if dims > 2:
             raise self._refusal(node, op_name(node))
         space = value.shape[1:] if dims == 2 else value.shape[1]
         made = (nir.Conv2d if dims == 2 else nir.Conv1d)(
-            input_shape=space,
+            input_shape=space if groups == 1 else None,  # NIR's type check counts a group's channels alone
             weight=array(weight),
             stride=spread(given.get("stride", 1), dims),
             padding=given["padding"]
             if isinstance(given.get("padding"), str)
             else spread(given.get("padding", 0), dims),
             dilation=spread(given.get("dilation", 1), dims),
-            groups=1,
+            groups=groups,
             bias=array(bias if bias is not None else weight.new_zeros(weight.shape[0])),
         )
         return self._add(path, made, (value,), self.shapes[node])

@@ -1,0 +1,1 @@
+"""Exported networks against their originals, on real pictures."""
