@@ -50,7 +50,7 @@ def entries(model: ResNet20, baseline_images: int | None) -> list[Entry]:
                 recipe=recipe,
                 timesteps=(4, 8, 16, 32, 64),
                 model=equal,
-                architecture="resnet20-conv-shortcut",
+                architecture="ResNet-20, convolution shortcuts",
                 batches=None if baseline_images is None else max(1, baseline_images // BATCH),
             )
         )
@@ -83,8 +83,8 @@ def run(arguments: list[str] | None = None) -> int:
     test = cifar10("test", options.download).shuffled(options.seed).first(options.limit)
     job = Task(
         name="classification",
-        dataset="cifar10",
-        architecture="resnet20",
+        dataset="CIFAR-10",
+        architecture="ResNet-20",
         model=model,
         calibration=[x for x, _ in train.batches(BATCH)],
         test=list(test.batches(BATCH)),

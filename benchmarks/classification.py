@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections import Counter
@@ -152,6 +153,7 @@ def _images(batches: Sequence[Batch]) -> int:
 
 def _ann(model: nn.Module, test: Sequence[Batch]) -> Record:
     """The source network's figures: accuracy, seconds for the test images, operations and energy an image."""
+    from snnbench.results.migration import of_totals
     from snnconv.metrics.profiling import MAC_JOULES
     from snnconv.metrics.synapses import WatchedMacs
 
@@ -165,6 +167,7 @@ def _ann(model: nn.Module, test: Sequence[Batch]) -> Record:
         "seconds": seconds,
         "macs": macs.total,
         "energy_joule": MAC_JOULES * macs.total,
+        "energies": of_totals(0.0, macs.total),
     }
 
 
@@ -174,6 +177,29 @@ def spike_figures(model: nn.Module, snn: Any, loader: Sequence[torch.Tensor]) ->
 
     profile = snnconv.profile(model, snn, loader)
     return results.counted(profile), list(profile.notes)
+
+
+def twin_figures(model: nn.Module, snn: Any, task: Task, test: Sequence[Batch]) -> Record | None:
+    """The quantised ANN with as many levels on the same images; None where the coding has no levels.
+
+    In rate coding a corrected bias makes up for what spikes do unevenly, which a quantised network does not: there it
+    is made from the same conversion without correction.
+    """
+    import snnconv
+    from snnconv.metrics import costs
+
+    if snn.method.coding == "differential":
+        return None
+    plain = snn
+    if snn.method.coding == "rate" and snn.method.correction != "none":
+        method = dataclasses.replace(snn.method, correction="none")
+        plain = snnconv.convert(model, method, calibration=list(task.calibration), progress=False)
+    twins = [snnconv.quantised_twin(plain), snnconv.quantised_twin(plain, int8_weights=True)]
+    scores = [{"top1": accuracy(twin, test)} for twin in twins]
+    levels = max(twins[0].levels.values())
+    counts = snnconv.profile(model, snn, [test[0][0][:1]])
+    energies = {name: cost.of_twin(counts, levels) for name, cost in costs.COSTS.items()}
+    return {"levels": levels, "metrics": scores[0], "metrics_int8": scores[1], "energies": energies}
 
 
 @dataclass
@@ -251,6 +277,7 @@ class _Row:
                 seconds = {"convert": converted - start, "evaluate": time.perf_counter() - converted}
                 memory = results.peak_memory(_device(self.model))
                 figures, notes = spike_figures(self.model, snn, [self.counted_on])
+                twin = twin_figures(self.model, snn, self.task, test)
             except Exception as error:
                 self._failed(method.latency, error)
                 continue
@@ -265,6 +292,7 @@ class _Row:
                 window=(snn.delay + 1, method.timesteps),
                 memory_mib=memory,
                 thresholds=results.thresholds(snn.report),
+                twin=twin,
                 **figures,
             )
             yield self._store(measured, notes)

@@ -91,7 +91,7 @@ def measure(task: Task, entries: Sequence[Entry], timesteps: Sequence[int], opti
         )
     report.print_table(list(rows.values()), timesteps, failed)
     if rows:
-        figure = task.folder / f"{task.dataset}-{slug(task.architecture)}.png"
+        figure = task.folder / f"{slug(task.dataset)}-{slug(task.architecture)}.png"
         report.plot(list(rows.values()), figure)
         seconds = time.perf_counter() - start
         print(f"{measured} points in {len(rows)} files in {task.folder}, plot {figure.name}, {seconds:.0f} s")

@@ -41,7 +41,7 @@ def entries(rate_norm: DigitsCNN, training: Record | None = None) -> list[Entry]
             "rate norm, trained",
             tuple(methods.RateNorm(timesteps=t) for t in TIMESTEPS),
             model=rate_norm,
-            architecture="digits-cnn-rate-norm",
+            architecture="digits CNN, rate norm",
             training=training,
         ),
     ]
@@ -55,7 +55,7 @@ def task(digits: Digits, model: DigitsCNN, seed: int, folder: Path, training: Re
     return Task(
         name="classification",
         dataset="digits",
-        architecture="digits-cnn",
+        architecture="digits CNN",
         model=model,
         calibration=calibration.split(100),
         test=list(zip(digits.x_test.split(150), digits.y_test.split(150), strict=True)),

@@ -27,6 +27,8 @@ PICTURES = {
     "docs/pictures/accuracy-dark.svg": ("#0d1117", "#e6edf3"),
 }
 """File → background and writing, those of the pages it stands on."""
+LADDER = "docs/pictures/ladder.svg"
+"""What a ladder neuron says of SiLU."""
 OURS = ("shifted-threshold-reconstructed", "signed-if", "if")
 THEIRS = ("spikingjelly-robust-99-9", "spikingjelly-rate-99-9", "spikingjelly-rate-max", "spikingjelly-ltb-delay")
 
@@ -86,6 +88,22 @@ def picture(background: str, writing: str) -> bytes:
         axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
         content = io.BytesIO()
         figure.savefig(content, format="svg", metadata={"Date": None, "Description": json.dumps(shown)})
+    return b"\n".join(line.rstrip() for line in content.getvalue().splitlines()) + b"\n"
+
+
+def ladder() -> bytes:
+    """SiLU in 4 bits, as an SVG."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    from snnconv import plot
+    from snnconv.graph.functions import SiLU
+
+    with rc_context({"svg.hashsalt": "snnconv"}):
+        figure = Figure(figsize=(7, 3.6), layout="constrained", facecolor="#ffffff")
+        plot.ladder(SiLU(), 0.1, 4, axes=figure.subplots())
+        content = io.BytesIO()
+        figure.savefig(content, format="svg", metadata={"Date": None})
     return b"\n".join(line.rstrip() for line in content.getvalue().splitlines()) + b"\n"
 
 
@@ -205,6 +223,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name, colours in PICTURES.items():
         made[name] = picture(*colours)
         outdated += not (ROOT / name).is_file() or _figures(ROOT / name) != _as_text(curves())
+    made[LADDER] = ladder()
+    outdated += not (ROOT / LADDER).is_file()
     if options.check:
         print(f"{outdated} pages or pictures are out of date" if outdated else "README is what the result files give")
         return 1 if outdated else 0

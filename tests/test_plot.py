@@ -18,6 +18,8 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.patches import StepPatch
 
 from snnconv import methods, plot
+from snnconv.dynamics import ladder_thresholds
+from snnconv.graph.functions import Sigmoid, SiLU
 from snnconv.metrics import Trace, trace
 
 
@@ -193,3 +195,15 @@ def test_a_trace_of_no_site_lists_them() -> None:
     snn = snnconv.convert(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), methods.IF(2), torch.randn(4, 2), progress=False)
     with pytest.raises(ValueError, match="no site 'fc'; the network has 1"):
         trace(snn, torch.randn(1, 2), "fc")
+
+
+@pytest.mark.parametrize(
+    ("function", "lsb", "bits", "codes"), [(SiLU(), 0.5, 2, range(-1, 4)), (Sigmoid(), 1 / 7, 3, range(8))]
+)
+def test_a_ladder_is_drawn_with_its_codes_and_thresholds(function, lsb: float, bits: int, codes: range) -> None:
+    axes = plot.ladder(function, lsb, bits)
+    drawn = {round(float(y) / lsb) for y in axes.get_lines()[-1].get_ydata()}
+    assert drawn == set(codes)
+    marks = sorted(segment[0][0] for segment in axes.collections[0].get_segments())
+    steps = ladder_thresholds(function, lsb, bits, function.signed, torch.float32, 1)
+    assert marks == sorted((steps.values * steps.direction.unsqueeze(-1))[steps.values.isfinite()].tolist())

@@ -2,7 +2,7 @@
 
 ``list`` writes the list anew, ``run --shard 1/4 --out FILE`` tries what is not in the file yet (a process each, so that
 what one leaves behind does not slow the next), ``table FILE`` prints the table of the documentation. ``exact``
-checks small published networks for equality with the quantised network at every layer.
+checks small published networks for equality with the quantised network at every layer, ``energy`` prints their cost.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.zoo import energy
 from benchmarks.zoo import exact as equality
 from benchmarks.zoo.architectures import LIST, listed, write
 from benchmarks.zoo.networks import NETWORKS
@@ -46,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     exact.add_argument("--timesteps", type=int, nargs="+", default=[4, 8])
     exact.add_argument("--out", type=Path, default=EXACT)
     exact.add_argument("--here", action="store_true", help="in this process; print a line, write none")
+    costs = commands.add_parser("energy", help="print the energy of networks beside their source's")
+    costs.add_argument("names", nargs="+", help="of benchmarks.zoo.networks")
+    costs.add_argument("--timesteps", type=int, nargs="+", default=[4, 8])
     table = commands.add_parser("table", help="print the table")
     table.add_argument("file", type=Path, nargs="?", default=RESULTS)
     options = parser.parse_args(arguments)
@@ -55,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(tried(options.name)))
     elif options.command == "exact":
         return check_all(options.names or list(NETWORKS), options.timesteps, options.out, options.here)
+    elif options.command == "energy":
+        print(energy.table_of([energy.measured(name, steps) for name in options.names for steps in options.timesteps]))
     elif options.command == "table":
         print(table_of(lines_of(options.file)))
     else:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from snnconv.export.onnx_in import from_onnx
     from snnconv.export.sinabs import to_sinabs
     from snnconv.export.stepwise import stepwise
+    from snnconv.export.twin import quantised_twin
     from snnconv.metrics import audit, compare, evaluate, profile
     from snnconv.metrics.saturating import saturation
     from snnconv.page import write_page
@@ -64,6 +65,7 @@ __all__ = [
     "methods",
     "prepare",
     "profile",
+    "quantised_twin",
     "recommend",
     "register",
     "saturation",
@@ -90,6 +92,7 @@ _LATER = {
     "load": "snnconv.storage.network_file",
     "prepare": "snnconv.training.prepare",
     "profile": "snnconv.metrics",
+    "quantised_twin": "snnconv.export.twin",
     "recommend": "snnconv.selection",
     "saturation": "snnconv.metrics",
     "save": "snnconv.storage.network_file",

@@ -268,6 +268,7 @@ def converted(monkeypatch) -> list[int]:
     }
     monkeypatch.setattr(snnconv, "convert", convert, raising=False)
     monkeypatch.setattr(classification, "spike_figures", lambda *_: (figures, ["a note"]))
+    monkeypatch.setattr(classification, "twin_figures", lambda *_: None)
     return calls
 
 
@@ -318,6 +319,24 @@ class TestRows:
         assert [point["timesteps"] for _, point in again] == [2, 4, 3]
         assert [point["seconds"] for _, point in again[:2]] == [point["seconds"] for _, point in first]
         assert [p["timesteps"] for p in results.read(task.folder / "double.json")["points"]] == [2, 3, 4]
+
+    def test_the_quantised_twin_stands_beside_each_point_and_shifted_threshold_equals_it(self, tmp_path: Path) -> None:
+        from snnconv import methods
+
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(16, 24), torch.nn.ReLU(), torch.nn.Linear(24, 5)).eval()
+        x = torch.rand(200, 16)
+        task = Task("classification", "noise", "MLP", model, [x[:50]], [(x, model(x).argmax(1))], folder=tmp_path)
+        entries = [
+            Entry("shifted", (methods.ShiftedThreshold(2), methods.ShiftedThreshold(3))),
+            Entry("signed", (methods.SignedIF(4),)),
+            Entry("differential", (methods.MultiThreshold(2),)),
+        ]
+        found = [point for _, point in classification.run(task, entries, show_progress=False)]
+        assert [point["twin"] and point["twin"]["levels"] for point in found] == [3, 7, 4, None]
+        for point in found[:2]:
+            assert point["twin"]["metrics"] == point["metrics"]  # lossless
+        assert found[2]["twin"]["energies"]["bit-operations"] == 16 * 24 * 64 + 24 * 5 * 8 * 3
 
     def test_resume_of_a_finished_row_runs_nothing(self, task: Task, converted: list[int], monkeypatch) -> None:
         entry = Entry("double", (Doubling(2),))

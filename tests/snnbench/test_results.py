@@ -23,6 +23,7 @@ from torch import nn
 
 import snnconv
 from snnbench import results
+from snnbench.results.json_lines import as_text
 from snnconv import methods
 
 pytest.importorskip("jsonschema")
@@ -86,7 +87,7 @@ class TestFiles:
     @given(st.floats(allow_nan=False, allow_infinity=False), st.text())
     def test_every_number_and_every_text_come_back(self, number: float, text: str) -> None:
         record = row(measured(8, number), config={"a": [number, text.encode("utf-8", "replace").decode()]})
-        assert json.loads(sys.modules["snnbench.results.results"]._text(record)) == record
+        assert json.loads(as_text(record)) == record
 
     def test_short_objects_take_one_line(self, stored: Path) -> None:
         assert '      "window": [1, 8],\n      "metrics": {"top1": 90.0},\n' in stored.read_text()
@@ -145,7 +146,7 @@ class TestNotJson:
     @pytest.mark.parametrize(
         ("content", "sentence"),
         [
-            (b'{\n  "schema": "snnconv-result/2",\n  "task"\n}', r"if\.json: line 4, column 1: not JSON"),
+            (b'{\n  "schema": "snnconv-result/3",\n  "task"\n}', r"if\.json: line 4, column 1: not JSON"),
             (b'{"schema": ', r"line 1, column 12: not JSON"),
             (b"", r"line 1, column 1: not JSON"),
             (b'{\n"label": "\xff"}', r"line 2: not UTF-8 text"),
@@ -192,12 +193,12 @@ class TestValidate:
     @pytest.mark.parametrize(
         ("change", "sentence"),
         [
-            (_drop("schema"), "schema is missing, this release reads 'snnconv-result/2'"),
+            (_drop("schema"), "schema is missing, this release reads 'snnconv-result/3'"),
             (_set("schema", to="snnconv-result/9"), "schema is 'snnconv-result/9', this release reads"),
             (_drop("split"), "split is missing"),
             (_drop("points", 1, "metrics"), "points[1].metrics is missing"),
-            (_set("colour", to=1), "colour is no field of snnconv-result/2"),
-            (_set("points", 0, "colour", to=1), "points[0].colour is no field of snnconv-result/2"),
+            (_set("colour", to=1), "colour is no field of snnconv-result/3"),
+            (_set("points", 0, "colour", to=1), "points[0].colour is no field of snnconv-result/3"),
             (_set("task", to="poetry"), "task is 'poetry', it must be one of classification, segmentation"),
             (_set("label", to=""), "label: '' should be non-empty"),
             (_set("samples", to=0), "samples: 0 is less than the minimum of 1"),
@@ -284,7 +285,7 @@ class TestResume:
             (lambda text: "<<<<<<< ours\n" + text, "line 1, column 1: not JSON"),
             (lambda text: text[: len(text) // 2], "not JSON"),
             (lambda text: "", "not JSON"),
-            (lambda text: text.replace("snnconv-result/2", "snnconv-benchmark/1"), "this release reads"),
+            (lambda text: text.replace("snnconv-result/3", "snnconv-benchmark/1"), "this release reads"),
             (lambda text: text.replace('"top1": 90.0', '"top1": 190.0'), "a percentage lies between 0 and 100"),
         ],
         ids=["marks of a merge", "half", "empty", "another layout", "impossible"],
@@ -574,6 +575,49 @@ class TestSchema:
         with pytest.raises(ImportError, match=r'pip install "snnconv-plugin\[bench\]"'):
             results.validate(row())
         result_schema._validator.cache_clear()
+
+
+class TestMigration:
+    def older(self) -> results.Record:
+        found = row()
+        found["schema"] = "snnconv-result/2"
+        point = found["points"][0]
+        for name in ("energies", "twin"):
+            point.pop(name, None)
+        point |= {"sops": 100.0, "macs": 20.0, "energy_joule": 100 * 0.9e-12 + 20 * 4.6e-12}
+        return found
+
+    def test_models_of_arithmetic_are_computed_from_totals_and_others_are_null(self) -> None:
+        from snnbench.results.migration import migrate
+
+        found = migrate(self.older())
+        results.validate(found)
+        energies = found["points"][0]["energies"]
+        assert energies["int8"] == pytest.approx(100 * 0.03e-12 + 20 * 0.23e-12)
+        assert energies["45nm"] == pytest.approx(found["points"][0]["energy_joule"])
+        assert energies["lemaire"] is energies["loihi"] is None
+        assert found["ann"]["energies"]["int8"] == pytest.approx(found["ann"]["macs"] * 0.23e-12)
+        assert migrate(found) == found
+
+    def test_a_price_that_the_totals_do_not_explain_is_left_null(self) -> None:
+        from snnbench.results.migration import migrate
+
+        older = self.older()
+        older["points"][0]["energy_joule"] *= 2
+        assert migrate(older)["points"][0]["energies"] is None
+
+    def test_the_command_rewrites_older_files_and_no_others(self, tmp_path: Path) -> None:
+        from snnbench.results.migration import main
+
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "if.json").write_text(json.dumps(self.older()))
+        (tmp_path / "new.json").write_text(json.dumps(row()))
+        kept = (tmp_path / "new.json").read_bytes()
+        with pytest.raises(results.ResultError, match=r"snnbench\.results\.migration FOLDER rewrites it"):
+            results.read(tmp_path / "a" / "if.json")
+        assert main([str(tmp_path)]) == 0
+        assert results.read(tmp_path / "a" / "if.json")["schema"] == results.SCHEMA
+        assert (tmp_path / "new.json").read_bytes() == kept
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -120,7 +120,7 @@ def _networks(entries: Sequence[Entry], higher: bool) -> list[Network]:
     for group in groups.values():  # the best value first
         group.sort(key=lambda entry: -max(sign * row.estimate.value for row in entry.rows))
     found = [Network(slug(f"{name} {samples}"), name, samples, group) for (name, samples), group in groups.items()]
-    return sorted(found, key=lambda n: (-n.samples, n.architecture))
+    return sorted(found, key=lambda n: (-n.samples, len(n.architecture), n.architecture))  # the plainest name first
 
 
 def _name(boards: Sequence[Board]) -> None:

@@ -26,6 +26,10 @@ class Row:
         rank: best and worst rank among what the network's entries reach with at most this latency.
         rivals: number of entries in that comparison, this one included.
         certain: whether the files give the error of every entry in it; else ``rank`` is the values' order.
+        energies: cost model → cost in its unit, mean over the seeds; None where it is not known.
+        ann_energies: the same of the source network.
+        bits_per_step: log₂ of the number of values that a neuron may send in one step.
+        twin: the quantised network with as many levels: ``levels``, ``value`` and, with 8-bit weights, ``int8``.
         front: the costs, of ``"latency"`` and ``"energy"``, for which no row of the network is as good and cheaper.
     """
 
@@ -43,6 +47,10 @@ class Row:
     wall_ratio: float | None
     convert_seconds: float | None
     command: str
+    energies: dict[str, float | None] = field(default_factory=dict)
+    ann_energies: dict[str, float | None] = field(default_factory=dict)
+    bits_per_step: float | None = None
+    twin: dict[str, float] | None = None
     rank: tuple[int, int] = (1, 1)
     rivals: int = 1
     certain: bool = True
@@ -52,6 +60,16 @@ class Row:
     def steps(self) -> str:
         """T, or τ + T."""
         return f"{self.pre_timesteps} + {self.timesteps}" if self.pre_timesteps else str(self.timesteps)
+
+    def ratio(self, cost: str) -> float | None:
+        """Cost over the source network's under a cost model."""
+        own, ann = self.energies.get(cost), self.ann_energies.get(cost)
+        return own / ann if own is not None and ann else None
+
+    @property
+    def equals_twin(self) -> bool:
+        """Whether the quantised network gets the same value: nothing is lost in going from its levels to spikes."""
+        return self.twin is not None and abs(self.twin["value"] - self.estimate.value) < 1e-6 * abs(self.estimate.value)
 
 
 @dataclass(eq=False)
@@ -193,7 +211,27 @@ def _row(metric: str, members: Sequence[tuple[Record, Point]], ann: float, highe
         wall_ratio=_mean(_wall_ratio(r, p) for r, p in members),
         convert_seconds=_mean(p["seconds"]["convert"] for _, p in members),
         command=point.get("run", {}).get("command", record["command"]),
+        energies=_by_model([item.get("energies") for _, item in members]),
+        ann_energies=_by_model([r["ann"].get("energies") for r, _ in members]),
+        bits_per_step=point.get("bits_per_step"),
+        twin=_twin([item.get("twin") for _, item in members], metric),
     )
+
+
+def _by_model(found: Sequence[Mapping[str, float | None] | None]) -> dict[str, float | None]:
+    """Cost model → mean over the seeds."""
+    known = [item for item in found if item]
+    if len(known) < len(found):
+        return {}
+    return {name: _mean(item.get(name) for item in known) for name in known[0]}
+
+
+def _twin(found: Sequence[Mapping[str, Any] | None], metric: str) -> dict[str, float] | None:
+    known = [item for item in found if item]
+    if len(known) < len(found):
+        return None
+    value, int8 = (_mean(item[name].get(metric) for item in known) for name in ("metrics", "metrics_int8"))
+    return None if value is None or int8 is None else {"levels": known[0]["levels"], "value": value, "int8": int8}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import PurePath
 from typing import Any
 
 from snnbench.leaderboard import wording
-from snnbench.leaderboard.boards import Board, Network, build
-from snnbench.leaderboard.entries import Entry, Row
+from snnbench.leaderboard.boards import Board, build
+from snnbench.leaderboard.budgets import answers
+from snnbench.leaderboard.page import page_data
 from snnbench.leaderboard.published import Published, read_published
 from snnbench.results import Record, ResultError, read_all
 
 __all__ = ["load", "to_html", "to_markdown"]
 
 _PACKAGE = "snnbench.leaderboard"
-VENDORED = ("chart.umd.min.js", "dataTables.min.js")
+SCRIPTS = ("plot.js", "table.js", "page.js")
 
 
 def load(results: str | os.PathLike[str], published: str | os.PathLike[str] | None = None) -> list[Board]:
@@ -51,11 +51,11 @@ def to_html(boards: Sequence[Board]) -> str:
     True
     """
     template = _environment(autoescape=True).get_template("page.html.j2")
-    scripts = [_resource("vendor", name).partition("\n//# sourceMappingURL=")[0] for name in VENDORED]
     text = template.render(
-        boards=boards,
+        boards=[board for board in boards if board.networks],
+        data=page_data(boards),
         style=_resource("templates", "page.css"),
-        scripts=[*scripts, _resource("templates", "plots.js"), _resource("templates", "page.js")],
+        scripts=[_resource("templates", name) for name in SCRIPTS],
     )
     return str(text).strip() + "\n"
 
@@ -79,37 +79,16 @@ def _environment(autoescape: bool) -> Any:
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "ensure_ascii": False, "separators": (",", ":")}
     environment.filters |= {
-        "code": wording.code,
-        "commands": _commands,
-        "count": wording.count,
-        "epochs": _epochs,
-        "figure": wording.figure,
         "md": wording.markdown,
         "metric": wording.metric,
-        "plot_data": _plot_data,
         "published_steps": _published_steps,
-        "rank": wording.rank,
-        "settings": _settings,
-        "sortable": _rounded,
         "spread": wording.spread,
         "stated": _stated,
+        "answers": answers,
+        "plural": wording.plural,
         "value": wording.value,
     }
     return environment
-
-
-def _commands(entry: Entry) -> list[tuple[str, str]]:
-    """Each command that measured the entry, with the latencies it measured."""
-    found: dict[str, list[int]] = {}
-    for row in entry.rows:
-        found.setdefault(row.command, []).append(row.latency)
-    for record in entry.records[1:]:
-        found.setdefault(record["command"], [row.latency for row in entry.rows])
-    return [(command, ", ".join(map(str, latencies))) for command, latencies in found.items()]
-
-
-def _epochs(number: float | None) -> str:
-    return wording.EMPTY if number is None else f"{number:g}"
 
 
 def _stated(number: float | None) -> str:
@@ -120,54 +99,3 @@ def _published_steps(number: Published) -> str:
     if number.timesteps is None:
         return wording.EMPTY
     return f"{number.pre_timesteps} + {number.timesteps}" if number.pre_timesteps else str(number.timesteps)
-
-
-def _settings(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and value, nested ones in JSON."""
-    return [
-        (name, item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, sort_keys=True))
-        for name, item in values.items()
-    ]
-
-
-def _plot_data(board: Board) -> dict[str, Any]:
-    """What the plots and filters need: rows in the table's order."""
-    labels: list[str] = []
-    rows: list[dict[str, Any]] = []
-    for number, network in enumerate(board.networks):
-        for entry in network.entries:
-            if entry.label not in labels:
-                labels.append(entry.label)
-            rows += [_plot_row(network, number, entry, labels.index(entry.label), row) for row in entry.rows]
-    return {
-        "metric": wording.metric(board.metric),
-        "higher": board.higher_is_better,
-        "labels": labels,
-        "networks": [
-            {"name": n.architecture, "samples": n.samples, "anns": [_rounded(a.value) for a in n.anns[:4]]}
-            for n in board.networks
-        ],
-        "rows": rows,
-        "published": [
-            {"t": p.latency, "v": p.value, "name": f"{p.method}, {p.architecture or 'network not stated'}, {p.paper}"}
-            for p in board.published
-            if p.latency is not None and p.value is not None and p.metric == board.metric
-        ],
-    }
-
-
-def _plot_row(network: Network, number: int, entry: Entry, label: int, row: Row) -> dict[str, Any]:
-    return {
-        "id": entry.name,
-        "n": number,
-        "l": label,
-        "t": row.latency,
-        "e": _rounded(row.energy_ratio),
-        "v": _rounded(row.estimate.value),
-        "s": _rounded(row.estimate.sampling),
-        "f": [int("latency" in row.front), int("energy" in row.front)],
-    }
-
-
-def _rounded(number: float | None) -> float | None:
-    return None if number is None else float(f"{number:.6g}")

@@ -8,7 +8,7 @@ import unicodedata
 from snnbench.leaderboard.entries import Row
 from snnbench.leaderboard.statistics import Estimate
 
-__all__ = ["code", "count", "figure", "markdown", "metric", "rank", "spread", "value"]
+__all__ = ["code", "count", "figure", "markdown", "metric", "plural", "rank", "spread", "value"]
 
 EMPTY = "–"
 _TURNS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u061c")
@@ -73,6 +73,15 @@ def spread(estimate: Estimate) -> str:
     if estimate.std is not None:
         parts.append(f"std {value(estimate.std)} of {estimate.seeds} seeds")
     return "; ".join(parts) or EMPTY
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """A number and what is counted.
+
+    >>> plural(1, "entry", "entries"), plural(2000, "row")
+    ('1 entry', '2,000 rows')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def rank(row: Row) -> str:

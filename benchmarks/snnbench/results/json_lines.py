@@ -1,12 +1,14 @@
-"""Where in a JSON file each field begins, so that an error can name the line."""
+"""JSON as result files have it: how it is laid out, and where each field begins, so that an error can name the line."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any
 
-__all__ = ["line_of", "lines"]
+__all__ = ["as_text", "line_of", "lines"]
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SCALAR = re.compile(r"[^\s,\]}]+")
@@ -72,3 +74,20 @@ def _fields(text: str) -> Iterator[tuple[str, int]]:
             position = scanstring(text, position + 1)[1]
         else:
             position = _SCALAR.match(text, position).end()  # type: ignore[union-attr]
+
+
+def as_text(value: Any, indent: str = "") -> str:
+    """JSON with what fits, and holds no further lists or objects, on one line."""
+    if not isinstance(value, dict | list) or not value:
+        return json.dumps(value, ensure_ascii=False)
+    flat = json.dumps(value, ensure_ascii=False)
+    items = value.values() if isinstance(value, dict) else value
+    if len(indent) + len(flat) <= 110 and not any(isinstance(item, dict | list) for item in items):
+        return flat
+    inner = indent + "  "
+    if isinstance(value, dict):
+        lines = [f"{json.dumps(str(key), ensure_ascii=False)}: {as_text(item, inner)}" for key, item in value.items()]
+    else:
+        lines = [as_text(item, inner) for item in value]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}\n" + ",\n".join(inner + line for line in lines) + f"\n{indent}{closing}"

@@ -89,7 +89,8 @@ def record(
         "energy_joule": None,
     }
     if profile is not None:
-        ann |= {"macs": profile.ann_macs, "energy_joule": profile.ann_energy}
+        energies = {name: figures["ann"] for name, figures in profile.energies.items()}
+        ann |= {"macs": profile.ann_macs, "energy_joule": profile.ann_energy, "energies": energies}
     header = {
         "task": task,
         "dataset": dataset,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snnbench.results.json_lines import line_of
+from snnbench.results.json_lines import as_text, line_of
 from snnbench.results.provenance import command, describe, peak_memory, provenance
 from snnbench.results.validation import SCHEMA, Point, Record, ResultError, key_of, leaf, schema, validate, wrong
 from snnconv.files import atomic, fingerprint
@@ -36,7 +36,7 @@ __all__ = [
 _RUN = ("versions", "machine", "commit", "command")
 _FIGURES = (
     "latency", "pipelined_latency", "bits_per_step", "spikes", "spikes_per_neuron", "sops", "macs", "energy_joule",
-    "energy_ratio", "memory_mib", "thresholds",
+    "energy_ratio", "energies", "twin", "memory_mib", "thresholds",
 )  # fmt: skip
 
 
@@ -184,19 +184,27 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
         raise ResultError(f"{path}: {foreign} is neither number nor text; convert it first, for instance with .item()")
     values: Record = json.loads(json.dumps(record))  # tuples become lists
     validate(values, path)
-    order = list(schema()["properties"])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path):
             found = _stored(path)
             if found is not None and canonical(found["config"]) == canonical(values["config"]):
                 values = _with_stored(values, found)
-            ordered = {key: values[key] for key in sorted(values, key=order.index)}
-            write_whole(path, (_text(ordered) + "\n").encode())
+            write_text(path, values)
     except LockTimeout as error:
         raise ResultError(str(error)) from error
     except OSError as error:
         raise _unwritten(path, error) from error
+
+
+def write_text(path: str | os.PathLike[str], record: Record) -> None:
+    """Write a checked record in the order of the layout's fields, whole or not at all.
+
+    Raises:
+        ResultError: the file cannot be written.
+    """
+    order = list(schema()["properties"])
+    write_whole(path, (as_text({key: record[key] for key in sorted(record, key=order.index)}) + "\n").encode())
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
@@ -227,23 +235,6 @@ def _stored(path: Path) -> Record | None:
         return read(path)
     except ResultError as error:
         raise ResultError(f"{error}; it is not written over: mend it, or move it away") from error
-
-
-def _text(value: Any, indent: str = "") -> str:
-    """JSON with what fits, and holds no further lists or objects, on one line."""
-    if not isinstance(value, dict | list) or not value:
-        return json.dumps(value, ensure_ascii=False)
-    flat = json.dumps(value, ensure_ascii=False)
-    items = value.values() if isinstance(value, dict) else value
-    if len(indent) + len(flat) <= 110 and not any(isinstance(item, dict | list) for item in items):
-        return flat
-    inner = indent + "  "
-    if isinstance(value, dict):
-        lines = [f"{json.dumps(str(key), ensure_ascii=False)}: {_text(item, inner)}" for key, item in value.items()]
-    else:
-        lines = [_text(item, inner) for item in value]
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return f"{opening}\n" + ",\n".join(inner + line for line in lines) + f"\n{indent}{closing}"
 
 
 # --- rows --------------------------------------------------------------------------------------------------
@@ -300,6 +291,7 @@ def counted(profile: Profile) -> dict[str, Any]:
         "macs": profile.snn_macs,
         "energy_joule": profile.snn_energy,
         "energy_ratio": profile.energy_ratio,
+        "energies": {name: figures["snn"] for name, figures in profile.energies.items()},
         "bits_per_step": profile.bits_per_step,
     }
 

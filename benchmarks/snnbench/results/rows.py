@@ -104,6 +104,7 @@ def write_results(rows: list[Row], config: Config, loop: SNNTestLoop, training: 
                 "seconds": loop.seconds.get(ANN),
                 "macs": costs.get("ann_macs"),
                 "energy_joule": costs.get("ann_energy_joule"),
+                "energies": costs.get("ann_energies"),
             },
             "sites": first.sites or None,
             "training": training,
@@ -129,6 +130,7 @@ def _points(variant: Variant, loop: SNNTestLoop, scale: float) -> list[dict[str,
         "macs",
         "energy_joule",
         "energy_ratio",
+        "energies",
         "bits_per_step",
     )
     found = []

@@ -25,7 +25,9 @@ __all__ = [
     "wrong",
 ]
 
-SCHEMA = "snnconv-result/2"
+SCHEMA = "snnconv-result/3"
+OLDER = ("snnconv-result/2",)
+"""Layouts that `snnbench.results.migration` brings up to date."""
 
 PERCENTAGES = {"top1", "top5", "mIoU", "mAcc", "aAcc"}
 """Metrics that lie between 0 and 100, whatever is measured."""
@@ -82,7 +84,8 @@ def wrong(record: Any) -> Iterable[str]:
         return
     if record.get("schema") != SCHEMA:
         name = f"schema is {record['schema']!r}" if "schema" in record else "schema is missing"
-        yield f"{name}, this release reads {SCHEMA!r}"
+        older = "; python -m snnbench.results.migration FOLDER rewrites it" if record.get("schema") in OLDER else ""
+        yield f"{name}, this release reads {SCHEMA!r}{older}"
         return
     beyond = list(beyond_measure(record))
     yield from beyond
@@ -117,7 +120,7 @@ def beyond_measure(record: Any) -> Iterable[str]:
             return
 
 
-OPTIONAL = ("thresholds", "bits_per_step")
+OPTIONAL = ("thresholds", "bits_per_step", "energies", "twin")
 """Fields of a point that not every measurement has."""
 
 

@@ -352,6 +352,8 @@ class ConvertHook(Hook):
             "macs": costs.snn_macs,
             "energy_joule": costs.snn_energy,
             "energy_ratio": costs.energy_ratio,
+            "energies": {name: figures["snn"] for name, figures in costs.energies.items()},
+            "ann_energies": {name: figures["ann"] for name, figures in costs.energies.items()},
             "bits_per_step": costs.bits_per_step,
             "ann_macs": costs.ann_macs,
             "ann_energy_joule": costs.ann_energy,

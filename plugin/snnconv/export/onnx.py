@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.export.stepwise import stepwise
-from snnconv.export.twin import quantised_twin
+from snnconv.export.twin import equal_twin
 from snnconv.files.atomic import replacing
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
@@ -63,7 +63,7 @@ def to_onnx(
     if twin and not hasattr(torch.onnx, "ops"):
         raise ImportError(f"the twin needs torch.onnx.ops of PyTorch 2.8; this is {torch.__version__}")
     if twin:
-        network = quantised_twin(snn, int8_weights)
+        network = equal_twin(snn, int8_weights)
         inputs, outputs = list(network.inputs), _numbered(network(*samples))
         _write(Path(path), network, samples, inputs, outputs)
         return inputs, outputs

@@ -1,8 +1,8 @@
-"""The quantised network that a sum-coded spiking network is equal to, as one that ONNX can say."""
+"""The quantised network of as many levels as a spiking one, from its own thresholds, as one that ONNX can say."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from snnconv.graph.source import ConversionError, SourceGraph, activation_site
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.program import GraphProgram
 
-__all__ = ["QuantisedTwin", "quantised_twin"]
+__all__ = ["QuantisedTwin", "equal_twin", "quantised_twin"]
 
 BITS = 8
 """Of the integers at a site."""
@@ -80,10 +80,11 @@ def _symbolic(operator: str, inputs: Any, attributes: Mapping[str, Any], **what:
 
 
 class QuantisedTwin(nn.Module):
-    """The quantised network: ``forward(*inputs)`` gives what the spiking one gives, to rounding.
+    """The quantised network: ``forward(*inputs)``; of sum coding it gives what the spiking one gives, to rounding.
 
     Attributes:
         inputs: names of the inputs.
+        quantisers: those of the sites, by their names.
     """
 
     def __init__(self, source: SourceGraph, quantisers: Mapping[str, Quantiser], int8_weights: bool) -> None:
@@ -109,9 +110,15 @@ class QuantisedTwin(nn.Module):
                 view = view and not any(isinstance(a, torch.dtype) for a in node.args)
                 made[node] = graph.create_node(node.op, "reshape" if view else node.target, args, kwargs)
         self.inputs = source.placeholders()
+        self.quantisers = dict(quantisers)
         self.program = fx.GraphModule(root, graph, "Twin")
         self.requires_grad_(False)
         self.eval()
+
+    @property
+    def levels(self) -> dict[str, int]:
+        """Levels above zero of each site."""
+        return {name: quantiser.levels for name, quantiser in self.quantisers.items()}
 
     def forward(self, *given: Any) -> Any:
         return self.program(*given)
@@ -130,30 +137,70 @@ def _tensor(root: nn.Module, graph: fx.Graph, source: SourceGraph, node: fx.Node
 
 
 def quantised_twin(snn: SpikingNetwork, int8_weights: bool = False) -> QuantisedTwin:
-    """The quantised network of a sum-coded one.
+    """The quantised network with as many levels as the spiking one: what it has to be compared with.
+
+    At each site y = q · clip(⌊z/q + 1/2⌋, 0, L), from −L on where neurons have both signs. In sum coding q is the
+    smallest step and L = 2^T − 1: the spiking network gives the same. In rate coding q = θ/T and L = T, the most that
+    T steps can say; weights and biases are the converted network's, corrections included.
+
+    Args:
+        snn: a network that runs as a graph.
+        int8_weights: weights in 8 bits, one scale an output channel.
 
     Raises:
-        ConversionError: a network that runs call by call; rate coding; more than 8 bits; neurons put in by hand.
+        ConversionError: a network that runs call by call; differential coding; neurons put in by hand.
+
+    >>> import snnconv
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    >>> x = torch.randn(64, 4)
+    >>> snn = snnconv.convert(model, snnconv.methods.ShiftedThreshold(timesteps=3), x, progress=False)
+    >>> twin = quantised_twin(snn)
+    >>> twin.levels, bool(torch.allclose(twin(x), snn(x), atol=1e-5))
+    ({'1': 7}, True)
     """
     program, method = snn.program, snn.method
     if not isinstance(program, GraphProgram):
         why = "; ".join(snn.report.notes) if snn.report is not None else "it runs call by call"
         raise ConversionError(f"only a network that runs as a graph has a twin: {why}")
-    if method.coding != "sum":
+    if method.coding not in _LEVELS:
         raise ConversionError(
-            f"methods.{type(method).__name__} codes by rates, whose answer no quantised network equals; convert with "
-            "methods.ShiftedThreshold for a twin"
+            f"methods.{type(method).__name__} ({method.coding} coding) has no levels that a quantiser could have; "
+            "convert with methods.SignedIF or methods.ShiftedThreshold for a twin"
         )
     quantisers = {}
     for name, site in program.sites.items():
         settings = method.scan_arguments(snn.neurons[name])
         if settings is None:
             raise ConversionError(f"{name}: {type(snn.neurons[name]).__name__} is not this method's neuron")
-        bits, signed = int(settings["timesteps"]), bool(settings.get("signed", False))
-        if bits + signed > BITS:
-            raise ConversionError(
-                f"{name}: {bits} bits{' and a sign' if signed else ''} do not fit QuantizeLinear's {BITS}"
-            )
-        step = torch.as_tensor(settings["v_threshold"]).detach().clone()
-        quantisers[name] = Quantiser(step, 2**bits - 1, site.axis, signed, settings.get("function"))
+        step, levels = _LEVELS[method.coding](torch.as_tensor(settings["v_threshold"]), method.at(name).timesteps)
+        signed = bool(settings.get("signed", False))
+        quantisers[name] = Quantiser(step.detach().clone(), levels, site.axis, signed, settings.get("function"))
     return QuantisedTwin(program.source, quantisers, int8_weights)
+
+
+_LEVELS: dict[str, Callable[[Tensor, int], tuple[Tensor, int]]] = {
+    "sum": lambda threshold, steps: (threshold, 2**steps - 1),
+    "rate": lambda threshold, steps: (threshold / steps, steps),
+}
+"""Coding → smallest step and number of levels of a threshold and T."""
+
+
+def equal_twin(snn: SpikingNetwork, int8_weights: bool = False) -> QuantisedTwin:
+    """The quantised network that a sum-coded one is equal to, in QuantizeLinear's 8 bits.
+
+    Raises:
+        ConversionError: as :func:`quantised_twin`; rate coding; more than 8 bits.
+    """
+    if isinstance(snn.program, GraphProgram) and snn.method.coding != "sum":
+        raise ConversionError(
+            f"methods.{type(snn.method).__name__} codes by rates, whose answer no quantised network equals; convert "
+            "with methods.ShiftedThreshold for a twin"
+        )
+    twin = quantised_twin(snn, int8_weights)
+    for name, quantiser in twin.quantisers.items():
+        bits = quantiser.levels.bit_length()
+        if bits + quantiser.signed > BITS:
+            raise ConversionError(
+                f"{name}: {bits} bits{' and a sign' if quantiser.signed else ''} do not fit QuantizeLinear's {BITS}"
+            )
+    return twin

@@ -26,7 +26,10 @@ from snnconv.runtime.capture import captured_as
 from snnconv.runtime.executor import Temporal
 from snnconv.runtime.program import GraphProgram
 
-__all__ = ["AC_JOULES", "MAC_JOULES", "LayerCost", "Profile", "SiteActivity", "profile"]
+__all__ = [
+    "AC_JOULES", "MAC_JOULES", "LayerCost", "Profile", "SiteActivity", "maxima_of", "profile", "pulses_of",
+    "spikes_behind_maximum",
+]  # fmt: skip
 
 MAC_JOULES = 4.6e-12
 """A 32-bit multiply-accumulate at 45 nm (Horowitz 2014)."""
@@ -228,15 +231,13 @@ def _count_spikes(
     pooled: dict[str, Tensor] = {}
 
     def observe(site: str, out: Tensor) -> None:
-        pulses = _pulses(snn, site, out)
+        pulses = pulses_of(snn, site, out)
         spikes = pulses.sum((0, 1)).unsqueeze(0).float().contiguous()
         counts[site] = counts[site] + spikes if site in counts else spikes
 
     def observe_pool(node: fx.Node, value: Any) -> None:
         if node.name in pools and isinstance(value, Temporal):
-            # differences of accumulated maxima: rounding leaves dust where nothing was added
-            size = value.data.abs()
-            spikes = (size > 1e-6 * size.max()).sum(0, keepdim=True).float() if size.numel() else size
+            spikes = spikes_behind_maximum(value.data).sum(0, keepdim=True).float()
             pooled[node.name] = pooled[node.name] + spikes if node.name in pooled else spikes
 
     def watch(node: fx.Node, value: Any) -> None:
@@ -244,14 +245,7 @@ def _count_spikes(
         if counter:
             counter(node, value)
 
-    pools: set[str] = set()
-    if isinstance(snn.program, GraphProgram):
-        flow = SpikeFlow(snn.program.source, {}, {})
-        pools = {
-            n.name
-            for n, origin in flow.origin.items()
-            if origin in ("spikes", "sum of spikes") and role(n, flow.flow.kinds[n]) == "choose"
-        }
+    pools = maxima_of(snn.program.source) if isinstance(snn.program, GraphProgram) else set()
     total, done = sum(map(len, parts)), 0
     for part in parts:
         if counter is not None:
@@ -264,7 +258,23 @@ def _count_spikes(
     return counts, pooled
 
 
-def _pulses(snn: SpikingNetwork, site: str, out: Tensor) -> Tensor:
+def maxima_of(source: SourceGraph) -> set[str]:
+    """Names of the max-poolings that spikes reach: they send spikes of their own."""
+    flow = SpikeFlow(source, {}, {})
+    return {
+        node.name
+        for node, origin in flow.origin.items()
+        if origin in ("spikes", "sum of spikes") and role(node, flow.flow.kinds[node]) == "choose"
+    }
+
+
+def spikes_behind_maximum(steps: Tensor) -> Tensor:
+    """Where a max-pooling sends a spike; differences of accumulated maxima leave rounding dust where it does not."""
+    size = steps.abs()
+    return size > 1e-6 * size.max() if size.numel() else size.bool()
+
+
+def pulses_of(snn: SpikingNetwork, site: str, out: Tensor) -> Tensor:
     """How many spikes each output ``[T, B, ...]`` is: one, or the powers of two that it holds."""
     record, node = snn.method.record, snn.neurons[site]
     if record.pulses is None:

@@ -106,7 +106,10 @@ class SpikeFlow(Executor):
         pooled: Mapping[str, Tensor],
         constant: float = 0.0,
     ) -> None:
-        super().__init__(source, lambda site, z: counts[site].to(z.device) if site in counts else z.float() * 0)
+        self.counts = counts
+        super().__init__(
+            source, lambda site, z: self.counts[site].to(z.device) if site in self.counts else z.float() * 0
+        )
         self.origin = origins(self.flow)
         self.pooled = pooled
         self.constant = constant

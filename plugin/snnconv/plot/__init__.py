@@ -2,8 +2,9 @@
 
 from snnconv.plot.curves import accuracy, fit_curve
 from snnconv.plot.layers import energy, layer_energy, layer_error, thresholds, unevenness
-from snnconv.plot.neurons import membrane, raster
+from snnconv.plot.neurons import ladder, membrane, raster
 
 __all__ = [
-    "accuracy", "energy", "fit_curve", "layer_energy", "layer_error", "membrane", "raster", "thresholds", "unevenness",
+    "accuracy", "energy", "fit_curve", "ladder", "layer_energy", "layer_error", "membrane", "raster", "thresholds",
+    "unevenness",
 ]  # fmt: skip

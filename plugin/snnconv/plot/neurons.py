@@ -10,9 +10,10 @@ from snnconv.plot._axes import colours_of, new_axes, plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from snnconv.dynamics.function import Function
     from snnconv.metrics import Trace
 
-__all__ = ["membrane", "raster"]
+__all__ = ["ladder", "membrane", "raster"]
 
 
 def raster(trace: Trace, sample: int = 0, neurons: Sequence[int] | None = None, axes: Axes | None = None) -> Axes:
@@ -116,3 +117,42 @@ def _points(axes: Axes) -> tuple[float, float]:
     """Width and height of the axes, in points."""
     inches = axes.get_window_extent().transformed(axes.figure.dpi_scale_trans.inverted())
     return 72 * inches.width, 72 * inches.height
+
+
+def ladder(function: Function, lsb: float, timesteps: int, axes: Axes | None = None) -> Axes:
+    """A function and what a ladder neuron says of it: its steps, and the thresholds at which they begin.
+
+    Args:
+        function: an activation kind of :mod:`snnconv.graph.functions`, or one's own.
+        lsb: q, the value of the smallest spike.
+        timesteps: T, bits.
+        axes: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: a function that does not state its extrema.
+
+    Example:
+        >>> from snnconv.graph.functions import SiLU
+        >>> len(ladder(SiLU(), 0.5, 3).collections[0].get_segments())  # thresholds that an input can reach
+        9
+    """
+    import torch
+
+    from snnconv import dynamics
+
+    steps = dynamics.ladder_thresholds(function, lsb, timesteps, function.signed, torch.float32, 1)
+    reached = (steps.values * steps.direction.unsqueeze(-1)).flatten()
+    reached = reached[reached.isfinite()]
+    least, most = float(reached.min()), float(reached.max())
+    room = 0.15 * (most - least) or 1.0
+    z = torch.linspace(least - room, most + room, 2001)
+    spikes, _ = dynamics.ladder_fire(z, lsb, timesteps, function, function.signed, 0)
+    worth = lsb * 2.0 ** torch.arange(timesteps - 1, -1, -1).unsqueeze(1)
+    axes = new_axes(axes)
+    axes.vlines(reached.tolist(), 0, 0.06, "tab:red", transform=axes.get_xaxis_transform(), label="thresholds")
+    axes.plot(z, function(z.double(), 0), color="0.6", label="the function")
+    axes.step(z, (spikes * worth).sum(0), where="mid", color="tab:blue", label=f"sum of {timesteps} weighted spikes")
+    axes.set_xlabel("accumulated input z")
+    axes.set_ylabel("value")
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    return axes

@@ -20,7 +20,7 @@ from snnconv.graph.source import ConversionError, SourceGraph, activation_site, 
 from snnconv.methods.base import Method
 from snnconv.runtime import step_modules as modules
 
-__all__ = ["Settings", "StepGraph"]
+__all__ = ["Settings", "StepGraph", "module_of", "options_of"]
 
 Settings = Mapping[str, Any]
 _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -229,11 +229,11 @@ class StepGraph:
             )
         assert weight is not None
         x = read(operand(node))
-        options = _options(given)
+        options = options_of(given)
         key = (weight.target, None if bias is None or once else bias.target, str(sorted(options.items(), key=str)))
         if key not in self._layers:
             values = None if bias is None or once else self.source.tensors[str(bias.target)]
-            layer = _module(node, self.source.tensors[str(weight.target)], options, values)
+            layer = module_of(node, self.source.tensors[str(weight.target)], options, values)
             out = self._call(layer_name(node), layer, x)
             self._layers[key] = str(out.target)
         else:
@@ -288,7 +288,7 @@ class StepGraph:
         self.graph.output((result, *(self.after[name] for name in self.states)))
 
 
-def _module(node: fx.Node, weight: Tensor, options: dict[str, Any], bias: Tensor | None) -> nn.Module:
+def module_of(node: fx.Node, weight: Tensor, options: dict[str, Any], bias: Tensor | None) -> nn.Module:
     """The layer of ``torch.nn`` that computes a call of an operator with weights."""
     kind, dims = SYNAPSES[node.target], weight.dim() - 2
     given = {"bias": bias is not None, "dtype": weight.dtype, "device": weight.device}
@@ -308,7 +308,8 @@ def _module(node: fx.Node, weight: Tensor, options: dict[str, Any], bias: Tensor
     return layer
 
 
-def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of an operator with weights that its layer takes as settings."""
     return {k: v for k, v in given.items() if k not in ("input", "weight", "bias") and v is not None}
 
 

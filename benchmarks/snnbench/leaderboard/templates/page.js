@@ -1,39 +1,65 @@
-// Theme, tables, filters and details. Boards come to life when they scroll into view.
+// The page: boards with their chooser, the cost model, the theme, details of an entry.
 "use strict";
 (() => {
-  const root = document.documentElement;
-  root.classList.add("scripted");
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const boards = [];
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const { make, number, ratio } = Tables, root = document.documentElement;
+  const dark = matchMedia("(prefers-color-scheme: dark)"), boards = [];
   const remembered = { get() { try { return localStorage.getItem("theme"); } catch { return null; } },
     set(value) { try { localStorage.setItem("theme", value); } catch { /* a file opened from disk may not store */ } } };
-
-  function paint(theme) {
+  let theme = remembered.get() || "auto";
+  function paint() {
     root.dataset.theme = theme === "auto" ? (dark.matches ? "dark" : "light") : theme;
     const button = document.getElementById("theme");
     button.querySelector("span").textContent = theme;
     button.setAttribute("aria-label", `Colour scheme: ${theme}`);
-    boards.forEach((board) => board.redraw());
   }
-  let theme = remembered.get() || "auto";
   document.getElementById("theme").addEventListener("click", () => {
     theme = { auto: "light", light: "dark", dark: "auto" }[theme];
     remembered.set(theme);
-    paint(theme);
+    paint();
   });
-  dark.addEventListener("change", () => paint(theme));
+  dark.addEventListener("change", paint);
+  paint();
 
-  // --- details ---
-  const dialog = document.getElementById("details");
-  const content = dialog.querySelector(".content");
-  function open(name) {
-    const template = document.getElementById(`entry-${name}`);
-    if (!template) return;
-    content.replaceChildren(template.content.cloneNode(true));
+  // --- details of an entry ---
+  const dialog = document.getElementById("details"), content = dialog.querySelector(".content");
+  const entries = new Map(data.boards.flatMap((board) => board.networks.flatMap((network) => network.entries.map((entry, at) => [entry.id, { board, network, entry, at }]))));
+  function open(id) {
+    const found = entries.get(id);
+    if (!found) return;
+    const { board, network, entry, at } = found;
+    content.replaceChildren();
+    const title = make("h2", null, entry.label, content);
+    Object.assign(title, { id: "details-title", tabIndex: -1 });
+    make("p", "facts", `${network.name} on ${board.dataset}, ${board.split}, ${network.samples.toLocaleString("en")} inputs; ANN ${number(network.anns[0][0])}`, content);
+    make("h3", null, "Measure it again", content);
+    for (const [place, latencies] of entry.commands) {
+      const line = make("div", "command", null, content);
+      if (entry.commands.length > 1) make("span", null, `T = ${latencies}`, line);
+      make("code", null, data.pool[place], line);
+      Object.assign(make("button", "quiet copy", "Copy", line), { type: "button" });
+    }
+    make("h3", null, "Measured", content);
+    const table = make("table", null, null, make("div", "scroll", null, content)), head = make("tr", null, null, make("thead", null, null, table));
+    const models = Object.keys(data.costs);
+    for (const text of ["T", board.metric, "Quantised ANN", ...models.map((name) => `÷ ANN, ${name}`)]) make("th", "n", text, head);
+    const body = make("tbody", null, null, table);
+    for (const row of network.rows.filter((r) => r.e === at)) {
+      const tr = make("tr", null, null, body);
+      const cells = [row.t, number(row.v), row.twin ? number(row.twin[1]) : "–", ...models.map((name) => ratio(row.q ? row.q[name] : null))];
+      cells.forEach((text) => make("td", "n", text, tr));
+    }
+    if (entry.hidden) make("p", "note", `${entry.hidden} other readout windows are in the file. The widest of each latency is shown: choosing the best one here would be choosing on the test data.`, content);
+    make("h3", null, "Made with", content);
+    const list = make("dl", null, null, content);
+    for (const [name, text] of entry.made) { make("dt", null, data.pool[name], list); make("dd", null, data.pool[text], list); }
+    make("dt", null, entry.files.length > 1 ? "Files" : "File", list);
+    const files = make("dd", null, null, list);
+    entry.files.forEach((file, i) => { if (i) files.append(", "); make("a", null, file, files).href = `results/${file.split("/").map(encodeURIComponent).join("/")}`; });
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
-    content.querySelector("h2").focus();
-    history.replaceState(null, "", `#entry-${name}`);
+    title.focus();
+    history.replaceState(null, "", `#entry-${id}`);
   }
   dialog.addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
   dialog.addEventListener("click", async (event) => {
@@ -55,118 +81,97 @@
   addEventListener("hashchange", follow);
 
   // --- boards ---
-  const missing = (a, b, compare) => (a === "" ? (b === "" ? 0 : 1) : b === "" ? -1 : compare(Number(a), Number(b)));
-  DataTable.type("figure", "order", {
-    asc: (a, b) => missing(a, b, (x, y) => x - y),
-    desc: (a, b) => missing(a, b, (x, y) => y - x),
-  });
-
-  class Board {
-    constructor(section) {
-      this.section = section;
-      this.form = section.querySelector("form");
-      this.data = JSON.parse(section.querySelector("script.data").textContent);
-      this.off = new Set();
-    }
-
-    start() {
-      if (this.table) return;
-      const element = this.section.querySelector("table.results");
-      const heads = [...element.tHead.rows[0].cells];
-      const columns = heads.map((th) => (th.matches(".n") ? { type: "figure" } : null));
-      this.table = new DataTable(element, {
-        columns, order: [[1, this.data.higher ? "desc" : "asc"]], pageLength: 25, autoWidth: false, searching: true,
-        lengthMenu: [25, 100, { label: "all", value: -1 }], pagingType: "simple_numbers",
-        layout: { topStart: null, topEnd: null, bottomStart: ["info", "pageLength"], bottomEnd: "paging" },
-        language: { info: "_START_ to _END_ of _TOTAL_ rows", infoFiltered: "(of _MAX_)", infoEmpty: "no rows", lengthMenu: "_MENU_ a page",
-          zeroRecords: "No row matches." },
-      });
-      this.table.search.fixed("filters", (text, values, index) => this.keeps(this.data.rows[index]));
-      element.tHead.addEventListener("keydown", (event) => { // a button answers to the space bar as well
-        if (event.key !== " " || !event.target.matches(".dt-column-order")) return;
-        event.preventDefault();
-        event.target.click();
-      });
-      const live = this.section.querySelector(".live");
-      this.plots = [...this.section.querySelectorAll("canvas")].map((canvas) => new Plots.Plot(canvas, this.data, open,
-        (text) => { live.textContent = text; }));
-      this.form.addEventListener("input", () => this.update());
-      this.form.addEventListener("reset", () => setTimeout(() => { this.off.clear(); this.update(); }));
-      this.form.addEventListener("submit", (event) => event.preventDefault());
-      this.update();
-    }
-
-    read() {
-      const field = (name) => this.form.elements[name];
-      const typed = (name) => (field(name).value === "" ? Infinity : Number(field(name).value));
-      this.settings = {
-        network: field("network") && field("network").value !== "" ? Number(field("network").value) : null,
-        latency: typed("latency"), energy: typed("energy"), front: field("front").checked,
-        published: Boolean(field("published")) && field("published").checked, whole: field("whole").checked,
-      };
-    }
-
-    keeps(row) {
-      const { network, latency, energy, front } = this.settings;
-      return !this.off.has(row.l) && (network === null || row.n === network) && row.t <= latency
-        && (energy === Infinity || (row.e !== null && row.e <= energy)) && (!front || row.f[0] + row.f[1] > 0);
-    }
-
-    update() {
-      this.read();
-      this.table.search(this.form.elements.search.value).draw();
-      this.redraw();
-    }
-
-    redraw() {
-      if (!this.table) return;
-      this.read();
-      const kept = this.table.rows({ search: "applied", order: "index" }).indexes().toArray();
-      const rows = kept.map((index) => this.data.rows[index]);
-      this.plots.forEach((plot) => plot.draw(rows, this.settings));
-      this.legend();
-    }
-
-    legend() {
-      const box = this.section.querySelector(".legend");
-      const focused = box.contains(document.activeElement) ? document.activeElement.dataset.label : null;
-      const key = (className, text) => {
-        const span = document.createElement("span");
-        span.append(Object.assign(document.createElement("i"), { className }), text);
-        return span;
-      };
-      box.replaceChildren(...this.data.labels.map((text, label) => {
-        const button = Object.assign(document.createElement("button"), { type: "button", textContent: text });
-        button.dataset.label = label;
-        button.setAttribute("aria-pressed", String(!this.off.has(label)));
-        const dot = Object.assign(document.createElement("i"), { className: label >= 10 ? "ring" : "" });
-        dot.style.color = Plots.colour(label);
-        button.prepend(dot);
-        button.addEventListener("click", () => {
-          if (!this.off.delete(label)) this.off.add(label);
-          this.update();
-        });
-        return button;
-      }), key("dash", "ANN"), key("bar", "Pareto front"), ...(this.settings.published ? [key("hollow", "published, not measured here")] : []));
-      if (focused !== null) box.querySelector(`[data-label="${focused}"]`).focus();
-    }
-
-    print() {
-      this.start();
-      this.length = this.table.page.len();
-      this.table.page.len(-1).draw();
-      this.plots.forEach((plot) => plot.chart.resize());
-    }
+  const tip = document.getElementById("tip");
+  let made = 0;
+  const tools = {
+    open, number,
+    unique: () => { made += 1; return made; },
+    tip(text, x, y) {
+      tip.hidden = text === null || text === undefined;
+      if (tip.hidden) return;
+      tip.textContent = text;
+      const box = tip.getBoundingClientRect();
+      tip.style.left = `${Math.max(8, Math.min(x + 12, innerWidth - box.width - 8))}px`;
+      tip.style.top = `${y - box.height - 12 > 8 ? y - box.height - 12 : y + 16}px`;
+    },
+    words(board, network, row) {
+      const error = row.s ? ` ± ${number(row.s)}` : "", cost = chosen.value;
+      const lines = [network.entries[row.e].label, `${board.metric} ${number(row.v)}${error} at T = ${row.t}`];
+      if (row.q && row.q[cost] !== undefined) lines.push(`${ratio(row.q[cost])} of the ANN’s energy (${cost})`);
+      if (row.twin) lines.push(`quantised ANN ${number(row.twin[1])}`);
+      return lines.join("\n");
+    },
+  };
+  const chosen = document.getElementById("cost"), note = document.getElementById("cost-note");
+  for (const name of Object.keys(data.costs)) make("option", null, name, chosen).value = name;
+  chosen.value = "45nm" in data.costs ? "45nm" : chosen.options.length ? chosen.options[0].value : "";
+  function explain() {
+    const model = data.costs[chosen.value];
+    note.textContent = model ? `${chosen.value} counts ${model.includes}. It leaves out ${model.excludes}. ${model.source}.` : "";
   }
 
-  boards.push(...[...document.querySelectorAll("[data-board]")].map((section) => new Board(section)));
-  paint(theme);
-  const watch = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach(({ target }) => {
-    watch.unobserve(target);
-    boards.find((board) => board.section === target).start();
-  }), { rootMargin: "400px" });
-  boards.forEach((board) => watch.observe(board.section));
-  addEventListener("beforeprint", () => { root.dataset.theme = "light"; boards.forEach((board) => { board.print(); board.redraw(); }); });
-  addEventListener("afterprint", () => { boards.forEach((board) => board.table.page.len(board.length).draw()); paint(theme); });
+  class Board {
+    constructor(section, board) {
+      Object.assign(this, { section, board, at: 0, kind: "steps" });
+      const header = section.querySelector("header");
+      if (board.networks.length > 1) {
+        const select = make("select", null, null, make("label", "chooser", "Network", header));
+        select.name = "network";
+        board.networks.forEach((network, i) => { make("option", null, this.named(network), select).value = i; });
+        select.addEventListener("change", () => { this.at = Number(select.value); this.draw(); });
+      } else make("p", "chooser", this.named(board.networks[0]), header);
+      const pair = make("div", "pair", null, section);
+      this.answers = make("div", null, null, pair);
+      const figure = this.figure = make("figure", "plot", null, pair), caption = make("figcaption", null, null, figure);
+      make("span", null, board.metric, caption);
+      const both = make("span", "switch", null, caption);
+      this.buttons = ["steps", "energy"].map((kind) => {
+        const button = make("button", null, kind, both);
+        button.type = "button";
+        button.addEventListener("click", () => { this.kind = kind; this.draw(); });
+        return button;
+      });
+      const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+      svg.setAttribute("role", "img");
+      svg.setAttribute("tabindex", "0");
+      make("div", null, null, figure).append(svg);
+      make("p", "below", "", figure);
+      this.details = make("details", "more", null, section);
+      this.summary = make("summary", null, "", this.details);
+      this.rows = new Tables.Rows(this.details, board);
+      if (board.published.length) {
+        const outside = make("details", "more", null, section);
+        make("summary", null, `Published elsewhere, not measured here (${board.published.length})`, outside);
+        this.rows.beside = outside.appendChild(Tables.published(board.published, false));
+      }
+      this.details.addEventListener("toggle", () => { if (this.details.open) this.rows.show(this.network, chosen.value); });
+      this.draw();
+    }
+
+    named(network) { return `${network.name}, ${network.samples.toLocaleString("en")} inputs`; }
+
+    get network() { return this.board.networks[this.at]; }
+
+    draw() {
+      this.answers.replaceChildren(Tables.answers(this.board, this.network, chosen.value));
+      this.buttons.forEach((button) => button.setAttribute("aria-pressed", String(button.textContent === this.kind)));
+      const count = this.network.rows.length;
+      this.summary.textContent = `All ${count === 1 ? "1 row" : `${count} rows`} of this network`;
+      if (this.details.open) this.rows.show(this.network, chosen.value);
+      this.plot();
+    }
+
+    plot() { Plot.draw(this.figure, this.board, this.network, chosen.value, this.kind, tools); }
+  }
+
+  document.getElementById("overview").append(Tables.overview(data.boards));
+  explain();
+  for (const section of document.querySelectorAll("[data-board]")) boards.push(new Board(section, data.boards[Number(section.dataset.board)]));
+  document.getElementById("published").append(Tables.published(data.others, true));
+  chosen.addEventListener("change", () => { explain(); boards.forEach((board) => board.draw()); });
+  let waiting = 0;
+  addEventListener("resize", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(() => boards.forEach((board) => board.plot())); });
+  addEventListener("beforeprint", () => { root.dataset.theme = "light"; boards.forEach((board) => { board.details.open = true; board.rows.show(board.network, chosen.value); }); });
+  addEventListener("afterprint", paint);
   follow();
 })();
