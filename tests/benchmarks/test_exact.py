@@ -66,6 +66,25 @@ def test_an_encoder_that_is_taken_out_is_seen_by_the_audit() -> None:
     assert any("reads analog" in failure for failure in exact.audit_without(snn, x).failures)
 
 
+def test_a_process_of_its_own_is_asked_for_one_network_and_one_number_of_steps(monkeypatch) -> None:
+    asked = []
+
+    def run(command: list[str], **how: object) -> object:
+        asked.append(command[3:])
+        return type("Done", (), {"returncode": 0, "stdout": json.dumps({"name": "small"})})
+
+    monkeypatch.setattr(zoo.subprocess, "run", run)
+    given: list[tuple[object, ...]] = []
+    monkeypatch.setattr(zoo, "check_all", lambda *what: given.append(what) or 1)
+    zoo.apart("small", "exact", "--here", "--timesteps", "8")
+    assert zoo.main(asked[0]) == 0, "its line says what is wrong"
+    names, timesteps, _, here = given[0]
+    assert (names, timesteps, here) == (["small"], [8], True)
+    assert zoo.main(["exact", "small"]) == 1
+    assert zoo.apart("small") == {"name": "small"}
+    assert asked[1] == ["one", "small"]
+
+
 def test_the_command_writes_a_line_and_tries_again_what_does_not_hold(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(NETWORKS, "small", Network("small", "tests", small))
     with warnings.catch_warnings():

@@ -85,6 +85,25 @@ def test_all_steps_together_are_the_answer(network: str, method: str) -> None:
         torch.testing.assert_close(got[name], value, rtol=1e-9, atol=1e-9)
 
 
+class Rows(nn.Module):
+    """One layer and one ReLU for three rows, each with a bias of its own behind bias correction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.relu = nn.Linear(4, 8), nn.Linear(8, 8), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.relu(self.b(row)) for row in self.a(x).unbind(1)], 1)
+
+
+@pytest.mark.parametrize("method", [methods.SignedIF(6), methods.ShiftedThreshold(3)], ids=lambda m: m.name)
+def test_a_layer_called_three_times_keeps_three_biases(method: methods.Method) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(24, 3, 4, dtype=torch.float64)
+    snn = snnconv.convert(Rows().double().eval(), method, x, progress=False)
+    torch.testing.assert_close(snnconv.stepwise(snn).run(x), snn(x), rtol=1e-9, atol=1e-9)
+
+
 class Pair(NamedTuple):
     scores: Tensor
     spread: Tensor
