@@ -16,7 +16,6 @@ from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 from snnconv.graph.unwrap import unwrap
 from snnconv.methods.base import Method
-from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.batch import entries
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.finite import NonFinite
