@@ -56,7 +56,7 @@ def test_layer_error_marks_the_worst_layer() -> None:
 def test_energy_is_in_microjoules_with_ratios() -> None:
     axes = plot.energy(2e6, {"T=4": 1e6})
     assert [patch.get_height() for patch in axes.patches] == pytest.approx([2.0, 1.0])
-    assert [text.get_text() for text in axes.texts] == ["1.00", "0.50"]
+    assert [text.get_text() for text in axes.texts] == ["1.00 ×", "0.50 ×"]
     with pytest.raises(ValueError, match="above zero"):
         plot.energy(0.0, {})
 

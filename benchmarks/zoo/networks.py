@@ -197,11 +197,13 @@ def _mm(package: str, config: dict[str, Any], part: Callable[[nn.Module], nn.Mod
     def make() -> Made:
         import importlib
 
+        from mmengine.config import ConfigDict
+
         import snnbench.networks  # noqa: F401 - puts what mmcv-lite lacks in its place
 
         registry = importlib.import_module(f"{package}.registry")
         importlib.import_module(f"{package}.utils").register_all_modules()
-        return part(registry.MODELS.build(config)), x()
+        return part(registry.MODELS.build(ConfigDict(config))), x()
 
     return make
 
@@ -275,7 +277,7 @@ _TWO_STAGES = dict(
 )
 _SIZES = dict(type="DeltaXYWHBBoxCoder", target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2])
 _MASK_RCNN = dict(
-    type="MaskRCNN", train_cfg=dict(), test_cfg=_TWO_STAGES, data_preprocessor=dict(type="DetDataPreprocessor"),
+    type="MaskRCNN", train_cfg=None, test_cfg=_TWO_STAGES, data_preprocessor=dict(type="DetDataPreprocessor"),
     backbone=_RESNET | dict(out_indices=(0, 1, 2, 3)),
     neck=dict(type="FPN", in_channels=[8, 16, 32, 64], out_channels=16, num_outs=5),
     rpn_head=dict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -25,7 +27,9 @@ from snnconv.cli import doctor, outcome
 from snnconv.cli.app import app
 from snnconv.cli.given import Given
 from snnconv.cli.inputs import method_fields
+from snnconv.cli.recommend import Latency
 from snnconv.demo import table as demo_table
+from snnconv.metrics.latency import LATENCIES
 from snnconv.progress import bars
 
 runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
@@ -133,6 +137,16 @@ class TestHelp:
                 words = shlex.split(example)
                 assert words[1] == name
                 command.make_context(name, words[2:])  # fails at an option that is not there
+
+    def test_every_option_is_of_a_type_that_the_oldest_typer_takes(self) -> None:
+        for command in app.registered_commands:
+            assert command.callback is not None
+            for name, parameter in inspect.signature(command.callback, eval_str=True).parameters.items():
+                kinds = {get_origin(kind) for kind in (parameter.annotation, *get_args(parameter.annotation))}
+                assert Literal not in kinds, f"{command.callback.__name__}: {name} is a Literal"
+
+    def test_words_of_latency_are_those_of_the_function(self) -> None:
+        assert [word.value for word in Latency] == [*LATENCIES]
 
     def test_exit_statuses_are_said(self) -> None:
         assert "Exit status: 0 done; 1 " in " ".join(run("--help").replace("│", " ").split())

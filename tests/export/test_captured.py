@@ -16,6 +16,9 @@ from snnconv import ConversionError, SpikingNetwork, methods
 METHODS = [methods.IF(4), methods.SignedIF(4), methods.SRP(4, 4), methods.ShiftedThreshold(3)]
 ONE, OTHER = torch.randn(16, 3, 16, 16), torch.randn(16, 3, 16, 16)
 BATCH = ({0: Dim("batch")},)
+exported = pytest.mark.skipif(
+    not hasattr(torch.onnx, "ops"), reason="torch.export before PyTorch 2.8 fails at batches of any size"
+)
 
 
 def network(method: methods.Method, framework: str = "spikingjelly") -> SpikingNetwork:
@@ -32,9 +35,10 @@ def network(method: methods.Method, framework: str = "spikingjelly") -> SpikingN
 @pytest.mark.parametrize("framework", ["spikingjelly", "snntorch"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 class TestEveryMethod:
+    @exported
     def test_export(self, method: methods.Method, framework: str) -> None:
         snn = network(method, framework)
-        program = torch.export.export(snn, (ONE,), dynamic_shapes=BATCH).module()
+        program = torch.export.export(snn, (ONE,), dynamic_shapes=BATCH, strict=False).module()
         for x in (ONE, OTHER, OTHER[:3]):
             torch.testing.assert_close(program(x), snn(x))
 
@@ -44,6 +48,7 @@ class TestEveryMethod:
         program = torch.jit.trace(snn, ONE, check_trace=False)
         torch.testing.assert_close(program(OTHER), snn(OTHER))
 
+    @exported
     @pytest.mark.filterwarnings("ignore")
     def test_onnx(self, method: methods.Method, framework: str, tmp_path: Path) -> None:
         pytest.importorskip("onnxscript")
@@ -56,11 +61,12 @@ class TestEveryMethod:
             torch.testing.assert_close(torch.from_numpy(got), snn(x), rtol=1e-4, atol=1e-4)
 
 
+@exported
 def test_an_exported_batch_is_not_cut_and_no_kernel_stands_in() -> None:
     snn = network(methods.SignedIF(4))
     snn.memory_budget = 1
     snn.backend = "numba"
-    program = torch.export.export(snn, (ONE,), dynamic_shapes=BATCH).module()
+    program = torch.export.export(snn, (ONE,), dynamic_shapes=BATCH, strict=False).module()
     torch.testing.assert_close(program(OTHER[:5]), snn(OTHER[:5]))
 
 
@@ -75,7 +81,7 @@ def test_several_inputs_are_exported() -> None:
 
     a, b = torch.randn(8, 6), torch.randn(8, 4)
     snn = snnconv.convert(Two().eval(), methods.SignedIF(4), (a, b), progress=False)
-    program = torch.export.export(snn, (a, b)).module()
+    program = torch.export.export(snn, (a, b), strict=False).module()
     torch.testing.assert_close(program(-a, -b), snn(-a, -b))
 
 
@@ -86,6 +92,7 @@ def test_torch_compile_gives_the_same() -> None:
         torch.testing.assert_close(compiled(x), snn(x))
 
 
+@exported
 def test_strict_export_says_what_to_do() -> None:
     with pytest.raises(Exception, match="export it with strict=False"):
         torch.export.export(network(methods.SignedIF(4)), (ONE,), strict=True)
@@ -95,6 +102,9 @@ def test_strict_export_says_what_to_do() -> None:
 def test_8_bit_layers_are_not_exported() -> None:
     snn = network(methods.SignedIF(4))
     snn._precision = "int8"  # set where processors have it
-    for capture in (lambda: torch.export.export(snn, (ONE,)), lambda: torch.jit.trace(snn, ONE, check_trace=False)):
+    for capture in (
+        lambda: torch.export.export(snn, (ONE,), strict=False),
+        lambda: torch.jit.trace(snn, ONE, check_trace=False),
+    ):
         with pytest.raises(ConversionError, match="8-bit layers cannot be exported"):
             capture()

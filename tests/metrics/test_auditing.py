@@ -312,6 +312,40 @@ def test_max_pooling_behind_neurons(x):
         assert "layer b" in failure(snn, x)
 
 
+class Largest(nn.Module):
+    """A maximum over channels or over places, read by a layer with weights."""
+
+    def __init__(self, over: str) -> None:
+        super().__init__()
+        self.over, self.a, self.b = over, nn.Linear(5, 6), nn.Linear(6 if over == "places" else 4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(F.relu(self.a(x)).amax(1 if self.over == "places" else 2))
+
+
+@pytest.mark.parametrize(
+    "method", [methods.SignedIF(8), methods.IF(8), methods.ShiftedThreshold(4)], ids=lambda m: m.name
+)
+def test_a_maximum_over_different_thresholds_is_no_false_alarm(method):
+    torch.manual_seed(0)
+    x = torch.randn(16, 4, 5)
+    result = audit(snnconv.convert(Largest("channels").eval(), method, x, progress=False), x)
+    assert result, str(result)
+    assert "a maximum is over neurons of different thresholds" in result.findings[-1].checked
+
+
+def test_a_maximum_over_equal_thresholds_is_checked():
+    torch.manual_seed(0)
+    x = torch.randn(16, 4, 5)
+    for over, method in (("places", methods.SignedIF(8)), ("channels", methods.SignedIF(8, per_channel=False))):
+        snn = snnconv.convert(Largest(over).eval(), method, x, progress=False)
+        result = audit(snn, x)
+        assert result, str(result)
+        assert "different thresholds" not in result.findings[-1].checked
+        snn.neurons["relu"].register_forward_hook(lambda module, args, out: out * 1.01)
+        assert "layer" in failure(snn, x)
+
+
 def test_network_with_traced_sizes(x):
     class Net(nn.Module):
         def __init__(self) -> None:

@@ -359,3 +359,41 @@ class Called(nn.Module):
 def test_a_function_is_not_taken_for_the_module_of_its_name() -> None:
     with pytest.raises(ConversionError, match=r"functional\.relu: a ReLU that is called as a function"):
         snnconv.prepare(Called(), QuantReLU(levels=3), torch.randn(8, 4), progress=False)
+
+
+class Aliases(nn.Module):
+    """One ReLU under two names; iterates over rows, which does not trace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.one = nn.Linear(4, 8), nn.Linear(8, 2), nn.ReLU()
+        self.other = self.one
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.other(self.second(torch.stack([self.one(self.first(row)) for row in x.unbind(1)], 1)))
+
+
+def test_a_module_of_two_names_is_replaced_under_both() -> None:
+    x = torch.randn(8, 3, 4)
+    qann = snnconv.prepare(Aliases(), QuantReLU(levels=3), x, progress=False).eval()
+    assert isinstance(qann.one, QuantReLU)
+    assert qann.other is qann.one
+
+
+class Masked(nn.Module):
+    """Its second ReLU is a product with a mask, and a loop over a size keeps it from tracing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.relu = nn.Linear(4, 3), nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h, total = self.relu(self.first(x)), torch.zeros(())
+        for i in range(h.shape[-1]):
+            total = total + h[..., i] - 0.5
+        return total * (total > 0)
+
+
+def test_a_relu_that_only_an_exported_graph_shows_is_named() -> None:
+    with pytest.raises(ConversionError, match=r"relu.*: a ReLU that is called as a function"):
+        snnconv.prepare(Masked(), QuantReLU(levels=3), torch.randn(8, 4), progress=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +16,14 @@ from snnconv.cli.outcome import Outcome
 __all__ = ["recommend"]
 
 
+class Latency(StrEnum):
+    """Whose steps a budget's T bounds: an enumeration, since older versions of typer take no `Literal`."""
+
+    layer = "layer"
+    network = "network"
+    pipelined = "pipelined"
+
+
 def recommend(
     inputs: Given,
     *,
@@ -23,9 +32,9 @@ def recommend(
     ],
     test: Annotated[Path | None, typer.Option(help="Inputs for the closing test; a part of --data by default.")] = None,
     latency: Annotated[
-        Literal["layer", "network", "pipelined"],
+        Latency,
         typer.Option(help="Which steps count: a layer's, the network's (layers step together), or a pipeline's."),
-    ] = "layer",
+    ] = Latency.layer,
     limit: Annotated[int, typer.Option(min=50, help="Inputs of --data, and of --test, to use at most.")] = 2048,
     seed: Annotated[int, typer.Option(help="Decides which inputs calibrate, choose and test.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Save the recommended network, as net.snn.safetensors.")] = None,
@@ -54,7 +63,7 @@ def recommend(
         budget,
         calibration=None if inputs.calibration is None else read(inputs.calibration, inputs.calibration_images),
         test=None if test is None else read(test, limit),
-        latency=latency,
+        latency=latency.value,
         seed=seed,
     )
     plain = {"budget": budget, "verdict": found.verdict, "holds": found.holds, **_figures(found)}

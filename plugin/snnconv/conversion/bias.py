@@ -43,7 +43,7 @@ class Target:
 
     Attributes:
         mean: of each channel's activations ``[C]``.
-        active: where an activation is positive, ``[C, N]``.
+        active: where an activation is not zero, ``[C, N]``: there a current counts, of either sign.
     """
 
     mean: Tensor
@@ -53,7 +53,7 @@ class Target:
     def of(cls, y: Tensor, axis: int) -> Target:
         """Of activations ``[B, ...]``."""
         rows = channels_first(y, axis, True)
-        return cls(rows.mean(1), rows > 0)
+        return cls(rows.mean(1), rows != 0)
 
 
 class BiasCorrection:
@@ -113,7 +113,7 @@ class BiasCorrection:
         """The current at which the mean rate of each channel is the source's mean activation."""
         for _ in range(ITERATIONS):
             got = self._rates(site, x, current)
-            active = self.ranks.mean((wanted.active | (got > 0)).to(got).mean(1)).clamp(min=0.1)
+            active = self.ranks.mean((wanted.active | (got != 0)).to(got).mean(1)).clamp(min=0.1)
             missing = self.ranks.mean(wanted.mean - got.mean(1))
             current = current + (STEP * missing / active).reshape(current.shape)
         return current

@@ -43,8 +43,8 @@ def to_onnx(
         Names of the inputs and of the outputs.
 
     Raises:
-        ImportError: ``onnx`` or ``onnxscript`` is not installed (``pip install "snnconv-plugin[onnx]"``); a twin with
-            PyTorch before 2.8.
+        ImportError: ``onnx`` or ``onnxscript`` is not installed (``pip install "snnconv-plugin[onnx]"``), or PyTorch is
+            older than 2.8.
         ConversionError: a network that runs call by call or does not know its input's shape; an operator that ONNX does
             not have, by name; a twin of rate coding, or of more than 8 bits.
         OSError: the file cannot be written; the message names it.
@@ -60,8 +60,6 @@ def to_onnx(
     if int8_weights and not twin:
         raise ValueError("int8_weights=True is for the twin: to_onnx(snn, path, twin=True, int8_weights=True)")
     samples = _samples(snn)
-    if twin and not hasattr(torch.onnx, "ops"):
-        raise ImportError(f"the twin needs torch.onnx.ops of PyTorch 2.8; this is {torch.__version__}")
     if twin:
         network = equal_twin(snn, int8_weights)
         inputs, outputs = list(network.inputs), _numbered(network(*samples))
@@ -81,6 +79,8 @@ def _needs_packages() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(f'{error.name} is not installed: pip install "snnconv-plugin[onnx]"') from error
+    if not hasattr(torch.onnx, "ops"):  # came with the exporter that takes a step and a twin
+        raise ImportError(f"to_onnx needs PyTorch 2.8 or newer; this is {torch.__version__}")
 
 
 def _samples(snn: SpikingNetwork) -> tuple[Tensor, ...]:

@@ -66,7 +66,7 @@ def to_sinabs(snn: SpikingNetwork, timesteps: int | None = None, *, weight_bits:
 
     def add(name: str, module: nn.Module) -> None:
         name = (name or "layer").replace(".", "_").replace(":", "_")
-        result.add_module(unique_name(name, result._modules).replace(":", "_"), module)
+        result.add_module(unique_name(name.replace(":", "_"), result._modules, mark="_"), module)
 
     for link in chain:
         if isinstance(link, Layer):

@@ -40,10 +40,17 @@ def replaceable(source: SourceGraph) -> bool:
 
 
 def with_modules(model: nn.Module, sites: list[Site], make: Make) -> nn.Module:
-    """A copy of ``model`` with the module at each site replaced; everything else is as it was."""
+    """A copy of ``model`` with the module at each site replaced, under every name it has; all else is as it was."""
     twin = copied(model)[0]
+    names: dict[nn.Module, list[str]] = {}
+    for path, module in twin.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(path)
     for site in sites:
-        twin.set_submodule(site.name, make(site))
+        paths = names.pop(twin.get_submodule(site.name), [])
+        if paths:  # else replaced under another of its names
+            made = make(site)
+            for path in paths:
+                twin.set_submodule(path, made)
     return twin
 
 

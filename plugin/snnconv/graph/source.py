@@ -71,15 +71,15 @@ class Site:
         return replace(self, **changes)
 
 
-def unique_name(name: str, taken: Any) -> str:
+def unique_name(name: str, taken: Any, mark: str = ":") -> str:
     """``name``, or ``name:2``, ``name:3`` ... where it is taken.
 
-    >>> unique_name("relu", {"relu"})
-    'relu:2'
+    >>> unique_name("relu", {"relu"}), unique_name("relu", {"relu", "relu_2"}, mark="_")
+    ('relu:2', 'relu_3')
     """
     number, candidate = 2, name
     while candidate in taken:
-        candidate, number = f"{name}:{number}", number + 1
+        candidate, number = f"{name}{mark}{number}", number + 1
     return candidate
 
 

@@ -16,6 +16,7 @@ from snnconv.graph.flow import Flow, Path, layers, path_to, shape_values
 from snnconv.graph.ops import op_name, role
 from snnconv.graph.origin import analog, factor, origins, product_reads
 from snnconv.graph.source import ConversionError, broadcast
+from snnconv.metrics.spike_sizes import not_spikes
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
 from snnconv.runtime.executor import Executor, Temporal
@@ -205,43 +206,9 @@ class _Auditor:
         if out.shape[0] not in (self.method.timesteps, self.method.pre_timesteps_):
             finding.problem = f"{out.shape[0]} steps came out where {self.method.timesteps} should"
             return
-        finding.problem = self._not_spikes(out, self.amplitude(name, out[0]))
+        finding.problem = not_spikes(out, self.amplitude(name, out[0]), self.method, self.sizes)
         if finding.problem is None and bool((out != 0).any()):
             finding.checked = "every output is 0 or a spike of its threshold's size"
-
-    def _not_spikes(self, seq: Tensor, amplitude: Tensor, pooled: bool = False) -> str | None:
-        """Say which value of ``[T, B, ...]`` is no spike, if any.
-
-        What a max-pooling behind neurons hands on is the growth of a maximum of sums: it carries their
-        rounding, and where spikes are weighted it may be any whole multiple of q.
-        """
-        size = seq.double().abs()
-        unit = amplitude.double().abs().unsqueeze(0)
-        tolerance = 16 * max(torch.finfo(seq.dtype).eps, torch.finfo(torch.float32).eps)
-        tolerance *= 4 * self.method.levels if pooled else 1
-        if self.method.coding == "sum":
-            bits = torch.arange(len(seq), device=seq.device, dtype=torch.float64)
-            last = torch.full_like(bits, self.method.timesteps - 1)
-            unit = unit * (2.0 ** -(last if pooled else bits)).reshape(-1, *[1] * amplitude.dim())
-        times = (size / unit.clamp(min=1e-300)).round()
-        if pooled and self.method.coding == "sum":
-            nearest = unit * times
-        elif self.sizes == (1.0,):
-            nearest = unit * times.clamp(max=1)
-        else:
-            sizes = torch.tensor((0.0, *self.sizes), dtype=torch.float64, device=seq.device)
-            nearest = (
-                unit * sizes[(size / unit.clamp(min=1e-300) - sizes.reshape(-1, *[1] * size.dim())).abs().argmin(0)]
-            )
-        wrong = (size - nearest).abs() > (tolerance * unit if pooled else tolerance * nearest)
-        if not bool(wrong.any()):
-            return None
-        at = tuple(wrong.nonzero()[0].tolist())
-        allowed = float(unit.expand_as(seq)[at])
-        return (
-            f"{int(wrong.sum())} of {seq.numel()} values are neither 0 nor a spike; the first, "
-            f"{float(seq[at]):.6g} at step {at[0] + 1}, should be 0 or ±{allowed:.6g}"
-        )
 
 
 class _GraphAuditor(_Auditor):
@@ -257,6 +224,7 @@ class _GraphAuditor(_Auditor):
         self.example = tree_map_only(Tensor, lambda v: v[:1], x)
         # by node name: a copied network runs a copy of its graph's nodes
         self.amplitudes: dict[str, Tensor] = {}
+        self.several: dict[str, Tensor] = {}  # where a maximum is over spikes of several sizes
         self.numeric: dict[str, tuple[str, Finding, bool]] = {}
         self.watched: set[str] = set()
         self.held: dict[str, Any] = {}
@@ -363,16 +331,31 @@ class _GraphAuditor(_Auditor):
     def _expected_amplitudes(self, running: Executor) -> None:
         """The size of the spike at each position that a layer reads: amplitudes sent the spikes' way."""
 
-        def keep(node: fx.Node, value: Any) -> None:
-            if node.name in self.watched:
-                self.amplitudes[node.name] = value.data
-
-        running.observers.append(keep)
         try:
             with torch.no_grad():
-                running(self.example)
+                self.amplitudes = self._sent(running, self.amplitude)
+                if any(
+                    pooled for _, _, pooled in self.numeric.values()
+                ):  # the largest of what is negative is the least
+                    least = self._sent(running, lambda name, step: -self.amplitude(name, step))
+                    self.several = {name: -least[name] != most for name, most in self.amplitudes.items()}
         except Exception as error:  # as in run
             self.result.problems.append(f"the network does not run: {type(error).__name__}: {error}")
+        for operand, finding, _ in self.numeric.values():
+            if bool(self.several.get(operand, torch.zeros(())).any()):
+                finding.checked += "; where a maximum is over neurons of different thresholds it grows by other numbers"
+
+    def _sent(self, running: Executor, neuron: Callable[[str, Tensor], Tensor]) -> dict[str, Tensor]:
+        """What arrives at the watched nodes where every site says what ``neuron`` does."""
+        sent: dict[str, Tensor] = {}
+
+        def keep(node: fx.Node, value: Any) -> None:
+            if node.name in self.watched:
+                sent[node.name] = value.data
+
+        running.neuron, running.observers = neuron, [keep]
+        running(self.example)
+        return sent
 
     def _observe(self, node: fx.Node, value: Any) -> None:
         if node.name in self.watched:
@@ -387,7 +370,9 @@ class _GraphAuditor(_Auditor):
             finding.problem = "no sequence of steps arrives here"
             return
         seq = arrived.data.reshape(self.steps, -1, *arrived.data.shape[1:])
-        finding.problem = self._not_spikes(seq, self.amplitudes[operand], pooled)
+        finding.problem = not_spikes(
+            seq, self.amplitudes[operand], self.method, self.sizes, pooled, self.several.get(operand)
+        )
 
 
 def _described(node: fx.Node) -> tuple[Any, ...]:

@@ -95,7 +95,7 @@ def energy(
     Example:
         >>> ax = energy(4.6e6, {"T=8": 1.2e6})
         >>> [t.get_text() for t in ax.texts]
-        ['1.00', '0.26']
+        ['1.00 ×', '0.26 ×']
     """
     if not isinstance(ann, (int, float)):
         profiles = ann if isinstance(ann, Mapping) else {f"SNN, {ann.latency} steps": ann}
@@ -112,7 +112,7 @@ def energy(
     values = [ann, *(snn or {}).values()]
     places = range(len(names))
     bars = axes.bar(places, [value * 1e-6 for value in values], color=["0.6", *["tab:blue"] * (len(names) - 1)])
-    axes.bar_label(bars, labels=[f"{value / ann:.2f}" for value in values], fontsize=8)
+    axes.bar_label(bars, labels=[f"{value / ann:.2f} ×" for value in values], fontsize=8)
     few = len(names) <= 4
     axes.set_xticks(
         places, labels=[plain(n) for n in names], rotation=0 if few else 30, ha="center" if few else "right"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["captured", "traced"]
+__all__ = ["captured", "strictly_exported", "traced"]
 
 
 def captured() -> bool:
@@ -14,6 +14,16 @@ def captured() -> bool:
     False
     """
     return torch.compiler.is_compiling() or traced()
+
+
+def strictly_exported() -> bool:
+    """Whether ``torch.export`` reads the code itself (``strict=True``); an older torch cannot tell.
+
+    >>> strictly_exported()
+    False
+    """
+    exports = getattr(torch.compiler, "is_exporting", None)
+    return exports is not None and torch.compiler.is_dynamo_compiling() and bool(exports())
 
 
 def traced() -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from snnconv.graph.source import ConversionError
 from snnconv.runtime.batch import Batch, entries
-from snnconv.runtime.captured import captured
+from snnconv.runtime.captured import captured, strictly_exported
 
 __all__ = ["check_exportable", "check_no_gradient"]
 
@@ -22,7 +22,7 @@ def check_exportable(precision: str) -> None:
     """
     if precision == "int8" and captured():
         raise ConversionError("8-bit layers cannot be exported: set snn.precision = 'float32' first")
-    if torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting():
+    if strictly_exported():
         raise ConversionError("a converted network runs operator by operator: export it with strict=False")
 
 

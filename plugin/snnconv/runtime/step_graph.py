@@ -80,7 +80,7 @@ class StepGraph:
 
     def _call(self, name: str, module: nn.Module, *args: Any) -> fx.Node:
         """A call of a module that stands in the new network by itself."""
-        name = unique_name(name.replace(".", "_"), self.root._modules).replace(":", "_")
+        name = unique_name(name.replace(".", "_").replace(":", "_"), self.root._modules, mark="_")
         self.root.add_module(name, module)
         return self.graph.call_module(name, args)
 

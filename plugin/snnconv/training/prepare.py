@@ -27,7 +27,7 @@ from snnconv.graph.unwrap import refuse, unwrap
 from snnconv.inputs import Reader, Take, input_batches
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
-from snnconv.runtime.capture import differs_from
+from snnconv.runtime.capture import captured, differs_from
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.signature import Signature
 from snnconv.runtime.tree import TreeProgram
@@ -187,17 +187,26 @@ def _traced(model: nn.Module, batches: Sequence[Any]) -> SourceGraph | None:
 
 
 def _module_sites(model: nn.Module, batches: Sequence[Any]) -> list[Site]:
-    """The ReLUs of a network that does not trace, by running it; each must be a module."""
+    """The ReLUs of a network that does not trace, by running it; each must be a module.
+
+    A conversion may capture it by ``torch.export``, and sees more ways to write a ReLU then: these are found, too.
+    """
     with torch.no_grad():
         found = TreeProgram(model, batches[0][:2]).sites
-    _check_sites(model, found)
-    modules = dict(model.named_modules())
+        exported = captured(model, _signature(model, batches), batches).source
+    _check_sites(model, found if exported is None else found | exported.sites)
+    modules = dict(model.named_modules(remove_duplicate=False))
     places: dict[str, Site] = {}
     for name, site in found.items():
         path = name.partition(":")[0]
         if isinstance(site.function, ReLU):
             places.setdefault(path, site.with_(name=path))
     loose = [name for name in places if not is_activation_module(type(modules.get(name)))]
+    if exported is not None and not loose:
+        for node in exported.site_nodes():
+            name, alone = str(node.kwargs["site"]), is_activation_module(node.meta.get("module_type"))
+            if isinstance(exported.sites[name].function, ReLU) and not alone:
+                loose.append(name)
     if loose:
         raise ConversionError(
             f"{', '.join(loose)}: a ReLU that is called as a function, in a network that does not trace, cannot be "

@@ -17,6 +17,8 @@ def native_bfloat16(device: str = "cpu") -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "cpu":
+        if not hasattr(torch.cpu, "get_capabilities"):  # an older torch, which asks about this one alone
+            return bool(torch.cpu._is_avx512_bf16_supported())
         return any(on and "bf16" in name for name, on in torch.cpu.get_capabilities().items())
     return False
 
