@@ -483,9 +483,9 @@ class TestRanks:
     @pytest.mark.parametrize("ranks", [2, 4])
     def test_ranks_give_the_figures_of_one(self, data: Path, ranks: int) -> None:
         shutil.rmtree(data / "data" / "camvid")
-        write_camvid(data / "data" / "camvid", train=6, test=7)  # the last shards are shorter
+        write_camvid(data / "data" / "camvid", train=8, test=7)  # the last shards are shorter
         row = {**ROWS[0], "correction": "none"}
-        options = {**TINY, "bench.methods": [row], "bench.calibration.images": 6}
+        options = {**TINY, "bench.methods": [row], "bench.calibration.images": 8}
         (one,) = run(CAMVID, data, options)
         arguments = ["-m", "snnconv.cli.app", "bench", str(CAMVID), "--launcher", "pytorch"]
         arguments += ["--work-dir", str(data / "work"), "--out", str(data / "two")]
@@ -503,11 +503,11 @@ class TestRanks:
         self, ranks: int, dies: str | None, data: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shutil.rmtree(data / "data" / "camvid")
-        write_camvid(data / "data" / "camvid", train=6, test=23)  # the last shard is shorter
+        write_camvid(data / "data" / "camvid", train=8, test=23)  # the last shard is shorter
         if dies is not None:
             monkeypatch.setenv("DIES", dies)
         row = {**ROWS[0], "correction": "none", "timesteps": [8, 48]}
-        options = {**TINY, "bench.methods": [row], "bench.calibration.images": 6}
+        options = {**TINY, "bench.methods": [row], "bench.calibration.images": 8}
         (whole,) = run(CAMVID, data, options)
         arguments = ["-m", "snnconv.cli.app", "bench", str(CAMVID), "--launcher", "pytorch"]
         arguments += ["--work-dir", str(data / "work"), "--out", str(data / "two")]
