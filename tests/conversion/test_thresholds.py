@@ -77,9 +77,16 @@ class TestHistogram:
         monkeypatch.setattr(histogram, "VALUES", 100)
         y = torch.arange(1.0, 1 + 16 * 16).reshape(1, 1, 16, 16).repeat(4, 1, 1, 1)
         rows = histogram._sampled(histogram._rows(y, 1, True))
-        assert 40 < rows.numel() <= 100
+        assert 4 * 40 < rows.numel() <= 4 * 100  # of each of the four inputs
         assert len((rows.flatten() - 1).remainder(16).unique()) == 16  # every column of the map
         assert float(added([y]).peak) == 256  # of all of them
+
+    def test_which_values_are_counted_does_not_depend_on_the_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(histogram, "VALUES", 100)
+        y = values(12, 3, 16, 16)
+        whole = added([y])
+        for size in (1, 5):
+            assert torch.equal(added(list(y.split(size))).bins, whole.bins)
 
     def test_the_network_runs_once_for_each_batch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ann, x, seen = program(), values(20, 3, 8, 8), []

@@ -385,7 +385,7 @@ class TestImageFolder:
         [
             (("torchvision", "resnet180"), "torchvision has no model 'resnet180'"),
             (("torchvision", "resnet18", "V9"), "has no weights 'V9'; it has IMAGENET1K_V1"),
-            (("keras", "resnet18"), "'torchvision' or 'timm', got 'keras'"),
+            (("keras", "resnet18"), "'torchvision', 'timm' or 'wheel', got 'keras'"),
             (("timm", "resnet18000"), "timm has no pretrained model 'resnet18000'"),
         ],
     )

@@ -2,7 +2,7 @@
 
 The range of a channel's bins is a power of two that doubles whenever a larger value comes, bins being merged by pairs:
 no value is read twice, and what is found does not depend on the order of the batches, nor on which process saw which of
-them. Of a batch with more than `VALUES` values a channel, evenly spaced ones are counted.
+them. Of an input with more than `VALUES` values a channel, evenly spaced ones are counted.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from snnconv.runtime.values import NeuronFn
 __all__ = ["Histogram", "channels_first", "histograms", "run_all"]
 
 BINS = 2048
-VALUES = 2**16
-"""Values of one channel, of one batch, that are counted: evenly spaced ones where there are more."""
+VALUES = 2**12
+"""Values of one channel, of one input, that are counted: evenly spaced ones where there are more."""
 SMALLEST = 2.0**-100
 
 
@@ -252,9 +252,9 @@ def _of_inputs(rows: Tensor, of_two: Callable[[Tensor, Tensor], Tensor]) -> Tens
 
 
 def _sampled(rows: Tensor) -> Tensor:
-    """Evenly spaced positions of ``[B, C, N]``, where a channel has more than `VALUES` values."""
+    """Evenly spaced positions of ``[B, C, N]``, where a channel has more than `VALUES` in one input."""
     positions = rows.shape[2]
-    step = min(positions, -(-len(rows) * positions // VALUES))
+    step = -(-positions // VALUES)
     while step > 1 and math.gcd(step, positions) > 1:  # all columns of a map, not some
         step += 1
     return rows[:, :, ::step] if step > 1 else rows
