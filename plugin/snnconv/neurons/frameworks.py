@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 from typing import Any, NamedTuple
 
@@ -41,13 +40,8 @@ def neuron_class(kind: str, framework: str) -> type[nn.Module]:
     """
     if framework not in FRAMEWORKS:
         raise ValueError(f"framework must be one of {tuple(FRAMEWORKS)}, got {framework!r}")
-    found: type[nn.Module] = _module(FRAMEWORKS[framework].module).node_class(kind)
+    found: type[nn.Module] = importlib.import_module(FRAMEWORKS[framework].module).node_class(kind)
     return found
-
-
-@functools.cache
-def _module(name: str) -> Any:
-    return importlib.import_module(name)
 
 
 def neuron(kind: str, framework: str, threshold: Tensor, **options: Any) -> nn.Module:
