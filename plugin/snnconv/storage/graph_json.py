@@ -114,12 +114,13 @@ def _decoder(kind: str, function: Callable[[Any], Any], *types: type) -> Callabl
     """What makes a value of its content, which is of these types."""
 
     def decoder(content: Any) -> Any:
+        cause = None
         if type(content) in types:
             try:
                 return function(content)
-            except (KeyError, TypeError, ValueError, RuntimeError):
-                pass
-        raise ConversionError(f"damaged header: {content!r:.60} is no {kind}")
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                cause = error
+        raise ConversionError(f"damaged header: {content!r:.60} is no {kind}") from cause
 
     return decoder
 
