@@ -279,10 +279,11 @@ class StepGraph:
             if not _container(n):
                 return n
             args, kwargs = fx.node.map_arg((n.args, dict(n.kwargs)), opened)
-            if not (isinstance(n.target, type) and issubclass(n.target, tuple)):
+            made: Any = n.target
+            if not (isinstance(made, type) and issubclass(made, tuple)):
                 return kwargs
-            names[n.target.__name__] = n.target
-            return n.target(*args, **kwargs)
+            names[made.__name__] = made
+            return made(*args, **kwargs)
 
         tree = fx.node.map_arg(node.args[0], opened)
         result = fx.node.map_arg(tree, lambda n: self.values.get(n, self.shares.get(n)))
