@@ -279,9 +279,9 @@ class StepGraph:
             if not _container(n):
                 return n
             args, kwargs = fx.node.map_arg((n.args, dict(n.kwargs)), opened)
-            made: Any = n.target
-            if not (isinstance(made, type) and issubclass(made, tuple)):
+            if not (isinstance(n.target, type) and issubclass(n.target, tuple)):
                 return kwargs
+            made: Any = n.target
             names[made.__name__] = made
             return made(*args, **kwargs)
 
