@@ -107,7 +107,8 @@ class Watch:
 
     def meet(self, values: Any) -> list[Any]:
         """Who knows the sizes of some values, remembered."""
-        sizes = (size for v in values if isinstance(v, Tensor) for size in v.shape if isinstance(size, torch.SymInt))
+        sizes: Iterator[Any] = (d for v in values if isinstance(v, Tensor) for d in v.shape)
+        sizes = (size for size in sizes if isinstance(size, torch.SymInt))
         met = [size.node.shape_env for size in itertools.islice(sizes, 1)]
         self.knowing += [shape_env for shape_env in met if not any(shape_env is known for known in self.knowing)]
         return met
