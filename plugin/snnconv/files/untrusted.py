@@ -115,7 +115,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise CheckpointError(
-            f"{path}: these are not the weights of the given {type(model).__name__}: {brief('; '.join(problems[:4]))}{more}"
+            f"{path}: these are not the weights of the given {type(model).__name__}: "
+            f"{brief('; '.join(problems[:4]))}{more}"
         )
 
 
@@ -184,8 +185,8 @@ def read_pickle(source: str | os.PathLike[str] | IO[bytes], name: str | None = N
         asked = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if asked:
             raise UntrustedFileError(
-                f"{name}: refused, and nothing of it was run: it asks for {asked[1]:.200}, which is no part of a network's "
-                "weights; save the state_dict alone where the file comes from"
+                f"{name}: refused, and nothing of it was run: it asks for {asked[1]:.80}, which is no part of a "
+                "network's weights; save the state_dict alone where the file comes from"
             ) from error
         raise UntrustedFileError(
             f"{name}: not a checkpoint that can be read: it is truncated, damaged or something else; copy or save it "
@@ -240,7 +241,8 @@ def read_yaml(content: str, name: str) -> Any:
         where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         if asked:
             raise UntrustedFileError(
-                f"{name}: {where}refused, and nothing of it was run: it asks for !!{asked[1]:.200}; YAML holds data alone"
+                f"{name}: {where}refused, and nothing of it was run: it asks for !!{asked[1]:.80}; "
+                "YAML holds data alone"
             ) from error
         raise UntrustedFileError(f"{name}: {where}{brief(error.problem)}") from error
     except yaml.YAMLError as error:

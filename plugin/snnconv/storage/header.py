@@ -265,7 +265,8 @@ def _check_input_spec(spec: dict[str, Any]) -> None:
             raise ConversionError(f"input_spec: {entry.name} has the shape {list(entry.shape)}")
         if entry.dtype not in DTYPES or DTYPES[entry.dtype].is_floating_point != entry.floating:
             raise ConversionError(
-                f"input_spec: {entry.name} has dtype {entry.dtype!r:.80}, which is unknown, or floating={entry.floating} "
+                f"input_spec: {entry.name} has dtype {entry.dtype!r:.80}, which is unknown, or "
+                f"floating={entry.floating} "
                 "contradicts it"
             )
     if found.input not in INPUTS:
