@@ -417,18 +417,19 @@ torch.manual_seed(0)
 layers = [nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten()]
 model = nn.Sequential(*layers, nn.Linear(8 * 16, 4)).eval()
 x = torch.randn(65, 3, 8, 8)  # one rank has an input, and a batch, more
-share = x[dist.get_rank() :: dist.get_world_size()]
+size = dist.get_world_size()
 out = {}
 rows = dict(signed=methods.SignedIF(8), ltb=methods.LocalThresholdBalancing(16))
 rows["if"] = methods.IF(8, delay="auto")
 rows["reconstruct"] = methods.ShiftedThreshold(3, correction="reconstruct")
-batches = list(share.split(16 // dist.get_world_size()))
 for name, method in rows.items():
+    inputs = x[:63] if name == "ltb" else x  # updates from batch to batch: those of one process
+    batches = list(inputs[dist.get_rank() :: size].split(16 // size))
     snn = snnconv.convert(model, method, calibration=batches, progress=False, distributed=True)
-    every = [None] * dist.get_world_size()
+    every = [None] * size
     dist.all_gather_object(every, snn(x[:4]).tolist())
     assert all(one == every[0] for one in every), name
-    assert snn.report.calibration_samples == 65
+    assert snn.report.calibration_samples == len(inputs)
     out[name] = {"theta": [v.tolist() for v in snn.thresholds.values()], "y": snn(x[:4]).tolist(), "delay": snn.delay}
 if dist.get_rank() == 0:
     import json; json.dump(out, open(sys.argv[1], "w"))
