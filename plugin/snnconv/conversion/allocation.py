@@ -23,7 +23,6 @@ from snnconv.conversion.histogram import Histogram, channels_first
 from snnconv.conversion.overrides import overridden
 from snnconv.graph.source import ConversionError, Site, broadcast
 from snnconv.methods.base import Method
-from snnconv.metrics.synapses import reached_by_site
 from snnconv.progress import ProgressFn
 from snnconv.runtime.program import GraphProgram, Program
 
@@ -169,6 +168,8 @@ def measured(
     seed: int,
 ) -> Costs:
     """Errors at the outputs and spikes of every site for T = 1 … `LONGEST`."""
+    from snnconv.metrics.synapses import reached_by_site  # with it come all measurements, which a conversion needs not
+
     reached = reached_by_site(ann.source, batches[0][:1])
     costs = Costs({s: n for s, (_, n) in reached.items()}, {s: per for s, (per, _) in reached.items()})
     plain = replace(method, layers={})
