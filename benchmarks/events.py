@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 import snnconv
 from snnbench import results
-from snnbench.data.events import saccade
+from snnbench.data.events import digit_recordings, saccade
+from snnbench.networks.events import FrameNetwork
 from snnbench.results.provenance import provenance
 from snnconv import methods
 
@@ -36,17 +37,7 @@ MARGINS = (0.5, 1.0, 2.0, 4.0)
 
 def digits(steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Recordings ``[T, N, 2, 16, 16]`` and labels, for training and for testing."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    x, y = load_digits(return_X_y=True)
-    first, second, a, b = train_test_split(x, y, test_size=0.25, random_state=0, stratify=y)
-
-    def recorded(pictures: Any, seed: int) -> Tensor:
-        small = torch.tensor(pictures, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
-        return saccade(F.interpolate(small, 16, mode="bilinear").clamp(0, 1), steps, seed=seed)
-
-    return recorded(first, 1), torch.tensor(a), recorded(second, 2), torch.tensor(b)
+    return (*digit_recordings("train", steps), *digit_recordings("test", steps))
 
 
 def cifar10(steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -67,19 +58,10 @@ def cifar10(steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 DATA = {"digits": digits, "cifar10": cifar10}
 
 
-def frame_network(size: int, classes: int = 10) -> nn.Module:
-    """A small convolutional network of event frames ``[B, 2, size, size]``."""
-    return nn.Sequential(
-        nn.Conv2d(2, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.AvgPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.AvgPool2d(2),
-        nn.Flatten(), nn.Linear(32 * (size // 4) ** 2, classes),
-    )  # fmt: skip
-
-
 def trained(frames: Tensor, labels: Tensor, epochs: int) -> nn.Module:
     """The frame network, trained on accumulated events ``[N, 2, H, W]``."""
     torch.manual_seed(0)
-    model = frame_network(frames.shape[-1])
+    model = FrameNetwork(frames.shape[-1])
     optimiser = torch.optim.Adam(model.parameters(), 2e-3, weight_decay=1e-4)
     batches = -(-len(frames) // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=epochs * batches)

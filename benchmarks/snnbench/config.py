@@ -27,7 +27,7 @@ __all__ = ["BenchError", "default_work_dir", "load_config"]
 
 _SCOPES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
 _OWN = {
-    "snnbench": ("networks.classifiers", "networks.video", "baselines.spikingjelly"),
+    "snnbench": ("networks.classifiers", "networks.video", "networks.events", "baselines.spikingjelly"),
     "mmdet": ("networks.resnet", "networks.yolov2", "baselines.spikingjelly"),
     "mmseg": (
         "networks.resnet", "networks.aspp", "networks.vgg9", "networks.coco_masks", "networks.torchvision_segmentation",
@@ -165,6 +165,6 @@ def _register(scope: str) -> None:
                 f'{_SCOPES[scope]} is not installed ({error}): pip install "snnconv-plugin[bench]"'
             ) from error
     else:
-        for name in ("classification", "video", "control", "control_training"):
+        for name in ("classification", "video", "events", "control", "control_training"):
             importlib.import_module(f"snnbench.tasks.{name}")
     init_default_scope(scope)
