@@ -3,7 +3,7 @@ _base_ = ["./cls_runtime.py"]
 
 custom_imports = dict(imports=["snnbench.networks.events"])
 epochs = 15
-steps = 64
+steps = 32
 model = dict(
     type="EventClassifier",
     network=dict(type="FrameNetwork", size=16),
@@ -42,11 +42,11 @@ bench = dict(
     scope="dense",
     weights=None,
     input="sequence",  # each step reads a frame of the recording
-    # mean frames, for the answer at the end of a recording
-    calibration=dict(images=512, dataset=dict(type="EventDigits", split="train", steps=steps, accumulate=True)),
+    # single frames: thresholds for the strongest moment, so that no neuron lags behind
+    calibration=dict(images=256, dataset=dict(type="EventDigits", split="train", steps=steps)),
     methods=[
-        dict(label="signed IF", type="SignedIF", timesteps=[16, 32, 64]),
-        dict(label="IF", type="IF", timesteps=[16, 32, 64]),
+        dict(label="signed IF", type="SignedIF", timesteps=[16, 24, 32]),
+        dict(label="IF", type="IF", timesteps=[16, 24, 32]),
         dict(label="shifted threshold, frame by frame", type="ShiftedThreshold", timesteps=[4]),
     ],
 )

@@ -22,8 +22,7 @@ class EventDigits(Dataset[dict[str, Tensor]]):
     Args:
         split: ``"train"`` (1,347 recordings) or ``"test"`` (450).
         steps: T, frames of a recording.
-        accumulate: give the mean frame of each recording as one of a single frame: for training, and as calibration
-            for the answer at the end.
+        accumulate: give the mean frame of each recording as one of a single frame: for training.
         indices: the first so many recordings of an order fixed once for all, or a list of places in that order.
 
     Raises:
@@ -34,7 +33,7 @@ class EventDigits(Dataset[dict[str, Tensor]]):
     def __init__(
         self,
         split: str = "train",
-        steps: int = 64,
+        steps: int = 32,
         accumulate: bool = False,
         indices: int | Sequence[int] | None = None,
     ) -> None:

@@ -106,8 +106,7 @@ def convert(
         budget: for ``timesteps="auto"``, the mean T (each layer weighted by its neurons), or ``dict(sops=...)``,
             synaptic operations of an input.
         input: what calls take: ``"constant"``, or ``"sequence"``: ``[T, B, ...]``, a frame a step (event frames,
-            spectrograms). ``calibration`` then holds sequences, whose single frames calibrate; sequences of one frame,
-            the mean of a recording, calibrate for the answer at its end.
+            spectrograms). ``calibration`` then holds sequences, whose single frames calibrate.
 
     Returns:
         The spiking network, with its :class:`~snnconv.report.ConversionReport` as ``.report``.

@@ -173,8 +173,9 @@ def _size(model: Any, graph: Any, draw: random.Random) -> None:
 
 def _outside(model: Any, graph: Any, draw: random.Random) -> None:
     """A tensor that lies in another file."""
-    if graph.initializer:
-        tensor = draw.choice(graph.initializer)
+    tensors = [t for t in graph.initializer if t.HasField("raw_data")]
+    if tensors:
+        tensor = draw.choice(tensors)
         place = draw.choice(("/etc/hostname", "../../etc/hostname", "gone.bin", "/dev/zero", "", "."))
         onnx.external_data_helper.set_external_data(tensor, place, offset=0, length=draw.choice((0, 16, 2**40)))
         tensor.ClearField("raw_data")

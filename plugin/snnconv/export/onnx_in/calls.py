@@ -98,7 +98,8 @@ class Build:
     def name(self, wanted: str) -> str:
         """A name for a module that is not taken, neither by another nor by what the result has of its own."""
         wanted = "".join(c if c.isascii() and c.isalnum() else "_" for c in wanted).strip("_") or "layer"
-        wanted = f"_{wanted}" if wanted[0].isdigit() or keyword.iskeyword(wanted) else wanted
+        wanted = f"layer_{wanted}" if keyword.iskeyword(wanted) or wanted in _GLOBALS else wanted
+        wanted = f"_{wanted}" if wanted[0].isdigit() else wanted
         number, unique = 2, wanted
         while hasattr(self.root, unique) or hasattr(fx.GraphModule, unique):
             unique, number = f"{wanted}_{number}", number + 1
