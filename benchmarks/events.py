@@ -32,7 +32,7 @@ from .main import exit_with
 OUT = Path("benchmarks/exchange")
 GAIN = 4.0
 """What an event is worth, so that a mean frame has values of about 1."""
-MARGINS = (0.5, 1.0, 2.0, 4.0)
+MARGINS = (2.0, 4.0, 8.0, 12.0)
 
 
 def digits(steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -112,7 +112,7 @@ def drawn(record: dict[str, Any], path: Path) -> None:
     axes.axhline(next(iter(record["rows"].values()))["ann"], color="0.4", linestyle=":", label="frame network, whole")
     axes.set_xlabel("frames seen")
     axes.set_ylabel("top-1 accuracy (%)")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left", fontsize="small")
     figure.savefig(path, dpi=130)
 
 

@@ -379,7 +379,15 @@ class SpikingNetwork(nn.Module):
 
     def _check(self, x: Any) -> None:
         """Refuse what the network cannot take; a length that calibration did not have is tried once."""
-        new = self.signature.check(x, next(itertools.chain(self.buffers(), self.parameters()), None))
+        try:
+            new = self.signature.check(x, next(itertools.chain(self.buffers(), self.parameters()), None))
+        except ConversionError as error:
+            if self.input != "sequence":
+                raise
+            raise ConversionError(
+                f"{error}; snn(x_seq), snn.stream and snn.run_sequence take sequences [T, B, ...] of such frames, all "
+                "else takes the frames"
+            ) from error
         shapes = tuple(v.shape[1:] for v in entries(x).values()) if new else ()
         if not new or shapes in self._tried:
             return

@@ -165,8 +165,13 @@ def _sizes(entry: onnx.ValueInfoProto, given: Mapping[str, Sequence[int]]) -> tu
                 f"input_shapes={{{shown(entry.name)}: [...]}}, the shape of one sample"
             )
         shape = tuple(int(n) for n in known if n is not None)
-    if any(n < 1 for n in (batch or 1, *shape)) or math.prod(shape) * max(batch or 1, *BATCHES) > limits.VALUES:
+    if any(n < 1 for n in (batch or 1, *shape)):
         raise ConversionError(f"input {shown(entry.name)} has the shape {[batch, *shape]}: no network takes that")
+    if math.prod(shape) * max(batch or 1, sum(BATCHES)) > limits.CONSTANT:
+        raise ConversionError(
+            f"input {shown(entry.name)} has the shape {[batch, *shape]}: samples to try the file with have more "
+            f"values than snnconv.limits.CONSTANT = {limits.CONSTANT}"
+        )
     return batch, shape
 
 
