@@ -250,12 +250,13 @@ class _Layout:
             fit.problems.append("dilated convolution: take dilation=1")
 
     @staticmethod
-    def _padding(node: fx.Node, kernel: Sequence[int]) -> tuple[int, ...]:
+    def _padding(node: fx.Node, kernel: Sequence[int]) -> tuple[int, int]:
         """Of a convolution; "same" as the numbers that it stands for."""
         given = argument(node, "padding", 0)
         if isinstance(given, str):
-            return tuple((k - 1) // 2 for k in kernel) if given == "same" else (0, 0)
-        return spread(given, 2)
+            return ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2) if given == "same" else (0, 0)
+        rows, columns = spread(given, 2)
+        return rows, columns
 
     def _flattened(self, node: fx.Node) -> tuple[int, ...]:
         """The map that views made a vector of."""
