@@ -47,6 +47,5 @@ bench = dict(
     methods=[
         dict(label="signed IF", type="SignedIF", timesteps=[16, 24, 32]),
         dict(label="IF", type="IF", timesteps=[16, 24, 32]),
-        dict(label="shifted threshold, frame by frame", type="ShiftedThreshold", timesteps=[4]),
     ],
 )

@@ -123,12 +123,3 @@ def test_what_cannot_follow_is_refused_before_any_work() -> None:
         snnconv.convert(model(), methods.IF(8), torch.zeros(4, 9), input="sequence")
     with pytest.raises(ConversionError, match=r"early exit over time takes one input \[T, B, ...\]"):
         converted().early_exit(torch.zeros(3, 2), margin=1.0)
-
-
-def test_what_takes_frames_says_so_to_a_sequence() -> None:
-    x_seq = frames()
-    snn = snnconv.convert(model(), methods.SignedIF(8), x_seq, progress=False, input="sequence")
-    for ask in (snn.rates, lambda x: snnconv.profile(None, snn, x)):
-        with pytest.raises(snnconv.ConversionError, match=r"snn\.run_sequence take sequences \[T, B, \.\.\.\] of such"):
-            ask(x_seq)
-    assert snn.rates(x_seq[0])
