@@ -160,12 +160,21 @@ class Release:
         snnconv.save(self.snn, self.folder / f"{name}.snn.safetensors")
         return self._answer(self.snn, data["test"], name)
 
-    def load(self, file: str, network: str) -> str:
+    def old_file(self, file: str, network: str) -> str:
         """The outputs of a saved network."""
         import snnconv
 
         _, data = self._network(network)
-        return self._answer(snnconv.load(self.folder / file), data["test"], "loaded")
+        return self._answer(snnconv.load(self.folder / file), data["test"], "old_file")
+
+    def old_thresholds(self, file: str, network: str) -> str:
+        """The outputs of the network that was converted last, with the thresholds of a saved one."""
+        import snnconv
+
+        _, data = self._network(network)
+        for site, theta in snnconv.load(self.folder / file).thresholds.items():
+            self.snn.thresholds[site] = theta
+        return self._answer(self.snn, data["test"], "old_thresholds")
 
     def _answer(self, snn: Any, x: Tensor, name: str) -> str:
         torch.save(torch.cat([snn(part) for part in x.split(100)]), self.folder / f"{name}.pt")
