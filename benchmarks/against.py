@@ -1,11 +1,12 @@
 """``python -m benchmarks.against COMMIT``: this checkout beside an earlier one, on the same machine and in one run.
 
 Every method in both frameworks converts a digits CNN and, where ``SNNCONV_DATA`` has it, CIFAR-10's ResNet-20; outputs
-are compared bit for bit, and where they differ, the earlier release's thresholds are put into this one's network: equal
-outputs then say that the thresholds alone differ. Files that the earlier release saved are loaded by this one. Calls,
-``import snnconv`` and loading, of a file that each release wrote by itself, are timed in pairs, one of each in turn.
-Each release runs in a process of its own; the earlier one in a worktree of its commit. With ``--out`` every row is
-written as it comes, and a run that was stopped goes on where it stood.
+are compared bit for bit. Where they differ, what the earlier conversion found (thresholds, biases, weights, the delay)
+is put into this one's network, part by part: the parts after which outputs are equal are all that differs. Files that
+the earlier release saved are loaded by this one. Calls, ``import snnconv`` and loading, of a file that each release
+wrote by itself, are timed in pairs, one of each in turn. Each release runs in a process of its own; the earlier one in
+a worktree of its commit. With ``--out`` every row is written as it comes, and a run that was stopped goes on where it
+stood.
 """
 
 from __future__ import annotations
@@ -86,9 +87,9 @@ def compared(before: Worker, after: Worker, network: str, framework: str, method
 
     Returns:
         ``equal``; ``difference``, the largest, of the largest output; ``same_class``, the share of inputs that keep
-        their class; ``thresholds_moved``, the share of thresholds that differ, ``largest_move`` and ``median_move``, by
-        how much of themselves; ``old_thresholds_equal``, whether this release's network with the earlier one's
-        thresholds gives its outputs; ``old_file_equal``, whether the earlier one's file does.
+        their class; ``moved``, what the two conversions found differently (:meth:`against_worker.Release.moved`);
+        ``explained``, whether this release's network with these values of the earlier one gives its outputs;
+        ``old_file_equal``, whether the earlier one's file does.
     """
     row: dict[str, Any] = {}
     try:
@@ -98,13 +99,10 @@ def compared(before: Worker, after: Worker, network: str, framework: str, method
         row["equal"] = bool(torch.equal(old, new))
         row["difference"] = float((old - new).abs().max() / old.abs().max())
         row["same_class"] = float((old.argmax(1) == new.argmax(1)).float().mean())
-        both = zip(*(torch.load(folder / f"{name}.thresholds.pt") for name in ("before", "after")), strict=True)
-        moved = torch.cat([(new / old - 1).abs().flatten() for old, new in both])
-        row["thresholds_moved"], row["median_move"] = float((moved > 0).float().mean()), float(moved.median())
-        row["largest_move"] = float(moved.max())
-        for what in ("old_thresholds", "old_file"):
-            answer = after.ask(what, file="before.snn.safetensors", network=network)
-            row[f"{what}_equal"] = bool(torch.equal(torch.load(folder / answer, weights_only=True), old))
+        row["moved"] = after.ask("moved", file="before.snn.safetensors")
+        for what, question in (("explained", "with_parts_of"), ("old_file_equal", "old_file")):
+            answer = after.ask(question, file="before.snn.safetensors", network=network)
+            row[what] = bool(torch.equal(torch.load(folder / answer, weights_only=True), old))
     except RuntimeError as error:
         row["error"] = str(error)
     return row
@@ -220,10 +218,12 @@ def main(arguments: list[str] | None = None) -> int:
             before.close()
             after.close()
     rows_equal = found.rows("equal")
-    moved = [row for row in rows_equal if row.get("old_thresholds_equal") and not row.get("equal")]
-    unequal = [row for row in rows_equal if not (row.get("old_thresholds_equal") and row.get("old_file_equal"))]
+    moved = [row for row in rows_equal if row.get("explained") and not row.get("equal")]
+    unequal = [row for row in rows_equal if not (row.get("explained") and row.get("old_file_equal"))]
     slower = [row for part, most in BOUNDS.items() for row in found.rows(part) if row["bound"] > most]
-    print(f"of {len(rows_equal)} networks {len(moved)} differ by their thresholds alone, {len(unequal)} otherwise")
+    print(
+        f"of {len(rows_equal)} networks {len(moved)} differ by what calibration found alone, {len(unequal)} otherwise"
+    )
     print(f"{len(slower)} timings are slower")
     return 1 if unequal or slower else 0
 
