@@ -220,11 +220,11 @@ def evaluate(
         if sequence and not wanted:  # as many as its first recordings have
             wanted = _steps(timesteps, _frames_of(given))
             sums = dict.fromkeys(wanted, 0.0)
-        for part in [given] if sequence else snn._parts(given):
-            size = len(part)
+        for x in [given] if sequence else snn.slices(given):
+            size = len(x)
             aims = target[start : start + size] if isinstance(target, Tensor) else target
             start += size
-            for t, output in _readouts(snn, time_first(part) if sequence else part, wanted):
+            for t, output in _readouts(snn, time_first(x) if sequence else x, wanted):
                 sums[t] += _sum(chosen, output, aims, size)
         if model is not None:
             ann += score_of(_of_sequences(snn, model) if sequence else model, given, target, chosen)
@@ -250,11 +250,11 @@ def score_of(model: nn.Module, given: Any, target: Any, metric: Metric) -> float
     return _sum(metric, output, target, len(given))
 
 
-def _readouts(snn: SpikingNetwork, part: Any, wanted: list[int]) -> Iterable[tuple[int, Any]]:
+def _readouts(snn: SpikingNetwork, x: Any, wanted: list[int]) -> Iterable[tuple[int, Any]]:
     if wanted == [snn.timesteps] and snn.input == "constant":
-        yield snn.timesteps, snn(part)
+        yield snn.timesteps, snn(x)
         return
-    for t, output in snn.stream(part):
+    for t, output in snn.stream(x):
         if t in wanted:
             yield t, output
         if t == wanted[-1]:
