@@ -452,6 +452,27 @@ def test_auto_takes_numba_only_for_large_inputs(monkeypatch: pytest.MonkeyPatch)
     assert ran == ["numba", "eager", "eager"]
 
 
+@pytest.mark.skipif(not HAS_NUMBA, reason="needs numba")
+def test_auto_stands_for_one_backend_in_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(kernel: object, job: object) -> None:
+        raise AssertionError("numba ran")
+
+    monkeypatch.setitem(backends.BACKENDS, "numba", replace(backends.BACKENDS["numba"], run=refuse))
+    x_seq = torch.ones(2, 1, backends.NUMBA_MIN_NUMEL)
+    with backends.auto_is("eager"):
+        spikes = dyn.scan("if", x_seq, 1.0)
+        assert not backends.numba_runs("auto", x_seq.numel())
+        assert backends.numba_runs("numba", x_seq.numel())
+    assert torch.equal(spikes, x_seq)
+    with pytest.raises(AssertionError, match="numba ran"):
+        dyn.scan("if", x_seq, 1.0)
+
+
+def test_auto_stands_for_no_unknown_backend() -> None:
+    with pytest.raises(ValueError, match="unknown backend 'numbers'"), backends.auto_is("numbers"):
+        pass
+
+
 def test_asking_for_numba_without_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "available", lambda package: False)
     with pytest.raises(ModuleNotFoundError, match="pip install numba"):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .kernels.backends import NUMBA_MIN_NUMEL, available
+from .kernels.backends import numba_runs
 
 __all__ = ["accumulated_max_pool", "running_sum"]
 
@@ -66,8 +66,8 @@ def accumulated_max_pool(
         tensor([1., 2.])
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
-    wanted = backend in ("auto", "numba") and not (torch.is_grad_enabled() and x_seq.requires_grad)
-    if wanted and _suits_numba(x_seq) and available("numba"):
+    wanted = numba_runs(backend, x_seq.numel()) and not (torch.is_grad_enabled() and x_seq.requires_grad)
+    if wanted and _suits_numba(x_seq):
         from .kernels.numba_cpu.max_pool import max_pool
 
         kernel = _pair(kernel_size)
@@ -80,8 +80,7 @@ def accumulated_max_pool(
 def _suits_numba(x_seq: Tensor) -> bool:
     if x_seq.dtype != torch.float32 or x_seq.device.type != "cpu" or x_seq.dim() != 5:
         return False
-    folded = x_seq.flatten(0, 1)
-    return x_seq.numel() >= NUMBA_MIN_NUMEL and folded.is_contiguous(memory_format=torch.channels_last)
+    return x_seq.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
 
 
 def _pair(value: Size | None, default: tuple[int, int] = (1, 1)) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.graph import CodeGen
 from torch.utils._pytree import tree_map
 
 from snnconv.dynamics import neuron
@@ -271,13 +272,18 @@ class StepGraph:
     def _output(self, node: fx.Node) -> None:
         self.finished = max(self.ready[node], 1)
 
+        names: dict[str, type] = {}
+
         def opened(n: fx.Node) -> Any:
             """What a node of the output holds, a dictionary in place of a dataclass."""
             if not _container(n):
                 return n
             args, kwargs = fx.node.map_arg((n.args, dict(n.kwargs)), opened)
-            named = isinstance(n.target, type) and issubclass(n.target, tuple)
-            return n.target(*args, **kwargs) if named else kwargs  # type: ignore[operator]
+            if not (isinstance(n.target, type) and issubclass(n.target, tuple)):
+                return kwargs
+            made: Any = n.target
+            names[made.__name__] = made
+            return made(*args, **kwargs)
 
         tree = fx.node.map_arg(node.args[0], opened)
         result = fx.node.map_arg(tree, lambda n: self.values.get(n, self.shares.get(n)))
@@ -286,6 +292,19 @@ class StepGraph:
             is_leaf=lambda n: isinstance(n, fx.Node),
         )  # fmt: skip
         self.graph.output((result, *(self.after[name] for name in self.states)))
+        if names:
+            self.graph.set_codegen(_WithNames(names))
+
+
+class _WithNames(CodeGen):
+    """Code that finds the classes of its output: torch 2.6 writes a named tuple there by its name alone."""
+
+    def __init__(self, names: dict[str, type]) -> None:
+        super().__init__()
+        self.names = names
+
+    def additional_globals(self) -> list[tuple[str, Any]]:
+        return [*super().additional_globals(), *self.names.items()]
 
 
 def module_of(node: fx.Node, weight: Tensor, options: dict[str, Any], bias: Tensor | None) -> nn.Module:

@@ -100,6 +100,7 @@ class Neurons(nn.Module):
     """
 
     states: tuple[str, ...] = ()
+    v_threshold: Tensor
 
     def __init__(
         self, neuron: Neuron, threshold: Tensor, axis: int, options: Mapping[str, Any], scaled: bool = True
@@ -111,14 +112,14 @@ class Neurons(nn.Module):
 
     def theta(self, x: Tensor) -> Tensor:
         """θ, as it broadcasts against one step."""
-        return broadcast(self.get_buffer("v_threshold"), x.dim(), self.axis)
+        return broadcast(self.v_threshold, x.dim(), self.axis)
 
     def worth(self, spikes: Tensor) -> Tensor:
         """Spikes times what one is worth."""
         return spikes * self.theta(spikes).to(spikes.dtype) if self.scaled else spikes
 
     def extra_repr(self) -> str:
-        values = self.get_buffer("v_threshold")
+        values = self.v_threshold
         settings = "".join(f", {key}={value}" for key, value in self.options.items() if value is not None)
         return f"{self.neuron.name}, {values.numel()} thresholds{settings}"
 
@@ -185,7 +186,7 @@ class SumNeurons(Neurons):
         self.start, self.timesteps, self.states = start, timesteps, ("v",)
         weight = self.neuron.weight
         weights = [1.0 if weight is None else weight(k, **self.options) for k in range(timesteps)]
-        self.register_buffer("weights", torch.tensor(weights, dtype=self.get_buffer("v_threshold").dtype))
+        self.register_buffer("weights", torch.tensor(weights, dtype=self.v_threshold.dtype))
 
     def forward(self, x: Tensor, step: Tensor, first: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """Inputs of one step ``[B, ...]`` and their sum before it → weighted spikes, and the sum."""

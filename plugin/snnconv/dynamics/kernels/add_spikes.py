@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .backends import NUMBA_MIN_NUMEL, available
+from .backends import numba_runs
 from .layout import same_layout
 
 __all__ = ["add_in_one_pass"]
@@ -20,10 +20,8 @@ def add_in_one_pass(x: Tensor, spikes: Tensor, amplitude: Tensor, axis: int, bac
         amplitude: ``[1]`` or ``[C]``, along ``axis``.
         backend: what was asked for.
     """
-    fits = x.dtype == amplitude.dtype == torch.float32 and x.device.type == "cpu" and x.numel() >= NUMBA_MIN_NUMEL
-    if backend not in ("auto", "numba") or not fits or not same_layout(spikes.unsqueeze(0), x.unsqueeze(0)):
-        return False
-    if not available("numba"):
+    fits = x.dtype == amplitude.dtype == torch.float32 and x.device.type == "cpu"
+    if not numba_runs(backend, x.numel()) or not fits or not same_layout(spikes.unsqueeze(0), x.unsqueeze(0)):
         return False
     from .numba_cpu.add_spikes import add
 

@@ -6,7 +6,9 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +17,8 @@ from torch import Tensor
 from .job import KINDS, Job, Kind
 
 __all__ = [
-    "BACKENDS", "NUMBA_MIN_NUMEL", "Backend", "Kernel", "available", "check_backend", "kernel_of", "register_backend",
-    "register_kernel",
+    "BACKENDS", "Backend", "Kernel", "auto_is", "available", "check_backend", "kernel_of", "numba_runs",
+    "register_backend", "register_kernel", "resolved",
 ]  # fmt: skip
 
 Kernel = Callable[[Job], None]
@@ -158,6 +160,41 @@ def check_backend(name: str) -> None:
     """
     if name != "auto" and name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}: choose one of auto, {', '.join(BACKENDS)}")
+
+
+_AUTO: ContextVar[str] = ContextVar("auto", default="auto")
+
+
+@contextmanager
+def auto_is(name: str) -> Iterator[None]:
+    """Let ``backend="auto"`` stand for one backend in a block, in the thread that runs it.
+
+    Where little is computed, compiling a backend's kernels for the first time takes longer than all the work.
+
+    Raises:
+        ValueError: an unknown backend.
+
+    Example:
+        >>> with auto_is("eager"):
+        ...     resolved("auto"), resolved("numba")
+        ('eager', 'numba')
+    """
+    check_backend(name)
+    token = _AUTO.set(name)
+    try:
+        yield
+    finally:
+        _AUTO.reset(token)
+
+
+def resolved(name: str) -> str:
+    """A backend's name, or what ``"auto"`` stands for here: itself, unless a block of `auto_is` names one."""
+    return _AUTO.get() if name == "auto" else name
+
+
+def numba_runs(backend: str, numel: int) -> bool:
+    """Whether numba computes so many elements: it is asked for or may be chosen, gains by it, and is installed."""
+    return numel >= NUMBA_MIN_NUMEL and resolved(backend) in ("auto", "numba") and available("numba")
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from ..neuron import NEURONS, Neuron, get
 from ..threshold import broadcast_channels, membrane_dtype
 from . import eager, eager_functions  # noqa: F401 - registers its kernels
 from .add_spikes import add_in_one_pass
-from .backends import BACKENDS, Backend, Kernel, available, check_backend, has_kernel, kernel_of
+from .backends import BACKENDS, Backend, Kernel, available, check_backend, has_kernel, kernel_of, resolved
 from .job import KINDS, Job, Kind
 from .layout import empty_steps, step_strides
 from .thresholds import thresholds
@@ -309,6 +309,7 @@ def add_spikes_(
 
 def _chosen(job: Job, name: str) -> tuple[Backend, Kernel]:
     """The backend of this name, or the one that ``"auto"`` stands for, and its kernel for a job or the equation."""
+    name = resolved(name)
     chooses = name == "auto" or not job.out.numel()  # nothing to run is never refused
     backend = _best(job) if chooses else BACKENDS[name]
     if not chooses:
