@@ -46,7 +46,7 @@ def test_the_readout_is_that_of_one_thread(method: methods.Method, threads: int,
 
     monkeypatch.setattr(Simulation, "outputs", noted)
     together = snn(x)
-    assert all(name.startswith("snnconv-part") for name in ran)
+    assert all(name.startswith("snnconv-slice") for name in ran)
     assert torch.get_num_threads() == threads
     torch.set_num_threads(1)
     assert torch.allclose(together, snn(x), atol=1e-5)
