@@ -17,6 +17,7 @@ from snnconv.network import SpikingNetwork
 from snnconv.report import table
 from snnconv.runtime.batch import Batch, call, entries
 from snnconv.runtime.sequence import frames
+from snnconv.tables import add, named
 
 __all__ = ["METRICS", "Evaluation", "Metric", "Score", "evaluate", "register_metric", "score_of", "top1", "top5"]
 
@@ -135,15 +136,17 @@ METRICS: dict[str, Metric] = {}
 """Every metric that is known by name."""
 
 
-def register_metric(metric: Metric) -> Metric:
+def register_metric(metric: Metric, *, replace: bool = False) -> Metric:
     """Make a metric known by its name, to :func:`evaluate` and to the command line; returns it.
+
+    Args:
+        replace: take the place of another metric of this name.
 
     Raises:
         ValueError: the name is another one's.
     """
-    if METRICS.get(metric.name, metric) != metric:
-        raise ValueError(f"there is a metric {metric.name!r} already: choose another name")
-    METRICS[metric.name] = metric
+    if METRICS.get(metric.name) != metric:
+        add(METRICS, metric.name, metric, "metric", replace=replace)
     return metric
 
 
@@ -310,7 +313,5 @@ def _metric(metric: str | Metric | Score) -> Metric:
     if isinstance(metric, Metric):
         return metric
     if isinstance(metric, str):
-        if metric not in METRICS:
-            raise ValueError(f"unknown metric {metric!r}; there are: {', '.join(METRICS)}")
-        return METRICS[metric]
+        return named(METRICS, metric, "metric")
     return Metric(getattr(metric, "__name__", type(metric).__name__), metric)
