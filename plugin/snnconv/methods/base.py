@@ -360,7 +360,8 @@ def register(cls: Kind, *, replace: bool = False) -> Kind:
     for field_ in ("name", "neuron"):
         if not getattr(cls, field_):
             raise ValueError(f'method {cls.__name__} has no {field_}: give it one, {field_} = "..."')
-    add(METHODS, cls.name, cls, "method", replace=replace)
+    method: type[Method] = cls
+    add(METHODS, cls.name, method, "method", replace=replace)
     return cls
 
 
