@@ -101,6 +101,13 @@ def test_every_page_stands_in_the_navigation() -> None:
     assert not [name for name in pictures if not (DOCS / name).is_file()]
 
 
+def test_the_gallery_shows_every_picture() -> None:
+    pictures = DOCS / "pictures"
+    there = {path.relative_to(DOCS).as_posix() for path in pictures.rglob("*") if path.is_file()}
+    shown = set(re.findall(r"\]\((pictures/[\w./-]+)", (DOCS / "gallery.md").read_text(encoding="utf-8")))
+    assert shown == there
+
+
 def test_the_version_is_one() -> None:
     citation = (ROOT / "CITATION.cff").read_text()
     assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == snnconv.__version__  # type: ignore[index]

@@ -21,6 +21,7 @@ from snnbench.mmcv_ops import install as operators
 from snnbench.results.validation import sentences
 from snnbench.testing.readouts import CONVERSIONS
 from snnconv.files.fingerprint import plain
+from snnconv.files.refusal import brief
 from snnconv.files.untrusted import allow_checkpoint_globals, refused_as
 
 __all__ = ["BenchError", "default_work_dir", "load_config"]
@@ -72,7 +73,7 @@ def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = N
     if "bench" not in config:
         raise BenchError(f"{path} has no bench = dict(...): it names the task, the metric and the methods")
     for sentence in sentences(plain(config.to_dict()), _schema):
-        raise BenchError(f"{path}: {sentence}")
+        raise BenchError(f"{path}: {brief(sentence)}")
     if options and "epochs" in options:
         _set_epochs(config, options["epochs"], path)
     if config.bench.get("task") == "control":

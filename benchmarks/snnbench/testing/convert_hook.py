@@ -71,8 +71,8 @@ class CalibrationData:
                 dataset.pop("filter_cfg")  # images without objects calibrate as well
             dataset = DATASETS.build(dataset)
         ranks, rank = (get_world_size(), get_rank()) if share else (1, 0)
-        count = min(images, len(dataset)) // ranks * ranks
-        if count == 0:
+        count = min(images, len(dataset))
+        if count < ranks:
             raise ValueError(
                 f"calibration needs at least one image for each of {ranks} ranks: the data set has {len(dataset)}, "
                 f"calibration.images is {images}"
