@@ -117,9 +117,9 @@ def readouts(network: Any, x: Any, windows: Sequence[Window]) -> list[Any]:
         return [network(x)]
     if network.method.coding == "sum":
         raise ValueError("shifted-threshold spikes are bits of one number: a part of the steps is no readout")
-    pieces = []
+    readouts = []
     needed = max(last for _, last in windows)
-    for part in network._parts(x):
-        out = network.run(part, timesteps=needed)
-        pieces.append([window_mean(out, first, last) for first, last in windows])
-    return [join_batches([piece[i] for piece in pieces]) for i in range(len(windows))]
+    for some in network.slices(x):
+        out = network.run(some, timesteps=needed)
+        readouts.append([window_mean(out, first, last) for first, last in windows])
+    return [join_batches([found[i] for found in readouts]) for i in range(len(windows))]

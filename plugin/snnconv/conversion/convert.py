@@ -212,7 +212,7 @@ def _batches(calibration: Any, method: Method, model: nn.Module, reader: Reader,
 
 
 @contextmanager
-def _timed(report: ConversionReport, part: str) -> Any:
+def _timed(report: ConversionReport, step: str) -> Any:
     start = time.perf_counter()
     yield
-    report.seconds[part] = round(time.perf_counter() - start, 3)
+    report.seconds[step] = round(time.perf_counter() - start, 3)
