@@ -147,6 +147,8 @@ def _set_epochs(config: Config, epochs: Any, path: str | os.PathLike[str]) -> No
     courses = config.get("param_scheduler")
     course = courses[-1] if isinstance(courses, list) and courses else courses
     if course and "end" in course:
+        if type(course.get("begin", 0)) is not int:
+            raise BenchError(f"{path}: epochs={epochs}: the schedule's last part begins at no whole number of epochs")
         if course.get("begin", 0) >= epochs:
             raise BenchError(
                 f"{path}: epochs={epochs}: the schedule's last part begins at epoch {course['begin']} only"
