@@ -28,7 +28,7 @@ __all__ = ["BenchError", "default_work_dir", "load_config"]
 
 _SCOPES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
 _OWN = {
-    "snnbench": ("networks.classifiers", "networks.video", "baselines.spikingjelly"),
+    "snnbench": ("networks.classifiers", "networks.video", "networks.events", "baselines.spikingjelly"),
     "mmdet": ("networks.resnet", "networks.yolov2", "baselines.spikingjelly"),
     "mmseg": (
         "networks.resnet", "networks.aspp", "networks.vgg9", "networks.coco_masks", "networks.torchvision_segmentation",
@@ -147,6 +147,8 @@ def _set_epochs(config: Config, epochs: Any, path: str | os.PathLike[str]) -> No
     courses = config.get("param_scheduler")
     course = courses[-1] if isinstance(courses, list) and courses else courses
     if course and "end" in course:
+        if type(course.get("begin", 0)) is not int:
+            raise BenchError(f"{path}: epochs={epochs}: the schedule's last part begins at no whole number of epochs")
         if course.get("begin", 0) >= epochs:
             raise BenchError(
                 f"{path}: epochs={epochs}: the schedule's last part begins at epoch {course['begin']} only"
@@ -166,6 +168,6 @@ def _register(scope: str) -> None:
                 f'{_SCOPES[scope]} is not installed ({error}): pip install "snnconv-plugin[bench]"'
             ) from error
     else:
-        for name in ("classification", "video", "control", "control_training"):
+        for name in ("classification", "video", "events", "control", "control_training"):
             importlib.import_module(f"snnbench.tasks.{name}")
     init_default_scope(scope)

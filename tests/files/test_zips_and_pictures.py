@@ -49,6 +49,12 @@ class TestZips:
         with pytest.raises(UntrustedFileError, match=r"a\.zip is damaged"), opened(path):
             pass
 
+    def test_a_name_that_is_no_text_where_the_file_begins_is_damage(self, tmp_path: Path) -> None:
+        path = packed(tmp_path / "a.zip", {"é.txt": b"x" * 50})
+        path.write_bytes(path.read_bytes().replace("é".encode(), b"\xcc\xd5", 1))  # not in the directory
+        with pytest.raises(UntrustedFileError, match=r"a\.zip is damaged"), opened(path) as archive:
+            archive.read("é.txt")
+
     def test_a_name_that_is_there_twice_is_refused(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
             archive.writestr("a", "1")

@@ -106,8 +106,7 @@ def convert(
         budget: for ``timesteps="auto"``, the mean T (each layer weighted by its neurons), or ``dict(sops=...)``,
             synaptic operations of an input.
         input: what calls take: ``"constant"``, or ``"sequence"``: ``[T, B, ...]``, a frame a step (event frames,
-            spectrograms). ``calibration`` then holds sequences, whose single frames calibrate; sequences of one frame,
-            the mean of a recording, calibrate for the answer at its end.
+            spectrograms). ``calibration`` then holds sequences, whose single frames calibrate.
 
     Returns:
         The spiking network, with its :class:`~snnconv.report.ConversionReport` as ``.report``.
@@ -212,7 +211,7 @@ def _batches(calibration: Any, method: Method, model: nn.Module, reader: Reader,
 
 
 @contextmanager
-def _timed(report: ConversionReport, part: str) -> Any:
+def _timed(report: ConversionReport, step: str) -> Any:
     start = time.perf_counter()
     yield
-    report.seconds[part] = round(time.perf_counter() - start, 3)
+    report.seconds[step] = round(time.perf_counter() - start, 3)

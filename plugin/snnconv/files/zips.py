@@ -22,7 +22,7 @@ from snnconv.files.refusal import UntrustedFileError
 
 __all__ = ["checked", "fingerprint", "is_zip", "opened", "read_arrays", "verified"]
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, UnicodeDecodeError)
 """What zipfile raises for what is damaged; while it reads the directory also ``_MORE``."""
 _ODD = (None, errno.EINVAL)
 """Numbers of system errors that a damaged file leads to: bz2's has none, and a place before the file's start EINVAL."""
