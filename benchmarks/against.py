@@ -1,10 +1,12 @@
 """``python -m benchmarks.against COMMIT``: this checkout beside an earlier one, on the same machine and in one run.
 
 Every method in both frameworks converts a digits CNN and, where ``SNNCONV_DATA`` has it, CIFAR-10's ResNet-20; outputs
-are compared bit for bit, files that the earlier release saved are loaded by this one, and calls, ``import snnconv`` and
-loading, of a file that each release wrote by itself, are timed in pairs, one of each in turn. Each release runs in a
-process of its own; the earlier one in a worktree of its commit. With ``--out`` every row is written as it comes, and a
-run that was stopped goes on where it stood.
+are compared bit for bit. Where they differ, what the earlier conversion found (thresholds, biases, weights, the delay)
+is put into this one's network, part by part: the parts after which outputs are equal are all that differs. Files that
+the earlier release saved are loaded by this one. Calls, ``import snnconv`` and loading, of a file that each release
+wrote by itself, are timed in pairs, one of each in turn. Each release runs in a process of its own; the earlier one in
+a worktree of its commit. With ``--out`` every row is written as it comes, and a run that was stopped goes on where it
+stood.
 """
 
 from __future__ import annotations
@@ -81,7 +83,14 @@ def worktree(commit: str) -> Iterator[Path]:
 
 
 def compared(before: Worker, after: Worker, network: str, framework: str, method: str, folder: Path) -> dict[str, Any]:
-    """Whether outputs are equal, whether the old file gives them, and which share of the thresholds moved how far."""
+    """Whether outputs are equal, bit for bit, and why not.
+
+    Returns:
+        ``equal``; ``difference``, the largest, of the largest output; ``same_class``, the share of inputs that keep
+        their class; ``moved``, what the two conversions found differently (:meth:`against_worker.Release.moved`);
+        ``explained``, whether this release's network with these values of the earlier one gives its outputs;
+        ``old_file_equal``, whether the earlier one's file does.
+    """
     row: dict[str, Any] = {}
     try:
         for name, worker in (("before", before), ("after", after)):
@@ -89,11 +98,11 @@ def compared(before: Worker, after: Worker, network: str, framework: str, method
         old, new = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("before", "after"))
         row["equal"] = bool(torch.equal(old, new))
         row["difference"] = float((old - new).abs().max() / old.abs().max())
-        both = zip(*(torch.load(folder / f"{name}.thresholds.pt") for name in ("before", "after")), strict=True)
-        moved = torch.cat([(new / old - 1).abs().flatten() for old, new in both])
-        row["thresholds_moved"], row["largest_move"] = float((moved > 0).float().mean()), float(moved.max())
-        loaded = after.ask("load", file="before.snn.safetensors", network=network)
-        row["old_file_equal"] = bool(torch.equal(torch.load(folder / loaded, weights_only=True), old))
+        row["same_class"] = float((old.argmax(1) == new.argmax(1)).float().mean())
+        row["moved"] = after.ask("moved", file="before.snn.safetensors")
+        for what, question in (("explained", "with_parts_of"), ("old_file_equal", "old_file")):
+            answer = after.ask(question, file="before.snn.safetensors", network=network)
+            row[what] = bool(torch.equal(torch.load(folder / answer, weights_only=True), old))
     except RuntimeError as error:
         row["error"] = str(error)
     return row
@@ -208,9 +217,14 @@ def main(arguments: list[str] | None = None) -> int:
                     found.row("load", here, functools.partial(loaded, before, after, network, method, options.pairs))
             before.close()
             after.close()
-    unequal = [row for row in found.rows("equal") if not (row.get("equal") and row.get("old_file_equal"))]
+    rows_equal = found.rows("equal")
+    moved = [row for row in rows_equal if row.get("explained") and not row.get("equal")]
+    unequal = [row for row in rows_equal if not (row.get("explained") and row.get("old_file_equal"))]
     slower = [row for part, most in BOUNDS.items() for row in found.rows(part) if row["bound"] > most]
-    print(f"{len(unequal)} networks of {len(found.rows('equal'))} differ, {len(slower)} timings are slower")
+    print(
+        f"of {len(rows_equal)} networks {len(moved)} differ by what calibration found alone, {len(unequal)} otherwise"
+    )
+    print(f"{len(slower)} timings are slower")
     return 1 if unequal or slower else 0
 
 

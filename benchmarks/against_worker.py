@@ -155,17 +155,58 @@ class Release:
             model, getattr(snnconv.methods, kind)(**settings), data["calibration"], framework=framework, progress=False
         )
         self.batch = data["test"][:64]
-        thresholds = dict(self.snn.thresholds)
-        torch.save([thresholds[site] for site in sorted(thresholds)], self.folder / f"{name}.thresholds.pt")
         snnconv.save(self.snn, self.folder / f"{name}.snn.safetensors")
         return self._answer(self.snn, data["test"], name)
 
-    def load(self, file: str, network: str) -> str:
+    def old_file(self, file: str, network: str) -> str:
         """The outputs of a saved network."""
         import snnconv
 
         _, data = self._network(network)
-        return self._answer(snnconv.load(self.folder / file), data["test"], "loaded")
+        return self._answer(snnconv.load(self.folder / file), data["test"], "old_file")
+
+    def moved(self, file: str) -> dict[str, Any]:
+        """What the conversions before and now found differently: ``thresholds``, ``biases``, ``weights``, ``delay``.
+
+        Of tensors the share of values that differ and the largest difference, of the tensor's largest value; of the
+        delay both.
+        """
+        import snnconv
+
+        old, found = snnconv.load(self.folder / file), {}
+        for kind, tensors in self._tensors(old).items():
+            now = self._tensors(self.snn)[kind]
+            if tensors.keys() != now.keys():
+                raise ValueError(f"{kind} of other names: {sorted(tensors.keys() ^ now.keys())}")
+            apart = [(now[name] - tensors[name]).abs().flatten() / tensors[name].abs().max() for name in tensors]
+            every = torch.cat(apart) if apart else torch.zeros(1)
+            if bool((every > 0).any()):
+                found[kind] = {"share": float((every > 0).float().mean()), "largest": float(every.max())}
+        if old.delay != self.snn.delay:
+            found["delay"] = [old.delay, self.snn.delay]
+        return found
+
+    def with_parts_of(self, file: str, network: str) -> str:
+        """The outputs of the network that was converted last, with the tensors and the delay of a saved one."""
+        import snnconv
+
+        _, data = self._network(network)
+        old = snnconv.load(self.folder / file)
+        for site, theta in old.thresholds.items():
+            self.snn.thresholds[site] = theta
+        self.snn.weights.load_state_dict(old.weights.state_dict())
+        self.snn.delay, self.snn.readout = old.delay, old.readout
+        return self._answer(self.snn, data["test"], "with_parts_of")
+
+    @staticmethod
+    def _tensors(snn: Any) -> dict[str, dict[str, Tensor]]:
+        """Thresholds, biases and weights by name."""
+        state = {name: value for name, value in snn.weights.state_dict().items() if value.is_floating_point()}
+        return {
+            "thresholds": dict(snn.thresholds),
+            "biases": {name: value for name, value in state.items() if value.dim() < 2},
+            "weights": {name: value for name, value in state.items() if value.dim() > 1},
+        }
 
     def _answer(self, snn: Any, x: Tensor, name: str) -> str:
         torch.save(torch.cat([snn(part) for part in x.split(100)]), self.folder / f"{name}.pt")

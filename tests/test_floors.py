@@ -15,7 +15,7 @@ import snnconv
 
 PLUGIN = Path(snnconv.__file__).parent
 FLOORS = (
-    ("limits", "report", "progress", "_version", "_moved"),
+    ("limits", "report", "progress", "tables", "_version", "_moved"),
     ("files",),
     ("dynamics", "graph"),
     ("neurons", "activations"),

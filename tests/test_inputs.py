@@ -173,7 +173,7 @@ def test_a_batch_is_cut_alike_in_every_input_and_within_the_budget() -> None:
     snn = snnconv.convert(Two().eval(), methods.SignedIF(8), (A, B), progress=False)
     wanted = snn(A, B)
     snn.memory_budget = 5 * (snn.input_spec["constant_bytes"] + 8 * snn.input_spec["step_bytes"])
-    parts = snn._parts((A, B))
+    parts = snn.slices((A, B))
     assert [len(part) for part in parts] == [5, 5, 5, 5, 4]
     assert all(torch.equal(part.values["y"], B[5 * i : 5 * i + 5]) for i, part in enumerate(parts))
     torch.testing.assert_close(snn(A, B), wanted)

@@ -177,7 +177,7 @@ def test_a_method_whose_neuron_is_missing_names_the_neuron(tmp_path: Path) -> No
     file = tmp_path / "net.safetensors"
     snnconv.save(converted(), file)
     del neuron.NEURONS["leaky_threshold"]
-    sentence = r"unknown neuron 'leaky_threshold': choose one of if, .* has been imported"
+    sentence = r"unknown neuron 'leaky_threshold'; known: if, .* has been imported"
     with pytest.raises(snnconv.ConversionError, match=sentence):
         snnconv.load(file)
     with pytest.raises(ValueError, match=sentence):
@@ -249,7 +249,7 @@ def test_it_says_what_it_does_not_run() -> None:
         call("if", X, torch.rand(X.shape[1:]) + 0.1, backend="side_by_side")
     with pytest.raises(ValueError, match="no kernel for the neuron 'signed_if'"):
         call("signed_if", X, 1.0, backend="side_by_side")
-    with pytest.raises(ValueError, match=r"unknown backend 'sideways': choose one of auto, eager, .*, side_by_side"):
+    with pytest.raises(ValueError, match=r"unknown backend 'sideways'; known: auto, eager, .*, side_by_side"):
         call("if", X, 1.0, backend="sideways")
 
 

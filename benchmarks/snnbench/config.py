@@ -21,13 +21,14 @@ from snnbench.mmcv_ops import install as operators
 from snnbench.results.validation import sentences
 from snnbench.testing.readouts import CONVERSIONS
 from snnconv.files.fingerprint import plain
+from snnconv.files.refusal import brief
 from snnconv.files.untrusted import allow_checkpoint_globals, refused_as
 
 __all__ = ["BenchError", "default_work_dir", "load_config"]
 
 _SCOPES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
 _OWN = {
-    "snnbench": ("networks.classifiers", "networks.video", "baselines.spikingjelly"),
+    "snnbench": ("networks.classifiers", "networks.video", "networks.events", "baselines.spikingjelly"),
     "mmdet": ("networks.resnet", "networks.yolov2", "baselines.spikingjelly"),
     "mmseg": (
         "networks.resnet", "networks.aspp", "networks.vgg9", "networks.coco_masks", "networks.torchvision_segmentation",
@@ -72,7 +73,7 @@ def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = N
     if "bench" not in config:
         raise BenchError(f"{path} has no bench = dict(...): it names the task, the metric and the methods")
     for sentence in sentences(plain(config.to_dict()), _schema):
-        raise BenchError(f"{path}: {sentence}")
+        raise BenchError(f"{path}: {brief(sentence)}")
     if options and "epochs" in options:
         _set_epochs(config, options["epochs"], path)
     if config.bench.get("task") == "control":
@@ -146,6 +147,8 @@ def _set_epochs(config: Config, epochs: Any, path: str | os.PathLike[str]) -> No
     courses = config.get("param_scheduler")
     course = courses[-1] if isinstance(courses, list) and courses else courses
     if course and "end" in course:
+        if type(course.get("begin", 0)) is not int:
+            raise BenchError(f"{path}: epochs={epochs}: the schedule's last part begins at no whole number of epochs")
         if course.get("begin", 0) >= epochs:
             raise BenchError(
                 f"{path}: epochs={epochs}: the schedule's last part begins at epoch {course['begin']} only"
@@ -165,6 +168,6 @@ def _register(scope: str) -> None:
                 f'{_SCOPES[scope]} is not installed ({error}): pip install "snnconv-plugin[bench]"'
             ) from error
     else:
-        for name in ("classification", "video", "control", "control_training"):
+        for name in ("classification", "video", "events", "control", "control_training"):
             importlib.import_module(f"snnbench.tasks.{name}")
     init_default_scope(scope)

@@ -16,6 +16,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import Registry, root
 
+from snnconv.files.refusal import brief
 from snnconv.files.untrusted import UntrustedFileError, read_json, read_yaml
 
 __all__ = ["SCOPES", "SUFFIXES", "check_types", "read_config"]
@@ -62,10 +63,11 @@ def check_types(config: Config, methods: tuple[str, ...]) -> None:
     known = {name for registry in vars(root).values() if isinstance(registry, Registry) for name in _names(registry)}
     for field, key, value in _walk(config.to_dict(), ""):
         if key == "type" and isinstance(value, str) and value not in methods:
+            field = brief(field)
             scope, _, name = value.rpartition(".")
             if name not in known or (scope and scope not in SCOPES):
                 raise UntrustedFileError(
-                    f"{config.filename}: {field}: {value!r} is registered nowhere, and a path in a module is not "
+                    f"{config.filename}: {field}: {value!r:.200} is registered nowhere, and a path in a module is not "
                     f"imported for a YAML or JSON config; {_ADVICE}"
                 )
 
@@ -101,10 +103,10 @@ def _merged(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     bases: dict[str, Any] = {}
     for name in names:
         if not isinstance(name, str):
-            raise UntrustedFileError(f"{path}: _base_: {name!r} names no file")
+            raise UntrustedFileError(f"{path}: _base_: {name!r:.200} names no file")
         base = _merged(path.parent / name, (*above, path.resolve()))
         if twice := bases.keys() & base.keys():
-            raise UntrustedFileError(f"{path}: _base_: two bases have {sorted(twice)[0]!r}")
+            raise UntrustedFileError(f"{path}: _base_: two bases have {sorted(twice)[0]!r:.200}")
         bases |= base
     merged: dict[str, Any] = Config._merge_a_into_b(found, bases)
     return merged
@@ -113,19 +115,20 @@ def _merged(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 def _check(content: dict[str, Any], path: Path) -> None:
     """Refuse what would run code or never end."""
     for count, (field, key, value) in enumerate(_walk(content, "")):
+        field = brief(field)
         if count >= MOST_VALUES:
             raise UntrustedFileError(f"{path}: holds more than {MOST_VALUES:,} values")
         if key == "custom_imports":
             raise UntrustedFileError(f"{path}: {field}: runs the modules that it names; {_ADVICE}")
         if key in ("default_scope", "_scope_") and value not in SCOPES:
-            raise UntrustedFileError(f"{path}: {field}: {value!r} is not one of {', '.join(SCOPES)}")
+            raise UntrustedFileError(f"{path}: {field}: {value!r:.200} is not one of {', '.join(SCOPES)}")
         if isinstance(value, str):
             if "{{" in value:
-                raise UntrustedFileError(f"{path}: {field}: a placeholder, {value!r}: write out what it stands for")
+                raise UntrustedFileError(f"{path}: {field}: a placeholder, {value!r:.200}: write what it stands for")
             if key != "_base_" and value.lower().rpartition(".")[2] in _READ_AS_CODE:
-                raise UntrustedFileError(f"{path}: {field}: mmengine reads {value!r} by running what it asks for")
+                raise UntrustedFileError(f"{path}: {field}: mmengine reads {value!r:.200} by running what it asks for")
             if key == "env" and ":" in value:
-                raise UntrustedFileError(f"{path}: {field}: {value!r} imports a module; {_ADVICE}")
+                raise UntrustedFileError(f"{path}: {field}: {value!r:.200} imports a module; {_ADVICE}")
         elif not (value is None or isinstance(value, bool | int | float | dict | list)):
             raise UntrustedFileError(f"{path}: {field}: a {type(value).__name__} is no value of a config")
 
@@ -133,7 +136,7 @@ def _check(content: dict[str, Any], path: Path) -> None:
 def _walk(value: Any, field: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, str, Any]]:
     """Every value with its field and the last name in it: ``("model.blocks[0].type", "type", "Net")``."""
     if id(value) in above:
-        raise UntrustedFileError(f"{field}: holds itself")
+        raise UntrustedFileError(f"{brief(field)}: holds itself")
     if len(above) > DEEPEST:
         raise UntrustedFileError(f"{field[:60]}: nested in more than {DEEPEST} lists or mappings")
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()

@@ -160,6 +160,7 @@ def _test_runner(config: Config, rows: list[dict[str, Any]]) -> Runner:
         methods=rows,
         calibration=calibration,
         scope=bench.get("scope", "dense"),
+        input=bench.get("input", "constant"),
         strict=bench.get("strict", False),
         profile_images=bench.get("profile_images", 2),
         skip_failed=bench.get("skip_failed", True),

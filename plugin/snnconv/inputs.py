@@ -245,8 +245,8 @@ def input_batches(
         batches = [x.to(device) for x in batches]
     if not same_shapes(batches):
         return batches
-    parts = join_batches(batches).split(batch_size)
-    return [x.map(torch.clone) if isinstance(x, Batch) else x.clone() for x in parts]
+    again = join_batches(batches).split(batch_size)
+    return [x.map(torch.clone) if isinstance(x, Batch) else x.clone() for x in again]
 
 
 def _as_batches(data: Any, name: str, batch_size: int, reader: Reader) -> Iterable[Any]:
@@ -326,7 +326,7 @@ def network_batches(snn: SpikingNetwork, data: Any, limit: int | None) -> list[A
         ConversionError: no inputs, or ones that the network does not take.
     """
     batches = input_batches(data, limit, placement(snn)[0], name="the data", reader=Reader(snn.signature))
-    return [part for batch in batches for part in snn._parts(batch)]
+    return [x for batch in batches for x in snn.slices(batch)]
 
 
 def placement(module: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:

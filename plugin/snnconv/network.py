@@ -20,7 +20,7 @@ from snnconv.runtime.batch import entries
 from snnconv.runtime.early_exit import EarlyExit, run_until_settled
 from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.gradient import check_exportable, check_no_gradient
-from snnconv.runtime.parallel import Turns, run_parts
+from snnconv.runtime.parallel import Turns, run_slices
 from snnconv.runtime.plan import Plan
 from snnconv.runtime.population import Population, over_time
 from snnconv.runtime.precision import check_precision, int8_layers
@@ -230,14 +230,14 @@ class SpikingNetwork(nn.Module):
         self._check(given)
         simulation = self.simulation()
         threads = simulation.threads()
-        batches = simulation.plan.batches(given, threads)
+        slices = simulation.plan.slices(given, threads)
 
         def read(x: Any) -> Any:
-            return self.readout.part(simulation.outputs(x))
+            return self.readout.of_slice(simulation.outputs(x))
 
-        if len(batches) > 1 and threads > 1:
-            return join_batches(run_parts(read, batches, threads))
-        return join_batches([read(x) for x in batches])
+        if len(slices) > 1 and threads > 1:
+            return join_batches(run_slices(read, slices, threads))
+        return join_batches([read(x) for x in slices])
 
     def requires_grad_(self, requires_grad: bool = True) -> SpikingNetwork:
         """Ask for gradients, which a call then refuses: :func:`snnconv.trainable` has them."""
@@ -373,9 +373,9 @@ class SpikingNetwork(nn.Module):
         self._check(x)
         return x
 
-    def _parts(self, x: Any) -> list[Any]:
+    def slices(self, x: Any) -> list[Any]:
         """Slices of a batch, each as large as the memory budget has room for."""
-        return self.simulation().plan.batches(self.given(x))
+        return self.simulation().plan.slices(self.given(x))
 
     def _check(self, x: Any) -> None:
         """Refuse what the network cannot take; a length that calibration did not have is tried once."""

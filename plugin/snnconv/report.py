@@ -77,7 +77,7 @@ class ConversionReport:
             ``analog``.
         notes: sentences about choices that were made.
         calibration_samples: number of calibration inputs used.
-        seconds: time of each part of the conversion.
+        seconds: time of each step of the conversion.
         delay: steps left out of the readout.
         macs: multiplications of every layer with weights for one input, where a layer reads currents or something
             analog.

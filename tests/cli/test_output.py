@@ -356,7 +356,7 @@ def test_evaluate_refuses_what_it_cannot_score() -> None:
     ):
         with pytest.raises(snnconv.ConversionError, match=reason):
             snnconv.evaluate(snn, data)
-    with pytest.raises(ValueError, match="there are: top1, top5, mse"):
+    with pytest.raises(ValueError, match="known: top1, top5, mse"):
         snnconv.evaluate(snn, (x, x), "accuracy")
     with pytest.raises(ValueError, match=r"steps 1 … 4, asked for \[9\]"):
         snnconv.evaluate(snn, (x, x), timesteps=[9])

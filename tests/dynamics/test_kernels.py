@@ -246,7 +246,7 @@ def test_a_state_is_written_over_only_where_asked(in_place: bool) -> None:
 
 
 def test_what_does_not_run_in_pieces_is_refused() -> None:
-    with pytest.raises(ValueError, match="'srp' does not run in pieces"):
+    with pytest.raises(ValueError, match="'srp' does not go on from a state"):
         dyn.resume("srp", torch.zeros(4, 2, 3), 1.0, None)
     with pytest.raises(ValueError, match=r"a state \(3,\) for steps \(2, 3\)"):
         dyn.resume("if", torch.zeros(4, 2, 3), 1.0, dyn.IFState(torch.zeros(3)))

@@ -135,3 +135,19 @@ def test_a_chip_of_ones_own_and_an_unknown_one() -> None:
     assert not snnconv.fits(snn, tiny)
     with pytest.raises(ValueError, match=r"unknown chip 'loihi'; known: speck2f"):
         snnconv.fits(snn, "loihi")
+
+
+def test_padding_by_a_word_is_the_number_that_it_stands_for() -> None:
+    def net(padding: int | str) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=padding), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 10)
+        )  # fmt: skip
+
+    assert str(checked(net("same"), (2, 8, 8))) == str(checked(net(1), (2, 8, 8)))
+
+
+def test_a_pooling_that_is_no_sum_does_not_fit() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.LPPool2d(2, 2), nn.Flatten(), nn.Linear(36, 10))
+    fit = checked(model, (2, 8, 8))
+    assert not fit
+    assert any("lp_pool2d stands between layers" in p for p in fit.problems)

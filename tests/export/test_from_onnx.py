@@ -207,3 +207,65 @@ def test_damaged_files_are_refused_in_our_words(damage: str, tmp_path: Path) -> 
         snnconv.from_onnx(path)
     with pytest.raises(FileNotFoundError, match="there is no ONNX file"):
         snnconv.from_onnx(tmp_path / "none.onnx")
+
+
+def saved(path: Path, nodes: list[Any], tensors: dict[str, Tensor], name: str = "x") -> Path:
+    model = graph(nodes, tensors, ["n", 3], ["n", 3])
+    model.graph.input[0].name = name
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensors", "words"),
+    [
+        ("Tile", {"a": torch.tensor([1, 2**40])}, "Tile 'grow' gives values of shape"),
+        ("Expand", {"a": torch.tensor([2**40, 1, 3])}, "Expand 'grow' gives values of shape"),
+        ("ConstantOfShape", {"a": torch.tensor([2**40])}, "ConstantOfShape 'grow' makes 1.1e\\+12 values"),
+        ("Range", {"a": torch.tensor(0), "b": torch.tensor(2**40), "c": torch.tensor(1)}, "Range 'grow' makes"),
+    ],
+)
+def test_what_grows_without_measure_is_refused_before_it_does(
+    kind: str, tensors: dict[str, Tensor], words: str, tmp_path: Path
+) -> None:
+    reads = list(tensors) if kind in ("ConstantOfShape", "Range") else ["x", *tensors]
+    node = onnx.helper.make_node(kind, reads, ["y"], name="grow")
+    with pytest.raises(ConversionError, match=words):
+        snnconv.from_onnx(saved(tmp_path / "a.onnx", [node], tensors))
+
+
+def test_the_limit_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = onnx.helper.make_node("Tile", ["x", "a"], ["y"], name="grow")
+    path = saved(tmp_path / "a.onnx", [node], {"a": torch.tensor([1, 4])})
+    monkeypatch.setattr("snnconv.limits.VALUES", 30)
+    with pytest.raises(ConversionError, match=r"more than snnconv\.limits\.VALUES = 30"):
+        snnconv.from_onnx(path)
+    monkeypatch.setattr("snnconv.limits.VALUES", 36)  # three samples of twelve
+    assert snnconv.from_onnx(path)(torch.ones(2, 3)).shape == (2, 12)
+
+
+@pytest.mark.parametrize("name", ["class", "self", "torch", "forward", "graph", "1x", "\u00b2", "a.b", "x" * 5000])
+def test_names_that_python_has_for_itself_are_read(name: str, tmp_path: Path) -> None:
+    nodes = [
+        onnx.helper.make_node("Relu", [name], ["a"], name=name),
+        onnx.helper.make_node("Gemm", ["a", "w"], ["y"], name=name),
+    ]
+    module = snnconv.from_onnx(saved(tmp_path / "a.onnx", nodes, {"w": torch.eye(3)}, name))
+    assert module(torch.tensor([[1.0, -2.0, 3.0]])).tolist() == [[1.0, 0.0, 3.0]]
+
+
+def test_a_tensor_outside_of_the_folder_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(36))
+    (tmp_path / "in").mkdir()
+    model = graph([onnx.helper.make_node("Gemm", ["x", "w"], ["y"])], {"w": torch.eye(3)}, ["n", 3], ["n", 3])
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], "../secret", offset=0, length=36)
+    model.graph.initializer[0].ClearField("raw_data")
+    (tmp_path / "in" / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ConversionError, match=r"a\.onnx: not a readable ONNX file"):
+        snnconv.from_onnx(tmp_path / "in" / "a.onnx")
+
+
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Gemm", ["x", "w"], ["y"])
+    with pytest.raises(ConversionError, match="tensor 'w' holds NaN"):
+        snnconv.from_onnx(saved(tmp_path / "a.onnx", [node], {"w": torch.full((3, 3), float("nan"))}))

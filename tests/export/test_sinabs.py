@@ -158,3 +158,19 @@ def test_what_a_chain_has_no_place_for_is_named() -> None:
 
     with pytest.raises(ConversionError, match="shortcuts and branches have no place"):
         snnconv.to_sinabs(converted(Shortcut()))
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+def test_a_network_that_ends_in_neurons_gives_what_its_spikes_are_worth(bits: int | None) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5), nn.ReLU())
+    snn, x = converted(model), pictures(6)
+    theirs = snnconv.to_sinabs(snn, weight_bits=bits)
+    ours = snn if bits is None else snnconv.integer_weights(snn, bits)
+    out = theirs(x.repeat_interleave(T, 0)).unflatten(0, (6, T)).mean(1)
+    assert float(ours(x).max()) > 0
+    torch.testing.assert_close(out, ours(x))
+
+
+def test_steps_below_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="timesteps is a whole number from 1, got 0"):
+        snnconv.to_sinabs(converted(chain()), 0)

@@ -246,3 +246,11 @@ def test_what_has_no_single_steps_is_refused() -> None:
     snn, x = converted("tokens", methods.SignedIF(4))
     with pytest.raises(ValueError, match="takes 1 inputs"):
         snnconv.stepwise(snn).run(x, x)
+
+
+def test_differential_coding_has_no_single_steps_and_says_what_has() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    snn = snnconv.convert(model, methods.MultiThreshold(4), torch.randn(16, 4), progress=False)
+    words = r"'multi_threshold' neurons do not \(differential coding\): snn\.stream\(x\) .* methods\.SignedIF"
+    with pytest.raises(snnconv.ConversionError, match=words):
+        snnconv.stepwise(snn)

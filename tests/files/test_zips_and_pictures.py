@@ -49,6 +49,12 @@ class TestZips:
         with pytest.raises(UntrustedFileError, match=r"a\.zip is damaged"), opened(path):
             pass
 
+    def test_a_name_that_is_no_text_where_the_file_begins_is_damage(self, tmp_path: Path) -> None:
+        path = packed(tmp_path / "a.zip", {"é.txt": b"x" * 50})
+        path.write_bytes(path.read_bytes().replace("é".encode(), b"\xcc\xd5", 1))  # not in the directory
+        with pytest.raises(UntrustedFileError, match=r"a\.zip is damaged"), opened(path) as archive:
+            archive.read("é.txt")
+
     def test_a_name_that_is_there_twice_is_refused(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
             archive.writestr("a", "1")
@@ -179,6 +185,29 @@ class TestPictures:
             open_rgb(tmp_path / "a.png")
         with pytest.raises(FileNotFoundError):
             open_rgb(tmp_path / "b.png")
+
+    @pytest.mark.parametrize("kind", [b"IDAT", b"IEND"])
+    def test_a_png_is_what_its_checksums_say(self, kind: bytes) -> None:
+        content = png(np.arange(63, dtype=np.uint16).reshape(7, 9))
+        assert open_rgb(content, "a.png").size == (9, 7)
+        at = content.index(kind)
+        end = at + 4 + int.from_bytes(content[at - 4 : at], "big")
+        wrong = bytes(255 - byte for byte in content[end : end + 4])
+        with pytest.raises(UntrustedFileError, match=r"a\.png is damaged .*checksum of its"):
+            open_rgb(content[:end] + wrong + content[end + 4 :], "a.png")
+
+    def test_other_pixels_under_the_old_checksum_are_refused(self) -> None:
+        one, other = (png(np.full((7, 9), value, np.uint16)) for value in (1000, 30_000))
+        at, place = one.index(b"IDAT"), other.index(b"IDAT")
+        size, length = (int.from_bytes(c[p - 4 : p], "big") for c, p in ((one, at), (other, place)))
+        mixed = one[: at - 4] + other[place - 4 : place + 4 + length] + one[at + 4 + size :]
+        with pytest.raises(UntrustedFileError, match="checksum"):
+            open_rgb(mixed, "a.png")
+
+    @pytest.mark.parametrize("left", [8, 20, 40, -4, -12])
+    def test_a_cut_png_is_refused(self, left: int) -> None:
+        with pytest.raises(UntrustedFileError, match=r"a\.png is damaged"):
+            open_rgb(png(np.arange(63, dtype=np.uint16).reshape(7, 9))[:left], "a.png")
 
     def test_floating_point_pixels_are_refused(self, tmp_path: Path) -> None:
         Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "a.tif")

@@ -133,7 +133,7 @@ def rename(root: Any, draw: random.Random, odd: Sequence[Any] = ODD) -> None:
     """A field has another name."""
     *path, key = draw.choice([p for p in _places(root) if isinstance(p[-1], str)])
     owner = _at(root, path)
-    owner[draw.choice((f"{key}x", "", "x", PAYLOAD, LINE))] = owner.pop(key)
+    owner[draw.choice((f"{key}x", "", "x", PAYLOAD, LINE, key + "a" * 5000))] = owner.pop(key)
 
 
 def twice(root: Any, draw: random.Random, odd: Sequence[Any] = ODD) -> None:

@@ -15,6 +15,7 @@ __all__ = ["Parts", "mutated"]
 
 ODD: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 3, 64, 2**31, 2**64, -(2**70), 0.5, 1e300, {"float": "nan"}, {"float": "inf"}, "", "x",
+    "a" * 5000,
     "graph", "float32", [], [1], [[]], {}, {"dict": []}, {"tuple": []}, {"tuple": [1, 2]}, {"node": "x"}, {"node": 3},
     {"slice": [None, 0, 0]}, {"dtype": "int8"}, {"device": "cuda:7"}, {"size": [2]}, {"ellipsis": True},
     {"pickle": "x"},

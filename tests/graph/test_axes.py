@@ -125,7 +125,7 @@ def test_what_a_larger_input_takes_is_within_the_budget() -> None:
     x = pictures(18)
     larger = snn.signature.growth(x)
     assert larger == 18 * 19 / (9 * 10)
-    assert [len(part) for part in snn._parts(torch.cat([x, x]))] == [2] * 4
+    assert [len(part) for part in snn.slices(torch.cat([x, x]))] == [2] * 4
 
 
 def test_a_trained_clip_of_each_channel_keeps_its_axis() -> None:

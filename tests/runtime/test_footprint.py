@@ -104,7 +104,7 @@ def test_the_module_tree_is_cut_too() -> None:
     snn = snnconv.convert(Branches(), methods.IF(4), calibration=x, progress=False)
     snn.memory_budget = 5 * 4 * snn.input_spec["step_bytes"]
     assert snn.input_spec["step_bytes"] == 3 * 8 * 4
-    assert [len(part) for part in snn._parts(x)] == [5] * 6 + [2]
+    assert [len(part) for part in snn.slices(x)] == [5] * 6 + [2]
 
 
 def test_files_that_say_less_are_cut_too() -> None:
@@ -113,4 +113,4 @@ def test_files_that_say_less_are_cut_too() -> None:
     snn = snnconv.convert(model, methods.IF(4), calibration=x, progress=False)
     del snn.input_spec["constant_bytes"], snn.input_spec["step_bytes"]
     snn.memory_budget = 5 * 4 * 3 * 4 * 16
-    assert [len(part) for part in snn._parts(x)] == [5] * 6 + [2]
+    assert [len(part) for part in snn.slices(x)] == [5] * 6 + [2]

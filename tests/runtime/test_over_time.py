@@ -315,7 +315,7 @@ def test_a_batch_is_cut_only_where_its_inputs_are_apart(name: str) -> None:
     snn = snnconv.convert(model, methods.ShiftedThreshold(timesteps=8, correction="none"), x, progress=False)
     whole = snn(x)
     snn.memory_budget = 1
-    assert (len(snn._parts(x)) == 1) == (name in MIXING)
+    assert (len(snn.slices(x)) == 1) == (name in MIXING)
     torch.testing.assert_close(snn(x), whole, rtol=1e-3, atol=1e-4)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import snnconv
 from snnconv import methods
-from snnconv.runtime.parallel import run_parts
+from snnconv.runtime.parallel import run_slices
 from snnconv.runtime.simulation import Simulation
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -46,7 +46,7 @@ def test_the_readout_is_that_of_one_thread(method: methods.Method, threads: int,
 
     monkeypatch.setattr(Simulation, "outputs", noted)
     together = snn(x)
-    assert all(name.startswith("snnconv-part") for name in ran)
+    assert all(name.startswith("snnconv-slice") for name in ran)
     assert torch.get_num_threads() == threads
     torch.set_num_threads(1)
     assert torch.allclose(together, snn(x), atol=1e-5)
@@ -54,10 +54,10 @@ def test_the_readout_is_that_of_one_thread(method: methods.Method, threads: int,
 
 
 def test_its_threads_compute_alone_and_others_as_before(threads: int) -> None:
-    counts = run_parts(lambda _: torch.get_num_threads(), range(12), threads)
+    counts = run_slices(lambda _: torch.get_num_threads(), range(12), threads)
     assert counts == [1] * 12
     with pytest.raises(ZeroDivisionError):
-        run_parts(lambda part: 1 // part, [0, 1], threads)
+        run_slices(lambda part: 1 // part, [0, 1], threads)
     assert torch.get_num_threads() == threads
     found: list[int] = []
     other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
@@ -90,4 +90,4 @@ def test_an_error_of_a_part_comes_out(threads: int) -> None:
         raise RuntimeError(f"part {part}")
 
     with pytest.raises(RuntimeError, match="part 0"):
-        run_parts(fail, [0, 1], threads)
+        run_slices(fail, [0, 1], threads)

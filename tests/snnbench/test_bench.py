@@ -416,14 +416,20 @@ dist.init_process_group("gloo")
 torch.manual_seed(0)
 layers = [nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten()]
 model = nn.Sequential(*layers, nn.Linear(8 * 16, 4)).eval()
-x = torch.randn(64, 3, 8, 8)
-share = x[dist.get_rank() :: dist.get_world_size()]
+x = torch.randn(65, 3, 8, 8)  # one rank has an input, and a batch, more
+size = dist.get_world_size()
 out = {}
 rows = dict(signed=methods.SignedIF(8), ltb=methods.LocalThresholdBalancing(16))
+rows["if"] = methods.IF(8, delay="auto")
 rows["reconstruct"] = methods.ShiftedThreshold(3, correction="reconstruct")
-batches = list(share.split(16 // dist.get_world_size()))
 for name, method in rows.items():
+    inputs = x[:63] if name == "ltb" else x  # updates from batch to batch: those of one process
+    batches = list(inputs[dist.get_rank() :: size].split(16 // size))
     snn = snnconv.convert(model, method, calibration=batches, progress=False, distributed=True)
+    every = [None] * size
+    dist.all_gather_object(every, snn(x[:4]).tolist())
+    assert all(one == every[0] for one in every), name
+    assert snn.report.calibration_samples == len(inputs)
     out[name] = {"theta": [v.tolist() for v in snn.thresholds.values()], "y": snn(x[:4]).tolist(), "delay": snn.delay}
 if dist.get_rank() == 0:
     import json; json.dump(out, open(sys.argv[1], "w"))
@@ -472,7 +478,7 @@ class TestRanks:
             found.append(json.loads((tmp_path / f"{ranks}.json").read_text()))
         one = found[0]
         for several in found[1:]:
-            for name in ("signed", "ltb"):
+            for name in ("signed", "ltb", "if"):
                 assert one[name]["delay"] == several[name]["delay"]
                 for a, b in zip(one[name]["theta"], several[name]["theta"], strict=True):
                     assert torch.tensor(a) == pytest.approx(torch.tensor(b), rel=1e-4)
@@ -485,7 +491,7 @@ class TestRanks:
         shutil.rmtree(data / "data" / "camvid")
         write_camvid(data / "data" / "camvid", train=8, test=7)  # the last shards are shorter
         row = {**ROWS[0], "correction": "none"}
-        options = {**TINY, "bench.methods": [row], "bench.calibration.images": 8}
+        options = {**TINY, "bench.methods": [row], "bench.calibration.images": 6}  # as many as no rank has
         (one,) = run(CAMVID, data, options)
         arguments = ["-m", "snnconv.cli.app", "bench", str(CAMVID), "--launcher", "pytorch"]
         arguments += ["--work-dir", str(data / "work"), "--out", str(data / "two")]
@@ -600,6 +606,19 @@ class TestErrors:
         wrapped = {"type": wrapper, **({"datasets": [inner]} if wrapper == "ConcatDataset" else {"dataset": inner})}
         found = CalibrationData(wrapped, 2, pipeline=config.test_dataloader.dataset.pipeline)
         assert len(found.samples) == 2
+
+    @pytest.mark.parametrize("images", [4, 5, 6, 7, 9])
+    def test_ranks_share_every_image(self, images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = [{"inputs": i} for i in range(20)]
+        one = CalibrationData(data, images=images).samples
+        monkeypatch.setattr("snnbench.testing.convert_hook.get_world_size", lambda: 4)
+        shares = []
+        for rank in range(4):
+            monkeypatch.setattr("snnbench.testing.convert_hook.get_rank", lambda rank=rank: rank)
+            shares.append(CalibrationData(data, images=images).samples)
+        assert sorted(sample["inputs"] for share in shares for sample in share) == [s["inputs"] for s in one]
+        assert len(one) == images
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
     def test_fewer_images_than_ranks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("snnbench.testing.convert_hook.get_world_size", lambda: 4)

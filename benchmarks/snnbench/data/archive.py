@@ -122,9 +122,9 @@ def _safe_path(archive: Path, member: zipfile.ZipInfo) -> PurePosixPath:
     path = PurePosixPath(name)
     drive = len(name) > 1 and name[1] == ":"
     if path.is_absolute() or ".." in path.parts or "\\" in name or drive or not path.parts:
-        raise ArchiveError(f"{archive} is refused: its entry {name!r} points outside of the folder it belongs to")
+        raise ArchiveError(f"{archive} is refused: its entry {name!r:.200} points outside of the folder it belongs to")
     if stat.S_ISLNK(member.external_attr >> 16):
-        raise ArchiveError(f"{archive} is refused: its entry {name!r} is a symbolic link; pack the file itself")
+        raise ArchiveError(f"{archive} is refused: its entry {name!r:.200} is a symbolic link; pack the file itself")
     return path
 
 

@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["saccade", "tonic_frames"]
+from snnbench.data.roots import DataError
+
+__all__ = ["digit_recordings", "saccade", "tonic_frames"]
 
 CORNERS = ((0.0, 0.0), (-1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 """Of the path, in units of the amplitude: (down, right)."""
@@ -91,6 +93,32 @@ def _moved(light: Tensor, down: float, right: float) -> Tensor:
     columns = (torch.arange(width) + right) * 2 / max(width - 1, 1) - 1
     grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], -1).expand(len(light), -1, -1, -1)
     return F.grid_sample(light, grid, mode="bilinear", padding_mode="border", align_corners=True)[:, 0]
+
+
+def digit_recordings(split: str, steps: int) -> tuple[Tensor, Tensor]:
+    """scikit-learn's digits, 16 pixels wide, as recordings ``[T, N, 2, 16, 16]``, and their labels ``[N]``.
+
+    Args:
+        split: ``"train"`` (1,347) or ``"test"`` (450), of other pictures.
+        steps: T.
+
+    Raises:
+        DataError: scikit-learn is not installed.
+        ValueError: another split.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split is 'train' or 'test', got {split!r}")
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError as error:
+        raise DataError('the digit images come with scikit-learn: pip install "snnconv-plugin[bench]"') from error
+    x, y = load_digits(return_X_y=True)
+    train, test, train_labels, test_labels = train_test_split(x, y, test_size=0.25, random_state=0, stratify=y)
+    pictures, labels, seed = (train, train_labels, 1) if split == "train" else (test, test_labels, 2)
+    small = torch.tensor(pictures, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
+    wide = F.interpolate(small, 16, mode="bilinear").clamp(0, 1)
+    return saccade(wide, steps, seed=seed), torch.tensor(labels)
 
 
 def tonic_frames(dataset: object, steps: int, count: int | None = None) -> tuple[Tensor, Tensor]:

@@ -120,7 +120,7 @@ def _resolve_value(value: Any) -> Any:
 def _split(choice: str, text: str) -> tuple[str, PurePosixPath]:
     path = PurePosixPath(choice)
     if not path.parts or path.is_absolute() or ".." in path.parts:
-        raise DataRootError(f"{text!r} is no data set: write {PREFIX}NAME or {PREFIX}NAME/path/in/it")
+        raise DataRootError(f"{text!r:.200} is no data set: write {PREFIX}NAME or {PREFIX}NAME/path/in/it")
     return path.parts[0], PurePosixPath(*path.parts[1:])
 
 

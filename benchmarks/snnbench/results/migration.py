@@ -43,7 +43,7 @@ def migrate(record: Record) -> Record:
     if record.get("schema") == SCHEMA:
         return found
     if record.get("schema") not in OLDER:
-        raise ResultError(f"schema is {record.get('schema')!r}, no layout that can be brought up to date")
+        raise ResultError(f"schema is {record.get('schema')!r:.200}, no layout that can be brought up to date")
     found["schema"] = SCHEMA
     ann, prices = found["ann"], costs.get("45nm").prices
     macs = ann["macs"]

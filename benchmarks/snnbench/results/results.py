@@ -19,6 +19,7 @@ from snnbench.results.validation import SCHEMA, Point, Record, ResultError, key_
 from snnconv.files import atomic, fingerprint
 from snnconv.files.fingerprint import canonical, digest, plain
 from snnconv.files.lock import LockTimeout, locked
+from snnconv.files.refusal import brief
 from snnconv.files.untrusted import read_json as parse_json
 from snnconv.files.untrusted import refused_as
 
@@ -125,7 +126,8 @@ def read_json(path: str | os.PathLike[str]) -> tuple[Any, str]:
 def located(path: str | os.PathLike[str], text: str, sentence: str) -> str:
     """``sentence`` about a field of the JSON file ``path``, with the file and the field's line before it."""
     line = line_of(text, sentence)
-    return f"{path}: {sentence}" if line is None else f"{path}: line {line}: {sentence}"
+    said = brief(sentence)
+    return f"{path}: {said}" if line is None else f"{path}: line {line}: {said}"
 
 
 def read_all(folder: str | os.PathLike[str]) -> dict[Path, Record]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from snnconv.files.fingerprint import config_hash
+from snnconv.files.refusal import brief
 
 __all__ = [
     "SCHEMA",
@@ -74,7 +75,7 @@ def validate(record: Any, source: str | os.PathLike[str] | None = None) -> None:
     snnbench.results.validation.ResultError: if.json: schema is 'snnconv-benchmark/1', this release reads ...
     """
     for sentence in wrong(record):
-        raise ResultError(f"{os.fspath(source)}: {sentence}" if source is not None else sentence)
+        raise ResultError(f"{os.fspath(source)}: {brief(sentence)}" if source is not None else brief(sentence))
 
 
 def wrong(record: Any) -> Iterable[str]:

@@ -71,8 +71,8 @@ class CalibrationData:
                 dataset.pop("filter_cfg")  # images without objects calibrate as well
             dataset = DATASETS.build(dataset)
         ranks, rank = (get_world_size(), get_rank()) if share else (1, 0)
-        count = min(images, len(dataset)) // ranks * ranks
-        if count == 0:
+        count = min(images, len(dataset))
+        if count < ranks:
             raise ValueError(
                 f"calibration needs at least one image for each of {ranks} ranks: the data set has {len(dataset)}, "
                 f"calibration.images is {images}"
@@ -114,6 +114,7 @@ class ConvertHook(Hook):
             so many images of the calibration data set, with further arguments of that function.
         calibration: data set config, or ``dict(dataset=..., images=64, batch_size=8, pipeline=...)``.
         scope: ``"dense"`` or ``"backbone"``.
+        input: ``"sequence"`` for models that take recordings: a network then reads a frame a step.
         strict: refuse activations that would stay analog.
         profile_images: images on which spikes and operations are counted; 0 for none.
         skip_failed: a row that cannot be converted is left out and named in ``failures`` instead of ending the run.
@@ -129,10 +130,12 @@ class ConvertHook(Hook):
         strict: bool = False,
         profile_images: int = 2,
         skip_failed: bool = True,
+        input: str = "constant",
     ) -> None:
         self.rows = [dict(row) for row in methods]
         self.calibration = dict(calibration)
         self.scope: Scope = scope
+        self.input = input
         self.strict = strict
         self.profile_images = profile_images
         self.skip_failed = skip_failed
@@ -156,7 +159,7 @@ class ConvertHook(Hook):
         if not hasattr(loop, "variants"):
             raise TypeError("ConvertHook needs test_cfg=dict(type='SNNTestLoop')")
         model = bare_model(runner.model).eval()
-        loop.parts = find_parts(model, self.scope)
+        loop.parts = find_parts(model, self.scope, self.input)
         loop.variants = self.convert(model, loop.parts, runner.logger)
         loop.failures = self.failures
 
@@ -238,7 +241,7 @@ class ConvertHook(Hook):
         networks = {
             part.name: snnconv.convert(
                 part.module, method, inputs[part.name], strict=self.strict, progress=bars, distributed=distributed,
-                **by_layer, **{key: row[key] for key in COVER if key in row},
+                input=part.input, **by_layer, **{key: row[key] for key in COVER if key in row},
             )
             for part in parts
         }  # fmt: skip
@@ -263,11 +266,13 @@ class ConvertHook(Hook):
         self._describe(variant, parts)
         variant.notes += notes
         images = inputs[parts[0].name][0][: self.profile_images]
-        if not self.profile_images:
-            variant.notes.append("spikes and operations were not counted: bench.profile_images is 0")
+        counted = self.profile_images > 0 and self.input == "constant"
+        if not counted:
+            why = "of recordings they are not" if self.profile_images else "bench.profile_images is 0"
+            variant.notes.append(f"spikes and operations were not counted: {why}")
         for shorter in methods:
             network = _shortened(networks[parts[0].name], shorter)
-            costs = self._costs(variant, parts, network, images) if self.profile_images else {}
+            costs = self._costs(variant, parts, network, images) if counted else {}
             variant.readings.append(Reading(shorter.timesteps, default_window(network), costs))
         known = [reading.window for reading in variant.readings]
         for window in more_windows(row.get("windows"), method.timesteps, known):

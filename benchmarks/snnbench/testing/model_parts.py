@@ -62,6 +62,7 @@ class Part:
         model: the model it belongs to.
         once: called once an image, whatever the readout, so that one run serves every readout.
         samples: calibration inputs to take of those that the source network sees, where it is called more often.
+        input: what the converted network's calls take: ``"constant"``, or ``"sequence"``: recordings, a frame a step.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Part:
     model: nn.Module
     once: bool = True
     samples: int = 512
+    input: str = "constant"
 
     @contextmanager
     def replaced(self, function: Callable[[Any], Any]) -> Iterator[None]:
@@ -76,6 +78,8 @@ class Part:
         with ExitStack() as stack:
             if isinstance(self.module, Dense) and self.name == "dense":
                 stack.enter_context(self._replaced_dense(self.module, function))
+            elif self.input == "sequence":
+                stack.enter_context(_attribute(self.model, "of_recordings", function))
             else:
                 stack.enter_context(_attribute(self.module, "forward", function))
             yield
@@ -116,7 +120,7 @@ def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
         delattr(owner, name)
 
 
-def find_parts(model: nn.Module, scope: Scope = "dense") -> list[Part]:
+def find_parts(model: nn.Module, scope: Scope = "dense", input: str = "constant") -> list[Part]:
     """The parts of ``model`` to convert.
 
     Args:
@@ -124,18 +128,27 @@ def find_parts(model: nn.Module, scope: Scope = "dense") -> list[Part]:
             detector, or any model with a ``backbone``, an optional ``neck``, a head of one of these names, and
             ``extract_feat``.
         scope: ``"dense"``: up to the head's last layer; ``"backbone"``: the backbone alone.
+        input: ``"sequence"`` for a classifier of recordings (one with ``of_recordings``), whose converted network
+            reads them frame by frame.
 
     Raises:
-        ValueError: a model without these parts; the message names what was looked for.
+        ValueError: a model without these parts, or that does not take this input; the message names what was looked
+            for.
     """
     if scope not in ("dense", "backbone"):
         raise ValueError(f"scope is 'dense' or 'backbone', got {scope!r}")
     name = type(model).__name__
+    if (input == "sequence") != hasattr(model, "of_recordings"):
+        raise ValueError(
+            f"bench.input is 'sequence', and {name} does not take recordings: EventClassifier does"
+            if input == "sequence"
+            else f"{name} takes recordings: set bench.input to 'sequence'"
+        )
     network = getattr(model, "network", None)
     if isinstance(network, nn.Module):
         # a policy's answer decides what it sees next: every readout runs its own course
         loop = bool(getattr(model, "closed_loop", False))
-        return [Part("network", network, model, once=not loop, samples=1024 if loop else 512)]
+        return [Part("network", network, model, once=not loop, samples=1024 if loop else 512, input=input)]
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, nn.Module):
         raise ValueError(f"{name} has neither a network nor a backbone, so there is nothing to convert")

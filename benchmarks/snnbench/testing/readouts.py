@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from snnconv.metrics.evaluating import time_first
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.readout import join_batches, window_mean
 
@@ -113,13 +114,32 @@ def readouts(network: Any, x: Any, windows: Sequence[Window]) -> list[Any]:
     windows = list(windows)
     if not isinstance(network, SpikingNetwork):
         return list(network.readouts(x, windows))
+    if network.input == "sequence":
+        return _of_recordings(network, x, windows)
     if windows == [default_window(network)]:
         return [network(x)]
     if network.method.coding == "sum":
         raise ValueError("shifted-threshold spikes are bits of one number: a part of the steps is no readout")
-    pieces = []
+    readouts = []
     needed = max(last for _, last in windows)
-    for part in network._parts(x):
-        out = network.run(part, timesteps=needed)
-        pieces.append([window_mean(out, first, last) for first, last in windows])
-    return [join_batches([piece[i] for piece in pieces]) for i in range(len(windows))]
+    for some in network.slices(x):
+        out = network.run(some, timesteps=needed)
+        readouts.append([window_mean(out, first, last) for first, last in windows])
+    return [join_batches([found[i] for found in readouts]) for i in range(len(windows))]
+
+
+def _of_recordings(network: SpikingNetwork, x: Any, windows: Sequence[Window]) -> list[Any]:
+    """The same of recordings ``[B, T, ...]``, a frame a step; in sum coding each frame takes all steps by itself."""
+    x_seq = time_first(x)
+    if network.method.coding == "sum":
+        if list(windows) != [default_window(network)]:
+            raise ValueError("shifted-threshold spikes are bits of one number: a part of the steps is no readout")
+        return [network.run_sequence(x_seq).final]
+    last = max(end for _, end in windows)
+    if last > len(x_seq):
+        raise ValueError(f"step {last} is asked for, and the recordings have {len(x_seq)} frames: one a step")
+    since_start = network.run_sequence(x_seq[:last]).readouts
+    return [
+        since_start[end - 1] if first == 1 else network.run_sequence(x_seq[:end], window=end - first + 1).final
+        for first, end in windows
+    ]

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from snnbench import results
+from snnconv.files.refusal import brief
 from snnconv.files.untrusted import UntrustedFileError, read_header, read_json
 
 __all__ = ["ModelCard", "load_weights", "read_card", "save_weights"]
@@ -139,7 +140,7 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard | None:
     try:
         return ModelCard.from_metadata(metadata)
     except UntrustedFileError as error:
-        raise ValueError(f"{path}: its model card is damaged ({error}); save the weights again") from error
+        raise ValueError(f"{path}: its model card is damaged ({brief(error)}); save the weights again") from error
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> ModelCard | None:

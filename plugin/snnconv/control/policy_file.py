@@ -20,6 +20,7 @@ from torch import Tensor
 
 from snnconv.control.actor import Actor, Normalise
 from snnconv.control.statistics import read_statistics
+from snnconv.files.refusal import brief
 from snnconv.files.untrusted import UntrustedFileError, read_json, read_pickle, read_safetensors, refused_as
 from snnconv.files.zips import opened
 
@@ -88,7 +89,7 @@ def actor_from_state(state: Mapping[str, Tensor], origin: str = "this policy") -
     _check_tensors(state, origin)
     names = list(state)
     if extra := [name for name in names if name.startswith("actor.features_extractor.")]:
-        raise PolicyFileError(f"{origin} looks at images or dictionaries ({extra[0]}); converted are {KNOWN}")
+        raise PolicyFileError(f"{origin} looks at images or dictionaries ({brief(extra[0])}); converted are {KNOWN}")
     hidden = _layers(state, "actor.latent_pi.", origin)
     head = _layers(state, "actor.mu.", origin)
     if hidden and head:
@@ -100,7 +101,7 @@ def actor_from_state(state: Mapping[str, Tensor], origin: str = "this policy") -
     else:
         shown = ", ".join(names[:3])
         raise PolicyFileError(
-            f"{origin} has no actor of SAC or TD3 (found: {shown or 'nothing'}); converted are {KNOWN}"
+            f"{origin} has no actor of SAC or TD3 (found: {brief(shown) or 'nothing'}); converted are {KNOWN}"
         )
     return _stacked(stack, origin)
 
@@ -109,13 +110,13 @@ def _check_tensors(state: Mapping[Any, Any], origin: str) -> None:
     """Refuse what is no tensor with a name, NaN and infinite numbers, and tensors that claim more than they hold."""
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise PolicyFileError(f"{origin}: {name!r} is no name with a tensor, so no parameter")
+            raise PolicyFileError(f"{origin}: {name!r:.200} is no name with a tensor, so no parameter")
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            raise PolicyFileError(f"{origin}: {name} is no plain tensor")
+            raise PolicyFileError(f"{origin}: {brief(name)} is no plain tensor")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise PolicyFileError(f"{origin}: {name} claims more numbers than it holds")
+            raise PolicyFileError(f"{origin}: {brief(name)} claims more numbers than it holds")
         if value.dtype in _FLOATS and not bool(value.isfinite().all()):
-            raise PolicyFileError(f"{origin}: {name} has NaN or infinite values")
+            raise PolicyFileError(f"{origin}: {brief(name)} has NaN or infinite values")
 
 
 def _layers(state: Mapping[str, Tensor], stem: str, origin: str) -> list[tuple[Tensor, Tensor]]:
@@ -154,7 +155,7 @@ def _from_zip(path: Path) -> Actor:
         with opened(path) as archive:
             names = archive.namelist()
             if "policy.pth" not in names or "data" not in names:
-                raise PolicyFileError(f"{what} (it holds {', '.join(names[:3]) or 'nothing'})")
+                raise PolicyFileError(f"{what} (it holds {brief(', '.join(names[:3])) or 'nothing'})")
             text = _entry(archive, "data", path)
             content = _entry(archive, "policy.pth", path)
     except (UntrustedFileError, OSError) as error:
@@ -195,7 +196,7 @@ def _from_safetensors(path: Path) -> Actor:
     state = {name.removeprefix("network."): value for name, value in tensors.items()}
     stack = _layers(state, "layers.", str(path))
     if not stack:
-        raise PolicyFileError(f"{path} holds no actor (found: {', '.join(list(state)[:3]) or 'nothing'})")
+        raise PolicyFileError(f"{path} holds no actor (found: {brief(', '.join(list(state)[:3])) or 'nothing'})")
     actor = _stacked(stack, str(path))
     statistics = {key: state[f"normalise.{key}"] for key in ("mean", "scale") if f"normalise.{key}" in state}
     if statistics:

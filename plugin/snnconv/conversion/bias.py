@@ -78,17 +78,18 @@ class BiasCorrection:
     def run(self, batches: Sequence[Any], progress: ProgressFn | None = None) -> None:
         """Correct on each batch in turn; currents are averaged."""
         program, method = self.network.program, self.network.method
-        for number, batch in enumerate(batches, start=1):
+        aligned = self.ranks.aligned(batches)
+        for number, (batch, weight) in enumerate(aligned, start=1):
             targets: dict[str, Target] = {}
             self.ann.static(batch, partial(self._note, targets))
-            correct = partial(self._site, targets, number)
+            correct = partial(self._site, targets, number, weight)
             if method.coding == "sum":
                 program.static(batch, correct)
             else:  # both phases of a two-phase method in one sequence, so that a site can fire it again
                 program.steps(batch, method.latency, correct, RunState())
             self.network.reset()
             if progress:
-                progress("bias correction", number, len(batches))
+                progress("bias correction", number, len(aligned))
 
     def _note(self, targets: dict[str, Target], site: str, z: Tensor) -> Tensor:
         """The source's activation, of which the target stays."""
@@ -96,7 +97,7 @@ class BiasCorrection:
         targets[site] = Target.of(y, self.network.program.sites[site].axis)
         return y
 
-    def _site(self, targets: dict[str, Target], number: int, site: str, x: Tensor) -> Tensor:
+    def _site(self, targets: dict[str, Target], number: int, weight: float, site: str, x: Tensor) -> Tensor:
         """Correct one site for currents ``[T, B, ...]`` (in sum coding their sum ``[B, ...]``); return its outputs."""
         wanted, before = targets.pop(site), self.current.get(site)
         if self.network.program.sites[site].function.encodes:  # what it reads is not its own to correct
@@ -106,15 +107,15 @@ class BiasCorrection:
             if len(wanted.mean) > 1:
                 shape[self.network.program.sites[site].axis] = -1
             before = torch.zeros_like(wanted.mean).reshape(shape)
-        self.current[site] = before + (self._settle(site, x, wanted, before) - before) / number
+        self.current[site] = before + (self._settle(site, x, wanted, before, weight) - before) / number
         return self._fire(site, x, self.current[site])
 
-    def _settle(self, site: str, x: Tensor, wanted: Target, current: Tensor) -> Tensor:
+    def _settle(self, site: str, x: Tensor, wanted: Target, current: Tensor, weight: float) -> Tensor:
         """The current at which the mean rate of each channel is the source's mean activation."""
         for _ in range(ITERATIONS):
             got = self._rates(site, x, current)
-            active = self.ranks.mean((wanted.active | (got != 0)).to(got).mean(1)).clamp(min=0.1)
-            missing = self.ranks.mean(wanted.mean - got.mean(1))
+            active = self.ranks.mean((wanted.active | (got != 0)).to(got).mean(1), weight).clamp(min=0.1)
+            missing = self.ranks.mean(wanted.mean - got.mean(1), weight)
             current = current + (STEP * missing / active).reshape(current.shape)
         return current
 

@@ -95,8 +95,8 @@ def convert(
             reads it (a comparison, a floor), would stay analog, instead of reporting it; with ``cover="synapses"``: one
             in which a layer with weights after the first, or a product, would not read spikes.
         progress: ``False`` for no progress bars, or a function ``(what, done, total)``.
-        distributed: every rank of the process group calls this with its own share of the calibration data (shares
-            of one size, as a ``DistributedSampler`` gives them); statistics are reduced, so that all get one network.
+        distributed: every rank of the process group calls this with its own share of the calibration data (of one
+            input at least; shares may differ in size); statistics are reduced, so that all get one network.
         seed: of what draws at random: the order and the augmentation of ``correction="reconstruct"``, the choice of
             steps a layer.
         overrides: what is different at single layers: fields of the method by patterns of their names, such as
@@ -106,8 +106,7 @@ def convert(
         budget: for ``timesteps="auto"``, the mean T (each layer weighted by its neurons), or ``dict(sops=...)``,
             synaptic operations of an input.
         input: what calls take: ``"constant"``, or ``"sequence"``: ``[T, B, ...]``, a frame a step (event frames,
-            spectrograms). ``calibration`` then holds sequences, whose single frames calibrate; sequences of one frame,
-            the mean of a recording, calibrate for the answer at its end.
+            spectrograms). ``calibration`` then holds sequences, whose single frames calibrate.
 
     Returns:
         The spiking network, with its :class:`~snnconv.report.ConversionReport` as ``.report``.
@@ -152,7 +151,8 @@ def convert(
             seen = batches or example_batches(example, model, reader, sequence)
         if seen:
             signature = Signature.from_spec(signature.described(seen[0]))
-        report.calibration_samples = sum(len(b) for b in batches) if known is None else known.count
+        own = sum(len(b) for b in batches)
+        report.calibration_samples = int(ranks.total(torch.tensor(own))) if known is None else known.count
         with _timed(report, "capture"):
             captured, ann = source_program(model, seen, signature, where, tell)
             source, report.capture = captured.source, captured.way
@@ -171,7 +171,8 @@ def convert(
         with _timed(report, "thresholds"):
             found = activations_of(ann, method, batches, tell, report, ranks, known)
             if wanted is not None:
-                method, report.frontier = allocated(ann, method, found.histograms, batches, wanted, tell, seed)
+                chosen = allocated(ann, method, found.histograms, batches, wanted, tell, seed)
+                method, report.frontier = ranks.agreed(chosen)  # each measured on its own share
                 report.method = method.to_dict()
             thresholds = thresholds_of(ann, method, found.histograms, batches, spec, tell, report, ranks)
         if method.correction == "reconstruct" and batches:
@@ -210,7 +211,7 @@ def _batches(calibration: Any, method: Method, model: nn.Module, reader: Reader,
 
 
 @contextmanager
-def _timed(report: ConversionReport, part: str) -> Any:
+def _timed(report: ConversionReport, step: str) -> Any:
     start = time.perf_counter()
     yield
-    report.seconds[part] = round(time.perf_counter() - start, 3)
+    report.seconds[step] = round(time.perf_counter() - start, 3)

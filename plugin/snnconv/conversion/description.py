@@ -109,8 +109,8 @@ def describe(network: SpikingNetwork, ann: Program, batches: Sequence[Any]) -> N
     from snnconv.metrics.comparing import compare_programs
 
     samples = min(ERROR_SAMPLES, affordable_samples(network.input_spec, network.method))
-    parts = network._parts(batches[0][:samples]) if batches else []
-    errors = {row.name: row.error for row in compare_programs(ann, network, parts).rows} if parts else {}
+    slices = network.slices(batches[0][:samples]) if batches else []
+    errors = {row.name: row.error for row in compare_programs(ann, network, slices).rows} if slices else {}
     assert network.report is not None
     if network.method.coding == "sum" and network.method.layers and isinstance(network.program, GraphProgram):
         steps = network.program.source.longest_path(lambda site: network.method.at(site).timesteps)

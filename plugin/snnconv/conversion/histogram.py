@@ -8,7 +8,7 @@ them. Of an input with more than `VALUES` values a channel, evenly spaced ones a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -172,11 +172,13 @@ class Histogram:
     def largest_mean(self, ranks: Ranks | None = None) -> float:
         """The largest of the elements' means over the inputs of all ``ranks``; of the shape that most inputs have."""
         ranks = ranks or Ranks()
-        total, inputs = max(self.sums.values(), key=lambda entry: entry[1])
+        total, inputs = max(self.sums.values(), key=lambda entry: entry[1], default=(self.peak[:0], 0))
         most, least = ranks.largest(torch.tensor([total.numel(), -total.numel()])).tolist()
         if most == -least:  # else ranks differ in the size of their inputs
             total, inputs = ranks.total(total.clone()), int(ranks.total(torch.tensor(inputs)))
-        return float(ranks.mean(total.max() / inputs))
+            return float(ranks.mean(total.max() / inputs))
+        counted = ranks.total(torch.tensor(float(inputs)))
+        return float(ranks.total(total.max().cpu() if inputs else torch.zeros(())) / counted)
 
 
 def histograms(
@@ -217,9 +219,21 @@ def histograms(
         return y
 
     run_all(ann, batches, count, "thresholds: histogram", progress)
-    for entry in found.values():
-        entry.gather(ranks)
-    return found
+    return _gathered(found, list(ann.sites), ranks)
+
+
+def _gathered(found: dict[str, Histogram], sites: Sequence[str], ranks: Ranks) -> dict[str, Histogram]:
+    """What all ``ranks`` have seen, at the same sites on each: one may have had no input that came to a site."""
+    if ranks.size == 1:
+        return found
+    like = next((entry.peak for entry in found.values()), torch.zeros(()))
+    whole: dict[str, Histogram] = {}
+    for name in sites:
+        channels = int(ranks.largest(torch.tensor(len(found[name].peak) if name in found else 0)))
+        if channels:
+            whole[name] = found[name] if name in found else Histogram.empty(like, channels)
+            whole[name].gather(ranks)
+    return whole
 
 
 def run_all(ann: Program, batches: Iterable[Tensor], neuron: NeuronFn, title: str, progress: ProgressFn | None) -> None:

@@ -95,8 +95,8 @@ class Reconstruction:
             return (step + 1) / warm
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.total - warm)))
 
-    def step(self, x: Any) -> float:
-        """One step on inputs ``[B, ...]``; returns the loss."""
+    def step(self, x: Any, weight: float = 1.0) -> float:
+        """One step on inputs ``[B, ...]``, of ``weight`` in the mean over the ranks; returns the loss."""
         x = self._augment(x)
         wanted: dict[str, Tensor] = {}
 
@@ -128,7 +128,7 @@ class Reconstruction:
             loss.backward()
         for parameter in (*self.weights, *self.theta.values()):
             if parameter.grad is not None:
-                parameter.grad = self.ranks.mean(parameter.grad)
+                parameter.grad = self.ranks.mean(parameter.grad, weight)
         self.optimiser.step()
         self.schedule.step()
         with torch.no_grad():
@@ -193,14 +193,15 @@ def reconstruct(
     ``framework`` and ``spec`` (what the inputs are) make the network of neurons that rate coding is reconstructed with.
     """
     data = join_batches(list(batches)) if same_shapes(batches) else batches[0]
-    passes = max(PASSES, math.ceil(MIN_STEPS / math.ceil(len(data) / BATCH)))
-    steps = passes * math.ceil(len(data) / BATCH)
+    a_pass = int((ranks or Ranks()).largest(torch.tensor(math.ceil(len(data) / BATCH))))  # of shares of any size
+    passes = max(PASSES, math.ceil(MIN_STEPS / a_pass))
+    steps = passes * a_pass
     work = Reconstruction(ann, snn, thresholds, method, steps, seed, ranks)
     _run(work, data, passes, "reconstruction", progress)
     if method.coding == "rate":
         found = {site: value.detach().clone() for site, value in work.theta.items()}
         network = SpikingNetwork(snn, method, found, framework, None, 0, spec)
-        steps = SPIKING_PASSES * math.ceil(len(data) / BATCH)
+        steps = SPIKING_PASSES * a_pass
         work = Reconstruction(ann, snn, found, method, steps, seed, ranks, network, SPIKING_RATE)
         _run(work, data, SPIKING_PASSES, "reconstruction: spikes", progress)
     for tensor in work.weights:
@@ -213,8 +214,8 @@ def _run(work: Reconstruction, data: Any, passes: int, what: str, progress: Prog
     done = 0
     for _ in range(passes):
         order = torch.randperm(len(data), generator=work.generator)
-        for start in range(0, len(data), BATCH):
-            work.step(data[order[start : start + BATCH]])
+        for places, weight in work.ranks.aligned(order.split(BATCH)):
+            work.step(data[places], weight)
             done += 1
             if progress:
                 progress(what, done, work.total)

@@ -6,6 +6,7 @@ All but the last are statistics of the source network's activations, read off th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -199,21 +200,21 @@ def balanced_thresholds(
     theta: dict[str, Tensor] = {}
     change: dict[str, float] = {}
 
-    def update(site: str, z: Tensor) -> Tensor:
+    def update(weight: float, site: str, z: Tensor) -> Tensor:
         axis = ann.sites[site].axis
         y = ann.sites[site].activation(z)
         rows = channels_first(y, axis, per_channel)
         old = theta.get(site, torch.zeros(rows.shape[0], dtype=rows.dtype, device=rows.device))
-        new = old + 2 * k * ranks.mean((rows - old[:, None]).clamp_(min=0).mean(1))
+        new = old + 2 * k * ranks.mean((rows - old[:, None]).clamp_(min=0).mean(1), weight)
         theta[site] = new
         change[site] = float((new - old).sum() / new.sum().clamp(min=1e-12))
         return torch.minimum(y, broadcast(new, y.dim(), axis))
 
-    used = 0
+    used, aligned = 0, ranks.aligned(batches)
     while used < max_batches:
         largest = 0.0
-        for batch in batches:
-            ann.static(batch, update)
+        for batch, weight in aligned:
+            ann.static(batch, partial(update, weight))
             used += 1
             largest = max(largest, max(change.values(), default=0.0))
             if progress:

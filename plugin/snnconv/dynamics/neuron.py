@@ -32,6 +32,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from snnconv.tables import add, named
+
 from .function import StandIn, Work
 from .threshold import membrane_dtype, stack_steps
 
@@ -342,10 +344,7 @@ def register(neuron: Neuron, *, replace: bool = False) -> Neuron:
     Raises:
         ValueError: the name is another neuron's.
     """
-    if not replace and NEURONS.get(neuron.name, neuron) is not neuron:
-        raise ValueError(f"there is a neuron {neuron.name!r} already: choose another name, or pass replace=True")
-    NEURONS[neuron.name] = neuron
-    return neuron
+    return add(NEURONS, neuron.name, neuron, "neuron", replace=replace)
 
 
 def get(name: str) -> Neuron:
@@ -358,9 +357,8 @@ def get(name: str) -> Neuron:
         >>> get("signed_if").signed
         True
     """
-    if name not in NEURONS:
-        raise ValueError(
-            f"unknown neuron {name!r}: choose one of {', '.join(NEURONS)}; one of your own is known once the module "
-            "that registers it (snnconv.dynamics.neuron.register) has been imported"
-        )
-    return NEURONS[name]
+    return named(
+        NEURONS, name, "neuron",
+        "one of your own is known once the module that registers it (snnconv.dynamics.neuron.register) has been "
+        "imported",
+    )  # fmt: skip

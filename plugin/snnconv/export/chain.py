@@ -17,7 +17,7 @@ from snnconv.graph.source import ConversionError, activation_site
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.program import GraphProgram
 
-__all__ = ["Flatten", "Layer", "Link", "Neurons", "SumPool", "links"]
+__all__ = ["Flatten", "Layer", "Link", "Neurons", "SumPool", "Worth", "links"]
 
 _VIEWS = ("flatten", "view", "reshape", "contiguous", "squeeze")
 
@@ -67,6 +67,13 @@ class SumPool(Link):
 
 
 @dataclass(frozen=True)
+class Worth(Link):
+    """What a spike of a chain that ends in neurons is worth."""
+
+    value: float
+
+
+@dataclass(frozen=True)
 class Flatten(Link):
     """A view of a map as a vector."""
 
@@ -112,6 +119,8 @@ class _Walk:
                 continue
             reads = [n for n in node.all_input_nodes if self._carries(n)]
             if node.op == "output":
+                if float(self.worth) != 1:  # no layer behind it takes it in
+                    result.append(Worth("worth", float(self.worth)))
                 break
             if reads != [before]:
                 raise ConversionError(
@@ -148,7 +157,7 @@ class _Walk:
             return [SumPool(layer_name(node), kernel, stride, flat=len(self.shapes[node]) == 1)]
         raise ConversionError(
             f"{layer_name(node)}: {name} has no place between layers, neurons and sum poolings"
-            + ("; train with nn.AvgPool2d" if "max" in name else "")
+            + ("; train with nn.AvgPool2d" if "max_pool" in name else "")
         )
 
     def _layer(self, node: fx.Node) -> Layer:

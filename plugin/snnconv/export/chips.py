@@ -230,7 +230,7 @@ class _Layout:
             kernel, stride, padding = before[1:], (1, 1), (0, 0)
         else:
             kernel = tuple(shape[2:])
-            stride, padding = (spread(argument(node, name, d), 2) for name, d in (("stride", 1), ("padding", 0)))
+            stride, padding = spread(argument(node, "stride", 1), 2), self._padding(node, kernel)
             self._convolution(node, fit)
         outputs = after[0]
         fit.kernel = before[0] * 2 ** (_bits(math.prod(kernel)) + _bits(outputs))
@@ -248,8 +248,15 @@ class _Layout:
             fit.problems.append("grouped convolution: a core connects all channels; take groups=1")
         if any(d != 1 for d in spread(argument(node, "dilation", 1), 2)):
             fit.problems.append("dilated convolution: take dilation=1")
-        if isinstance(argument(node, "padding", 0), str):
-            fit.problems.append("padding by a word: give it as a number")
+
+    @staticmethod
+    def _padding(node: fx.Node, kernel: Sequence[int]) -> tuple[int, int]:
+        """Of a convolution; "same" as the numbers that it stands for."""
+        given = argument(node, "padding", 0)
+        if isinstance(given, str):
+            return ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2) if given == "same" else (0, 0)
+        rows, columns = spread(given, 2)
+        return rows, columns
 
     def _flattened(self, node: fx.Node) -> tuple[int, ...]:
         """The map that views made a vector of."""
@@ -313,7 +320,7 @@ class _Layout:
             ):
                 continue
             where = node.meta.get("path") or node.name
-            problem = self._pooling(node, name) if "pool" in name or name == "mean" else (
+            problem = self._pooling(node, name) if "avg_pool" in name or "max_pool" in name or name == "mean" else (
                 f"{name}: a core sums what its own layer gives, and nothing else"
                 if name in ("add", "iadd")
                 else f"{name} stands between layers: a core is a convolution, its neurons and a sum pooling"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from snnconv.export.chain import Flatten, Layer, Neurons, SumPool, links
+from snnconv.export.chain import Flatten, Layer, Neurons, SumPool, Worth, links
 from snnconv.export.integers import integer_weights
 from snnconv.graph.source import ConversionError, SourceGraph, unique_name
 from snnconv.network import SpikingNetwork
@@ -25,7 +25,8 @@ def to_sinabs(snn: SpikingNetwork, timesteps: int | None = None, *, weight_bits:
     Neurons are ``IAFSqueeze`` with the soft reset, one spike a step and one threshold a layer; they start at θ/2 as the
     network's do. What a spike is worth, and the division of an average pooling, are in the weights that read it. Input
     is ``[B·T, ...]``, the T steps of a sample one behind the other: ``x.repeat_interleave(T, 0)`` for a constant one.
-    The output is the last layer's currents of every step; their mean over the steps is the network's answer.
+    The output is the last layer's currents of every step; their mean over the steps is the network's answer. A network
+    that ends in neurons gives their spikes, times what one is worth; with ``weight_bits`` the spikes themselves.
 
     Args:
         snn: a network of ``methods.IF`` with ``per_channel=False`` that runs as a graph, layer behind layer.
@@ -38,6 +39,7 @@ def to_sinabs(snn: SpikingNetwork, timesteps: int | None = None, *, weight_bits:
 
     Raises:
         ImportError: sinabs is not installed.
+        ValueError: T below 1.
         ConversionError: another neuron, several thresholds a layer, an operator or a shortcut that a chain has no place
             for; names it.
 
@@ -56,6 +58,8 @@ def to_sinabs(snn: SpikingNetwork, timesteps: int | None = None, *, weight_bits:
         from sinabs.layers import SumPool2d
     except ImportError as error:
         raise ImportError('sinabs is not installed: pip install "snnconv-plugin[exchange]"') from error
+    if timesteps is not None and timesteps < 1:
+        raise ValueError(f"timesteps is a whole number from 1, got {timesteps}")
     if weight_bits is not None:
         snn = integer_weights(snn, weight_bits)
     chain = links(snn, "sinabs")
@@ -80,9 +84,22 @@ def to_sinabs(snn: SpikingNetwork, timesteps: int | None = None, *, weight_bits:
                 add(f"{link.name}_flat", nn.Flatten(1))
         elif isinstance(link, Flatten):
             add(link.name, nn.Flatten(1))
+        elif isinstance(link, Worth):
+            add(link.name, _Scaled(link.value))
         else:
             raise ConversionError(f"{link.name}: sinabs has no {type(link).__name__}")
     return result.eval()
+
+
+class _Scaled(nn.Module):
+    """Spikes times what one is worth, behind the neurons that a chain ends in."""
+
+    def __init__(self, worth: float) -> None:
+        super().__init__()
+        self.worth = worth
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.worth
 
 
 def _layer(link: Layer, source: SourceGraph) -> nn.Module:

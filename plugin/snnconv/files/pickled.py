@@ -66,7 +66,7 @@ class _Type:
     def __init__(self, code: Any, *options: Any) -> None:
         self.dtype = np.dtype(code) if isinstance(code, str) else np.dtype("O")
         if self.dtype.char not in CODES:
-            _refuse(f"numpy.dtype({code!r})")
+            _refuse(f"numpy.dtype({code!r:.200})")
 
     def __setstate__(self, state: Any) -> None:
         _, order, *rest = state
@@ -193,6 +193,6 @@ def array_of(value: Any) -> np.ndarray:
         raise TypeError(f"{name or type(value).__name__} is no array")
     code = kind.args[0]
     if code not in NUMBERS or fortran:
-        raise TypeError(f"an array of {code!r}")
+        raise TypeError(f"an array of {code!r:.200}")
     order = kind.state[1] if kind.state else "="
     return np.frombuffer(data, np.dtype(code).newbyteorder(order)).reshape(shape).astype(np.float64)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import zlib
 from typing import IO, TYPE_CHECKING
 
 from snnconv import limits
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_rgb"]
 
+_CHUNK = struct.Struct(">I4s")
 _WIDE = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -41,6 +44,8 @@ def open_rgb(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | Non
                     f"{name} has {width:,} x {height:,} pixels, more than snnconv.limits.PIXELS = {limits.PIXELS:,}; "
                     "make it smaller, or raise that limit"
                 )
+            if image.format == "PNG" and image.fp is not None:
+                _check_chunks(image.fp)
             if image.mode not in _WIDE:
                 if image.mode == "F":
                     raise UntrustedFileError(f"{name} holds floating-point pixels; store it with 8 or 16 bits")
@@ -53,3 +58,19 @@ def open_rgb(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | Non
     if values.min() < 0 or values.max() > 0xFFFF:
         raise UntrustedFileError(f"{name} holds pixels of {values.min()} to {values.max()}; store it with 8 or 16 bits")
     return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")
+
+
+def _check_chunks(file: IO[bytes]) -> None:
+    """Refuse a PNG of which a checksum does not fit: Pillow looks at none of pixels. The file stays where it is."""
+    place = file.tell()
+    file.seek(8)  # the signature
+    kind = b""
+    while kind != b"IEND":
+        head = file.read(_CHUNK.size)
+        if len(head) < _CHUNK.size:
+            raise ValueError("it ends early")
+        length, kind = _CHUNK.unpack(head)
+        data = file.read(length + 4)
+        if len(data) < length + 4 or zlib.crc32(kind + data[:-4]) != int.from_bytes(data[-4:], "big"):
+            raise ValueError(f"the checksum of its {kind!r} does not fit")
+    file.seek(place)

@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["UntrustedFileError", "refused_as"]
+__all__ = ["UntrustedFileError", "brief", "refused_as"]
+
+LONGEST = 400
+"""Characters of what a message repeats of a file: a damaged one may hold any text anywhere."""
 
 
 class UntrustedFileError(ValueError):
     """A file that is damaged, is something else, or asks for code to be run; the message names it."""
+
+
+def brief(said: object, most: int = LONGEST) -> str:
+    """What was said, without its middle where it is longer than ``most`` characters.
+
+    >>> brief("abcdefghij" * 3, most=20)
+    'abcdefgh ... hij'
+    """
+    text = str(said)
+    return text if len(text) <= most else f"{text[: most // 2 - 2]} ... {text[-(most // 4 - 2) :]}"
 
 
 @contextmanager

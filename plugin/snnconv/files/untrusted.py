@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from snnconv.files.pickled import HISTORY, LogHistory, safe_globals
-from snnconv.files.refusal import UntrustedFileError, refused_as
+from snnconv.files.refusal import UntrustedFileError, brief, refused_as
 from snnconv.files.zips import is_zip, opened, verified
 
 __all__ = [
@@ -115,7 +115,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise CheckpointError(
-            f"{path}: these are not the weights of the given {type(model).__name__}: {'; '.join(problems[:4])}{more}"
+            f"{path}: these are not the weights of the given {type(model).__name__}: "
+            f"{brief('; '.join(problems[:4]))}{more}"
         )
 
 
@@ -135,7 +136,9 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], d
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise UntrustedFileError(f"{path}: not a readable safetensors file ({error}); copy or save it again") from error
+        raise UntrustedFileError(
+            f"{path}: not a readable safetensors file ({brief(error)}); copy or save it again"
+        ) from error
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -150,7 +153,9 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
         with safe_open(str(path), framework="pt") as file:
             return file.metadata() or {}
     except SafetensorError as error:
-        raise UntrustedFileError(f"{path}: not a readable safetensors file ({error}); copy or save it again") from error
+        raise UntrustedFileError(
+            f"{path}: not a readable safetensors file ({brief(error)}); copy or save it again"
+        ) from error
 
 
 def read_pickle(source: str | os.PathLike[str] | IO[bytes], name: str | None = None) -> Any:
@@ -180,8 +185,8 @@ def read_pickle(source: str | os.PathLike[str] | IO[bytes], name: str | None = N
         asked = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if asked:
             raise UntrustedFileError(
-                f"{name}: refused, and nothing of it was run: it asks for {asked[1]}, which is no part of a network's "
-                "weights; save the state_dict alone where the file comes from"
+                f"{name}: refused, and nothing of it was run: it asks for {asked[1]:.80}, which is no part of a "
+                "network's weights; save the state_dict alone where the file comes from"
             ) from error
         raise UntrustedFileError(
             f"{name}: not a checkpoint that can be read: it is truncated, damaged or something else; copy or save it "
@@ -211,7 +216,7 @@ def read_json(content: bytes | str, name: str) -> Any:
     except RecursionError as error:
         raise UntrustedFileError(f"{name}: not JSON that can be read (it is nested too deep)") from error
     except ValueError as error:
-        raise UntrustedFileError(f"{name}: not JSON that can be read ({error})") from error
+        raise UntrustedFileError(f"{name}: not JSON that can be read ({brief(error)})") from error
 
 
 def read_yaml(content: str, name: str) -> Any:
@@ -236,13 +241,14 @@ def read_yaml(content: str, name: str) -> Any:
         where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         if asked:
             raise UntrustedFileError(
-                f"{name}: {where}refused, and nothing of it was run: it asks for !!{asked[1]}; YAML holds data alone"
+                f"{name}: {where}refused, and nothing of it was run: it asks for !!{asked[1]:.80}; "
+                "YAML holds data alone"
             ) from error
-        raise UntrustedFileError(f"{name}: {where}{error.problem}") from error
+        raise UntrustedFileError(f"{name}: {where}{brief(error.problem)}") from error
     except yaml.YAMLError as error:
-        raise UntrustedFileError(f"{name}: not YAML ({' '.join(str(error).split())})") from error
+        raise UntrustedFileError(f"{name}: not YAML ({brief(' '.join(str(error).split()))})") from error
     except (RecursionError, ValueError) as error:
-        raise UntrustedFileError(f"{name}: not YAML that can be read ({error})") from error
+        raise UntrustedFileError(f"{name}: not YAML that can be read ({brief(error)})") from error
 
 
 def _state_dict(content: Any, path: Path) -> MutableMapping[str, Any]:

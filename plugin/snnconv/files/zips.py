@@ -22,7 +22,7 @@ from snnconv.files.refusal import UntrustedFileError
 
 __all__ = ["checked", "fingerprint", "is_zip", "opened", "read_arrays", "verified"]
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, UnicodeDecodeError)
 """What zipfile raises for what is damaged; while it reads the directory also ``_MORE``."""
 _ODD = (None, errno.EINVAL)
 """Numbers of system errors that a damaged file leads to: bz2's has none, and a place before the file's start EINVAL."""
@@ -93,7 +93,7 @@ def verified(archive: zipfile.ZipFile) -> None:
         zipfile.BadZipFile: it does not; in the block of :func:`opened` another one.
     """
     if any(entry.CRC for entry in archive.infolist()) and (name := archive.testzip()) is not None:
-        raise zipfile.BadZipFile(f"{name!r} is not what its checksum says")
+        raise zipfile.BadZipFile(f"{name!r:.200} is not what its checksum says")
 
 
 def _damaged(path: str | os.PathLike[str], error: Exception) -> UntrustedFileError:
@@ -118,7 +118,7 @@ def checked(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> None:
         raise UntrustedFileError(f"{path} is refused: it holds a file without a name")
     twice = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
     if twice:
-        raise UntrustedFileError(f"{path} is refused: it holds {twice[0]!r} twice")
+        raise UntrustedFileError(f"{path} is refused: it holds {twice[0]!r:.200} twice")
     size, packed = sum(entry.file_size for entry in entries), max(1, _length(archive))
     if size > max(limits.UNPACKED, limits.EXPANSION * packed):
         raise UntrustedFileError(
@@ -157,7 +157,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except (FileNotFoundError, UntrustedFileError):
         raise
     except Exception as error:  # numpy and zipfile raise a dozen types for a damaged file
-        what = f"its array {name!r}" if name else "it"
+        what = f"its array {name!r:.200}" if name else "it"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UntrustedFileError(f"{path}: not a readable .npz file: {what} is refused ({reason})") from error
     return found

@@ -19,6 +19,7 @@ from snnconv.dynamics.placing import at_function
 from snnconv.graph.activation import Activation
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.neurons.frameworks import neuron as make_neuron
+from snnconv.tables import add, named
 
 __all__ = ["METHODS", "Method", "get", "register"]
 
@@ -359,9 +360,8 @@ def register(cls: Kind, *, replace: bool = False) -> Kind:
     for field_ in ("name", "neuron"):
         if not getattr(cls, field_):
             raise ValueError(f'method {cls.__name__} has no {field_}: give it one, {field_} = "..."')
-    if not replace and METHODS.get(cls.name, cls) is not cls:
-        raise ValueError(f"there is a method {cls.name!r} already: choose another name, or pass replace=True")
-    METHODS[cls.name] = cls
+    method: type[Method] = cls
+    add(METHODS, cls.name, method, "method", replace=replace)
     return cls
 
 
@@ -387,9 +387,7 @@ def get(name: str) -> type[Method]:
     """
     if name not in METHODS:
         load_installed(str(name))
-    if name not in METHODS:
-        raise ValueError(
-            f"unknown method {name!r}; known: {', '.join(METHODS)}; one of your own is known once the module that "
-            "registers it (snnconv.methods.register) has been imported"
-        )
-    return METHODS[name]
+    return named(
+        METHODS, name, "method",
+        "one of your own is known once the module that registers it (snnconv.methods.register) has been imported",
+    )  # fmt: skip

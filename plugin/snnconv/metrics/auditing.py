@@ -121,10 +121,10 @@ def audit(snn: SpikingNetwork, x: Any) -> Audit:
     x = snn.given(x)
     program = snn.program
     auditor = _GraphAuditor(snn, x) if isinstance(program, GraphProgram) else _Auditor(snn)
-    parts = snn._parts(x)
+    slices = snn.slices(x)
     if snn.method.coding == "sum":  # the spikes run one by one, which takes T times the memory
-        parts = [p for part in parts for p in part.split(max(1, len(part) // snn.timesteps))]
-    return auditor.run(parts)
+        slices = [y for x in slices for y in x.split(max(1, len(x) // snn.timesteps))]
+    return auditor.run(slices)
 
 
 class _Auditor:
@@ -141,13 +141,13 @@ class _Auditor:
         self.steps = snn.timesteps
         self.watching: Callable[[fx.Node, Any], None] | None = None
 
-    def run(self, parts: list[Any]) -> Audit:
+    def run(self, slices: list[Any]) -> Audit:
         runs = not [name for name in self.neurons if not self._right_class(name)]
         self._before()
         self._compare_thresholds()
         try:
-            for part in parts if runs else []:
-                self.snn.run(part, self.synapses, self._neuron, operators=self.watching)
+            for x in slices if runs else []:
+                self.snn.run(x, self.synapses, self._neuron, operators=self.watching)
         except Exception as error:  # a network tampered with may fail anywhere: that is a finding
             self.result.problems.append(f"the network does not run: {type(error).__name__}: {error}")
         finally:

@@ -111,12 +111,12 @@ def compare(
     >>> compare(model, snn, torch.randn(16, 4)).worst.name
     '1'
     """
-    parts = network_batches(snn, loader, limit)
-    return compare_programs(reference_program(model, snn, parts[0]), snn, parts, progress)
+    batches = network_batches(snn, loader, limit)
+    return compare_programs(reference_program(model, snn, batches[0]), snn, batches, progress)
 
 
 def compare_programs(
-    reference: Program, snn: SpikingNetwork, parts: list[Any], progress: Progress | None = None
+    reference: Program, snn: SpikingNetwork, batches: list[Any], progress: Progress | None = None
 ) -> Comparison:
     """:func:`compare` for a source network that is a program already, on batches that fit."""
     errors: dict[str, float] = defaultdict(float)
@@ -124,8 +124,8 @@ def compare_programs(
     counts: Counter[str] = Counter()
     output_error = output_power = 0.0
     agreed, ranked, samples = 0, True, 0
-    total = sum(map(len, parts))
-    for part in parts:
+    total = sum(map(len, batches))
+    for batch in batches:
         activations: dict[str, Tensor] = {}
         steps: Counter[str] = Counter()
 
@@ -143,8 +143,8 @@ def compare_programs(
             counts[site] += activation.numel()
 
         with torch.no_grad():
-            wanted = reference.static(part, activate)
-            got = snn.readout.final(snn.run(part, observe=read))
+            wanted = reference.static(batch, activate)
+            got = snn.readout.final(snn.run(batch, observe=read))
         pairs = [
             (g.double(), w.double())
             for g, w in zip(tree_leaves(got), tree_leaves(wanted), strict=True)
@@ -155,7 +155,7 @@ def compare_programs(
         ranked = ranked and len(pairs) == 1 and pairs[0][0].dim() == 2
         if ranked:
             agreed += int((pairs[0][0].argmax(1) == pairs[0][1].argmax(1)).sum())
-        samples += len(part)
+        samples += len(batch)
         if progress:
             progress("comparing layers", samples, total)
     relative = {site: _ratio(errors[site], powers[site]) for site in snn.program.sites}

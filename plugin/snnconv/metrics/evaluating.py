@@ -17,6 +17,7 @@ from snnconv.network import SpikingNetwork
 from snnconv.report import table
 from snnconv.runtime.batch import Batch, call, entries
 from snnconv.runtime.sequence import frames
+from snnconv.tables import add, named
 
 __all__ = ["METRICS", "Evaluation", "Metric", "Score", "evaluate", "register_metric", "score_of", "top1", "top5"]
 
@@ -135,15 +136,17 @@ METRICS: dict[str, Metric] = {}
 """Every metric that is known by name."""
 
 
-def register_metric(metric: Metric) -> Metric:
+def register_metric(metric: Metric, *, replace: bool = False) -> Metric:
     """Make a metric known by its name, to :func:`evaluate` and to the command line; returns it.
+
+    Args:
+        replace: take the place of another metric of this name.
 
     Raises:
         ValueError: the name is another one's.
     """
-    if METRICS.get(metric.name, metric) != metric:
-        raise ValueError(f"there is a metric {metric.name!r} already: choose another name")
-    METRICS[metric.name] = metric
+    if METRICS.get(metric.name) != metric:
+        add(METRICS, metric.name, metric, "metric", replace=replace)
     return metric
 
 
@@ -220,11 +223,11 @@ def evaluate(
         if sequence and not wanted:  # as many as its first recordings have
             wanted = _steps(timesteps, _frames_of(given))
             sums = dict.fromkeys(wanted, 0.0)
-        for part in [given] if sequence else snn._parts(given):
-            size = len(part)
+        for x in [given] if sequence else snn.slices(given):
+            size = len(x)
             aims = target[start : start + size] if isinstance(target, Tensor) else target
             start += size
-            for t, output in _readouts(snn, time_first(part) if sequence else part, wanted):
+            for t, output in _readouts(snn, time_first(x) if sequence else x, wanted):
                 sums[t] += _sum(chosen, output, aims, size)
         if model is not None:
             ann += score_of(_of_sequences(snn, model) if sequence else model, given, target, chosen)
@@ -250,11 +253,11 @@ def score_of(model: nn.Module, given: Any, target: Any, metric: Metric) -> float
     return _sum(metric, output, target, len(given))
 
 
-def _readouts(snn: SpikingNetwork, part: Any, wanted: list[int]) -> Iterable[tuple[int, Any]]:
+def _readouts(snn: SpikingNetwork, x: Any, wanted: list[int]) -> Iterable[tuple[int, Any]]:
     if wanted == [snn.timesteps] and snn.input == "constant":
-        yield snn.timesteps, snn(part)
+        yield snn.timesteps, snn(x)
         return
-    for t, output in snn.stream(part):
+    for t, output in snn.stream(x):
         if t in wanted:
             yield t, output
         if t == wanted[-1]:
@@ -310,7 +313,5 @@ def _metric(metric: str | Metric | Score) -> Metric:
     if isinstance(metric, Metric):
         return metric
     if isinstance(metric, str):
-        if metric not in METRICS:
-            raise ValueError(f"unknown metric {metric!r}; there are: {', '.join(METRICS)}")
-        return METRICS[metric]
+        return named(METRICS, metric, "metric")
     return Metric(getattr(metric, "__name__", type(metric).__name__), metric)

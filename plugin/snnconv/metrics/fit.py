@@ -126,10 +126,10 @@ def fit_curve(
     wanted = sorted({2**k for k in range(last.bit_length())} | {last}) if timesteps is None else sorted(set(timesteps))
     if not wanted or wanted[0] < 1 or wanted[-1] > last:
         raise ValueError(f"timesteps must be within 1 … {last}, got {wanted}")
-    parts = network_batches(snn, loader, limit)
-    reference = reference_program(model, snn, parts[0])
+    batches = network_batches(snn, loader, limit)
+    reference = reference_program(model, snn, batches[0])
     sums: dict[str, dict[Any, float]] = defaultdict(lambda: defaultdict(float))
-    for number, part in enumerate(parts, start=1):
+    for number, batch in enumerate(batches, start=1):
         activations: dict[str, Tensor] = {}
 
         def activate(site: str, z: Tensor, kept: dict[str, Tensor] = activations) -> Tensor:
@@ -149,14 +149,14 @@ def fit_curve(
                 into[t] += float((total[t - 1] / t - y).square().sum())
 
         with torch.no_grad():
-            reference.static(part, activate)
-            snn.run(part, observe=read)
+            reference.static(batch, activate)
+            snn.run(batch, observe=read)
         if progress:
-            progress("fit curve", number, len(parts))
+            progress("fit curve", number, len(batches))
     return FitCurve(
         tuple(_layer(name, sums[name], wanted, _most(snn.method.at(name))) for name in snn.program.sites),
         tuple(wanted),
-        sum(map(len, parts)),
+        sum(map(len, batches)),
     )
 
 

@@ -191,13 +191,13 @@ def profile(
     """
     costs.get(cost)
     model = None if model is None else unwrap(model).model
-    parts = network_batches(snn, loader, limit)
-    sizes = {tuple(tuple(v.shape[1:]) for v in entries(part).values()) for part in parts}
+    batches = network_batches(snn, loader, limit)
+    sizes = {tuple(tuple(v.shape[1:]) for v in entries(batch).values()) for batch in batches}
     if len(sizes) > 1:
         raise ConversionError(f"operations are counted for one input shape, the data has {sorted(sizes)}: profile each")
     counter = ProductCounter(snn, snn.program.source) if isinstance(snn.program, GraphProgram) else None
-    counts, pooled = _count_spikes(snn, parts, progress, counter)
-    samples = sum(map(len, parts))
+    counts, pooled = _count_spikes(snn, batches, progress, counter)
+    samples = sum(map(len, batches))
     steps = snn.method.latency
     sites = []
     for site in snn.program.sites:
@@ -209,22 +209,22 @@ def profile(
             raise ConversionError(
                 "this network does not trace: its operations are counted beside its source's, give it"
             )
-        return replace(_untraced(model, snn, sites, parts[0][:1], samples), cost=cost)
+        return replace(_untraced(model, snn, sites, batches[0][:1], samples), cost=cost)
     source = snn.program.source
-    layers, notes = _layer_costs(snn, source, counts, pooled, parts[0][:1], samples)
+    layers, notes = _layer_costs(snn, source, counts, pooled, batches[0][:1], samples)
     ann_macs = sum(c.ann_macs for c in layers)
     missing: list[str] = []
     if model is not None:
-        ann_macs, missing = _ann_macs(model, snn, source, parts[0][:1])
+        ann_macs, missing = _ann_macs(model, snn, source, batches[0][:1])
     return Profile(
         sites, layers, ann_macs, sum(c.sops for c in layers), sum(c.snn_macs for c in layers),
         steps, latencies(snn)["network"], samples, notes + missing, snn.method.bits_per_step,
-        *beside_layers(snn, {s.name: s.neurons for s in sites}, parts[0][:1], counter, samples), function_macs, cost,
+        *beside_layers(snn, {s.name: s.neurons for s in sites}, batches[0][:1], counter, samples), function_macs, cost,
     )  # fmt: skip
 
 
 def _count_spikes(
-    snn: SpikingNetwork, parts: list[Any], progress: Progress | None, counter: ProductCounter | None
+    snn: SpikingNetwork, batches: list[Any], progress: Progress | None, counter: ProductCounter | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Spikes ``[1, ...]`` of each site, and of each max-pooling behind neurons, over all steps and inputs."""
     counts: dict[str, Tensor] = {}
@@ -246,13 +246,13 @@ def _count_spikes(
             counter(node, value)
 
     pools = maxima_of(snn.program.source) if isinstance(snn.program, GraphProgram) else set()
-    total, done = sum(map(len, parts)), 0
-    for part in parts:
+    total, done = sum(map(len, batches)), 0
+    for batch in batches:
         if counter is not None:
-            counter.start(len(part))
+            counter.start(len(batch))
         steps = "steps" if pools or counter else "auto"
-        snn.run(part, steps, observe, operators=watch if pools or counter else None)
-        done += len(part)
+        snn.run(batch, steps, observe, operators=watch if pools or counter else None)
+        done += len(batch)
         if progress:
             progress("counting spikes", done, total)
     return counts, pooled

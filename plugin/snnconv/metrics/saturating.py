@@ -62,7 +62,7 @@ def saturation(snn: SpikingNetwork, data: Any, limit: int | None = None) -> Satu
     beyond: dict[str, float] = {}
     values: dict[str, int] = {}
     samples = 0
-    for part in network_batches(snn, data, limit):
+    for batch in network_batches(snn, data, limit):
         last: dict[str, Tensor] = {}
 
         def note(site: str, x_seq: Tensor, last: dict[str, Tensor] = last) -> None:
@@ -72,9 +72,9 @@ def saturation(snn: SpikingNetwork, data: Any, limit: int | None = None) -> Satu
             theta = broadcast(snn.thresholds[site].to(y), y.dim(), place.axis)
             last[site] = y > theta  # of two phases, the one that is read comes last
 
-        snn.run(part, inputs=note)
+        snn.run(batch, inputs=note)
         for site, over in last.items():
             beyond[site] = beyond.get(site, 0.0) + float(over.sum())
             values[site] = values.get(site, 0) + over.numel()
-        samples += len(part)
+        samples += len(batch)
     return Saturation({site: beyond[site] / max(1, values[site]) for site in beyond}, samples)

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from snnconv.graph.source import ConversionError
 from snnconv.runtime.finite import NonFinite
-from snnconv.runtime.parallel import run_parts
+from snnconv.runtime.parallel import run_slices
 from snnconv.runtime.readout import Held, join_batches
 from snnconv.runtime.run import RunState
 from snnconv.runtime.sequence import check_follows
@@ -70,7 +70,7 @@ def run_until_settled(
         x = _by_sample(x)
         first = x[:, 0]
     most = plan.batch_size(first, max(1 if sequence else every, method.pre_timesteps_))
-    blocks = [_Block(here, rows) for here, rows in _numbered(x, plan.batches(first, threads, most), sequence)]
+    blocks = [_Block(here, rows) for here, rows in _numbered(x, plan.slices(first, threads, most), sequence)]
     last = x.shape[1] if sequence else method.timesteps
     output = steps = torch.empty(0)
     total = torch.empty(0)
@@ -230,7 +230,7 @@ def _advanced(simulation: Simulation, blocks: list[_Block], size: int, threads: 
             return _one_tensor(simulation.program.steps(block.x, size, fire, block.state))
 
     if threads > 1 and len(blocks) > 1:
-        return run_parts(alone, blocks, threads)
+        return run_slices(alone, blocks, threads)
     return [alone(block) for block in blocks]
 
 

@@ -21,7 +21,6 @@ import itertools
 import operator
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -39,6 +38,8 @@ from snnconv.runtime.shapes import both_worlds
 from snnconv.runtime.stepping import Stepping
 from snnconv.runtime.values import (
     Accumulated,
+    Args,
+    Kwargs,
     NeuronFn,
     Pair,
     Record,
@@ -46,6 +47,7 @@ from snnconv.runtime.values import (
     Spikes,
     Static,
     Temporal,
+    Tree,
     folded,
     has_pair,
     is_pair,
@@ -95,7 +97,7 @@ class Executor:
         self.nodes, self.kinds = self.flow.nodes, self.flow.kinds
         self.varies, self.temporal = self.flow.varies, self.flow.temporal
         self.stepping = Stepping(source, self.flow, coding, max_pool)
-        self.observers: list[Callable[[fx.Node, Any], None]] = []
+        self.observers: list[Callable[[fx.Node, object], None]] = []
         self.expires: dict[fx.Node, list[fx.Node]] = {}
         for used, node in self.flow.last_readers.items():
             if used in self.varies:
@@ -128,14 +130,14 @@ class Executor:
 
     # ------------------------------------------------------------------ running
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: object) -> object:
         """One pass without time: the neuron function maps ``[B, ...]`` to ``[B, ...]``."""
         return presented(leafwise(without_time, self._run(x, 0, RunState())))
 
-    def totals(self, x: Any) -> Any:
+    def totals(self, x: object) -> object:
         """The same, with outputs as :meth:`steps` gives them, of a single step."""
 
-        def of_one_step(value: Any) -> Any:
+        def of_one_step(value: object) -> object:
             data = without_time(value)
             if not isinstance(data, Tensor):
                 return data
@@ -145,7 +147,7 @@ class Executor:
 
         return _outputs(of_one_step, self._run(x, 0, RunState()))
 
-    def steps(self, x: Any, timesteps: int, state: RunState | None = None) -> Any:
+    def steps(self, x: object, timesteps: int, state: RunState | None = None) -> object:
         """Run ``timesteps`` steps; every tensor of the output is ``[T, B, ...]``, or a `Held`.
 
         Differential coding ends here: outputs are steps whose mean is the answer, as in rate coding.
@@ -154,7 +156,7 @@ class Executor:
         out = self._run(x, timesteps, state)
         number = itertools.count()
 
-        def over_time(value: Any) -> Any:
+        def over_time(value: object) -> object:
             if isinstance(value, Pair):
                 return value.static
             if isinstance(value, Temporal):
@@ -173,11 +175,11 @@ class Executor:
         state.steps += timesteps
         return result
 
-    def _run(self, x: Any, timesteps: int, state: RunState) -> Any:
+    def _run(self, x: object, timesteps: int, state: RunState) -> object:
         env: dict[fx.Node, object] = {}
         for node in self.nodes:
             if node.op == "output":
-                return self._at_the_output(node, env)
+                return native(_leafwise_nodes(node.args[0], env))  # in containers of Python's own
             value = self._directly(node, env, timesteps)
             if value is None:
                 # what was computed from shapes holds for this number of steps only
@@ -196,11 +198,7 @@ class Executor:
                 env.pop(done, None)
         raise ConversionError("the network has no output")
 
-    def _at_the_output(self, node: fx.Node, env: dict[fx.Node, object]) -> Any:
-        """What the network returns, in containers of Python's own."""
-        return native(_leafwise_nodes(node.args[0], env))
-
-    def _directly(self, node: fx.Node, env: dict[fx.Node, object], timesteps: int) -> Any:
+    def _directly(self, node: fx.Node, env: dict[fx.Node, object], timesteps: int) -> object:
         """What `_evaluate` gives, where all there is to do is to call the operator; None where it is not."""
         world: type[Static | Temporal] = Temporal if timesteps else Static
         if node.op == "get_attr":
@@ -214,11 +212,11 @@ class Executor:
         if self.int8 is not None and (found := self._in_int8(self.int8, node, call, env, world)) is not None:
             return found
         if node in self._deferred and self._defers(node, timesteps):
-            return Deferred([env[a] if isinstance(a, fx.Node) else a for a in call.args], call.kwargs)
+            return Deferred(tuple([env[a] if isinstance(a, fx.Node) else a for a in call.args]), call.kwargs)
         if timesteps and not call.each_step:
             return None
         args, whole = list(call.args), list(call.args)
-        shapes: list[tuple[int, Any]] = []
+        shapes: list[tuple[int, torch.Size]] = []
         for index, used in call.slots:
             value = env[used]
             if isinstance(value, Spikes):
@@ -242,7 +240,7 @@ class Executor:
                 return None
             key = ndim, rows == timesteps
             if key not in call.alone:
-                call.alone[key] = self.stepping.one_by_one(node, whole, call.kwargs, timesteps)
+                call.alone[key] = self.stepping.one_by_one(node, tuple(whole), call.kwargs, timesteps)
             if not call.alone[key]:
                 return None
         try:
@@ -253,7 +251,7 @@ class Executor:
             return Temporal(out.reshape(1), True)
         return world(out) if isinstance(out, Tensor) else tree_map_only(Tensor, world, out)
 
-    def _in_int8(self, int8: Int8, node: fx.Node, call: Call, env: dict[fx.Node, object], world: type) -> Any:
+    def _in_int8(self, int8: Int8, node: fx.Node, call: Call, env: dict[fx.Node, object], world: type) -> object:
         """What a layer makes of spikes in 8 bits, or a sum of such with spikes; None where there is none."""
         values = [env[used] for _, used in call.slots]
         spikes = [v for v in values if isinstance(v, Spikes)]
@@ -273,11 +271,13 @@ class Executor:
         kind = self.kinds[node]
         return kind in ("linear", "affine") or (kind == "homogeneous" and self.max_pool != "accumulated")
 
-    def _evaluate(self, node: fx.Node, env: dict[fx.Node, object], x: Any, timesteps: int, state: RunState) -> Any:
+    def _evaluate(
+        self, node: fx.Node, env: dict[fx.Node, object], x: object, timesteps: int, state: RunState
+    ) -> object:
         if node.op == "placeholder":
             return self._input(node, x)
-        args = _leafwise_nodes(node.args, env)
-        kwargs = _leafwise_nodes(dict(node.kwargs), env)
+        args: Args = _leafwise_nodes(node.args, env)
+        kwargs: Kwargs = _leafwise_nodes(dict(node.kwargs), env)
         if self.int8 is not None and node in self.int8.layers:
             args = (args[0], self.int8.layers[node].weight, *args[2:])
         kind = self.kinds[node]
@@ -312,23 +312,24 @@ class Executor:
             return False
         return not timesteps or (self.coding == "rate" and node in self.temporal)
 
-    def _added(self, node: fx.Node, args: Any, timesteps: int, state: RunState) -> tuple[Any, ...]:
+    def _added(self, node: fx.Node, args: Args, timesteps: int, state: RunState) -> Args:
         """The sum alone where the convolution could add it itself, else both operands."""
         conv = self._adds[node]
-        other, waiting = sorted(args, key=lambda v: isinstance(v, Deferred))
-        kind = type(other)
-        if kind in (Static, Temporal) and all(isinstance(v, kind) for v in waiting.args if wrapped(v)):
-            positional = [v.data if isinstance(v, kind) else v for v in waiting.args]
+        other = next(v for v in args if not isinstance(v, Deferred))
+        waiting = next(v for v in args if isinstance(v, Deferred))
+        alike = all(isinstance(v, type(other)) for v in waiting.args if wrapped(v))
+        if isinstance(other, Static | Temporal) and not isinstance(other, Sized) and alike:
+            positional = [v.data if isinstance(v, Static | Temporal) else v for v in waiting.args]
             total = conv_added_to(other.data, positional, waiting.kwargs)
             if total is not None:
-                return (kind(total),)
+                return (other._replace(data=total),)
         if timesteps:
             value = self.stepping.run(conv, torch.conv2d, waiting.args, waiting.kwargs, timesteps, state)
         else:
             value = self._static_world(torch.conv2d, waiting.args, waiting.kwargs)
         return tuple(value if isinstance(v, Deferred) else v for v in args)
 
-    def _input(self, node: fx.Node, x: Any) -> Any:
+    def _input(self, node: fx.Node, x: object) -> object:
         if isinstance(x, Batch):
             given = {name: value for name, value in x.values.items() if name == node.target}
         else:
@@ -340,7 +341,7 @@ class Executor:
             return node.args[0]
         raise ConversionError(f"the network takes an input {node.target!r} that was not given")
 
-    def _function(self, node: fx.Node) -> Callable[..., Any]:
+    def _function(self, node: fx.Node) -> Callable[..., object]:
         if node.op == "call_method":
             # a view of what the source network lays out contiguously may be channels-last here
             method = "reshape" if node.target == "view" and _sizes(node) else str(node.target)
@@ -352,12 +353,12 @@ class Executor:
     # ------------------------------------------------------------------ worlds
 
     @staticmethod
-    def _static_world(function: Callable[..., Any], args: Any, kwargs: Any, kind: type = Static) -> Any:
+    def _static_world(function: Callable[..., object], args: Args, kwargs: Kwargs, kind: type = Static) -> object:
         positional, named = leafwise(without_time, (args, kwargs))
         out = function(*positional, **named)
         return kind(out) if isinstance(out, Tensor) else tree_map_only(Tensor, kind, out)
 
-    def _fire(self, site: str, value: Any, timesteps: int, state: RunState) -> Any:
+    def _fire(self, site: str, value: object, timesteps: int, state: RunState) -> object:
         if not wrapped(value) and isinstance(value, Tensor):
             return self.source.sites[site].activation(value)  # a constant: no neuron has anything to say
         if isinstance(value, Accumulated):
@@ -373,12 +374,12 @@ class Executor:
         return folded(out)
 
 
-def _outputs(function: Callable[[Any], Any], tree: Any) -> Any:
+def _outputs(function: Callable[[object], object], tree: object) -> object:
     """``function`` of every wrapped value and every tensor."""
     return mapped(lambda v: function(v) if wrapped(v) or isinstance(v, Tensor) else v, tree, wrapped)
 
 
-def _static(value: Any) -> Any:
+def _static(value: object) -> object:
     """An input as operators take it; what has no batch dimension is a constant like a weight."""
     if isinstance(value, Whole):
         return value.data
@@ -390,8 +391,8 @@ def _failed(node: fx.Node, error: Exception) -> ConversionError:
     return ConversionError(f"{where}: operator {op_name(node)} failed: {error}")
 
 
-def _leafwise_nodes(tree: Any, env: dict[fx.Node, object]) -> Any:
-    return fx.node.map_arg(tree, lambda n: plain(env[n]))
+def _leafwise_nodes(tree: Tree, env: dict[fx.Node, object]) -> Tree:
+    return fx.node.map_arg(tree, lambda n: plain(env[n]))  # type: ignore[type-var, return-value, arg-type]
 
 
 def _sizes(node: fx.Node) -> bool:

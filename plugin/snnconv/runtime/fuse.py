@@ -27,8 +27,8 @@ _FRESH = frozenset({*SYNAPSES, activation_site, torch.cat, F.max_pool2d, F.avg_p
 class Deferred(NamedTuple):
     """A convolution that waits for what it is added to: its arguments, with their values."""
 
-    args: Any
-    kwargs: Any
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
 
 
 def residual_adds(nodes: Sequence[fx.Node], last: dict[fx.Node, fx.Node]) -> dict[fx.Node, fx.Node]:
@@ -59,7 +59,7 @@ def residual_adds(nodes: Sequence[fx.Node], last: dict[fx.Node, fx.Node]) -> dic
     return found
 
 
-def conv_added_to(other: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+def conv_added_to(other: Tensor, args: Sequence[object], kwargs: dict[str, object]) -> Tensor | None:
     """``other += torch.conv2d(*args, **kwargs)``, or None where the operator does not fit (``other`` stays)."""
     values: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
     values |= operator_of(torch.conv2d).bind(args, kwargs)

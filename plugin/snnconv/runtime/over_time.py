@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,15 +11,26 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unfl
 
 from snnconv.dynamics.pooling import running_sum
 from snnconv.runtime.captured import captured, traced
-from snnconv.runtime.values import Accumulated, Pair, Temporal, folded, leafwise, leaves, unfolded
+from snnconv.runtime.values import (
+    Accumulated,
+    Args,
+    Kwargs,
+    Pair,
+    Temporal,
+    Wrapped,
+    folded,
+    leafwise,
+    leaves,
+    unfolded,
+)
 
 __all__ = ["at_each_step", "at_once", "clock", "each_step", "shares", "so_far"]
 
 
-def at_once(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int) -> Any:
+def at_once(function: Callable[..., object], args: Args, kwargs: Kwargs, timesteps: int) -> object:
     """Run an operator on time folded into the batch; its tensors come back as `Temporal`."""
 
-    def operand(value: Any) -> Any:
+    def operand(value: Wrapped) -> object:
         if isinstance(value, Pair):
             return value.static if timesteps == 1 else value.folded
         if isinstance(value, Temporal | Accumulated):
@@ -35,7 +45,9 @@ def at_once(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int
     return tree_map_only(Tensor, Temporal, out)
 
 
-def each_step(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, vectorised: bool = True) -> Any:
+def each_step(
+    function: Callable[..., object], args: Args, kwargs: Kwargs, timesteps: int, vectorised: bool = True
+) -> object:
     """Run an operator as it is on every step; its tensors come back as `Temporal`.
 
     Args:
@@ -49,10 +61,10 @@ def each_step(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: i
     """
     moving = [unfolded(v, timesteps) for v in leaves((args, kwargs)) if isinstance(v, Temporal | Accumulated)]
 
-    def step(*given: Tensor) -> Any:
+    def step(*given: Tensor) -> object:
         values = iter(given)
 
-        def operand(value: Any) -> Any:
+        def operand(value: Wrapped) -> object:
             if isinstance(value, Pair):
                 return value.static
             return next(values) if isinstance(value, Temporal | Accumulated) else value.data
@@ -63,7 +75,7 @@ def each_step(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: i
     return tree_map_only(Tensor, folded, at_each_step(step, moving, vectorised))
 
 
-def at_each_step(step: Callable[..., Any], moving: Sequence[Tensor], vectorised: bool = True) -> Any:
+def at_each_step(step: Callable[..., object], moving: Sequence[Tensor], vectorised: bool = True) -> object:
     """What ``step`` gives at each step of sequences ``[T, ...]``; every tensor of it is ``[T, ...]``.
 
     Raises:
@@ -72,7 +84,7 @@ def at_each_step(step: Callable[..., Any], moving: Sequence[Tensor], vectorised:
     >>> at_each_step(lambda x: {"largest": x.max()}, [torch.tensor([[1.0, 2.0], [4.0, 3.0]])])
     {'largest': tensor([2., 4.])}
     """
-    found: list[Any] = []
+    found: list[object] = []
     nesting: list[TreeSpec] = []
 
     def flat(*given: Tensor) -> tuple[Tensor, ...]:
@@ -89,7 +101,7 @@ def at_each_step(step: Callable[..., Any], moving: Sequence[Tensor], vectorised:
     return _stacked([step(*(seq[t] for seq in moving)) for t in range(len(moving[0]))])
 
 
-def _stacked(steps: list[Any]) -> Any:
+def _stacked(steps: list[object]) -> object:
     flat = [tree_flatten(step) for step in steps]
     columns = []
     for column in zip(*(found for found, _ in flat), strict=True):

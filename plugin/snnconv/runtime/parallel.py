@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Turns", "run_parts"]
+__all__ = ["Turns", "run_slices"]
 
 
 class Turns:
@@ -30,22 +30,22 @@ class Turns:
         return Turns, ()
 
 
-def run_parts(run: Callable[[Any], Any], parts: Sequence[Any], threads: int) -> list[Any]:
-    """``[run(part) for part in parts]`` on ``threads`` threads, each of which computes alone.
+def run_slices(run: Callable[[Any], Any], slices: Sequence[Any], threads: int) -> list[Any]:
+    """``[run(x) for x in slices]`` on ``threads`` threads, each of which computes alone.
 
-    >>> run_parts(lambda x: x + 1, [1, 2, 3], threads=2)
+    >>> run_slices(lambda x: x + 1, [1, 2, 3], threads=2)
     [2, 3, 4]
     """
     before = torch.get_num_threads()
     try:
-        return list(_pool(threads).map(run, parts))
+        return list(_pool(threads).map(run, slices))
     finally:
         torch.set_num_threads(before)  # a thread that began has set the number for threads made from then on
 
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="snnconv-part", initializer=_alone)
+    return ThreadPoolExecutor(threads, thread_name_prefix="snnconv-slice", initializer=_alone)
 
 
 def _alone() -> None:

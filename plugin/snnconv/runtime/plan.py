@@ -53,7 +53,7 @@ class Plan:
         held = int(held * self.signature.growth(x))
         return max(1, self.budget // held) if held else 0
 
-    def batches(self, x: Any, threads: int = 1, size: int | None = None) -> list[Any]:
+    def slices(self, x: Any, threads: int = 1, size: int | None = None) -> list[Any]:
         """Slices of a batch: of ``size`` inputs (else: as many as fit), and no fewer than there are threads."""
         size = self.batch_size(x) if size is None else size
         # a cut would fix the batch of an exported network for good, and part inputs that have to do with one another

@@ -69,7 +69,7 @@ class Held:
 
 
 class _Constant(NamedTuple):
-    """A readout that is the same for all parts of a batch."""
+    """A readout that is the same for all slices of a batch."""
 
     value: Any
 
@@ -90,7 +90,7 @@ class Readout:
 
     def final(self, seq: Any) -> Any:
         """Readout of outputs ``[T, B, ...]``."""
-        return presented(self.part(seq))
+        return presented(self.of_slice(seq))
 
     def of_site(self, out: Tensor) -> Tensor:
         """What the outputs ``[T, B, ...]`` of neurons come to, in the units of their outputs.
@@ -103,8 +103,8 @@ class Readout:
         result: Tensor = self.final(out)
         return result
 
-    def part(self, seq: Any) -> Any:
-        """Readout of a part of a batch, for :func:`join_batches`."""
+    def of_slice(self, seq: Any) -> Any:
+        """Readout of a slice of a batch, for :func:`join_batches`."""
 
         def read(value: Any) -> Any:
             if isinstance(value, Held):
@@ -180,11 +180,11 @@ def delay_steps(delay: int | str | None, estimate: float, timesteps: int) -> int
     return wanted
 
 
-def join_batches(parts: list[Any]) -> Any:
-    """Concatenate readouts of consecutive parts of a batch, whatever their structure."""
-    if len(parts) == 1:
-        return presented(parts[0])
-    flat = [tree_flatten(opened(p), lambda v: isinstance(v, _Constant)) for p in parts]
+def join_batches(slices: list[Any]) -> Any:
+    """Concatenate readouts of consecutive slices of a batch, whatever their structure."""
+    if len(slices) == 1:
+        return presented(slices[0])
+    flat = [tree_flatten(opened(p), lambda v: isinstance(v, _Constant)) for p in slices]
 
     def joined(column: tuple[Any, ...]) -> Any:
         return torch.cat(column) if isinstance(column[0], Tensor) and column[0].dim() else column[0]
@@ -208,8 +208,8 @@ def step_of(seq: Any, t: int) -> Any:
     return tree_map(cut, seq)
 
 
-def behind(*pieces: Any) -> Any:
-    """Outputs of consecutive pieces of a run, one behind the other in time.
+def behind(*slices: Any) -> Any:
+    """Outputs of consecutive slices of a run, one behind the other in time.
 
     >>> behind(torch.zeros(1, 2), torch.ones(2, 2)).shape
     torch.Size([3, 2])
@@ -222,7 +222,7 @@ def behind(*pieces: Any) -> Any:
             return Held(torch.cat([v.values for v in values]), shares, first.constant)
         return torch.cat(values) if isinstance(first, Tensor) else first  # what is no tensor is the same in each
 
-    return tree_map(joined, *pieces)
+    return tree_map(joined, *slices)
 
 
 def window_mean(seq: Any, first: int, last: int) -> Any:

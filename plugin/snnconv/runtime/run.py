@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import fx
 
+from snnconv.runtime.values import Args, Kwargs
+
 __all__ = ["Call", "RunState"]
 
 
@@ -26,12 +28,12 @@ class RunState:
     """
 
     steps: int = 0
-    static: dict[str, Any] = field(default_factory=dict)
+    static: dict[str, object] = field(default_factory=dict)
     accumulated: dict[str, Any] = field(default_factory=dict)
     whole: bool = False
     backend: str = "auto"
     may_overwrite: bool = False
-    observers: tuple[Callable[[fx.Node, Any], None], ...] = ()
+    observers: tuple[Callable[[fx.Node, object], None], ...] = ()
 
     def restart(self) -> None:
         """Begin a new phase: forget what was accumulated, keep what is constant."""
@@ -51,9 +53,9 @@ class Call:
             has one input.
     """
 
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    function: Callable[..., object]
+    args: Args
+    kwargs: Kwargs
     slots: list[tuple[int, fx.Node]]
     each_step: bool = True
     alone: dict[tuple[int, bool], bool] = field(default_factory=dict)

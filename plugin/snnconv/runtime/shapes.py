@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from snnconv.graph.ops import acts_on_batch, op_name
-from snnconv.runtime.values import Accumulated, Pair, Sized, Static, Temporal, leafwise, leaves
+from snnconv.runtime.values import Accumulated, Args, Kwargs, Pair, Sized, Static, Temporal, Wrapped, leafwise, leaves
 
 __all__ = ["ELEMENTWISE", "PER_SAMPLE", "both_worlds", "known_name", "one_by_one"]
 
@@ -80,7 +79,7 @@ def known_name(node: fx.Node) -> str:
     return name.strip("_") if any(getattr(space, name, None) is node.target for space in spaces) else ""
 
 
-def one_by_one(node: fx.Node, name: str, module: nn.Module | None, args: Any, kwargs: Any, timesteps: int) -> bool:
+def one_by_one(node: fx.Node, name: str, module: nn.Module | None, args: Args, kwargs: Kwargs, timesteps: int) -> bool:
     """Whether a call treats the rows of dimension 0 alike and apart, so that ``T·B`` of them are ``B``, ``T`` times.
 
     What is not known to do so runs step by step. So does a call that would broadcast a constant along the batch, or
@@ -137,10 +136,10 @@ def one_by_one(node: fx.Node, name: str, module: nn.Module | None, args: Any, kw
     return name in _OTHERS and not plain
 
 
-def _acts(node: fx.Node, args: Any, kwargs: Any, ndim: int) -> bool:
+def _acts(node: fx.Node, args: Args, kwargs: Kwargs, ndim: int) -> bool:
     """Whether it moves, cuts, joins or reduces dimension 0, by its arguments."""
 
-    def known(value: Any) -> Any:
+    def known(value: object) -> object:
         if not isinstance(value, Pair):
             return value
         return value.static if value.static == value.folded else None
@@ -154,18 +153,21 @@ def _module(module: nn.Module, ndim: int) -> bool:
     return _MODULES.get(type(module)) == ndim and bool(getattr(attention, "batch_first", True))
 
 
-def _sizes(args: Any, kwargs: Any) -> tuple[Any, ...]:
+def _sizes(args: Args, kwargs: Kwargs) -> Args:
     given = next((kwargs[k] for k in ("size", "shape", "sizes", "dims", "repeats") if k in kwargs), args[1:])
+    if not isinstance(given, (tuple, list)):
+        return (given,)
     return tuple(given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given)
 
 
-def _first_size(pair: Pair, args: Any, kwargs: Any, timesteps: int) -> bool:
+def _first_size(pair: Pair, args: Args, kwargs: Kwargs, timesteps: int) -> bool:
     """Whether the one size that depends on the batch is the first one, and grows with it."""
     sizes = _sizes(args, kwargs)
-    return bool(sizes) and sizes[0] is pair and pair.folded == pair.static * timesteps
+    grows = isinstance(pair.static, int | torch.SymInt) and pair.folded == pair.static * timesteps
+    return bool(sizes) and sizes[0] is pair and grows
 
 
-def _fits(name: str, args: Any, kwargs: Any, ndim: int) -> bool:
+def _fits(name: str, args: Args, kwargs: Kwargs, ndim: int) -> bool:
     if name in ("expand", "repeat"):
         return len(_sizes(args, kwargs)) == ndim
     if name in ("transpose", "swapaxes", "swapdims", "permute", "flatten"):
@@ -173,13 +175,13 @@ def _fits(name: str, args: Any, kwargs: Any, ndim: int) -> bool:
     return True
 
 
-def _has_dim(name: str, args: Any, kwargs: Any) -> bool:
+def _has_dim(name: str, args: Args, kwargs: Kwargs) -> bool:
     at = 2 if name == "repeat_interleave" else 1
     value = next((kwargs[k] for k in ("dim", "axis") if k in kwargs), args[at] if len(args) > at else None)
     return value is not None
 
 
-def _indexed(node: fx.Node, args: Any, kwargs: Any, ndim: int, plain: list[Tensor]) -> bool:
+def _indexed(node: fx.Node, args: Args, kwargs: Kwargs, ndim: int, plain: list[Tensor]) -> bool:
     """All of dimension 0, and at most one list of places elsewhere."""
     index = args[1] if isinstance(args[1], tuple) else (args[1],)
     lists = [i for i in index if isinstance(i, (Tensor, list))]
@@ -193,31 +195,35 @@ def _indexed(node: fx.Node, args: Any, kwargs: Any, ndim: int, plain: list[Tenso
     return bool(index) and isinstance(index[0], slice) and index[0] == slice(None)
 
 
-def _attribute(node: fx.Node, args: Any, kwargs: Any, ndim: int, plain: list[Tensor]) -> bool:
+def _attribute(node: fx.Node, args: Args, kwargs: Kwargs, ndim: int, plain: list[Tensor]) -> bool:
     return args[1] == "mT" and ndim >= 3
 
 
-def _flipped(node: fx.Node, args: Any, kwargs: Any, ndim: int, plain: list[Tensor]) -> bool:
+def _flipped(node: fx.Node, args: Args, kwargs: Kwargs, ndim: int, plain: list[Tensor]) -> bool:
     dims = _sizes(args, kwargs)
     return bool(dims) and not any(d in (0, -ndim) for d in dims)
 
 
-def _normalised(node: fx.Node, args: Any, kwargs: Any, ndim: int, plain: list[Tensor]) -> bool:
+def _normalised(node: fx.Node, args: Args, kwargs: Kwargs, ndim: int, plain: list[Tensor]) -> bool:
     return ndim >= 2 and not kwargs.get("training", args[5] if len(args) > 5 else False)
 
 
-def _padded(node: fx.Node, args: Any, kwargs: Any, ndim: int, plain: list[Tensor]) -> bool:
+def _padded(node: fx.Node, args: Args, kwargs: Kwargs, ndim: int, plain: list[Tensor]) -> bool:
     pad = kwargs.get("pad", args[1] if len(args) > 1 else ())
     mode = kwargs.get("mode", args[2] if len(args) > 2 else "constant")
+    if not isinstance(pad, Sequence):
+        return False
     return len(pad) // 2 < ndim if mode == "constant" else len(pad) // 2 == ndim - 2
 
 
-def _layer_norm(node: fx.Node, args: Any, kwargs: Any, ndim: int, plain: list[Tensor]) -> bool:
+def _layer_norm(node: fx.Node, args: Args, kwargs: Kwargs, ndim: int, plain: list[Tensor]) -> bool:
     shape = kwargs.get("normalized_shape", args[1] if len(args) > 1 else ())
-    return len(shape) < ndim and isinstance(args[0] if args else kwargs["input"], Temporal | Accumulated)
+    if not isinstance(shape, Sequence) or len(shape) >= ndim:
+        return False
+    return isinstance(args[0] if args else kwargs["input"], Temporal | Accumulated)
 
 
-def _product(node: fx.Node, args: Any, kwargs: Any, ndim: int, plain: list[Tensor]) -> bool:
+def _product(node: fx.Node, args: Args, kwargs: Kwargs, ndim: int, plain: list[Tensor]) -> bool:
     """Batches of matrices, or rows times one matrix."""
     if len(args) != 2 or kwargs or str(node.target).startswith("__r"):
         return False
@@ -229,19 +235,19 @@ def _product(node: fx.Node, args: Any, kwargs: Any, ndim: int, plain: list[Tenso
     return isinstance(left, Tensor) and left.dim() == 2 and ndim >= 3
 
 
-def _attention(node: fx.Node, args: Any, kwargs: Any, ndim: int, plain: list[Tensor]) -> bool:
+def _attention(node: fx.Node, args: Args, kwargs: Kwargs, ndim: int, plain: list[Tensor]) -> bool:
     return ndim >= 3 and all(v.dim() < ndim or (v.dim() == ndim and v.shape[0] == 1) for v in plain)
 
 
-def _sampled(node: fx.Node, args: Any, kwargs: Any, ndim: int, plain: list[Tensor]) -> bool:
+def _sampled(node: fx.Node, args: Args, kwargs: Kwargs, ndim: int, plain: list[Tensor]) -> bool:
     return ndim >= 4 and not plain
 
 
-def _embedded(node: fx.Node, args: Any, kwargs: Any, ndim: int, plain: list[Tensor]) -> bool:
+def _embedded(node: fx.Node, args: Args, kwargs: Kwargs, ndim: int, plain: list[Tensor]) -> bool:
     return bool(args) and isinstance(args[0], Temporal | Accumulated) and len(plain) == 1
 
 
-_Rule = Callable[[fx.Node, Any, Any, int, list[Tensor]], bool]
+_Rule = Callable[[fx.Node, Args, Kwargs, int, list[Tensor]], bool]
 _RULES: dict[str, _Rule] = {
     "getitem": _indexed, "getattr": _attribute, "pad": _padded, "layer_norm": _layer_norm, "matmul": _product,
     "bmm": _product, "scaled_dot_product_attention": _attention, "grid_sample": _sampled, "embedding": _embedded,
@@ -249,7 +255,7 @@ _RULES: dict[str, _Rule] = {
 }  # fmt: skip
 
 
-def both_worlds(function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int) -> Any:
+def both_worlds(function: Callable[..., object], args: Args, kwargs: Kwargs, timesteps: int) -> object:
     """Shape arithmetic: evaluate for a batch of B and for the folded batch, without touching data.
 
     Returns:
@@ -257,7 +263,7 @@ def both_worlds(function: Callable[..., Any], args: Any, kwargs: Any, timesteps:
     """
     steps = max(timesteps, 2)  # of one step the folded batch would not tell
 
-    def shaped(value: Any, folded: bool) -> Any:
+    def shaped(value: Wrapped, folded: bool) -> object:
         if isinstance(value, Pair):
             return value.folded if folded else value.static
         data = value.data
@@ -266,7 +272,7 @@ def both_worlds(function: Callable[..., Any], args: Any, kwargs: Any, timesteps:
         batch = data.shape[0] if isinstance(value, Static) else data.shape[0] // max(timesteps, 1)
         return torch.empty((batch * steps if folded else batch, *data.shape[1:]), dtype=data.dtype, device="meta")
 
-    def world(folded: bool) -> Any:
+    def world(folded: bool) -> object:
         positional, named = leafwise(lambda v: shaped(v, folded), (args, kwargs))
         result = function(*positional, **named)
         if isinstance(result, torch.device):
@@ -278,7 +284,8 @@ def both_worlds(function: Callable[..., Any], args: Any, kwargs: Any, timesteps:
     if not any(isinstance(v, Tensor) for v in tree_leaves(static)):
         return Pair(static, folded)
 
-    def constant(one: Any, other: Any) -> Any:
-        return Sized(one) if isinstance(one, Tensor) and one.shape != other.shape else one
+    def constant(one: object, other: object) -> object:
+        sized = isinstance(one, Tensor) and isinstance(other, Tensor) and one.shape != other.shape
+        return Sized(one) if isinstance(one, Tensor) and sized else one
 
     return tree_map(constant, static, folded)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,20 @@ from snnconv.graph.source import SourceGraph
 from snnconv.runtime.over_time import at_once, clock, each_step, shares, so_far
 from snnconv.runtime.run import RunState
 from snnconv.runtime.shapes import known_name, one_by_one
-from snnconv.runtime.values import Accumulated, Sized, Static, Temporal, folded, leafwise, leaves, unfolded, wrapped
+from snnconv.runtime.values import (
+    Accumulated,
+    Args,
+    Kwargs,
+    Sized,
+    Static,
+    Temporal,
+    Wrapped,
+    folded,
+    leafwise,
+    leaves,
+    unfolded,
+    wrapped,
+)
 
 __all__ = ["Stepping"]
 
@@ -50,12 +62,14 @@ class Stepping:
         """Names of the operators that are PyTorch's or Python's."""
         return {node: known_name(node) for node in self.flow.nodes}
 
-    def one_by_one(self, node: fx.Node, args: Any, kwargs: Any, timesteps: int) -> bool:
+    def one_by_one(self, node: fx.Node, args: Args, kwargs: Kwargs, timesteps: int) -> bool:
         """Whether a call treats the inputs of a batch one by one, so that it may take all steps at once."""
         module = self.source.modules[str(node.target)] if node.op == "call_module" else None
         return one_by_one(node, self.names[node], module, args, kwargs, timesteps)
 
-    def _apply(self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int) -> Any:
+    def _apply(
+        self, node: fx.Node, function: Callable[..., object], args: Args, kwargs: Kwargs, timesteps: int
+    ) -> object:
         """Run an operator on all steps at once, or, where that is not known to be the same, on each as it is."""
         if timesteps == 1 or self.one_by_one(node, args, kwargs, timesteps):
             return at_once(function, args, kwargs, timesteps)
@@ -64,12 +78,12 @@ class Stepping:
     def _stepwise(
         self,
         node: fx.Node,
-        function: Callable[..., Any],
-        args: Any,
-        kwargs: Any,
+        function: Callable[..., object],
+        args: Args,
+        kwargs: Kwargs,
         timesteps: int,
         state: RunState,
-    ) -> Any:
+    ) -> object:
         """Each step by itself."""
         if self.enters_once:
             args, kwargs = leafwise(lambda v: _entering_once(v, timesteps, state.steps), (args, kwargs))
@@ -78,6 +92,7 @@ class Stepping:
                 positional, named, bias = parted
                 out = self._apply(node, function, positional, named, timesteps)
                 if state.steps == 0:
+                    assert isinstance(out, Temporal)
                     unfolded(out, timesteps)[0].add_(bias)
                 return out
         out = self._apply(node, function, args, kwargs, timesteps)
@@ -88,9 +103,10 @@ class Stepping:
             first = 1 if state.steps == 0 else 0
             masked = not is_synapse(node) and _infinite((args, kwargs))
 
-            def once(out: Any, constant: Any) -> Any:
+            def once(out: object, constant: object) -> object:
                 if not isinstance(out, Temporal):
                     return out
+                assert isinstance(constant, Temporal)
                 late = unfolded(out, timesteps).clone()
                 late[first:] -= unfolded(constant, timesteps)[first:]
                 if masked:  # a mask of -inf: it is there from the first step on
@@ -100,28 +116,35 @@ class Stepping:
             out = tree_map(once, out, constant, is_leaf=wrapped)
         return out
 
-    def _has_constant(self, node: fx.Node, args: Any, kwargs: Any) -> bool:
+    def _has_constant(self, node: fx.Node, args: Args, kwargs: Kwargs) -> bool:
         """Whether an operator that is stepped adds something that does not come from its input."""
         if self.flow.kinds[node] == "affine":
             return True
         return not is_synapse(node) and any(isinstance(v, Tensor) for v in leaves((args, kwargs)))
 
-    def _pooled(self, node: fx.Node, args: Any, kwargs: Any, timesteps: int, state: RunState) -> Temporal | None:
+    def _pooled(self, node: fx.Node, args: Args, kwargs: Kwargs, timesteps: int, state: RunState) -> Temporal | None:
         """Max-pooling of a whole phase in one pass; ``None`` where it is no such thing."""
         if not state.whole or node.target is not F.max_pool2d or len(args) > 6 or kwargs.get("return_indices"):
             return None
         if not args or not isinstance(args[0], Temporal) or args[0].data.dim() != 4:
             return None
         seq = args[0].data.unflatten(0, (timesteps, -1))
+        pool: Callable[..., Tensor] = accumulated_max_pool  # takes what max_pool2d takes
         window = {k: v for k, v in kwargs.items() if k != "return_indices"}
         if self.coding == "differential":
             seq = seq / clock(seq, state.steps)
-        pooled = accumulated_max_pool(seq, *args[1:], **window, backend=state.backend)
+        pooled = pool(seq, *args[1:], **window, backend=state.backend)
         return folded(pooled * clock(pooled, state.steps) if self.coding == "differential" else pooled)
 
     def _so_far(
-        self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
-    ) -> Any:
+        self,
+        node: fx.Node,
+        function: Callable[..., object],
+        args: Args,
+        kwargs: Kwargs,
+        timesteps: int,
+        state: RunState,
+    ) -> object:
         """y_t = f(value so far)."""
         before = state.accumulated.get(node.name, {})
         totals: dict[int, Tensor] = {}
@@ -131,7 +154,7 @@ class Stepping:
         out = self._apply(node, function, args, kwargs, timesteps)
         number = iter(range(10_000))
 
-        def kept(value: Any) -> Any:
+        def kept(value: object) -> object:
             name = f"{node.name}/{next(number)}"
             return Accumulated(value.data, name, value.scalar) if isinstance(value, Temporal) else value
 
@@ -146,8 +169,14 @@ class Stepping:
         return value.shares
 
     def _grown(
-        self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
-    ) -> Any:
+        self,
+        node: fx.Node,
+        function: Callable[..., object],
+        args: Args,
+        kwargs: Kwargs,
+        timesteps: int,
+        state: RunState,
+    ) -> object:
         """A maximum of the sums so far, as what each step adds to it."""
         before, previous = state.accumulated.get(node.name, ({}, []))
         totals: dict[int, Tensor] = {}
@@ -159,7 +188,8 @@ class Stepping:
         y = self._apply(node, function, args, kwargs, timesteps)
         last: list[Tensor] = []
 
-        def grown(value: Any) -> Any:
+        def grown(value: Wrapped) -> object:
+            assert isinstance(value, Temporal)
             seq, total = shares(
                 unfolded(value, timesteps), state.steps, previous[len(last)] if previous else None, coding
             )
@@ -175,7 +205,9 @@ class Stepping:
         if isinstance(value, Temporal):
             return unfolded(value, timesteps)
         if self.coding == "differential":
-            return unfolded(_entering_once(value, timesteps, state.steps), timesteps)
+            entering = _entering_once(value, timesteps, state.steps)
+            assert isinstance(entering, Temporal)
+            return unfolded(entering, timesteps)
         return value.data.unsqueeze(0).expand(1 if self.coding == "sum" else timesteps, *value.data.shape)
 
     def outputs(self, value: Temporal | Accumulated, name: str, timesteps: int, state: RunState) -> Tensor:
@@ -192,8 +224,14 @@ class Stepping:
         return added
 
     def run(
-        self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any, timesteps: int, state: RunState
-    ) -> Any:
+        self,
+        node: fx.Node,
+        function: Callable[..., object],
+        args: Args,
+        kwargs: Kwargs,
+        timesteps: int,
+        state: RunState,
+    ) -> object:
         """A call of which at least one argument changes over time, at ``timesteps`` steps."""
         kind = self.flow.kinds[node]
         accumulated = any(isinstance(v, Accumulated) for v in leaves((args, kwargs)))
@@ -205,7 +243,7 @@ class Stepping:
             return self._so_far(node, function, args, kwargs, timesteps, state)
         if accumulated:
 
-            def per_step(value: Any) -> Any:
+            def per_step(value: object) -> object:
                 return self.shares(value, timesteps, state) if isinstance(value, Accumulated) else value
 
             args, kwargs = leafwise(per_step, (args, kwargs))
@@ -214,10 +252,10 @@ class Stepping:
 
 def _accumulating(
     before: dict[int, Tensor], totals: dict[int, Tensor], timesteps: int, start: int, coding: str
-) -> Callable[[Any], Any]:
+) -> Callable[[Wrapped], object]:
     """A function that makes of a `Temporal` what it comes to at each step, and notes in ``totals`` what to remember."""
 
-    def accumulated(value: Any) -> Any:
+    def accumulated(value: object) -> object:
         if not isinstance(value, Temporal):
             return value
         key = len(totals)
@@ -227,7 +265,7 @@ def _accumulating(
     return accumulated
 
 
-def _bias_apart(node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, Any, Tensor] | None:
+def _bias_apart(node: fx.Node, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs, Tensor] | None:
     """The call of a layer with weights without its bias, and the bias, shaped to be added; None where it has none."""
     if not is_synapse(node):
         return None
@@ -240,13 +278,13 @@ def _bias_apart(node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, Any, Tensor
     return (given["input"],), rest, bias.reshape(-1, *[1] * (weight.dim() - 2))
 
 
-def _infinite(tree: Any) -> bool:
+def _infinite(tree: object) -> bool:
     """Whether a constant among a call's arguments is infinite somewhere."""
     tensors = [v for v in leaves(tree) if isinstance(v, Tensor) and v.is_floating_point()]
     return any(bool(v.isinf().any()) for v in tensors)
 
 
-def _entering_once(value: Any, timesteps: int, start: int) -> Any:
+def _entering_once(value: Wrapped, timesteps: int, start: int) -> object:
     """What no neuron changes, as a sequence of which the first step has it all; what is as a weight is there always."""
     if isinstance(value, Sized) or not isinstance(value, Static):
         return value.data if isinstance(value, Sized) else value
@@ -255,5 +293,5 @@ def _entering_once(value: Any, timesteps: int, start: int) -> Any:
     return folded(torch.cat([first, data.new_zeros((timesteps - 1, *data.shape[1:]))]))
 
 
-def _emptied(value: Any) -> Any:
+def _emptied(value: object) -> object:
     return value._replace(data=torch.zeros_like(value.data)) if isinstance(value, Temporal) else value

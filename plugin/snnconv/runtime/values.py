@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeGuard, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,10 @@ from torch.utils._pytree import register_pytree_node, tree_any, tree_leaves, tre
 
 from snnconv.graph.source import broadcast
 
-__all__ = ["Accumulated", "Fired", "NeuronFn", "Pair", "Record", "Sized", "Spikes", "Static", "Temporal"]
+__all__ = [
+    "Accumulated", "Args", "Fired", "Kwargs", "NeuronFn", "Pair", "Record", "Sized", "Spikes", "Static", "Temporal",
+    "Tree", "Wrapped",
+]  # fmt: skip
 
 
 class Static(NamedTuple):
@@ -56,8 +59,8 @@ class Accumulated:
 class Pair(NamedTuple):
     """A value derived from shapes: one for a batch of B, one for the folded batch of T·B."""
 
-    static: Any
-    folded: Any
+    static: object
+    folded: object
 
 
 @dataclass
@@ -103,7 +106,7 @@ def numbers(fired: Fired) -> Tensor:
     return fired.floats() if isinstance(fired, Spikes) else fired
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """A value as every operator takes it: spikes as numbers."""
     if isinstance(value, Spikes):
         assert value.world is not None
@@ -111,58 +114,69 @@ def plain(value: Any) -> Any:
     return value
 
 
+Wrapped = Static | Temporal | Pair | Accumulated
+"""What an operator's value is wrapped in."""
+Args = tuple[object, ...]
+"""Positional arguments of an operator: values, wrapped or not, and containers of them."""
+Kwargs = dict[str, object]
+"""Arguments of an operator by name."""
 _WRAPPERS = (Static, Temporal, Pair, Accumulated)
 _PLAIN = frozenset((Tensor, nn.Parameter, int, float, bool, str, type(None), torch.dtype, torch.device))
 """Types of values that hold no others: most of what operators take, looked at without a walk through a tree."""
 
 
-def wrapped(value: Any) -> bool:
+def wrapped(value: object) -> TypeGuard[Wrapped]:
     return isinstance(value, _WRAPPERS)
 
 
-def is_pair(value: Any) -> bool:
+def is_pair(value: object) -> TypeGuard[Pair]:
     return isinstance(value, Pair)
 
 
-def leafwise(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Replace every wrapped value of a tree, those in slices too."""
+Tree = TypeVar("Tree")
 
-    def at(value: Any) -> Any:
+
+def leafwise(function: Callable[[Wrapped], object], tree: Tree) -> Tree:
+    """Replace every wrapped value of a tree, those in slices too; its containers stay what they are."""
+
+    def at(value: object) -> object:
         if isinstance(value, slice):
             return slice(at(value.start), at(value.stop), at(value.step))
         return function(value) if wrapped(value) else value
 
-    def walked(value: Any) -> Any:
+    def walked(value: object) -> object:
         kind = type(value)
         if kind in _PLAIN:
             return value
         if isinstance(value, _WRAPPERS):
             return function(value)
         if kind is tuple:
-            return tuple([walked(v) for v in value])
+            return tuple([walked(v) for v in cast("tuple[object, ...]", value)])
         if kind is dict:
-            return {key: walked(v) for key, v in value.items()}
+            return {key: walked(v) for key, v in cast("dict[object, object]", value).items()}
         return tree_map(at, value, is_leaf=wrapped)
 
-    return walked(tree)
+    return cast("Tree", walked(tree))
 
 
-def leaves(tree: Any) -> list[Any]:
+def leaves(tree: object) -> list[object]:
     """All values of a tree, wrapped ones whole, and those in slices."""
     kind = type(tree)
     if kind in _PLAIN or isinstance(tree, _WRAPPERS):
         return [tree]
     if kind is tuple:
-        return [leaf for value in tree for leaf in leaves(value)]
+        return [leaf for value in cast("tuple[object, ...]", tree) for leaf in leaves(value)]
     if kind is dict:
-        return [leaf for value in tree.values() for leaf in leaves(value)]
-    found: list[Any] = []
+        return [leaf for value in cast("dict[object, object]", tree).values() for leaf in leaves(value)]
+    found: list[object] = []
     for value in tree_leaves(tree, wrapped):
         found += (value.start, value.stop, value.step) if isinstance(value, slice) else (value,)
     return found
 
 
-def mapped(function: Callable[[Any], Any], tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> Any:
+def mapped(
+    function: Callable[[object], object], tree: object, is_leaf: Callable[[object], bool] | None = None
+) -> object:
     """``function`` of every leaf of a tree; of a tensor, wrapped or not, as most networks take and give, at once.
 
     >>> mapped(lambda v: v + 1, torch.zeros(1)), mapped(lambda v: v + 1, (1, [2]))
@@ -171,7 +185,7 @@ def mapped(function: Callable[[Any], Any], tree: Any, is_leaf: Callable[[Any], b
     return function(tree) if isinstance(tree, (Tensor, *_WRAPPERS)) else tree_map(function, tree, is_leaf=is_leaf)
 
 
-def has_pair(value: Any) -> bool:
+def has_pair(value: object) -> bool:
     """Whether there is a `Pair` in a tree of values."""
     if value is None or isinstance(value, Tensor | Static | Temporal | Accumulated | Spikes | int):
         return False
@@ -200,7 +214,7 @@ class Record:
     {'start': 1}
     """
 
-    def __init__(self, kind: type, fields: dict[str, Any]) -> None:
+    def __init__(self, kind: type, fields: dict[str, object]) -> None:
         self.kind = kind
         self.fields = fields
 
@@ -236,12 +250,14 @@ def _version(tensor: Tensor) -> int:
     return 0 if not isinstance(tensor, Tensor) or tensor.is_inference() else tensor._version
 
 
-def without_time(value: Any) -> Any:
+def without_time(value: object) -> object:
     """What a wrapped value of a pass without time holds; anything else as it is."""
-    return value.static if isinstance(value, Pair) else value.data if wrapped(value) else value
+    if isinstance(value, Pair):
+        return value.static
+    return value.data if isinstance(value, Static | Temporal | Accumulated) else value
 
 
-def channels_last(x: Any) -> Any:
+def channels_last(x: object) -> object:
     """Images as the layers want them; a part of a batch at a time, so that no batch lies in memory twice."""
 
     def laid_out(v: Tensor) -> Tensor:

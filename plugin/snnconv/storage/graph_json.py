@@ -169,7 +169,7 @@ def node_of(values: Any, number: int) -> NodeRecord:
         shown = ", ".join(values) if isinstance(values, dict) else repr(values)[:60]
         raise ConversionError(f"{place} has the fields {', '.join(_FIELDS)}, got {shown}")
     if isinstance(values["name"], str):
-        place = f"node {values['name']!r}"
+        place = f"node {values['name']!r:.200}"
     _check_types(values, _FIELDS, place)
     _check_types(values["meta"], _META_FIELDS, f"{place}.meta")
     return NodeRecord(**{**values, "meta": {key: value for key, value in values["meta"].items() if key in META}})
@@ -182,7 +182,7 @@ def _types_of(values: dict[str, Any]) -> dict[str, type]:
 def _check_types(values: dict[str, Any], kinds: dict[str, type], place: str) -> None:
     for key, value in values.items():
         if key not in kinds:
-            raise ConversionError(f"{place} has a field {key!r}; known: {', '.join(kinds)}")
+            raise ConversionError(f"{place} has a field {key!r:.200}; known: {', '.join(kinds)}")
         if type(value) is not kinds[key]:
             raise ConversionError(f"{place}.{key} must be a {kinds[key].__name__}, got {value!r:.60}")
 
@@ -201,7 +201,7 @@ def check_nodes(nodes: Sequence[NodeRecord], tensors: dict[str, Tensor], sites: 
     seen: list[str] = []
     for node in nodes:
         if node.op not in _OPS:
-            raise ConversionError(f"{where(node)}: unknown kind of node {node.op!r}")
+            raise ConversionError(f"{where(node)}: unknown kind of node {node.op!r:.200}")
         if node.name in known:
             raise ConversionError(f"{where(node)}: there are two nodes of that name")
         leaves = _leaves((node.args, node.kwargs))
@@ -210,7 +210,7 @@ def check_nodes(nodes: Sequence[NodeRecord], tensors: dict[str, Tensor], sites: 
             if isinstance(value, Reference):
                 reads = True
                 if value.name not in known:
-                    raise ConversionError(f"{where(node)}: node {value.name!r} is read before it is computed")
+                    raise ConversionError(f"{where(node)}: node {value.name!r:.200} is read before it is computed")
                 read.add(value.name)
             elif isinstance(value, int) and abs(value) > limits.SIZE:
                 raise ConversionError(f"{where(node)}: a number of {value.bit_length()} bits: see snnconv.limits.SIZE")
@@ -224,7 +224,7 @@ def check_nodes(nodes: Sequence[NodeRecord], tensors: dict[str, Tensor], sites: 
             _check_constant(node)
     if sorted(seen) != sorted(sites):
         odd = next(iter({*sites} ^ {*seen}), None) or next(name for name in seen if seen.count(name) > 1)
-        raise ConversionError(f"site {odd!r} does not stand in the graph exactly once")
+        raise ConversionError(f"site {odd!r:.200} does not stand in the graph exactly once")
     if [node.op for node in nodes if node.op == "output"] != ["output"] or nodes[-1].op != "output":
         raise ConversionError("damaged header: the network has no output, or something behind it")
     unread = [n for n in nodes if n.name not in read and n.op not in ("placeholder", "output")]
@@ -232,7 +232,7 @@ def check_nodes(nodes: Sequence[NodeRecord], tensors: dict[str, Tensor], sites: 
         raise ConversionError(f"{where(unread[0])} is computed, and nobody reads it")
     spare = {*tensors} - {node.target for node in nodes if node.op == "get_attr"}
     if spare:
-        raise ConversionError(f"weight {min(spare)!r} is read by no node")
+        raise ConversionError(f"weight {min(spare)!r:.200} is read by no node")
 
 
 def _check_target(node: NodeRecord, tensors: dict[str, Tensor], sites: Sequence[str]) -> None:
@@ -241,7 +241,7 @@ def _check_target(node: NodeRecord, tensors: dict[str, Tensor], sites: Sequence[
         raise ConversionError(f"{where(node)}: its target is {target!r:.60}, no name")
     if node.op == "call_function" and target == SITE:
         if not isinstance(node.kwargs.get("site"), str) or node.kwargs["site"] not in sites:
-            raise ConversionError(f"{where(node)}: unknown site {node.kwargs.get('site')!r}")
+            raise ConversionError(f"{where(node)}: unknown site {node.kwargs.get('site')!r:.200}")
         if list(node.kwargs) != ["site"] or len(node.args) != 1 or not isinstance(node.args[0], Reference):
             raise ConversionError(f"{where(node)}: neurons read one value")
     elif node.op == "call_function":
@@ -256,11 +256,11 @@ def _check_target(node: NodeRecord, tensors: dict[str, Tensor], sites: Sequence[
         if function in _ON_NUMBERS and not any(isinstance(v, Reference) for v in _leaves(node.args)):
             raise ConversionError(f"{where(node)}: {target} of numbers, which no network computes at every call")
     elif node.op == "call_method" and target not in METHODS:
-        raise ConversionError(f"{where(node)}: method {target!r} is not one that a saved network may use")
+        raise ConversionError(f"{where(node)}: method {target!r:.200} is not one that a saved network may use")
     elif node.op == "call_method" and not (node.args and isinstance(node.args[0], Reference)):
-        raise ConversionError(f"{where(node)}: method {target!r} of nothing")
+        raise ConversionError(f"{where(node)}: method {target!r:.200} of nothing")
     elif node.op == "get_attr" and target not in tensors:
-        raise ConversionError(f"{where(node)}: weight {target!r} is missing")
+        raise ConversionError(f"{where(node)}: weight {target!r:.200} is missing")
     elif node.op == "output" and (len(node.args) != 1 or node.kwargs):
         raise ConversionError(f"{where(node)}: an output is one value, or one tree of values")
 

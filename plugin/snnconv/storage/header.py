@@ -138,18 +138,18 @@ class Header:
         """
         method = self.method_()
         if self.framework not in FRAMEWORKS:
-            raise ConversionError(f"framework must be one of {', '.join(FRAMEWORKS)}, got {self.framework!r}")
+            raise ConversionError(f"framework must be one of {', '.join(FRAMEWORKS)}, got {self.framework!r:.200}")
         self._check_delay(method)
         if self.memory_budget < 1:
             raise ConversionError(f"memory_budget is {self.memory_budget}: it is a number of bytes, 1 or more")
         _check_input_spec(self.input_spec)
         self.sizes_()
         if (self.path == "graph") != bool(self.nodes):
-            raise ConversionError(f"path is {self.path!r}, and there are {len(self.nodes)} nodes")
+            raise ConversionError(f"path is {self.path!r:.200}, and there are {len(self.nodes)} nodes")
         if self.precision == "int8" and self.path != "graph":
             raise ConversionError("precision is 'int8', which a module tree does not have")
         if self.report is not None and self.report.path != self.path:
-            raise ConversionError(f"path is {self.path!r}, and report.path {self.report.path!r}")
+            raise ConversionError(f"path is {self.path!r:.200}, and report.path {self.report.path!r:.200}")
         return self._check_sites(method, groups)
 
     def sizes_(self) -> Sizes | None:
@@ -173,13 +173,15 @@ class Header:
         for number, values in enumerate(self.sites):
             site = _site_of(values, f"sites[{number}]", trained)
             if site.name in found:
-                raise ConversionError(f"there are two sites {site.name!r}")
+                raise ConversionError(f"there are two sites {site.name!r:.200}")
             if site.function.unit and method.coding != "rate":
-                raise ConversionError(f"site {site.name!r} is a rate norm layer, which {method.name} does not convert")
+                raise ConversionError(
+                    f"site {site.name!r:.80} is a rate norm layer, which {method.name} does not convert"
+                )
             if site.name not in neurons:
-                raise ConversionError(f"site {site.name!r} has no threshold")
+                raise ConversionError(f"site {site.name!r:.200} has no threshold")
             if site.axis == 0 and neurons[site.name].numel() > 1:
-                raise ConversionError(f"site {site.name!r}: axis 0 is no channel axis (0 is the batch)")
+                raise ConversionError(f"site {site.name!r:.200}: axis 0 is no channel axis (0 is the batch)")
             for what, theta in (("threshold", neurons[site.name]), ("trained threshold", site.threshold)):
                 if theta is not None:
                     _check_theta(site.name, what, theta)
@@ -210,40 +212,40 @@ def _parameters(kind: type[activation.Activation]) -> dict[str, Any]:
 def _site_of(values: dict[str, Any], place: str, trained: Mapping[str, Tensor]) -> Site:
     for name in ("name", "kind", "axis"):
         if name not in values:
-            raise ConversionError(f"{place}: {name!r} is missing")
+            raise ConversionError(f"{place}: {name!r:.200} is missing")
     name, axis = read(str, values["name"], f"{place}.name"), read(int, values["axis"], f"{place}.axis")
     kind = activation.get(read(str, values["kind"], f"{place}.kind"))
     if not -8 <= axis <= 8:
-        raise ConversionError(f"site {name!r}: axis {axis} is no channel axis")
+        raise ConversionError(f"site {name!r:.200}: axis {axis} is no channel axis")
     hints = _parameters(kind)
     parameters = {}
     for key, value in values.items():
         if key in hints:
             parameters[key] = read(hints[key], value, f"{place}.{key}") if value is not None else None
         elif key not in ("name", "axis", "kind") and value is not None:
-            raise ConversionError(f"{place} has a field {key!r}, which a {kind.name} does not have")
+            raise ConversionError(f"{place} has a field {key!r:.200}, which a {kind.name} does not have")
     own = next((key for key, hint in hints.items() if hint is Tensor), "threshold")  # a kind has one at most
     tensors = {own: trained[name]} if name in trained else {}
     try:
         given = {k: v for k, v in parameters.items() if v is not None} | {"kind": kind.name}
         site = Site(name, activation.Activation.from_dict(given, tensors), axis)
     except ConversionError as error:
-        raise ConversionError(f"site {name!r}: {error}") from error
+        raise ConversionError(f"site {name!r:.200}: {error}") from error
     if site.cap is not None and not 0 < site.cap < float("inf"):
-        raise ConversionError(f"site {name!r}: cap is {site.cap}: it must be positive and finite")
+        raise ConversionError(f"site {name!r:.200}: cap is {site.cap}: it must be positive and finite")
     if site.levels is not None and site.levels < 1:
-        raise ConversionError(f"site {name!r}: it has {site.levels} levels: 1 or more")
+        raise ConversionError(f"site {name!r:.200}: it has {site.levels} levels: 1 or more")
     return site
 
 
 def _check_theta(site: str, what: str, theta: Tensor) -> None:
     if not theta.is_floating_point() or theta.dim() > 1 or not theta.numel():
         raise ConversionError(
-            f"site {site!r}: its {what} is a tensor {tuple(theta.shape)} of {theta.dtype}: it must be one number, "
+            f"site {site!r:.200}: its {what} is a tensor {tuple(theta.shape)} of {theta.dtype}: it must be one number, "
             "or one a channel"
         )
     try:
-        check_threshold(theta, f"site {site!r}: its {what}")
+        check_threshold(theta, f"site {site!r:.200}: its {what}")
     except ValueError as error:
         raise ConversionError(str(error)) from error
 
@@ -257,22 +259,23 @@ def _check_input_spec(spec: dict[str, Any]) -> None:
         first = next((entry for entry in entries if entry.batch), next(iter(entries), None))
         entries.append(Entry("shape", tuple(found.shape), found.dtype, found.floating))
         if first is not None and replace(first, name="shape", batch=True) != entries[-1]:
-            raise ConversionError(f"input_spec: shape, dtype and floating are not those of input {first.name!r}")
+            raise ConversionError(f"input_spec: shape, dtype and floating are not those of input {first.name!r:.200}")
     for entry in entries:
         if any(not 0 <= size <= limits.SIZE for size in entry.shape):
             raise ConversionError(f"input_spec: {entry.name} has the shape {list(entry.shape)}")
         if entry.dtype not in DTYPES or DTYPES[entry.dtype].is_floating_point != entry.floating:
             raise ConversionError(
-                f"input_spec: {entry.name} has dtype {entry.dtype!r}, which is unknown, or floating={entry.floating} "
+                f"input_spec: {entry.name} has dtype {entry.dtype!r:.80}, which is unknown, or "
+                f"floating={entry.floating} "
                 "contradicts it"
             )
     if found.input not in INPUTS:
-        raise ConversionError(f"input_spec.input is {found.input!r}: it is one of {INPUTS}")
+        raise ConversionError(f"input_spec.input is {found.input!r:.200}: it is one of {INPUTS}")
     known = [name.removeprefix("*") for name in found.parameters]
     given = [*(entry.name.partition("[")[0] for entry in found.inputs), *found.constants]
     odd = [name for name in given if known and name not in known]
     if odd or len({*known}) != len(known):
-        raise ConversionError(f"input_spec: input {(odd or known)[0]!r} is not one of the parameters, each once")
+        raise ConversionError(f"input_spec: input {(odd or known)[0]!r:.200} is not one of the parameters, each once")
     for name in ("widest", "neurons", "constant_bytes", "step_bytes"):
         if getattr(found, name) < 0:
             raise ConversionError(f"input_spec.{name} is {getattr(found, name)}: it is 0 or more")
@@ -289,7 +292,7 @@ def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
         raise ConversionError(f"method: {error}") from error
     for name in ("coding", "max_pool"):
         if name in values and values.pop(name) != getattr(method, name):
-            raise ConversionError(f"{name} is not that of {method}, which is {getattr(method, name)!r}")
+            raise ConversionError(f"{name} is not that of {method}, which is {getattr(method, name)!r:.200}")
     if "class" in values:
         values["architecture"] = values.pop("class")
     if isinstance(values.get("tensors"), list):
@@ -315,13 +318,13 @@ def groups_of(names: list[str], tensors: Mapping[str, Tensor]) -> dict[str, dict
     for name in names:
         group, _, leaf = name.partition("/")
         if group not in groups:
-            raise ConversionError(f"tensor {name!r} is of unknown kind; known: {', '.join(GROUPS)}")
+            raise ConversionError(f"tensor {name!r:.200} is of unknown kind; known: {', '.join(GROUPS)}")
         if name not in tensors:
-            raise ConversionError(f"tensor {name!r} is missing")
+            raise ConversionError(f"tensor {name!r:.200} is missing")
         if leaf in groups[group]:
-            raise ConversionError(f"tensor {name!r} is listed twice")
+            raise ConversionError(f"tensor {name!r:.200} is listed twice")
         groups[group][leaf] = tensors[name]
     spare = {*tensors} - {*names}
     if spare:
-        raise ConversionError(f"tensor {min(spare)!r} is in the file and not in its list")
+        raise ConversionError(f"tensor {min(spare)!r:.200} is in the file and not in its list")
     return groups

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.files.atomic import write_whole
+from snnconv.files.refusal import brief
 from snnconv.files.seal import UNSEALED, is_sealed, sealed
 from snnconv.graph.capture.fx import check_finite
 from snnconv.graph.records import NodeRecord, graph_of, records, where
@@ -218,12 +219,12 @@ def _version(metadata: dict[str, str]) -> int:
 
     if metadata.get("format") != FORMAT:
         raise ConversionError(
-            f"not a converted network (a safetensors file without the {FORMAT!r} format mark); files for load are "
+            f"not a converted network (a safetensors file without the {FORMAT!r:.200} format mark); files for load are "
             "written by snnconv.save"
         )
     text = metadata.get("version", "")
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and int(text)):
-        raise ConversionError(f"the file is damaged: {text!r} is no format version")
+        raise ConversionError(f"the file is damaged: {text!r:.200} is no format version")
     if int(text) > VERSION:
         raise ConversionError(
             f"format version {text}, written by snnconv {metadata.get('release', 'of a later release')}; this is "
@@ -233,7 +234,7 @@ def _version(metadata: dict[str, str]) -> int:
     wanted = {"format", "version", "network"} | ({"release", "digest"} if int(text) > 1 else set())
     if {*metadata} != wanted:
         odd = min({*metadata} ^ wanted)
-        raise ConversionError(f"damaged header: {odd!r} is {'unknown' if odd in metadata else 'missing'}")
+        raise ConversionError(f"damaged header: {odd!r:.200} is {'unknown' if odd in metadata else 'missing'}")
     return int(text)
 
 
@@ -243,9 +244,9 @@ def _damage(path: Path, metadata: dict[str, str]) -> Iterator[None]:
     try:
         yield
     except ConversionError as error:
-        raise ConversionError(f"{path}: {error}{_other_release(metadata)}") from error
+        raise ConversionError(f"{path}: {brief(error)}{_other_release(metadata)}") from error
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError) as error:
-        raise ConversionError(f"{path}: damaged header: {type(error).__name__}: {error}") from error
+        raise ConversionError(f"{path}: damaged header: {type(error).__name__}: {brief(error)}") from error
 
 
 def _other_release(metadata: dict[str, str]) -> str:
@@ -278,7 +279,7 @@ def _named(record: NodeRecord) -> NodeRecord:
     if not isinstance(record.target, str):
         name = getattr(record.target, "__name__", str(record.target))
         raise ConversionError(
-            f"{where(record)}: operator {name!r} is Python code that cannot be written to a file; use a torch or "
+            f"{where(record)}: operator {name!r:.200} is Python code that cannot be written to a file; use a torch or "
             "torch.nn.functional operator instead"
         )
     return record

@@ -164,9 +164,9 @@ def _checked(network: SpikingNetwork, site: str, z: Tensor) -> Tensor:
     if not axis and not theta.dim():
         return network.program.sites[site].activation(z)
     if not -z.dim() <= axis < z.dim() or axis % z.dim() == 0:
-        raise _Refused(f"site {site!r}: {axis} is no channel axis of its input of {z.dim()} dimensions")
+        raise _Refused(f"site {site!r:.200}: {axis} is no channel axis of its input of {z.dim()} dimensions")
     if theta.dim() and len(theta) != z.shape[axis]:
-        raise _Refused(f"site {site!r} has the thresholds of {len(theta)} channels, and its input {z.shape[axis]}")
+        raise _Refused(f"site {site!r:.200} has the thresholds of {len(theta)} channels, and its input {z.shape[axis]}")
     return network.program.sites[site].activation(z)
 
 

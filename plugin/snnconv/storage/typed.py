@@ -81,10 +81,10 @@ def _record(kind: Any, value: Any, where: str) -> Any:
     fields, required = _fields(kind)
     unknown = [name for name in value if name not in fields]
     if unknown:
-        raise ConversionError(f"{where} has a field {unknown[0]!r}; known: {', '.join(fields)}")
+        raise ConversionError(f"{where} has a field {unknown[0]!r:.200}; known: {', '.join(fields)}")
     missing = [name for name in required if name not in value]
     if missing:
-        raise ConversionError(f"{where}: {missing[0]!r} is missing")
+        raise ConversionError(f"{where}: {missing[0]!r:.200} is missing")
     found = {}
     for name, item in value.items():
         hint, at_once = fields[name]
@@ -139,5 +139,5 @@ def _word(kind: Any) -> str:
 def _shown(value: Any) -> str:
     if type(value) is int and abs(value) > LARGEST:
         return f"one of {value.bit_length()} bits"
-    text = repr(value) if not isinstance(value, (list, dict, tuple)) else f"{type(value).__name__} {value!r}"
+    text = repr(value) if not isinstance(value, (list, dict, tuple)) else f"{type(value).__name__} {value!r:.200}"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -363,7 +363,7 @@ def _largest(
         theta = broadcast(module.theta.to(z), z.dim(), 1)
         return torch.minimum(y, theta) if module.scaled else (y / theta).clamp(max=1)
 
-    run_all(program, batches, note, "rate norm: range", tell)
+    run_all(program, [batch for batch, _ in ranks.aligned(batches)], note, "rate norm: range", tell)
     for module, peak in peaks.items():
         if peak <= 0:
             module.start_at(torch.ones_like(peak))

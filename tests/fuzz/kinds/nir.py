@@ -20,7 +20,8 @@ from tests.fuzz.kind import Kind, WrongError
 from tests.fuzz.outcomes import not_finite
 
 ODD: tuple[Any, ...] = (
-    0, 1, -1, 3, 2**31, 2**62, 0.5, 1e300, float("nan"), float("inf"), "", "x", "IF", "Conv2d", "NIRGraph", "same",
+    0, 1, -1, 3, 2**31, 2**62, 0.5, 1e300, float("nan"), float("inf"), "", "x", "a" * 5000, "IF", "Conv2d",
+    "NIRGraph", "same",
     b"\xff", [0, 0], [[1.5]], np.zeros(0), np.zeros((2, 2, 2, 2)), np.ones(3, np.int8), np.array([1 + 2j]),
 )  # fmt: skip
 

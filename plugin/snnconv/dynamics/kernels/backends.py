@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snnconv.tables import unknown
+
 from .job import KINDS, Job, Kind
 
 __all__ = [
@@ -156,10 +158,10 @@ def check_backend(name: str) -> None:
         >>> check_backend("cuda")
         Traceback (most recent call last):
         ...
-        ValueError: unknown backend 'cuda': choose one of auto, eager, ...
+        ValueError: unknown backend 'cuda'; known: auto, eager, ...
     """
     if name != "auto" and name not in BACKENDS:
-        raise ValueError(f"unknown backend {name!r}: choose one of auto, {', '.join(BACKENDS)}")
+        raise unknown(name, ("auto", *BACKENDS), "backend")
 
 
 _AUTO: ContextVar[str] = ContextVar("auto", default="auto")

@@ -171,7 +171,7 @@ def resume(
     in_place: bool = False,
     **options: Any,
 ) -> tuple[Tensor, Any]:
-    """Run some steps of a sequence, going on from a state: as `scan`, in pieces.
+    """Run some steps of a sequence, going on from a state: as `scan`, some steps at a time.
 
     Args:
         neuron: one that steps on as its input comes in, in one phase, such as ``"if"`` and ``"signed_if"``.
@@ -194,7 +194,7 @@ def resume(
     """
     record = _checked(neuron, x_seq, backend)
     if not record.resumable:
-        raise ValueError(f"neuron {neuron!r} does not run in pieces: only {_those(lambda n: n.resumable)} do")
+        raise ValueError(f"neuron {neuron!r} does not go on from a state: only {_those(lambda n: n.resumable)} do")
     settings = _settings(record, options, channel_axis)
     for value in state or ():
         if isinstance(value, Tensor) and value.shape != x_seq.shape[1:]:

@@ -55,7 +55,7 @@ def checked_metadata(data: Any, timesteps: int | None = None) -> Metadata:
             "from_nir(path, timesteps=...)"
         )
     if coding not in ("rate", "sum"):
-        raise ConversionError(f"metadata coding is {coding!r}: it is rate or sum")
+        raise ConversionError(f"metadata coding is {coding!r:.200}: it is rate or sum")
     timesteps, delay = _whole("timesteps", data["timesteps"]), _whole("delay", data.get("delay", 0))
     if not 1 <= timesteps <= limits.TIMESTEPS:
         raise ConversionError(f"metadata timesteps is {timesteps}: it must be 1 … snnconv.limits.TIMESTEPS")
@@ -112,10 +112,10 @@ def checked_edges(kinds: Mapping[str, str], edges: Iterable[Sequence[Any]]) -> d
     for name, kind in kinds.items():
         if bool(inputs[name]) == (kind == "Input"):
             what = "reads another, and is an Input" if kind == "Input" else "reads none: an edge is missing"
-            raise ConversionError(f"node {name!r} ({kind}) {what}")
+            raise ConversionError(f"node {name!r:.200} ({kind}) {what}")
         if (name in read) == (kind == "Output"):
             what = "is read, and is an Output" if kind == "Output" else "is read by none: an edge is missing"
-            raise ConversionError(f"node {name!r} ({kind}) {what}")
+            raise ConversionError(f"node {name!r:.200} ({kind}) {what}")
     return inputs
 
 
@@ -130,7 +130,7 @@ def checked_node(name: str, node: Any, wanted: Sequence[str]) -> tuple[dict[str,
     Raises:
         ConversionError: values that are missing, NaN, infinite or of another type; thresholds that are not positive.
     """
-    place = f"node {name!r} ({type(node).__name__})"
+    place = f"node {name!r:.200} ({type(node).__name__})"
     tensors, settings = {}, {}
     for key, value in vars(node).items():
         if key in wanted:
@@ -187,5 +187,5 @@ def input_shape(name: str, node: Any) -> tuple[int, ...]:
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         shape, good = (), False
     if not good or math.prod(shape) > limits.VALUES:
-        raise ConversionError(f"node {name!r} (Input) does not say the shape of one sample")
+        raise ConversionError(f"node {name!r:.200} (Input) does not say the shape of one sample")
     return shape

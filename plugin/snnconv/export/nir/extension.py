@@ -96,20 +96,20 @@ def _node(name: str, node: Any) -> Any:
     neuron, options = str(node.get("neuron")), node.get("options", {})
     if neuron not in dynamics.NEURONS or not isinstance(options, Mapping):
         raise ConversionError(
-            f"node {name!r} ({TYPE}): unknown neuron {neuron!r}; known: {', '.join(sorted(dynamics.NEURONS))}"
+            f"node {name!r:.200} ({TYPE}): unknown neuron {neuron!r:.200}; known: {', '.join(sorted(dynamics.NEURONS))}"
         )
     known = {option.name: option for option in dynamics.NEURONS[neuron].options}
     found = {}
     for key, value in options.items():
         if key not in known:
-            raise ConversionError(f"node {name!r} ({TYPE}): {neuron} has no setting {key!r}")
+            raise ConversionError(f"node {name!r:.200} ({TYPE}): {neuron} has no setting {key!r:.200}")
         found[key] = np.asarray(value).item()
     if not can_say(dynamics.NEURONS[neuron], found):
-        raise ConversionError(f"node {name!r} ({TYPE}): {neuron} neurons have no place in a file")
+        raise ConversionError(f"node {name!r:.200} ({TYPE}): {neuron} neurons have no place in a file")
     for key, option in known.items():
         try:
             found.setdefault(key, option.default)
             option.check(found[key])
         except (ValueError, TypeError) as error:
-            raise ConversionError(f"node {name!r} ({TYPE}): {error}") from error
+            raise ConversionError(f"node {name!r:.200} ({TYPE}): {error}") from error
     return NeuronNode(neuron, node.get("v_threshold"), found)

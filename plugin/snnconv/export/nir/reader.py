@@ -19,6 +19,7 @@ from snnconv import dynamics
 from snnconv.export.nir.checks import checked_edges, checked_metadata, checked_node, input_shape
 from snnconv.export.nir.extension import read_graph
 from snnconv.export.shapes import per_channel, spread
+from snnconv.files.refusal import brief
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 
@@ -59,15 +60,15 @@ def from_nir(
     try:
         graph = read_graph(str(source))
     except ConversionError as error:
-        raise ConversionError(f"{source}: {error}") from error
+        raise ConversionError(f"{source}: {brief(error)}") from error
     except Exception as error:  # what h5py and nir say to a file that is not one has no common class
-        raise ConversionError(f"{source}: not a readable NIR file ({type(error).__name__}: {error})") from error
+        raise ConversionError(f"{source}: not a readable NIR file ({type(error).__name__}: {brief(error)})") from error
     if not isinstance(graph, nir.NIRGraph):
         raise ConversionError(f"{source}: it holds a {type(graph).__name__}, not a graph")
     try:
         return NIRNetwork(graph, timesteps, dt)
     except ConversionError as error:
-        raise ConversionError(f"{source}: {error}") from error
+        raise ConversionError(f"{source}: {brief(error)}") from error
 
 
 class NIRNetwork(nn.Module):
@@ -83,7 +84,7 @@ class NIRNetwork(nn.Module):
         super().__init__()
         data = checked_metadata(graph.metadata, timesteps)
         if not (isinstance(dt, (int, float)) and 0 < dt < math.inf):
-            raise ValueError(f"dt must be above 0 and finite, got {dt!r}")
+            raise ValueError(f"dt must be above 0 and finite, got {dt!r:.200}")
         self.timesteps, self.delay, self.v_init = data.timesteps, data.delay, data.v_init
         self.subtract, self.coding, self.dt = data.subtract, data.coding, float(dt)
         self.kinds = {str(name): type(node).__name__ for name, node in graph.nodes.items()}
@@ -143,7 +144,7 @@ class NIRNetwork(nn.Module):
                         tensors = {k: self.tensors[f"{name}.{k}"] for k in names}
                         values[name] = function(total, tensors, self.settings[name])
                 except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                    raise ConversionError(f"node {name!r} ({self.kinds[name]}) fails: {error}") from error
+                    raise ConversionError(f"node {name!r:.200} ({self.kinds[name]}) fails: {error}") from error
         return values[self._last()].reshape(timesteps, batch, *values[self._last()].shape[1:]), spikes
 
     def _last(self) -> str:
@@ -171,12 +172,12 @@ class NIRNetwork(nn.Module):
         record, options = dynamics.NEURONS[settings["neuron"]], settings["options"]
         if (record.coding == "sum") != (self.coding == "sum"):
             raise ConversionError(
-                f"node {name!r}: {record.name} neurons code by {record.coding}, and the graph by {self.coding}"
+                f"node {name!r:.200}: {record.name} neurons code by {record.coding}, and the graph by {self.coding}"
             )
         theta = self.tensors[f"{name}.v_threshold"]
         channels = per_channel(theta, tuple(theta.shape))
         if channels is None:
-            raise ConversionError(f"node {name!r}: its thresholds differ inside a channel")
+            raise ConversionError(f"node {name!r:.200}: its thresholds differ inside a channel")
         settings = {**options, "channel_axis": 1, "scaled": False}
         spikes = dynamics.scan(x_seq=x_seq, neuron=record.name, v_threshold=channels, **settings)
         if record.weight is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +13,19 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from snnconv import limits
 from snnconv.graph.source import ConversionError
 
-__all__ = ["OPERATORS", "Build", "Call", "Value", "register_onnx_operator"]
+__all__ = ["OPERATORS", "Build", "Call", "Value", "register_onnx_operator", "shown"]
+
+
+def shown(name: str) -> str:
+    """A name of the file as messages show it: what strangers write may be pages long.
+
+    >>> shown("conv1"), len(shown("x" * 5000))
+    ("'conv1'", 85)
+    """
+    return repr(name if len(name) <= 80 else f"{name[:79]}…")
 
 
 @dataclass(frozen=True)
@@ -76,14 +88,55 @@ class Build:
     _size: fx.Node | None = None
     _known: dict[int, fx.Node] = field(default_factory=dict)
 
+    @property
+    def alone(self) -> str:
+        """What messages add where the file was written for one size of the batch."""
+        if self.fixed is None:
+            return ""
+        return f"; the file may hold for a batch of {self.fixed} alone: export it with a dynamic batch"
+
     def name(self, wanted: str) -> str:
-        """A name for a module that is not taken."""
-        wanted = "".join(c if c.isalnum() else "_" for c in wanted).strip("_") or "layer"
+        """A name for a module that is not taken, neither by another nor by what the result has of its own."""
+        wanted = "".join(c if c.isascii() and c.isalnum() else "_" for c in wanted).strip("_") or "layer"
+        wanted = f"layer_{wanted}" if keyword.iskeyword(wanted) or wanted in _GLOBALS else wanted
         wanted = f"_{wanted}" if wanted[0].isdigit() else wanted
         number, unique = 2, wanted
-        while hasattr(self.root, unique):
+        while hasattr(self.root, unique) or hasattr(fx.GraphModule, unique):
             unique, number = f"{wanted}_{number}", number + 1
         return unique
+
+    def placeholder(self, wanted: str) -> fx.Node:
+        """An input; its name is the file's where an argument of a function may have it."""
+        name = "".join(c if c.isascii() and c.isalnum() else "_" for c in wanted) or "input"
+        taken = {node.target for node in self.graph.nodes} | _GLOBALS
+        if name in taken or not name.isidentifier() or keyword.iskeyword(name):
+            name = next(n for i in range(len(taken) + 1) if (n := f"input_{name}" + "_" * i) not in taken)
+        return self.graph.placeholder(name)
+
+    def check_size(self, what: str, function: Callable[..., Any], args: Any, kwargs: Any, batch: int | None) -> None:
+        """Refuse a result that is too large, before it is computed.
+
+        Args:
+            what: the call, for messages.
+            function: of tensors and plain arguments.
+            args, kwargs: of the function.
+            batch: size of the sample batch that they come from; None where they are the same for every batch.
+
+        Raises:
+            ConversionError: more values than `snnconv.limits.VALUES`, of the batch that the file is for.
+        """
+        as_meta = tree_map(lambda v: v.to("meta") if isinstance(v, Tensor) else v, (args, kwargs))
+        try:
+            found = function(*as_meta[0], **as_meta[1])
+        except Exception:  # of a function that needs values, or of one that fails: the call itself says so
+            return
+        share = 1.0 if batch is None else max(self.fixed or 1, *self.batches) / batch
+        for value in tree_leaves(found):
+            if isinstance(value, Tensor) and math.prod(value.shape) * share > limits.VALUES:
+                raise ConversionError(
+                    f"{what} gives values of shape {list(value.shape)}, more than snnconv.limits.VALUES = "
+                    f"{limits.VALUES}"
+                )
 
     def node_of(self, value: Value, what: str) -> fx.Node:
         """The graph's node of a value; a constant becomes a buffer.
@@ -153,7 +206,7 @@ class Call:
     @property
     def what(self) -> str:
         """How messages call it."""
-        return f"{self.kind} {self.name!r}"
+        return f"{self.kind} {shown(self.name)}"
 
     def has(self, index: int) -> bool:
         """Whether an operand is given."""
@@ -208,11 +261,13 @@ class Call:
         """``function`` of values and plain arguments, on the samples and as a call of the graph."""
         given = (args, kwargs)
         values = [v for v in tree_leaves(given, is_leaf=_is_value) if isinstance(v, Value)]
+        plain = all(v.node is None for v in values)
         seen = []
-        for i in range(len(self.build.batches)):
+        for i, batch in enumerate(self.build.batches):
             a, k = tree_map(lambda v, i=i: v.seen[i] if isinstance(v, Value) else v, given, is_leaf=_is_value)
+            self.build.check_size(self.what, function, a, k, None if plain else batch)
             seen.append(function(*a, **k))
-        if all(v.node is None for v in values):
+        if plain:
             return Value(tuple(seen))
         build, what = self.build, self.what
         a, k = tree_map(lambda v: build.node_of(v, what) if isinstance(v, Value) else v, given, is_leaf=_is_value)
@@ -220,6 +275,8 @@ class Call:
 
     def emit_sizes(self, function: Callable[..., Any], x: Value, seen: Sequence[Sequence[int]], last: bool) -> Value:
         """``function(x, sizes)`` with sizes that may depend on the batch."""
+        for v, sizes, batch in zip(x.seen, seen, self.build.batches, strict=True):
+            self.build.check_size(self.what, function, (v, list(sizes)), {}, None if x.node is None else batch)
         if x.node is None and all(list(s) == list(seen[0]) for s in seen):
             return Value(tuple(function(v, list(s)) for v, s in zip(x.seen, seen, strict=True)))
         sizes = self.build.sizes(seen, self.what, last)
@@ -229,6 +286,11 @@ class Call:
     def module(self, module: nn.Module, x: Value) -> Value:
         """``module`` of a value; a layer of the network, named as the file does."""
         module.requires_grad_(False).eval()
+        held = {n: v.to("meta") for n, v in (*module.named_parameters(), *module.named_buffers())}
+        for v, batch in zip(x.seen, self.build.batches, strict=True):
+            self.build.check_size(
+                self.what, torch.func.functional_call, (module, held, (v,)), {}, None if x.node is None else batch
+            )
         with torch.no_grad():
             seen = tuple(module(v) for v in x.seen)
         if x.node is None:
@@ -240,6 +302,10 @@ class Call:
     def each(self, value: Value, count: int) -> tuple[Value, ...]:
         """The parts of a tuple."""
         return tuple(self.emit(operator.getitem, value, i) for i in range(count))
+
+
+_GLOBALS = {"self", "torch", "operator", "math", "device", "inf", "nan", "NoneType", "fx_pytree", "pytree"}
+"""What the code of a graph calls by these names."""
 
 
 def _is_value(value: Any) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from snnconv import limits
 from snnconv.export.onnx_in import elementwise, layers, shaping
-from snnconv.export.onnx_in.calls import OPERATORS, Build, Call, Value
+from snnconv.export.onnx_in.calls import OPERATORS, Build, Call, Value, shown
 from snnconv.export.onnx_in.fuse import fuse_gelu
 from snnconv.graph.source import ConversionError
 
@@ -79,7 +79,7 @@ def from_onnx(
 def _module(model: onnx.ModelProto, shapes: dict[str, Sequence[int]], check: bool) -> fx.GraphModule:
     proto = model.graph
     known = {*OPERATORS, "Constant"}
-    unknown = sorted({f"{_kind(n)} (node {n.name or n.output[0]!r})" for n in proto.node if _kind(n) not in known})
+    unknown = sorted({f"{_kind(n)[:80]} (node {shown(_name(n))})" for n in proto.node if _kind(n) not in known})
     if unknown:
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
         raise ConversionError(
@@ -99,15 +99,23 @@ def _module(model: onnx.ModelProto, shapes: dict[str, Sequence[int]], check: boo
         number = entry.type.tensor_type.elem_type
         dtype = shaping.TYPES.get(number)
         if dtype is None:
-            raise ConversionError(f"input {entry.name!r} has type {number}, which is not covered")
-        node = build.graph.placeholder("".join(c if c.isalnum() else "_" for c in entry.name) or "input")
+            raise ConversionError(f"input {shown(entry.name)} has type {number}, which is not covered")
+        node = build.placeholder(entry.name)
         build.first = build.first or node
         values[entry.name] = Value(tuple(_sample((b, *shape), dtype, drawn) for b in BATCHES), node)
     versions = {o.domain or "": o.version for o in model.opset_import}
+    last = {name: i for i, node in enumerate(proto.node) for name in node.input}  # a value goes when nothing reads it
+    kept = {o.name for o in proto.output}
     with torch.no_grad():
-        for node in proto.node:
+        for i, node in enumerate(proto.node):
             _call(build, node, values, versions)
-    results = [build.node_of(values[o.name], f"output {o.name!r}") for o in proto.output]
+            for name in {*node.input, *node.output} - kept:
+                if last.get(name, -1) <= i:
+                    values.pop(name, None)
+    missing = [o.name for o in proto.output if o.name not in values]
+    if missing or not proto.output:
+        raise ConversionError(f"output {shown(missing[0])} is given by nothing" if missing else "there is no output")
+    results = [build.node_of(values[o.name], f"output {shown(o.name)}") for o in proto.output]
     build.graph.output(results[0] if len(results) == 1 else tuple(results))
     module = fx.GraphModule(build.root, build.graph, "FromONNX").eval().requires_grad_(False)
     module.graph.eliminate_dead_code()
@@ -122,20 +130,28 @@ def _kind(node: onnx.NodeProto) -> str:
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
 
 
+def _name(node: onnx.NodeProto) -> str:
+    """The node's own name, or that of its first output."""
+    return node.name or next(iter(node.output), "")
+
+
 def _tensor(proto: onnx.TensorProto) -> Tensor:
     from onnx import numpy_helper
 
     try:
-        return torch.from_numpy(numpy_helper.to_array(proto).copy())
+        found = torch.from_numpy(numpy_helper.to_array(proto).copy())
     except Exception as error:
-        raise ConversionError(f"tensor {proto.name!r} cannot be read: {error}") from error
+        raise ConversionError(f"tensor {shown(proto.name)} cannot be read: {str(error)[:200]}") from error
+    if found.is_floating_point() and bool(torch.isnan(found).any()):
+        raise ConversionError(f"tensor {shown(proto.name)} holds NaN")
+    return found
 
 
 def _sizes(entry: onnx.ValueInfoProto, given: Mapping[str, Sequence[int]]) -> tuple[int | None, tuple[int, ...]]:
     """Size of the batch, None where it is open, and the shape of a sample."""
     dims = entry.type.tensor_type.shape.dim
     if not dims:
-        raise ConversionError(f"input {entry.name!r} has no batch dimension")
+        raise ConversionError(f"input {shown(entry.name)} has no batch dimension")
     batch = dims[0].dim_value or None
     if entry.name in given:
         shape = tuple(int(n) for n in given[entry.name])
@@ -145,12 +161,17 @@ def _sizes(entry: onnx.ValueInfoProto, given: Mapping[str, Sequence[int]]) -> tu
             place = known.index(None) + 1
             name = dims[place].dim_param or "?"
             raise ConversionError(
-                f"input {entry.name!r} leaves dimension {place} ({name!r}) open: give "
-                f"input_shapes={{{entry.name!r}: [...]}}, the shape of one sample"
+                f"input {shown(entry.name)} leaves dimension {place} ({shown(name)}) open: give "
+                f"input_shapes={{{shown(entry.name)}: [...]}}, the shape of one sample"
             )
         shape = tuple(int(n) for n in known if n is not None)
-    if any(n < 1 for n in shape) or math.prod(shape) * max(batch or 1, *BATCHES) > limits.VALUES:
-        raise ConversionError(f"input {entry.name!r} has the shape {list(shape)}: no network takes that")
+    if any(n < 1 for n in (batch or 1, *shape)):
+        raise ConversionError(f"input {shown(entry.name)} has the shape {[batch, *shape]}: no network takes that")
+    if math.prod(shape) * max(batch or 1, sum(BATCHES)) > limits.CONSTANT:
+        raise ConversionError(
+            f"input {shown(entry.name)} has the shape {[batch, *shape]}: samples to try the file with have more "
+            f"values than snnconv.limits.CONSTANT = {limits.CONSTANT}"
+        )
     return batch, shape
 
 
@@ -161,25 +182,25 @@ def _sample(shape: tuple[int, ...], dtype: torch.dtype, drawn: torch.Generator) 
 
 
 def _call(build: Build, node: onnx.NodeProto, values: dict[str, Value], versions: Mapping[str, int]) -> None:
-    name = node.name or f"{node.op_type}_{node.output[0]}"
-    if node.op_type == "Constant":
-        values[node.output[0]] = Value((_constant(node),) * len(build.batches))
-        return
-    attributes = {a.name: _attribute(a) for a in node.attribute}
+    name = node.name or f"{node.op_type}_{_name(node)}"
     absent = [i for i in node.input if i and i not in values]
     if absent:
-        raise ConversionError(f"{node.op_type} {name!r} reads {absent[0]!r}, which nothing gives")
+        raise ConversionError(f"{node.op_type} {shown(name)} reads {shown(absent[0])}, which nothing gives")
     given = [values[i] if i else None for i in node.input]
     used = sum(bool(o) for o in node.output)
-    call = Call(build, node.op_type, name, given, attributes, int(versions.get(node.domain, 1)), used)
+    call = Call(build, node.op_type, name, given, {}, int(versions.get(node.domain, 1)), used)
+    found: Any
     try:
-        found = OPERATORS[_kind(node)](call)
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        alone = "" if build.fixed is None else (
-            f"; the file may hold for a batch of {build.fixed} alone: export it with a dynamic batch"
-        )  # fmt: skip
-        why = str(error).splitlines()[0] if str(error) else repr(error)
-        raise ConversionError(f"{call.what} fails: {why}{alone}") from error
+        if node.op_type == "Constant":
+            found = Value((_constant(node),) * len(build.batches))
+        else:
+            call.attributes |= {a.name: _attribute(a) for a in node.attribute}
+            found = OPERATORS[_kind(node)](call)
+    except ConversionError:
+        raise
+    except Exception as error:  # of settings and operands that its function does not take
+        why = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise ConversionError(f"{call.what} fails: {why}{build.alone}") from error
     results = found if isinstance(found, tuple) else (found,)
     for output, value in zip(node.output, results, strict=False):
         values[output] = value
@@ -211,6 +232,7 @@ def _compare(
     model: onnx.ModelProto, module: fx.GraphModule, inputs: Sequence[Any], sizes: Sequence[Any], fixed: int | None
 ) -> None:
     """Refuse a module that answers otherwise than ONNX's reference evaluator."""
+    import numpy as np
     from onnx.reference import ReferenceEvaluator
 
     drawn = torch.Generator().manual_seed(1)
@@ -219,23 +241,31 @@ def _compare(
         for entry, (_, shape) in zip(inputs, sizes, strict=True)
     }
     try:
-        wanted = ReferenceEvaluator(model).run(None, {name: x.numpy() for name, x in given.items()})
+        with np.errstate(all="ignore"):
+            wanted = ReferenceEvaluator(model).run(None, {name: x.numpy() for name, x in given.items()})
     except Exception as error:  # of an operator that the evaluator itself does not know, among others
         raise ConversionError(
             f"ONNX's reference evaluator does not run it ({type(error).__name__}: {str(error)[:200]}); check=False "
             "reads it unchecked"
         ) from error
-    with torch.no_grad():
-        found = module(*given.values())
+    try:
+        with torch.no_grad():
+            found = module(*given.values())
+    except Exception as error:  # it ran on other batches
+        why = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise ConversionError(f"it does not run on a batch of {fixed or BATCHES[0]}: {why}") from error
     for output, want, got in zip(
         model.graph.output, wanted, found if isinstance(found, tuple) else (found,), strict=True
     ):
-        want = torch.from_numpy(want.copy())
-        scale = float(want.double().abs().max()) if want.numel() else 0.0
+        if not isinstance(want, np.ndarray | np.generic) or want.dtype.kind not in "fiub":
+            raise ConversionError(f"output {shown(output.name)} is no tensor of numbers")
+        want = torch.from_numpy(np.array(want))
+        finite = want.double()[torch.isfinite(want.double())].abs()
+        atol = 1e-3 * (float(finite.max()) if finite.numel() else 0.0) + 1e-6
         if got.shape != want.shape or not torch.allclose(
-            got.double(), want.double(), rtol=1e-3, atol=1e-3 * scale + 1e-6
+            got.double(), want.double(), rtol=1e-3, atol=atol, equal_nan=True
         ):
             raise ConversionError(
-                f"output {output.name!r} is not what ONNX's reference evaluator gives (shapes {tuple(got.shape)} and "
-                f"{tuple(want.shape)}): please report the file"
+                f"output {shown(output.name)} is not what ONNX's reference evaluator gives (shapes {tuple(got.shape)} "
+                f"and {tuple(want.shape)}): please report the file"
             )

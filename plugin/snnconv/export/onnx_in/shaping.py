@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnconv import limits
 from snnconv.export.onnx_in.calls import Call, Value, register_onnx_operator
 from snnconv.graph.source import ConversionError
 
@@ -38,16 +40,27 @@ def _cast(call: Call) -> Value:
 
 @register_onnx_operator("ConstantOfShape")
 def _constant_of_shape(call: Call) -> Value:
-    fill = call.get("value", torch.zeros(1))
-    return Value(tuple(fill.reshape(()).expand(s.tolist()).clone() for s in call.value(0).seen))
+    fill = call.get("value", torch.zeros(1)).reshape(())
+    seen = [s.tolist() for s in call.value(0).seen]
+    _check_made(call, max(math.prod(s) for s in seen))
+    return Value(tuple(fill.expand(s).clone() for s in seen))
+
+
+def _check_made(call: Call, count: float) -> None:
+    """Refuse more values out of numbers alone than any network needs."""
+    if count > limits.CONSTANT:
+        raise ConversionError(
+            f"{call.what} makes {count:.4g} values, more than snnconv.limits.CONSTANT = {limits.CONSTANT}"
+        )
 
 
 @register_onnx_operator("Range")
 def _range(call: Call) -> Value:
     if any(call.value(i).node is not None for i in range(3)):
         raise call.refuse("a range of computed numbers")
-    bounds = zip(*(call.value(i).seen for i in range(3)), strict=True)
-    return Value(tuple(torch.arange(*(v.item() for v in found)) for found in bounds))
+    bounds = [[v.item() for v in found] for found in zip(*(call.value(i).seen for i in range(3)), strict=True)]
+    _check_made(call, max((last - first) / step if step else 0.0 for first, last, step in bounds))
+    return Value(tuple(torch.arange(*found) for found in bounds))
 
 
 @register_onnx_operator("Reshape")
@@ -65,9 +78,7 @@ def _reshape(call: Call) -> Value:
         try:
             seen.append(list(given.reshape(sizes).shape))
         except RuntimeError as error:
-            raise ConversionError(
-                f"{call.what}: {error}; the file may hold for a batch of {fixed} alone: export it with a dynamic batch"
-            ) from None
+            raise ConversionError(f"{call.what}: {error}{call.build.alone}") from None
     return call.emit_sizes(torch.reshape, x, seen, last=True)
 
 

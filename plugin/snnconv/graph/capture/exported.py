@@ -17,7 +17,7 @@ from snnconv.graph.capture.fx import TraceFailure, tracing_alone
 from snnconv.graph.capture.kept import keeping
 from snnconv.graph.capture.passes import drop_no_ops, make_out_of_place, name_activations, passes
 from snnconv.graph.capture.plain import plain_forward
-from snnconv.graph.capture.program import Progress, Recorded, Watch, arguments_of, program_of, twice
+from snnconv.graph.capture.program import Progress, Recorded, Watch, arguments_of, forgetting, program_of, twice
 from snnconv.graph.capture.recurrent import unrolled_forward
 from snnconv.graph.capture.symbols import sizes_of
 from snnconv.graph.capture.writer import Writer
@@ -78,8 +78,8 @@ def export_source(
     forward = Recorded(twin)
     args, kwargs, names = arguments_of(twin, inputs)
     args, kwargs = tree_map(twice, (args, kwargs))
-    with tracing_alone(), keeping(twin) as kept:
-        program = program_of(twin, forward, args, kwargs, whole, Watch(twin, progress))
+    with tracing_alone(), forgetting() as knowing, keeping(twin) as kept:
+        program = program_of(twin, forward, args, kwargs, whole, Watch(twin, progress, knowing))
         for module in twin.modules():
             module.__dict__.pop("forward", None)
         written = Writer(program, twin, kept, forward.form, names)
@@ -89,7 +89,7 @@ def export_source(
             raise TraceFailure(
                 f"torch.export gives the operator {missing}{written.place()}, which has no equivalent here"
             ) from missing
-    source.sizes = sizes_of(written.values, {n for n in written.values if n not in whole})
+        source.sizes = sizes_of(written.values, {n for n in written.values if n not in whole})
     drop_no_ops(source)
     make_out_of_place(source)
     name_activations(source)

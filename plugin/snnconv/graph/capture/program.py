@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import logging
 import operator
 import warnings
@@ -21,7 +22,7 @@ from snnconv.graph.capture.forms import form_of
 from snnconv.graph.capture.fx import TraceFailure
 from snnconv.graph.source import ConversionError
 
-__all__ = ["Recorded", "Watch", "arguments_of", "program_of", "twice"]
+__all__ = ["Recorded", "Watch", "arguments_of", "forgetting", "program_of", "twice"]
 
 QUESTIONS = 100
 """Conditions on sizes from which on a network is captured for its own sizes alone: each makes the next one slower."""
@@ -85,20 +86,32 @@ class _TooMany(Exception):
 
 
 class Watch:
-    """Sees every module that runs: says how far the network is, and ends a run that asks too much of sizes."""
+    """Sees every module that runs: says how far the network is, and ends a run that asks too much of sizes.
 
-    def __init__(self, model: nn.Module, progress: Progress | None) -> None:
+    Attributes:
+        knowing: torch's environments of sizes that were met (:func:`forgetting`).
+    """
+
+    def __init__(self, model: nn.Module, progress: Progress | None, knowing: list[Any]) -> None:
+        self.knowing = knowing
         self.modules = [module for module in model.modules() if module is not model]
         self.progress = progress
         self.done = 0
 
     def __call__(self, module: nn.Module, args: Any) -> None:
-        sizes: Any = (d for v in args if isinstance(v, Tensor) for d in v.shape if isinstance(d, torch.SymInt))
-        size = next(sizes, None)
-        if size is not None and len(size.node.shape_env.guards) > QUESTIONS:
-            raise _TooMany(f"more than {QUESTIONS} conditions on sizes")
+        for shape_env in self.meet(args):
+            if len(shape_env.guards) > QUESTIONS:
+                raise _TooMany(f"more than {QUESTIONS} conditions on sizes")
         self.done = min(self.done + 1, len(self.modules) - 1)
         self.tell(self.done)
+
+    def meet(self, values: Any) -> list[Any]:
+        """Who knows the sizes of some values, remembered."""
+        sizes: Iterator[Any] = (d for v in values if isinstance(v, Tensor) for d in v.shape)
+        sizes = (size for size in sizes if isinstance(size, torch.SymInt))
+        met = [size.node.shape_env for size in itertools.islice(sizes, 1)]
+        self.knowing += [shape_env for shape_env in met if not any(shape_env is known for known in self.knowing)]
+        return met
 
     def tell(self, done: int) -> None:
         """Say how many of the modules have run."""
@@ -129,7 +142,10 @@ def program_of(
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # one kernel in place of a network's attention
             with torch.no_grad(), _quiet(), watch.over():
-                return _exported(model, args, kwargs, dynamic)
+                program = _exported(model, args, kwargs, dynamic)
+                inputs = [node.meta.get("val") for node in program.graph.find_nodes(op="placeholder")]
+                watch.meet(inputs)
+                return program
         except ConversionError:
             raise
         except Exception as error:  # forward is foreign code: whatever it raises means that it does not export
@@ -139,6 +155,27 @@ def program_of(
             watch.tell(len(watch.modules))
     last = failures[-1]
     raise TraceFailure(str(last) if isinstance(last, _Stopped) else _first_line(last)) from last
+
+
+@contextmanager
+def forgetting() -> Iterator[list[Any]]:
+    """Without what torch keeps of an export for good: some 200 kB a network.
+
+    Its caches know sizes by their names, which each export makes anew; and whoever knows the sizes holds the inputs,
+    whose sizes hold him, which no garbage collector sees. The block puts him into the list.
+    """
+    from torch._dynamo import config
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    knowing: list[Any] = []
+    with config.patch(fake_tensor_cache_enabled=False):
+        try:
+            yield knowing
+        finally:
+            for shape_env in knowing:
+                (getattr(shape_env, "tracked_fakes", None) or []).clear()
+            for method in vars(ShapeEnv).values():
+                getattr(method, "cache_clear", lambda: None)()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from snnconv.metrics.counts import Counts, Operations
+from snnconv.tables import add, named
 
 __all__ = ["COSTS", "Classes", "CostModel", "Prices", "get", "register"]
 
@@ -101,16 +102,16 @@ COSTS: dict[str, CostModel] = {}
 """Name → cost model; the first is the one that is taken where none is named."""
 
 
-def register(model: CostModel) -> CostModel:
+def register(model: CostModel, *, replace: bool = False) -> CostModel:
     """Add a cost model to the table.
 
+    Args:
+        replace: take the place of another one of this name.
+
     Raises:
-        ValueError: there is one of this name.
+        ValueError: there is another one of this name.
     """
-    if model.name in COSTS:
-        raise ValueError(f"there is a cost model {model.name!r} already: {COSTS[model.name].source}")
-    COSTS[model.name] = model
-    return model
+    return add(COSTS, model.name, model, "cost model", replace=replace)
 
 
 def get(name: str) -> CostModel:
@@ -119,6 +120,4 @@ def get(name: str) -> CostModel:
     Raises:
         ValueError: there is none; the message lists those that are.
     """
-    if name not in COSTS:
-        raise ValueError(f"there is no cost model {name!r}; there are {', '.join(map(repr, COSTS))}")
-    return COSTS[name]
+    return named(COSTS, name, "cost model")
