@@ -37,6 +37,7 @@ def demo(
     from snnconv import demo as digits_demo
     from snnconv import plot
     from snnconv.demo import network
+    from snnconv.demo.digits import one_thread
     from snnconv.dynamics.kernels.backends import auto_is
     from snnconv.metrics.evaluating import evaluate
 
@@ -52,7 +53,7 @@ def demo(
     for row in digits_demo.measure(model, digits):
         rows.append(row)
         say(f"{row.label:<21} T={row.latency:<3} {row.accuracy:6.2f} %")
-    with auto_is("eager"):
+    with one_thread(), auto_is("eager"):
         ann = evaluate(rows[0].network, (digits.x_test, digits.y_test), model=model, timesteps=[1]).ann
     assert ann is not None
     curves = digits_demo.curves(rows)

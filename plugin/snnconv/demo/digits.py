@@ -6,6 +6,8 @@ Repository, 1998, doi 10.24432/C50P49, CC BY 4.0), as scikit-learn has them, sto
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +48,17 @@ def load_digits(seed: int = 0, test_images: int = 450) -> Digits:
 def train(model: nn.Module, digits: Digits, epochs: int = 25, batch_size: int = 64, seed: int = 0) -> nn.Module:
     """Train a classifier of digits (some seconds), on one thread: layers this small lose by sharing, and sums keep one
     order, so that the same seed gives the same network; returns it in evaluation mode."""
+    with one_thread():
+        return _train(model.train(), digits, epochs, batch_size, seed)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of PyTorch in a block: on a busy machine two that share small layers wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _train(model.train(), digits, epochs, batch_size, seed)
+        yield
     finally:
         torch.set_num_threads(threads)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from snnconv import methods
 from snnconv.conversion.convert import convert
-from snnconv.demo.digits import Digits
+from snnconv.demo.digits import Digits, one_thread
 from snnconv.dynamics.kernels.backends import auto_is
 from snnconv.metrics.evaluating import evaluate
 from snnconv.metrics.profiling import profile
@@ -47,7 +47,7 @@ def measure(model: nn.Module, digits: Digits) -> Iterator[Row]:
     test = (digits.x_test, digits.y_test)
     for label, tried in _tried():
         for method in tried:
-            with auto_is("eager"):  # compiling the kernels would take longer than all of this
+            with one_thread(), auto_is("eager"):  # compiling the kernels would take longer than all of this
                 snn = convert(model, method, calibration=calibration, progress=False)
                 found = evaluate(snn, test, timesteps=[method.timesteps])
                 ratio = profile(model, snn, digits.x_test[:64]).energy_ratio
