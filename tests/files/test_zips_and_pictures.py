@@ -223,3 +223,20 @@ class TestPictures:
             open_rgb(content, "a.png")
         monkeypatch.setattr(limits, "PIXELS", 2000)
         assert open_rgb(content, "a.png").size == (50, 40)
+
+
+def test_a_file_that_the_directory_calls_a_folder_is_refused(tmp_path: Path) -> None:
+    # torch's reader finds nothing in it, and takes zeros for the tensor; zipfile reads its content
+    import torch
+
+    from snnconv.files.untrusted import read_pickle
+
+    path = tmp_path / "state.pt"
+    torch.save({"weight": torch.ones(2)}, path)
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"data/0") - len("state/") - 46  # of the directory, where the name comes after 46 bytes
+    assert content[entry : entry + 4] == b"PK\x01\x02"
+    content[entry + 38] |= 0x10
+    path.write_bytes(content)
+    with pytest.raises(UntrustedFileError, match="'state/data/0', a file with content, a folder"):
+        read_pickle(path)

@@ -28,6 +28,8 @@ _ODD = (None, errno.EINVAL)
 """Numbers of system errors that a damaged file leads to: bz2's has none, and a place before the file's start EINVAL."""
 _MORE = (OverflowError, LookupError, ValueError)
 _BEGIN = b"PK\x03\x04"
+_IS_FOLDER = 0x10
+"""Of MS-DOS's file attributes."""
 _END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
 _LONGEST_END = 22 + 2**16 + 20 + 56
 
@@ -116,6 +118,12 @@ def checked(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> None:
         )
     if not all(entry.filename for entry in entries):
         raise UntrustedFileError(f"{path} is refused: it holds a file without a name")
+    folders = [entry.filename for entry in entries if entry.external_attr & _IS_FOLDER and entry.file_size]
+    if folders:  # zipfile reads it all the same, where torch finds nothing and takes zeros
+        raise UntrustedFileError(
+            f"{path} is damaged: its directory calls {folders[0]!r:.200}, a file with content, a folder; get the file "
+            "again"
+        )
     twice = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
     if twice:
         raise UntrustedFileError(f"{path} is refused: it holds {twice[0]!r:.200} twice")
