@@ -23,7 +23,7 @@ def shown(name: str) -> str:
     """A name of the file as messages show it: what strangers write may be pages long.
 
     >>> shown("conv1"), len(shown("x" * 5000))
-    ("'conv1'", 85)
+    ("'conv1'", 82)
     """
     return repr(name if len(name) <= 80 else f"{name[:79]}…")
 
