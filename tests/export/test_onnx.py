@@ -71,21 +71,25 @@ def test_one_step_spikes_as_the_network_does(method: methods.Method, tmp_path: P
     )
 
 
-FUNCTIONS = (nn.GELU(), nn.SiLU(), nn.Mish(), nn.ELU(), nn.SELU(), nn.Hardswish(), nn.Hardsigmoid(), nn.LeakyReLU())
+EVALUATED = (nn.GELU(), nn.SiLU(), nn.Mish(), nn.ELU(), nn.SELU(), nn.Hardswish(), nn.Hardsigmoid(), nn.LeakyReLU())
+BY_LADDERS = (nn.GELU(), nn.PReLU(8), nn.Tanh())
+ANY = [(methods.SignedIF(6), f) for f in EVALUATED] + [(methods.ShiftedThreshold(4), f) for f in BY_LADDERS]
 
 
-@pytest.mark.parametrize("activation", FUNCTIONS, ids=lambda module: type(module).__name__)
-def test_one_step_of_any_activation_runs_in_onnxruntime(activation: nn.Module, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "activation"), ANY, ids=[f"{m.name}-{type(f).__name__}" for m, f in ANY])
+def test_one_step_of_any_activation_runs_in_onnxruntime(
+    method: methods.Method, activation: nn.Module, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(4, 8), activation, nn.Linear(8, 2)).eval(), torch.randn(32, 4)
-    snn = snnconv.convert(model, methods.SignedIF(6), x, progress=False)
+    snn = snnconv.convert(model, method, x, progress=False)
     inputs, _ = snnconv.to_onnx(snn, tmp_path / "step.onnx")
-    run, states = session(tmp_path / "step.onnx"), [v.numpy() for v in snnconv.stepwise(snn).initial(x)]
-    total = torch.zeros(32, 2)
-    for _ in range(6):
+    run, step = session(tmp_path / "step.onnx"), snnconv.stepwise(snn)
+    states, total = [v.numpy() for v in step.initial(x)], torch.zeros(32, 2)
+    for _ in range(step.timesteps):
         out, *states = run.run(None, dict(zip(inputs, [x.numpy(), *states], strict=True)))
         total += torch.from_numpy(out)
-    torch.testing.assert_close(total / 6, snn(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(total / (1 if method.coding == "sum" else 6), snn(x), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("bits", [3, 8])

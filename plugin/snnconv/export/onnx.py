@@ -68,11 +68,11 @@ def to_onnx(
         raise ValueError("int8_weights=True is for the twin: to_onnx(snn, path, twin=True, int8_weights=True)")
     samples = _samples(snn)
     if twin:
-        network = equal_twin(snn, int8_weights)
+        network = equal_twin(snn, int8_weights).cpu()
         inputs, outputs = list(network.inputs), _numbered(network(*samples))
         _write(Path(path), network, samples, inputs, outputs)
         return inputs, outputs
-    step = stepwise(snn)
+    step = stepwise(snn).cpu()
     given = (*samples, *step.initial(*samples))
     inputs = [*step.inputs, *step.names]
     outputs = [*_numbered(step(*given)[0]), *(f"{name}.next" for name in step.names)]
@@ -93,14 +93,13 @@ def _needs_packages() -> None:
 def _samples(snn: SpikingNetwork) -> tuple[Tensor, ...]:
     """Two inputs of zeros: a batch of one is taken for a constant size."""
     entries = snn.input_spec.get("inputs") or [snn.input_spec]
-    parameter = next(snn.buffers())
     found = []
     for entry in entries:
         shape = entry.get("shape")
         if shape is None or entry.get("dtype") is None:
             raise ConversionError("the network does not know its input's shape: convert it with calibration data")
         dtype = getattr(torch, str(entry["dtype"]))
-        found.append(torch.zeros(2, *shape, dtype=dtype, device=parameter.device))
+        found.append(torch.zeros(2, *shape, dtype=dtype))
     return tuple(found)
 
 
@@ -118,7 +117,7 @@ def _write(
         warnings.simplefilter("ignore")  # the exporter's own, of what it will do later
         program = _exported(
             lambda: torch.onnx.export(
-                module.cpu(), tuple(v.cpu() for v in given), dynamo=True, verbose=False, input_names=list(inputs),
+                module, tuple(given), dynamo=True, verbose=False, input_names=list(inputs),
                 output_names=list(outputs), dynamic_shapes=(shapes,), optimize=True,
             )
         )  # fmt: skip
