@@ -25,7 +25,7 @@ from snnconv.report import ConversionReport
 
 if TYPE_CHECKING:
     from snnconv import training
-    from snnconv.export.chips import fits
+    from snnconv.export.fitting import fits
     from snnconv.export.integers import integer_weights
     from snnconv.export.nir import from_nir, to_nir
     from snnconv.export.onnx import to_onnx
@@ -85,7 +85,7 @@ _LATER = {
     "compare": "snnconv.metrics",
     "evaluate": "snnconv.metrics",
     "finetune_layerwise": "snnconv.training.finetune",
-    "fits": "snnconv.export.chips",
+    "fits": "snnconv.export.fitting",
     "from_nir": "snnconv.export.nir",
     "from_onnx": "snnconv.export.onnx_in",
     "integer_weights": "snnconv.export.integers",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from snnconv.export.neurons import neuron_settings
 from snnconv.graph.fold import synapse_arguments
 from snnconv.graph.ops import is_synapse
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
@@ -168,13 +169,12 @@ def quantised_twin(snn: SpikingNetwork, int8_weights: bool = False) -> Quantised
             "convert with methods.SignedIF or methods.ShiftedThreshold for a twin"
         )
     quantisers = {}
-    for name, site in program.sites.items():
-        settings = method.scan_arguments(snn.neurons[name])
-        if settings is None:
-            raise ConversionError(f"{name}: {type(snn.neurons[name]).__name__} is not this method's neuron")
+    for name, settings in neuron_settings(snn).items():
         step, levels = _LEVELS[method.coding](torch.as_tensor(settings["v_threshold"]), method.at(name).timesteps)
         signed = bool(settings.get("signed", False))
-        quantisers[name] = Quantiser(step.detach().clone(), levels, site.axis, signed, settings.get("function"))
+        quantisers[name] = Quantiser(
+            step.detach().clone(), levels, program.sites[name].axis, signed, settings.get("function")
+        )
     return QuantisedTwin(program.source, quantisers, int8_weights)
 
 
