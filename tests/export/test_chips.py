@@ -161,7 +161,7 @@ MISPLACED = {
                    "conv2 reads the currents of conv, and a core gives spikes: put an activation between them"),
     "two activations": (dict(pool=nn.ReLU(), head=nn.Linear(32 * 256, 10)), "pool reads no layer"),
     "a view": (dict(act=nn.Sequential(nn.ReLU(), nn.Flatten(2), nn.Unflatten(2, (16, 64)))),
-               "as [16, 16, 64]: cores send maps as they are"),
+               "as [16, 1024]: cores send maps as they are"),
 }  # fmt: skip
 
 

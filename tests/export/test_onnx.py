@@ -92,6 +92,34 @@ def test_one_step_of_any_activation_runs_in_onnxruntime(
     torch.testing.assert_close(total / (1 if method.coding == "sum" else 6), snn(x), rtol=0, atol=1e-5)
 
 
+class Weighed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, gain: Tensor, ids: Tensor) -> Tensor:
+        return self.b(F.gelu(self.a(x) * gain) + ids.to(x.dtype).mean(1, keepdim=True))
+
+
+def test_inputs_go_by_name_and_those_of_no_batch_have_none(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = {"ids": torch.randint(0, 3, (16, 5)), "gain": torch.rand(8) + 0.5, "x": torch.randn(16, 4)}
+    snn = snnconv.convert(Weighed().eval(), methods.ShiftedThreshold(4), [x], progress=False)
+    inputs, _ = snnconv.to_onnx(snn, tmp_path / "twin.onnx", twin=True)
+    assert inputs == ["x", "gain", "ids"]
+    fed = {name: v[:3] if name != "gain" else v for name, v in x.items()}
+    (out,) = session(tmp_path / "twin.onnx").run(None, {name: v.numpy() for name, v in fed.items()})
+    np.testing.assert_allclose(out, snn(**fed).numpy(), rtol=0, atol=1e-5)
+    inputs, _ = snnconv.to_onnx(snn, tmp_path / "step.onnx")
+    run, step = session(tmp_path / "step.onnx"), snnconv.stepwise(snn)
+    given = [fed[name] for name in step.inputs]
+    states, total = [v.numpy() for v in step.initial(*given)], np.zeros((3, 2), np.float32)
+    for _ in range(step.timesteps):
+        out, *states = run.run(None, dict(zip(inputs, [*(v.numpy() for v in given), *states], strict=True)))
+        total += out
+    np.testing.assert_allclose(total, snn(**fed).numpy(), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("bits", [3, 8])
 def test_the_twin_answers_as_the_sum_coded_network(bits: int, tmp_path: Path) -> None:
     snn, x = converted(methods.ShiftedThreshold(bits)), torch.rand(500, 1, 6, 6)

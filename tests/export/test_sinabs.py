@@ -208,6 +208,26 @@ def test_each_layer_starts_as_it_is_set_and_reads_its_own_threshold() -> None:
         assert float(theirs[name].v_mem.max()) == pytest.approx(0 if name == "1" else theta / 2), name
 
 
+def test_what_else_a_chain_is_not_says_what_to_do() -> None:
+    curved = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(784, 5))
+    with pytest.raises(ConversionError, match=r"1: sinabs has no function_if neurons; they follow \w+ there.*nn\.ReLU"):
+        snnconv.to_sinabs(converted(curved))
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.b(F.relu(self.a(x + y)))
+
+    method = methods.IF(T, per_channel=False)
+    snn = snnconv.convert(Two().eval(), method, (pictures(4), pictures(4)), progress=False)
+    for export in (snnconv.to_sinabs, snnconv.fits):
+        with pytest.raises(ConversionError, match="for networks of one input, and this one takes x, y"):
+            export(snn)
+
+
 def test_what_would_not_be_the_same_network_is_refused() -> None:
     twice = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(196, 5))
     with pytest.raises(ConversionError, match="3 reads 1: in a chain for sinabs neurons read a layer with weights"):

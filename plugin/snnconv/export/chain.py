@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from snnconv.export.neurons import neuron_settings
+from snnconv.export.neurons import neuron_settings, to_be_plain
 from snnconv.export.shapes import pool_window, step_shapes
 from snnconv.graph.arguments import argument, operand
 from snnconv.graph.flow import Flow, layer_name
@@ -109,7 +109,9 @@ def links(snn: SpikingNetwork, reader: str) -> list[Link]:
     settings = neuron_settings(snn)
     for name, found in settings.items():
         if found["neuron"] != "if":
-            raise ConversionError(f"{name}: {reader} has no {found['neuron']} neurons; convert with methods.IF")
+            raise ConversionError(
+                f"{name}: {reader} has no {found['neuron']} neurons; {to_be_plain(found, 'methods.IF')}"
+            )
         count = torch.as_tensor(found["v_threshold"]).numel()
         if count > 1:
             raise ConversionError(f"{name} has {count} thresholds, and a layer of a chip one: use per_channel=False")

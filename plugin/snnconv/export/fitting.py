@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from torch import fx
 
 from snnconv.export.chain import VIEWS
 from snnconv.export.chips import CHIPS, Chip
-from snnconv.export.neurons import neuron_settings
+from snnconv.export.neurons import neuron_settings, to_be_plain
 from snnconv.export.shapes import pool_window, spread, step_shapes
 from snnconv.graph.arguments import argument, operand
 from snnconv.graph.flow import Flow, layer_name
@@ -102,8 +103,8 @@ def fits(snn: SpikingNetwork, chip: str | Chip = "speck2f") -> Fit:
         raise ConversionError(
             "only a network that runs as a graph can be laid out on cores; this one runs call by call"
         )
-    if len(snn.input_spec.get("shape") or ()) != 3:
-        shape = snn.input_spec.get("shape")
+    shape = snn.input_spec.get("shape")
+    if shape is not None and len(shape) != 3:
         return Fit(chip.name, [], [f"its cores read [C, H, W], and this network's input is {shape}"])
     return _Layout(snn, snn.program.source, chip).fit()
 
@@ -119,12 +120,11 @@ class _Layout:
         layers = [n for n in self.flow.nodes if is_synapse(n) and n in self.flow.varies]
         found = [self._layer(node) for node in layers]
         result = Fit(chip.name, found)
-        kinds = {name: str(settings["neuron"]) for name, settings in neuron_settings(snn).items()}
-        other = next((name for name, kind in kinds.items() if kind not in chip.neurons), None)
-        if other is not None:
+        other = ((k, v) for k, v in neuron_settings(snn).items() if v["neuron"] not in chip.neurons)
+        for name, settings in islice(other, 1):
             result.problems.append(
                 f"its neurons are {', '.join(chip.neurons)}, and methods.{type(snn.method).__name__} puts "
-                f"{kinds[other]} neurons at {other}: convert with methods.IF"
+                f"{settings['neuron']} neurons at {name}: {to_be_plain(settings, 'methods.IF')}"
             )
         several = [name for name in snn.program.sites if snn.thresholds[name].numel() > 1]
         if several:

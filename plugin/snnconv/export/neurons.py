@@ -8,7 +8,7 @@ from typing import Any
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
 
-__all__ = ["neuron_settings"]
+__all__ = ["neuron_settings", "to_be_plain"]
 
 
 def neuron_settings(snn: SpikingNetwork) -> dict[str, Mapping[str, Any]]:
@@ -33,3 +33,17 @@ def neuron_settings(snn: SpikingNetwork) -> dict[str, Mapping[str, Any]]:
             )
         found[name] = settings
     return found
+
+
+def to_be_plain(settings: Mapping[str, Any], with_methods: str) -> str:
+    """What to do for integrate-and-fire neurons in place of others: at a function of its own no method has them.
+
+    >>> to_be_plain({"neuron": "signed_if"}, "methods.IF")
+    'convert with methods.IF'
+    """
+    function = settings.get("function")
+    if function is None:
+        return f"convert with {with_methods}"
+    return (
+        f"they follow {getattr(function, 'name', function)} there, for which no method has others: train with nn.ReLU"
+    )
