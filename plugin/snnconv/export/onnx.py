@@ -19,6 +19,9 @@ from snnconv.network import SpikingNetwork
 
 __all__ = ["to_onnx"]
 
+_SINGLE = frozenset({"Celu", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Selu", "Softplus"})
+"""Functions that onnxruntime has no kernel of in float64."""
+
 
 def to_onnx(
     snn: SpikingNetwork, path: str | os.PathLike[str], *, twin: bool = False, int8_weights: bool = False
@@ -115,11 +118,35 @@ def _write(
                 output_names=list(outputs), dynamic_shapes=(shapes,), optimize=True,
             )
         )  # fmt: skip
+    _in_single_precision(program.model)
     try:
         with replacing(path) as temporary:
             program.save(temporary)
     except OSError as error:
         raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _in_single_precision(model: Any) -> None:
+    """Functions that onnxruntime has for float32 alone are computed in it, between casts; neurons take them in float64."""
+    import onnx_ir as ir
+
+    for node in list(model.graph):
+        if node.op_type not in _SINGLE or node.inputs[0].dtype != ir.DataType.DOUBLE:
+            continue
+        whole = list(node.inputs)
+        for index, value in enumerate(whole):
+            if value is not None and value.dtype == ir.DataType.DOUBLE:
+                cast = ir.node("Cast", [value], {"to": ir.DataType.FLOAT})
+                model.graph.insert_before(node, cast)
+                node.replace_input_with(index, cast.outputs[0])
+        (out,) = node.outputs
+        readers = list(out.uses())
+        back = ir.node("Cast", [out], {"to": ir.DataType.DOUBLE})
+        out.dtype = ir.DataType.FLOAT
+        back.outputs[0].dtype, back.outputs[0].shape = ir.DataType.DOUBLE, out.shape
+        model.graph.insert_after(node, back)
+        for reader, index in readers:
+            reader.replace_input_with(index, back.outputs[0])
 
 
 def _exported(export: Callable[[], Any]) -> Any:
