@@ -71,6 +71,23 @@ def test_one_step_spikes_as_the_network_does(method: methods.Method, tmp_path: P
     )
 
 
+FUNCTIONS = (nn.GELU(), nn.SiLU(), nn.Mish(), nn.ELU(), nn.SELU(), nn.Hardswish(), nn.Hardsigmoid(), nn.LeakyReLU())
+
+
+@pytest.mark.parametrize("activation", FUNCTIONS, ids=lambda module: type(module).__name__)
+def test_one_step_of_any_activation_runs_in_onnxruntime(activation: nn.Module, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 8), activation, nn.Linear(8, 2)).eval(), torch.randn(32, 4)
+    snn = snnconv.convert(model, methods.SignedIF(6), x, progress=False)
+    inputs, _ = snnconv.to_onnx(snn, tmp_path / "step.onnx")
+    run, states = session(tmp_path / "step.onnx"), [v.numpy() for v in snnconv.stepwise(snn).initial(x)]
+    total = torch.zeros(32, 2)
+    for _ in range(6):
+        out, *states = run.run(None, dict(zip(inputs, [x.numpy(), *states], strict=True)))
+        total += torch.from_numpy(out)
+    torch.testing.assert_close(total / 6, snn(x), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("bits", [3, 8])
 def test_the_twin_answers_as_the_sum_coded_network(bits: int, tmp_path: Path) -> None:
     snn, x = converted(methods.ShiftedThreshold(bits)), torch.rand(500, 1, 6, 6)

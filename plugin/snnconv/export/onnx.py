@@ -127,7 +127,7 @@ def _write(
 
 
 def _in_single_precision(model: Any) -> None:
-    """Functions that onnxruntime has for float32 alone are computed in it, between casts; neurons take them in float64."""
+    """Compute in float32, between casts, what onnxruntime has for it alone; neurons take functions in float64."""
     import onnx_ir as ir
 
     for node in list(model.graph):
