@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.fuzz.changes import Changed
 
-__all__ = ["KINDS", "Kind", "WrongError", "find"]
+__all__ = ["KINDS", "Kind", "WrongError", "find", "find_or_skip"]
 
 KINDS = tuple(sorted(path.stem for path in (Path(__file__).parent / "kinds").glob("[a-z]*.py")))
 """Names of all kinds."""
@@ -65,3 +65,16 @@ def find(name: str) -> Kind:
     found = importlib.import_module(f"tests.fuzz.kinds.{name}").KIND
     assert isinstance(found, Kind)
     return found
+
+
+def find_or_skip(name: str) -> Kind:
+    """The kind of this name; the test is skipped, with the package's name, where it needs one that is not here."""
+    import pytest
+
+    try:
+        kind = find(name)
+    except ModuleNotFoundError as error:
+        pytest.skip(f"{error.name} is not installed")
+    for package in kind.needs:
+        pytest.importorskip(package)
+    return kind

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.kind import KINDS, find
+from tests.fuzz.kind import KINDS, Kind, find_or_skip
 from tests.fuzz.outcomes import GOOD, expected_of, read
 
 
-def run(name: str, folder: Path, times: int, seed: int) -> None:
-    kind = find(name)
+def run(kind: Kind, folder: Path, times: int, seed: int) -> None:
     samples, seen = dict(kind.samples()), set()
     expected = expected_of(kind, folder)
     names = list(samples)
@@ -45,10 +44,4 @@ def test_more_changed_files_are(name: str, tmp_path: Path, monkeypatch: pytest.M
 
 def _run_where_possible(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, times: int, seed: int) -> None:
     monkeypatch.delenv("SNNCONV_DATA", raising=False)
-    try:
-        kind = find(name)
-    except ModuleNotFoundError as error:
-        pytest.skip(f"{error.name} is not installed")
-    for package in kind.needs:
-        pytest.importorskip(package)
-    run(name, folder, times, seed)
+    run(find_or_skip(name), folder, times, seed)

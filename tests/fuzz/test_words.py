@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fuzz.changes import _at, _places
-from tests.fuzz.kind import Kind, find
+from tests.fuzz.kind import Kind, find_or_skip
 from tests.fuzz.mutate import Parts
 from tests.fuzz.outcomes import LONGEST
 
@@ -69,12 +69,7 @@ def refusal(kind: Kind, path: Path) -> str | None:
 @pytest.mark.parametrize("name", FILES)
 def test_a_long_text_of_a_file_is_not_repeated_whole(name: str, tmp_path: Path) -> None:
     of, sample, taken = FILES[name]
-    try:
-        kind = find(of)
-    except ModuleNotFoundError as error:
-        pytest.skip(f"{error.name} is not installed")
-    for package in kind.needs:
-        pytest.importorskip(package)
+    kind = find_or_skip(of)
     root, joined = taken(kind, sample)
     refused = 0
     for what, changed in with_long_text(root):

@@ -19,7 +19,10 @@ from snnconv.network import SpikingNetwork
 
 __all__ = ["to_onnx"]
 
-_SINGLE = frozenset({"Celu", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Selu", "Softplus"})
+_SINGLE = frozenset({
+    "Celu", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Selu", "Softplus",
+    "Softsign", "ThresholdedRelu",
+})  # fmt: skip
 """Functions that onnxruntime has no kernel of in float64."""
 
 
@@ -30,7 +33,8 @@ def to_onnx(
 
     One step (the default): inputs are the network's and the states, outputs are the step's output and the states for
     the next call, as of :func:`snnconv.stepwise`; the mean of the outputs (rate coding) or their sum (sum coding) over
-    all steps is the answer. The states before the first step are zeros.
+    all steps is the answer. The states before the first step are zeros. Activations other than ReLU are computed in
+    float64, as here, where onnxruntime can, else in float32: spikes may then differ where a value is rounded.
 
     The twin (``twin=True``): the quantised network that a sum-coded one is equal to, with QuantizeLinear and
     DequantizeLinear at every site: what chip tools import, and the fair baseline. ONNX rounds half to even, the neurons
@@ -128,7 +132,7 @@ def _write(
 
 def _in_single_precision(model: Any) -> None:
     """Compute in float32, between casts, what onnxruntime has for it alone; neurons take functions in float64."""
-    import onnx_ir as ir
+    from onnxscript import ir
 
     for node in list(model.graph):
         if node.op_type not in _SINGLE or node.inputs[0].dtype != ir.DataType.DOUBLE:

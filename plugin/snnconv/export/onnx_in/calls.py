@@ -16,16 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from snnconv import limits
 from snnconv.graph.source import ConversionError
 
-__all__ = ["OPERATORS", "Build", "Call", "Value", "register_onnx_operator", "shown"]
-
-
-def shown(name: str) -> str:
-    """A name of the file as messages show it: what strangers write may be pages long.
-
-    >>> shown("conv1"), len(shown("x" * 5000))
-    ("'conv1'", 82)
-    """
-    return repr(name if len(name) <= 80 else f"{name[:79]}…")
+__all__ = ["OPERATORS", "Build", "Call", "Value", "register_onnx_operator"]
 
 
 @dataclass(frozen=True)
@@ -206,7 +197,7 @@ class Call:
     @property
     def what(self) -> str:
         """How messages call it."""
-        return f"{self.kind} {shown(self.name)}"
+        return f"{self.kind} {self.name!r:.80}"
 
     def has(self, index: int) -> bool:
         """Whether an operand is given."""

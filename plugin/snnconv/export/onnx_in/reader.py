@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from snnconv import limits
 from snnconv.export.onnx_in import elementwise, layers, shaping
-from snnconv.export.onnx_in.calls import OPERATORS, Build, Call, Value, shown
+from snnconv.export.onnx_in.calls import OPERATORS, Build, Call, Value
 from snnconv.export.onnx_in.fuse import fuse_gelu
 from snnconv.graph.source import ConversionError
 
@@ -79,7 +79,7 @@ def from_onnx(
 def _module(model: onnx.ModelProto, shapes: dict[str, Sequence[int]], check: bool) -> fx.GraphModule:
     proto = model.graph
     known = {*OPERATORS, "Constant"}
-    unknown = sorted({f"{_kind(n)[:80]} (node {shown(_name(n))})" for n in proto.node if _kind(n) not in known})
+    unknown = sorted({f"{_kind(n)[:80]} (node {_name(n)!r:.80})" for n in proto.node if _kind(n) not in known})
     if unknown:
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
         raise ConversionError(
@@ -99,7 +99,7 @@ def _module(model: onnx.ModelProto, shapes: dict[str, Sequence[int]], check: boo
         number = entry.type.tensor_type.elem_type
         dtype = shaping.TYPES.get(number)
         if dtype is None:
-            raise ConversionError(f"input {shown(entry.name)} has type {number}, which is not covered")
+            raise ConversionError(f"input {entry.name!r:.80} has type {number}, which is not covered")
         node = build.placeholder(entry.name)
         build.first = build.first or node
         values[entry.name] = Value(tuple(_sample((b, *shape), dtype, drawn) for b in BATCHES), node)
@@ -114,8 +114,8 @@ def _module(model: onnx.ModelProto, shapes: dict[str, Sequence[int]], check: boo
                     values.pop(name, None)
     missing = [o.name for o in proto.output if o.name not in values]
     if missing or not proto.output:
-        raise ConversionError(f"output {shown(missing[0])} is given by nothing" if missing else "there is no output")
-    results = [build.node_of(values[o.name], f"output {shown(o.name)}") for o in proto.output]
+        raise ConversionError(f"output {missing[0]!r:.80} is given by nothing" if missing else "there is no output")
+    results = [build.node_of(values[o.name], f"output {o.name!r:.80}") for o in proto.output]
     build.graph.output(results[0] if len(results) == 1 else tuple(results))
     module = fx.GraphModule(build.root, build.graph, "FromONNX").eval().requires_grad_(False)
     module.graph.eliminate_dead_code()
@@ -141,9 +141,9 @@ def _tensor(proto: onnx.TensorProto) -> Tensor:
     try:
         found = torch.from_numpy(numpy_helper.to_array(proto).copy())
     except Exception as error:
-        raise ConversionError(f"tensor {shown(proto.name)} cannot be read: {str(error)[:200]}") from error
+        raise ConversionError(f"tensor {proto.name!r:.80} cannot be read: {str(error)[:200]}") from error
     if found.is_floating_point() and bool(torch.isnan(found).any()):
-        raise ConversionError(f"tensor {shown(proto.name)} holds NaN")
+        raise ConversionError(f"tensor {proto.name!r:.80} holds NaN")
     return found
 
 
@@ -151,7 +151,7 @@ def _sizes(entry: onnx.ValueInfoProto, given: Mapping[str, Sequence[int]]) -> tu
     """Size of the batch, None where it is open, and the shape of a sample."""
     dims = entry.type.tensor_type.shape.dim
     if not dims:
-        raise ConversionError(f"input {shown(entry.name)} has no batch dimension")
+        raise ConversionError(f"input {entry.name!r:.80} has no batch dimension")
     batch = dims[0].dim_value or None
     if entry.name in given:
         shape = tuple(int(n) for n in given[entry.name])
@@ -161,15 +161,15 @@ def _sizes(entry: onnx.ValueInfoProto, given: Mapping[str, Sequence[int]]) -> tu
             place = known.index(None) + 1
             name = dims[place].dim_param or "?"
             raise ConversionError(
-                f"input {shown(entry.name)} leaves dimension {place} ({shown(name)}) open: give "
-                f"input_shapes={{{shown(entry.name)}: [...]}}, the shape of one sample"
+                f"input {entry.name!r:.80} leaves dimension {place} ({name!r:.80}) open: give "
+                f"input_shapes={{{entry.name!r:.80}: [...]}}, the shape of one sample"
             )
         shape = tuple(int(n) for n in known if n is not None)
     if any(n < 1 for n in (batch or 1, *shape)):
-        raise ConversionError(f"input {shown(entry.name)} has the shape {[batch, *shape]}: no network takes that")
+        raise ConversionError(f"input {entry.name!r:.80} has the shape {[batch, *shape]}: no network takes that")
     if math.prod(shape) * max(batch or 1, sum(BATCHES)) > limits.CONSTANT:
         raise ConversionError(
-            f"input {shown(entry.name)} has the shape {[batch, *shape]}: samples to try the file with have more "
+            f"input {entry.name!r:.80} has the shape {[batch, *shape]}: samples to try the file with have more "
             f"values than snnconv.limits.CONSTANT = {limits.CONSTANT}"
         )
     return batch, shape
@@ -185,7 +185,7 @@ def _call(build: Build, node: onnx.NodeProto, values: dict[str, Value], versions
     name = node.name or f"{node.op_type}_{_name(node)}"
     absent = [i for i in node.input if i and i not in values]
     if absent:
-        raise ConversionError(f"{node.op_type} {shown(name)} reads {shown(absent[0])}, which nothing gives")
+        raise ConversionError(f"{node.op_type} {name!r:.80} reads {absent[0]!r:.80}, which nothing gives")
     given = [values[i] if i else None for i in node.input]
     used = sum(bool(o) for o in node.output)
     call = Call(build, node.op_type, name, given, {}, int(versions.get(node.domain, 1)), used)
@@ -258,7 +258,7 @@ def _compare(
         model.graph.output, wanted, found if isinstance(found, tuple) else (found,), strict=True
     ):
         if not isinstance(want, np.ndarray | np.generic) or want.dtype.kind not in "fiub":
-            raise ConversionError(f"output {shown(output.name)} is no tensor of numbers")
+            raise ConversionError(f"output {output.name!r:.80} is no tensor of numbers")
         want = torch.from_numpy(np.array(want))
         finite = want.double()[torch.isfinite(want.double())].abs()
         atol = 1e-3 * (float(finite.max()) if finite.numel() else 0.0) + 1e-6
@@ -266,6 +266,6 @@ def _compare(
             got.double(), want.double(), rtol=1e-3, atol=atol, equal_nan=True
         ):
             raise ConversionError(
-                f"output {shown(output.name)} is not what ONNX's reference evaluator gives (shapes {tuple(got.shape)} "
+                f"output {output.name!r:.80} is not what ONNX's reference evaluator gives (shapes {tuple(got.shape)} "
                 f"and {tuple(want.shape)}): please report the file"
             )
