@@ -95,7 +95,7 @@ class SoftResetNode(BaseNode):
         self.channel_axis: int
         self.scaled: bool
         # straight in: plain values, at each of which nn.Module would look for what it registers
-        vars(self).update(
+        self.__dict__.update(
             channel_axis=channel_axis,
             scaled=self.neuron.weight is not None if scaled is None else scaled,
             **module_options(self.neuron, name, options),
