@@ -17,8 +17,6 @@ from snnconv import _moved
 from snnconv._version import __version__
 
 if TYPE_CHECKING:
-    from snnconv import training
-    from snnconv.export.fitting import fits
     from snnconv import activations, methods, training
     from snnconv.conversion.checks import ConversionWarning
     from snnconv.conversion.convert import convert
