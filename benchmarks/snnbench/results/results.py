@@ -19,7 +19,7 @@ from snnbench.results.validation import SCHEMA, Point, Record, ResultError, key_
 from snnconv.files import atomic, fingerprint
 from snnconv.files.fingerprint import canonical, digest, plain
 from snnconv.files.lock import LockTimeout, locked
-from snnconv.files.refusal import brief
+from snnconv.files.refusal import brief, regular
 from snnconv.files.untrusted import read_json as parse_json
 from snnconv.files.untrusted import refused_as
 
@@ -114,6 +114,8 @@ def read_json(path: str | os.PathLike[str]) -> tuple[Any, str]:
         ResultError: there is no such file, or it is not JSON; the message names the line.
     """
     try:
+        with refused_as(ResultError):
+            regular(path)
         content = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise ResultError(f"{path}: there is no such file") from error
