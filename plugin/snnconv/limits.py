@@ -15,7 +15,8 @@ ValueError: methods.IF: timesteps is 1048576, more than snnconv.limits.TIMESTEPS
 from __future__ import annotations
 
 __all__ = [
-    "CONSTANT", "EXPANSION", "LADDER", "LADDERS", "OTHERS", "PIXELS", "SIZE", "TENSORS", "TIMESTEPS", "UNPACKED", "VALUES",
+    "CONSTANT", "EXPANSION", "LADDER", "LADDERS", "OTHERS", "PIXELS", "SIZE", "TENSORS", "TIMESTEPS", "UNPACKED",
+    "VALUES",
 ]  # fmt: skip
 
 TIMESTEPS = 2**16
