@@ -87,6 +87,8 @@ METHODS = {
     "shifted_threshold": methods.ShiftedThreshold(3),
     "ltb": methods.LocalThresholdBalancing(8, max_batches=8),
     "rate_norm": methods.RateNorm(6),
+    "multi_threshold": methods.MultiThreshold(4),
+    "hierarchical": methods.HierarchicalMultiThreshold(4),
 }
 SAMPLES = {
     f"{name}.{kind}.{framework}": Sample(lambda m=model, n=name: m(n == "rate_norm"), method, framework)
