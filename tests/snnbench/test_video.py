@@ -139,9 +139,8 @@ class TestFiles:
     def test_a_file_that_lists_addresses_opens_none(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = f"http://127.0.0.1:{server.getsockname()[1]}/1.ts"
-            (tmp_path / "a.mp4").write_text(
-                f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{address}\n#EXT-X-ENDLIST\n"
-            )
+            lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:4", "#EXTINF:4,", address, "#EXT-X-ENDLIST", ""]
+            (tmp_path / "a.mp4").write_text("\n".join(lines))
             with pytest.raises(ClipError, match=r"a\.mp4"):
                 read_clips(tmp_path / "a.mp4", frames=2)
             server.settimeout(0.2)
