@@ -90,10 +90,13 @@ METHODS = {
     "multi_threshold": methods.MultiThreshold(4),
     "hierarchical": methods.HierarchicalMultiThreshold(4),
 }
+BY_GRAPH = ("multi_threshold", "hierarchical")
+"""Methods that a network which does not trace is refused for."""
 SAMPLES = {
     f"{name}.{kind}.{framework}": Sample(lambda m=model, n=name: m(n == "rate_norm"), method, framework)
     for name, method in METHODS.items()
     for kind, model in (("graph", Traced), ("tree", Loop))
+    if kind == "graph" or name not in BY_GRAPH
     for framework in ("spikingjelly", "snntorch")
 }
 """By the names of method, kind of program and framework."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from _pytest.outcomes import Skipped
+
 from tests.faults.disk.small import filled, free
 from tests.faults.kill.jobs import JOBS, Job
 from tests.faults.kill.moments import Died, inside
@@ -65,7 +67,7 @@ def _files(place: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class File:
-    """A file that a function writes, over one that is there.
+    """A file that a function writes, over one that is there, in a process of its own.
 
     Attributes:
         name: in the table of `tests.faults.test_disk`.
@@ -74,11 +76,26 @@ class File:
     name: str
 
     def whole(self, place: Path) -> Any:
-        laid(self.name, place)()
-        return sorted(_files(place))
+        def written() -> list[str]:
+            laid(self.name, place)()
+            return sorted(_files(place))
+
+        try:
+            return inside(place, written)[1]
+        except Died as error:
+            if "Skipped:" in str(error):
+                raise Skipped(str(error).rpartition("Skipped:")[2].strip()) from error
+            raise
 
     def run(self, place: Path, left: int, whole: Whole) -> tuple[str, str]:
         _clear(place)
+        try:
+            outcome, wrong = inside(place, lambda: self._run(place, left, whole))[1]
+        except Died as error:
+            return "raw", str(error)
+        return outcome, wrong
+
+    def _run(self, place: Path, left: int, whole: Whole) -> tuple[str, str]:
         file, _, kind = WRITERS[self.name]
         path = place / file
         write = laid(self.name, place)
