@@ -227,7 +227,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     Raises:
         ResultError: one cannot be written, for instance because the disk is full; all are as they were.
     """
-    place = next(iter(contents))
+    first = place = next(iter(contents))
     try:
         with contextlib.ExitStack() as stack:
             for place, content in contents.items():
@@ -235,10 +235,11 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 stack.enter_context(atomic.replacing(place)).write_bytes(content)
     except OSError as error:
         named = Path(os.fsdecode(error.filename)) if error.filename else place
-        raise _unwritten(named if named in contents else place, error) from error
+        failed = named if named in contents else place
+        raise _unwritten(str(first) if failed == first else f"{first}, with {failed}", error) from error
 
 
-def _unwritten(path: Path, error: OSError) -> ResultError:
+def _unwritten(path: str | Path, error: OSError) -> ResultError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResultError(f"{path}: no space left to write it; free some and run again")
     return ResultError(f"{path}: cannot be written ({error.strerror or error})")
