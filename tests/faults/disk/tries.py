@@ -21,7 +21,7 @@ from tests.faults.test_disk import WRITERS, laid
 
 __all__ = ["TRIES", "Try", "Whole", "needed"]
 
-FULL = ("No space left on device", "disk is full", "cannot be written", "not written")
+FULL = ("no space", "cannot be written")
 """What a refusal says, one of them."""
 
 
@@ -154,7 +154,7 @@ class Command:
             outcome = {0: "written", 2: "refused"}.get(status, f"status {status}")
             if outcome not in ("written", "refused"):
                 return outcome, said
-            if outcome == "refused" and not any(words in said for words in FULL):
+            if outcome == "refused" and not any(words in said.lower() for words in FULL):
                 return outcome, f"it does not say so: {said[-500:]}"
             if outcome == "refused" and not _names(said, place):
                 return outcome, f"no file named: {said[-500:]}"
