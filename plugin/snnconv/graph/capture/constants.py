@@ -68,7 +68,7 @@ class Constants(dict[fx.Node, float]):
             return torch.full((side,) * 4 if used in self._filled else (), self[used], dtype=torch.float64)
 
         try:
-            args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), value)  # type: ignore[misc]
+            args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), value)
             made = getattr(args[0], str(node.target))(*args[1:], **kwargs) if node.op == "call_method" else (
                 node.target(*args, **kwargs)  # type: ignore[operator]
             )  # fmt: skip
