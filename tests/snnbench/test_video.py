@@ -298,6 +298,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder = tmp_path / "kinetics400" / split / "abseiling"
         folder.mkdir(parents=True)
         write_video(folder / "x.mp4", moving_square(8, 0, 2), 8)
+    (tmp_path / "kinetics400" / "s_kinetics400.txt").write_text("abseiling/x.mp4\n")
     lists = tmp_path / "ucf101" / "ucfTrainTestlist"
     lists.mkdir(parents=True)
     for name in ("Archery", "Biking"):

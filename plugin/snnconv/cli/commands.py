@@ -20,7 +20,7 @@ Snn = Annotated[Path | None, typer.Option("--snn", help="A network saved by conv
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only N inputs, spread evenly over the data.")]
 Cost = Annotated[
     str,
-    typer.Option(help="The cost model of energies: 45nm, int8, bit-operations, lemaire or loihi."),
+    typer.Option(help="The cost model of energies: 45nm, int8, bit-operations, lemaire, loihi or 77fj."),
 ]
 
 
