@@ -269,6 +269,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
                 "RetinaNet ResNet-50": "retinanet_r50",
                 "FCOS ResNet-50": "fcos_r50",
                 "RetinaNet ResNet-18": "retinanet_r18",
+                "FCOS ResNet-18": "fcos_r18",
             },
         ),
         Row("RetinaNet ResNet-18", "BCCD", _names("bccd", "retinanet_r18"), _LTB, why=_OWN + _BEFORE),

@@ -25,7 +25,7 @@ OTHER_CONFIGS = {
     "cifar10/resnet34", "cifar10/vgg11", "cifar10/vgg16", "cifar100/alexnet", "cifar100/preactresnet18",
     "cifar100/resnet18", "cifar100/resnet20", "cifar100/vgg11", "cifar100/vgg16", "imagenet/efficientnet_lite0",
     "imagenet/efficientnet_lite0_samples", "imagenet/resnet26", "coco/faster_rcnn_r50", "coco/yolov2_tiny",
-    "voc/faster_rcnn_r50", "voc/fcos_r50", "voc/retinanet_r18", "voc/retinanet_r50", "voc/yolov2_tiny",
+    "voc/faster_rcnn_r50", "voc/fcos_r18", "voc/fcos_r50", "voc/retinanet_r18", "voc/retinanet_r50", "voc/yolov2_tiny",
     "half_cheetah/sac", "half_cheetah/td3", "hopper/sac", "hopper/td3", "inverted_double_pendulum/sac_normalised",
     "inverted_double_pendulum/td3",
 }  # fmt: skip

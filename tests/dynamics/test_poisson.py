@@ -40,8 +40,9 @@ def test_a_network_reads_it_and_comes_to_the_answer_for_a_constant_input():
     x = torch.rand(8, 6)
     snn = snnconv.convert(model, methods.SignedIF(64, correction="none"), calibration=x, progress=False)
     run = snn.run_sequence(poisson_input(x, 4096, generator=seeded()))
-    error = [float((run.readouts[t - 1] - model(x)).norm() / model(x).norm()) for t in (16, 4096)]
-    assert error[1] < 0.1 < error[0]
+    wanted = model(x).detach()
+    error = [float((run.readouts[t - 1] - wanted).norm() / wanted.norm()) for t in (2, 4096)]
+    assert error[1] < min(0.05, error[0] / 2)
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,13 @@ import mmdet
 import mmseg
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.runner import Runner
 
 from snnbench.config import load_config
 from snnbench.mmcv_ops import install as operators
+from snnbench.processes import for_processor
 from snnbench.results import slug
 from snnbench.run import run_config
 from snnbench.testing.model_parts import find_parts
@@ -186,6 +188,38 @@ class TestOurs:
             for steps in row["timesteps"]:
                 getattr(methods, row["type"])(timesteps=steps, **settings)
         Evaluator(config.test_evaluator)
+
+    @pytest.mark.parametrize("name", ["detection/voc/yolov2_r34.py", "detection/coco/yolov2_tiny_strided_quant7.py"])
+    def test_yolov2_trains_at_sizes_of_320_to_608_pixels(self, name: str) -> None:
+        config = small(load(name))
+        (resize,) = config.model.data_preprocessor.batch_augments
+        assert resize.interval == 10
+        resize.interval = 1
+        preprocessor = MODELS.build(config.model.data_preprocessor)
+        batch = next(iter(Runner.build_dataloader(config.train_dataloader)))
+        hub = MessageHub.get_instance("sizes")
+        hub.update_info("iter", 0)
+        whole = [sample.gt_instances.bboxes.tensor.clone() for sample in batch["data_samples"]]
+        sides = set()
+        for _ in range(8):
+            found = preprocessor(copy.deepcopy(batch), True)
+            side = found["inputs"].shape[-1]
+            sides.add(side)
+            for sample, boxes in zip(found["data_samples"], whole, strict=True):
+                torch.testing.assert_close(sample.gt_instances.bboxes, boxes * side / 64)
+        assert len(sides - {64}) > 2
+        assert all(320 <= side <= 608 and side % 32 == 0 for side in sides - {64})
+
+    def test_yolov2_averages_weights_and_shares_statistics_between_accelerators(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = load("detection/voc/yolov2_tiny_strided.py")
+        assert [hook.type for hook in config.custom_hooks] == ["EMAHook"]
+        config.launcher = "pytorch"
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert for_processor(copy.deepcopy(config)).sync_bn == "torch"
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert "sync_bn" not in for_processor(copy.deepcopy(config))
 
     def test_no_two_configs_write_the_same_results(self) -> None:
         seen: dict[tuple[str, str], str] = {}
