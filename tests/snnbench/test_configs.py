@@ -160,6 +160,7 @@ class TestOurs:
             return
         CHECKED.add(key)
         preprocessor = MODELS.build(config.model.data_preprocessor)
+        MessageHub.get_current_instance().update_info("iter", 0)  # a runner's count
         for loader, training in ((config.train_dataloader, True), (config.test_dataloader, False)):
             batch = preprocessor(next(iter(Runner.build_dataloader(loader))), training)
             assert batch["inputs"].shape[:2] == (2 if training else 1, 3)
@@ -282,6 +283,8 @@ class TestInstalled:
 def _classes(config: Config) -> int:
     """Classes of the model that a config describes."""
     model = config.model
+    if model.type == "TorchvisionDetector":  # with the classes of its weights
+        return 80
     if "num_classes" in model:
         return int(model.num_classes)
     head = model.get("decode_head") or model.get("bbox_head") or model.roi_head.bbox_head

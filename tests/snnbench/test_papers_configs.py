@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 pytest.importorskip("mmengine")
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
@@ -47,6 +48,7 @@ def converted(network: nn.Module, row: dict[str, Any], x: Tensor) -> Any:
 
 def two_steps(model: Any, config: Config, data: dict[str, Any]) -> None:
     """Two steps of the config's optimiser: losses are numbers, and weights move."""
+    MessageHub.get_current_instance().update_info("iter", 0)  # a runner's count
     optimiser = build_optim_wrapper(model, config.optim_wrapper)
     rates = {id(p): group["lr"] for group in optimiser.optimizer.param_groups for p in group["params"]}
     before = {name: p.detach().clone() for name, p in model.named_parameters()}

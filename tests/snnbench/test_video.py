@@ -329,7 +329,7 @@ class TestConfigs:
         assert clips.shape[:2] == (dataset.get("clips", 1), 3)
         assert clips.shape[2] == dataset.get("frames", 8)
         if "pretrained" not in str(config.bench.weights) and config.bench.weights == "model":
-            preset = PretrainedClip(path.stem)
+            preset = PretrainedClip(config.model.network.name)
             assert tuple(config.model.data_preprocessor.mean) == preset.mean
             assert tuple(config.model.data_preprocessor.std) == preset.std
             assert list(clips.shape[-2:]) == preset.size
