@@ -12,7 +12,7 @@ from mmengine.config import Config
 from snnbench import catalogue, results
 from snnbench.results import Record
 
-__all__ = ["RESULTS", "ROOT", "Row", "measured"]
+__all__ = ["RESULTS", "ROOT", "Row", "committed", "measured"]
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -40,7 +40,7 @@ class Row:
 
 
 @functools.cache
-def _committed() -> dict[tuple[str, str, str], Record]:
+def committed() -> dict[tuple[str, str, str], Record]:
     """Data set, architecture and label → result file."""
     found = (results.read(path) for path in sorted(RESULTS.rglob("*.json")))
     return {(record["dataset"], record["architecture"], record["label"]): record for record in found}
@@ -57,6 +57,6 @@ def measured(row: Row) -> Iterator[tuple[str, Record]]:
     """The result files of a row's configs, in their order, with the config's name."""
     for name in row.configs:
         for label in row.show:
-            record = _committed().get((*_of(name), label))
+            record = committed().get((*_of(name), label))
             if record is not None:
                 yield name, record

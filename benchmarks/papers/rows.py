@@ -65,8 +65,7 @@ _SEGMENTATION = {
     "DeepLab ResNet-50 (torchvision)": "torchvision_deeplabv3_resnet50",
     "DeepLab MobileNetV3 (torchvision)": "torchvision_deeplabv3_mobilenet",
 }
-_BEFORE = "measured with the delay of before, see below"
-_POLICY = "a policy trained here; " + _BEFORE
+_POLICY = "a policy trained here"
 
 
 ROWS: dict[str, tuple[Row, ...]] = {
@@ -230,9 +229,9 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "CIFAR-10",
             _names("cifar10", "resnet20"),
             {"LTB, delayed readout": ()},
-            why=_OWN + "`python -m benchmarks.cifar10 --methods ltb`; balanced until updates settle; " + _BEFORE,
+            why=_OWN + "`python -m benchmarks.cifar10 --methods ltb`; balanced until updates settle",
         ),
-        Row("small VGG with strides", "CIFAR-10", _names("cifar10", "vgg_strided"), _LTB, why=_OWN + _BEFORE),
+        Row("small VGG with strides", "CIFAR-10", _names("cifar10", "vgg_strided"), _LTB, why=_OWN + "trained here"),
         Row("ResNet-18", "ImageNet", _names("imagenet", "resnet18", "resnet18_ltb5000"), _LTB),
         Row(
             "ResNet-34", "ImageNet", _names("imagenet", "resnet34", "resnet34_ltb5000"), _LTB, ("ImageNet", "ResNet-34")
@@ -272,15 +271,15 @@ ROWS: dict[str, tuple[Row, ...]] = {
                 "FCOS ResNet-18": "fcos_r18",
             },
         ),
-        Row("RetinaNet ResNet-18", "BCCD", _names("bccd", "retinanet_r18"), _LTB, why=_OWN + _BEFORE),
-        Row("FCN ResNet-18", "CamVid", _names("camvid", "fcn_r18"), _LTB, why=_OWN + _BEFORE),
+        Row("RetinaNet ResNet-18", "BCCD", _names("bccd", "retinanet_r18"), _LTB, why=_OWN + "its own data set"),
+        Row("FCN ResNet-18", "CamVid", _names("camvid", "fcn_r18"), _LTB, why=_OWN + "its own data set"),
         Row("MC3-18", "S-Kinetics-400", _names("kinetics400", "mc3_18_small"), _LTB, ("S-Kinetics-400", "MC3-18")),
         *_each(
             "Kinetics-400",
             "kinetics400",
             {"MC3-18": "mc3_18", "R3D-18": "r3d_18", "R(2+1)D-18": "r2plus1d_18", "S3D": "s3d"},
         ),
-        Row("R3D", "digits in motion", _names("moving_digits", "r3d_small"), _LTB, why=_OWN + _BEFORE),
+        Row("R3D", "digits in motion", _names("moving_digits", "r3d_small"), _LTB, why=_OWN + "its own data set"),
         Row("SAC, 64-64", "InvertedDoublePendulum-v5", _names("inverted_double_pendulum", "sac"), _LTB, why=_POLICY),
         Row("SAC, 128-128", "Hopper-v5", _names("hopper", "sac_128"), _LTB, why=_POLICY),
         Row("TD3, 128-128", "HalfCheetah-v5", _names("half_cheetah", "td3_128"), _LTB, why=_POLICY),

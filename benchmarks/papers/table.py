@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from benchmarks.papers.again import stale
 from benchmarks.papers.row import ROOT, Row, measured
 from benchmarks.papers.rows import ROWS
 from snnbench.leaderboard.published import Published, read_published
@@ -88,7 +89,9 @@ def _theirs(paper: tuple[str, ...], row: Row) -> str:
 
 
 def _why(row: Row) -> str:
-    return row.why if row.why or any(measured(row)) else NOT_RUN[row.data]
+    records = [record for _, record in measured(row)]
+    before = "; measured with the delay of before, see below" if any(map(stale, records)) else ""
+    return (row.why if row.why or records else NOT_RUN[row.data]) + before
 
 
 def _sops(row: Row) -> str:

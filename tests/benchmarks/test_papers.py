@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import pytest
 pytest.importorskip("mmengine")
 
 from benchmarks import papers
+from benchmarks.papers.again import command, stale
+from benchmarks.papers.row import committed
 from snnbench import catalogue
 from snnbench.leaderboard.published import read_published
+from snnconv import methods
 
 ROOT = Path(__file__).parents[2]
 ROWS = [(key, row) for key in papers.PAPERS for row in papers.ROWS[key]]
@@ -75,6 +79,21 @@ def test_operations_until_most_of_the_accuracy_are_on_the_line_between_points() 
     expected = first["sops"] + (goal - low) / (high - low) * (second["sops"] - first["sops"])
     (line,) = [line for line in papers.table("ltb").splitlines() if "`cifar10/resnet20`" in line]
     assert f" / {expected / 1e6:,.4g} |" in line
+
+
+def test_a_row_of_the_delay_of_before_says_so_and_has_a_command_that_measures_it_again() -> None:
+    old = json.loads((ROOT / "benchmarks/results/bccd/retinanet-resnet-18-32-channels/if.json").read_text())
+    assert not stale(old)
+    old["method"] = {"name": "LocalThresholdBalancing", "fields": {"delay": "auto"}}
+    assert stale(old)
+    new = {k: v for k, v in methods.LocalThresholdBalancing(8).to_dict().items() if k != "name"}
+    assert not stale(old | {"method": {"name": "LocalThresholdBalancing", "fields": new}})
+    for record in filter(stale, committed().values()):
+        words = shlex.split(command(record))
+        assert words[-2:] == ["--methods", record["label"]]
+        assert all((ROOT / word).is_file() for word in words if word.endswith(".py"))
+    said = sum("the delay of before" in line for line in papers.table("ltb").splitlines())
+    assert said == sum(any(stale(r) for _, r in papers.measured(row)) for row in papers.ROWS["ltb"])
 
 
 def test_the_page_has_a_table_for_each_paper() -> None:
