@@ -95,38 +95,37 @@ MAPS = [name for name in CONFIGS if TASKS[name] in ("detection", "segmentation")
 MAPS += ["coco/torchvision_retinanet_r50", "coco/torchvision_fcos_r50"]
 
 
-class TestMaps:
-    """Detection and segmentation: pictures of 64 pixels of the fixtures' data sets."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Tiny copies of the data sets."""
+    pytest.importorskip("mmdet", reason="needs the bench extra")
+    from tests.snnbench.fixtures import write_all
 
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Any:
-        pytest.importorskip("mmdet", reason="needs the bench extra")
-        from tests.snnbench.fixtures import write_all
+    return write_all(tmp_path_factory.mktemp("data"))
 
-        return write_all(tmp_path_factory.mktemp("data"))
 
-    @pytest.mark.parametrize("name", MAPS)
-    def test_a_detector_or_segmentor_trains_two_steps_and_is_converted(
-        self, name: str, folder: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from mmengine.runner import Runner
+@pytest.mark.parametrize("name", MAPS)
+def test_a_detector_or_segmentor_trains_two_steps_and_is_converted(
+    name: str, folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmengine.runner import Runner
 
-        from tests.snnbench.test_configs import built as built_maps
-        from tests.snnbench.test_configs import small
+    from tests.snnbench.test_configs import built as built_maps
+    from tests.snnbench.test_configs import small
 
-        monkeypatch.setenv("SNNCONV_DATA", str(folder))
-        monkeypatch.setenv("SNNCONV_CACHE", str(folder / "cache"))
-        config = small(load_config(catalogue.find(name)))
-        init_default_scope(config.default_scope)
-        model = built_maps(config, "cpu")
-        trains = config.get("train_cfg") is not None
-        batch = next(iter(Runner.build_dataloader(config.train_dataloader if trains else config.test_dataloader)))
-        if trains:
-            two_steps(model, config, batch)
-        part = find_parts(model.eval(), config.bench.scope)[0]
-        x = model.data_preprocessor(batch, False)["inputs"].float()
-        row = next(r for r in config.bench.methods if r["type"] == "ShiftedThreshold")
-        snn = converted(part.module, row, x)
-        maps = tree_leaves(snn(x))
-        assert [m.shape for m in maps] == [m.shape for m in tree_leaves(part.module(x))]
-        assert all(bool(torch.isfinite(m).all()) for m in maps)
+    monkeypatch.setenv("SNNCONV_DATA", str(folder))
+    monkeypatch.setenv("SNNCONV_CACHE", str(folder / "cache"))
+    config = small(load_config(catalogue.find(name)))
+    init_default_scope(config.default_scope)
+    model = built_maps(config, "cpu")
+    trains = config.get("train_cfg") is not None
+    batch = next(iter(Runner.build_dataloader(config.train_dataloader if trains else config.test_dataloader)))
+    if trains:
+        two_steps(model, config, batch)
+    part = find_parts(model.eval(), config.bench.scope)[0]
+    x = model.data_preprocessor(batch, trains)["inputs"].float()  # in training it pads to one size
+    row = next(r for r in config.bench.methods if r["type"] == "ShiftedThreshold")
+    snn = converted(part.module, row, x)
+    maps = tree_leaves(snn(x))
+    assert [m.shape for m in maps] == [m.shape for m in tree_leaves(part.module(x))]
+    assert all(bool(torch.isfinite(m).all()) for m in maps)
