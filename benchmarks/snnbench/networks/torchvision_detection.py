@@ -54,7 +54,7 @@ class TorchvisionDetectionHead(BaseDenseHead):
                 centres.append(self.regression.bbox_ctrness(y))
         return (tuple(scores), tuple(boxes), tuple(centres)) if centres else (tuple(scores), tuple(boxes))
 
-    def predict_by_feat(  # type: ignore[override]
+    def predict_by_feat(
         self,
         scores: Sequence[Tensor],
         boxes: Sequence[Tensor],
@@ -70,7 +70,7 @@ class TorchvisionDetectionHead(BaseDenseHead):
         split = {name: [_flat(m, per_place[name]) for m in maps] for name, maps in outputs.items() if maps}
         sizes = [tuple(meta["img_shape"][:2]) for meta in batch_img_metas]
         padded = batch_img_metas[0].get("batch_input_shape", sizes[0])
-        images = ImageList(scores[0].new_empty(0, 3, *padded), sizes)  # type: ignore[arg-type]
+        images = ImageList(scores[0].new_empty(0, 3, *padded), sizes)
         counts = [m.shape[1] for m in split["cls_logits"]]
         anchors = [list(a.split(counts)) for a in self.rest.anchor_generator(images, list(scores))]
         found = self.rest.postprocess_detections(split, anchors, sizes)
@@ -86,7 +86,7 @@ class TorchvisionDetectionHead(BaseDenseHead):
             bboxes=boxes, scores=found["scores"][kept], labels=torch.tensor(labels, device=boxes.device).long()
         )
 
-    def loss_by_feat(self, *_: Any, **__: Any) -> dict[str, Tensor]:  # type: ignore[override]
+    def loss_by_feat(self, *_: Any, **__: Any) -> dict[str, Tensor]:
         raise NotImplementedError("TorchvisionDetector does not train: it comes with torchvision's weights")
 
 
