@@ -283,7 +283,7 @@ _FILES: dict[str, tuple[str, tuple[Kind, ...]]] = {
     "ladder": ("ladder", ("scan", "total")),
     "function_if": ("function_if", ("scan", "resume")),
     "multi_threshold": ("multi_threshold", ("scan", "resume")),
-    "hierarchical_multi_threshold": ("multi_threshold", ("scan", "resume")),
+    "hierarchical_multi_threshold": ("hierarchical_multi_threshold", ("scan", "resume")),
 }
 for _backend, _package in (("numba", "numba_cpu"), ("triton", "triton_gpu")):
     for _neuron, (_file, _kinds) in _FILES.items():
