@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..job import Flat
 from ..layout import flat
-from .compiled import blocks, fill, jit, output_step
+from .compiled import block_at, fill, jit, output_step
 from .launch import array, run_blocks, shares
 
 __all__ = ["add"]
@@ -27,7 +27,8 @@ def add_spikes(x, spikes, layout, amplitudes, share):
     """Add to ``x`` whole numbers that are worth an amplitude each."""
     _, _, _, _, length, _ = layout
     amplitude = np.empty(length, np.float32)
-    for first, count, fresh in blocks(layout, share):
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
         if fresh:
             fill(amplitude, amplitudes, first, count, layout)
         xs, added = output_step(x, 0, first, count, layout), output_step(spikes, 0, first, count, layout)

@@ -19,7 +19,7 @@ from numba import types
 from numba.extending import overload
 
 __all__ = [
-    "BLOCK", "blocks", "fill", "input_step", "jit", "load", "negate", "output_step", "recall", "remember", "store",
+    "BLOCK", "block_at", "fill", "input_step", "jit", "load", "negate", "output_step", "recall", "remember", "store",
     "times",
 ]  # fmt: skip
 
@@ -101,16 +101,15 @@ def remember(v, v_state, first, count):
 
 
 @jit
-def blocks(layout, share):
-    """A thread's blocks: the first position, how many there are, and whether channel values are others than before.
+def block_at(number, layout, share):
+    """A block's first position, how many there are, and whether its channel values are others than the last one's.
 
     ``layout`` is ``(size, x_stride, channels, inner, length, uniform)``, as of `job.Flat` and `launch.shares`;
-    ``share`` the first block and the one behind the last.
+    ``share`` a thread's first block and the one behind its last.
     """
     size, _, _, _, length, uniform = layout
-    for block in range(share[0], share[1]):
-        first = block * length
-        yield first, min(length, size - first), not uniform or block == share[0]
+    first = number * length
+    return first, min(length, size - first), not uniform or number == share[0]
 
 
 @jit

@@ -8,7 +8,7 @@ from ...integrate_fire import STARTS
 from ..eager_functions import targeted
 from ..job import Job
 from ..layout import flat
-from .compiled import blocks, fill, input_step, jit, negate, output_step, recall, remember
+from .compiled import block_at, fill, input_step, jit, negate, output_step, recall, remember
 from .launch import array, dead_zones, launch
 
 __all__ = ["resume", "scan"]
@@ -37,7 +37,8 @@ def function_if_scan(
     dead_zone = np.empty(length, np.float32)
     amplitude = np.empty(length, out.dtype)
     zero, one, none = amplitude.dtype.type(0), np.float32(1), np.float32(0)
-    for first, count, fresh in blocks(layout, share):
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
         if fresh:
             fill(theta, thetas, first, count, layout)
             fill(dead_zone, dead_zones, first, count, layout)

@@ -7,7 +7,7 @@ import numpy as np
 from ...integrate_fire import STARTS
 from ..job import Job
 from ..layout import flat
-from .compiled import blocks, fill, input_step, jit, load, output_step, remember
+from .compiled import block_at, fill, input_step, jit, load, output_step, remember
 from .launch import array, launch
 
 __all__ = ["if_steps", "resume", "scan"]
@@ -47,7 +47,8 @@ def if_scan(x, out, v_state, resume, keep, start, steps, layout, thetas, amplitu
     v = np.empty(length, np.float32)
     theta = np.empty(length, np.float32)
     amplitude = np.empty(length, out.dtype)
-    for first, count, fresh in blocks(layout, share):
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
         if fresh:
             fill(theta, thetas, first, count, layout)
             fill(amplitude, amplitudes, first, count, layout)

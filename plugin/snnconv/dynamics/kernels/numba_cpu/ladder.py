@@ -8,7 +8,7 @@ import torch
 from ...ladder_thresholds import Ladder
 from ..eager_functions import laddered
 from ..job import Job
-from .compiled import blocks, fill, jit, output_step, store
+from .compiled import block_at, fill, jit, output_step, store
 from .launch import array, launch
 from .shifted import add_up
 
@@ -60,7 +60,8 @@ def ladder_scan(
     code = np.empty(length, np.int64)
     negative = np.empty(length, np.bool_)
     amplitude = np.empty(length, np.float32)
-    for first, count, _ in blocks(layout, share):
+    for block in range(share[0], share[1]):
+        first, count, _ = block_at(block, layout, share)
         fill(row, rows, first, count, layout)
         fill(amplitude, amplitudes, first, count, layout)
         add_up(x, z, in_steps, first, count, layout)
@@ -97,7 +98,8 @@ def ladder_total(
     negative = np.empty(length, np.bool_)
     amplitude = np.empty(length, np.float32)
     none = out.dtype.type(0)
-    for first, count, _ in blocks(layout, share):
+    for block in range(share[0], share[1]):
+        first, count, _ = block_at(block, layout, share)
         fill(row, rows, first, count, layout)
         fill(amplitude, amplitudes, first, count, layout)
         add_up(x, z, in_steps, first, count, layout)

@@ -25,7 +25,7 @@ Layout = tuple[int, int, int, int, int, bool]
 
 
 def launch(job: Job, kernel: Callable[..., None], before: tuple[Any, ...], after: tuple[Any, ...] = ()) -> None:
-    """Call ``kernel(x, out, *before, layout, thetas, worths, *after, share)``, with layout and share as of `blocks`.
+    """Call ``kernel(x, out, *before, layout, thetas, worths, *after, share)``, with layout and share as of `block_at`.
 
     ``worths`` are what a spike of the first step is worth by channel, in the output's dtype, for weighted spikes in
     float32.

@@ -7,7 +7,7 @@ import numpy as np
 from ...multi_threshold import BORDER, SLACK
 from ..job import Job
 from ..layout import flat
-from .compiled import blocks, fill, input_step, jit, load, output_step, recall, remember, times
+from .compiled import block_at, fill, input_step, jit, load, output_step, recall, remember, times
 from .launch import array, launch
 
 __all__ = ["resume", "run", "scan"]
@@ -48,7 +48,8 @@ def multi_threshold_scan(
     border = np.empty(length, np.float32)
     ceiling = np.empty(length, np.float32)
     amplitude = np.empty(length, out.dtype)
-    for first, count, fresh in blocks(layout, share):
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
         if fresh:
             fill(q, thetas, first, count, layout)
             fill(border, borders, first, count, layout)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..job import Job
-from .compiled import blocks, fill, input_step, jit, load, output_step, store
+from .compiled import block_at, fill, input_step, jit, load, output_step, store
 from .launch import launch
 
 __all__ = ["scan", "total"]
@@ -40,7 +40,8 @@ def shifted_threshold_scan(x, out, in_steps, out_steps, layout, lsbs, amplitudes
     theta = np.empty(length, np.float32)
     amplitude = np.empty(length, np.float32)
     top = np.float32(2.0 ** (out_steps - 1))
-    for first, count, fresh in blocks(layout, share):
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
         if fresh:
             fill(lsb, lsbs, first, count, layout)
             fill(amplitudes_, amplitudes, first, count, layout)
@@ -93,7 +94,8 @@ def shifted_threshold_total(bits: int, signed: bool) -> Callable[..., None]:
         v = np.empty(length, np.float32)
         lsb = np.empty(length, np.float32)
         amplitude = np.empty(length, np.float32)
-        for first, count, fresh in blocks(layout, share):
+        for block in range(share[0], share[1]):
+            first, count, fresh = block_at(block, layout, share)
             if fresh:
                 fill(lsb, lsbs, first, count, layout)
                 fill(amplitude, amplitudes, first, count, layout)

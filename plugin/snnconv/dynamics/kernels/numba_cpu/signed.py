@@ -6,7 +6,7 @@ import numpy as np
 
 from ..job import Job
 from ..layout import flat
-from .compiled import blocks, fill, input_step, jit, load, negate, output_step, remember
+from .compiled import block_at, fill, input_step, jit, load, negate, output_step, remember
 from .launch import array, dead_zones, launch
 
 __all__ = ["resume", "scan"]
@@ -33,7 +33,8 @@ def signed_if_scan(
     theta = np.empty(length, np.float32)
     dead_zone = np.empty(length, np.float32)
     amplitude = np.empty(length, out.dtype)
-    for first, count, fresh in blocks(layout, share):
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
         if fresh:
             fill(theta, thetas, first, count, layout)
             fill(dead_zone, dead_zones, first, count, layout)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..job import Job
 from ..layout import flat
-from .compiled import blocks, fill, jit
+from .compiled import block_at, fill, jit
 from .integrate_fire import if_steps
 from .launch import array, dead_zones, launch
 
@@ -34,7 +34,8 @@ def srp_scan(x, out, steps, layout, thetas, amplitudes, dead_zones, pre, share):
     dead_zone = np.empty(length, np.float32)
     amplitudes_ = np.empty(length, out.dtype)
     amplitude = np.empty(length, out.dtype)
-    for first, count, fresh in blocks(layout, share):
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
         if fresh:
             fill(theta, thetas, first, count, layout)
             fill(dead_zone, dead_zones, first, count, layout)
@@ -61,7 +62,8 @@ def srp_phase(x, out, mask, is_first, steps, layout, thetas, amplitudes, dead_zo
     amplitudes_ = np.empty(length, out.dtype)
     amplitude = np.empty(length, out.dtype)
     zero = amplitude.dtype.type(0)
-    for first, count, fresh in blocks(layout, share):
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
         if fresh:
             fill(theta, thetas, first, count, layout)
             fill(dead_zone, dead_zones, first, count, layout)
