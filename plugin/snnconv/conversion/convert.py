@@ -35,6 +35,7 @@ from snnconv.graph.cover import Cover
 from snnconv.graph.source import ConversionError
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Reader, Take
+from snnconv.methods import corrections
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
@@ -44,7 +45,7 @@ from snnconv.runtime.program import Program
 from snnconv.runtime.readout import delay_steps
 from snnconv.runtime.signature import Signature
 
-__all__ = ["convert"]
+__all__ = ["Conversion", "convert"]
 
 
 def convert(
@@ -139,7 +140,7 @@ def convert(
         method=method.to_dict(), notes=unwrapped.notes, cover=cover, encode_input=encode_input, signed=signed
     )
     with bars(progress) as tell, torch.no_grad():
-        work = _Conversion(
+        work = Conversion(
             unwrapped.model, method, report, framework, where, sequence, Ranks(distributed), seed, wanted, tell
         )
         with work.timed("calibration data"):
@@ -160,8 +161,18 @@ def convert(
 
 
 @dataclass
-class _Conversion:
-    """One conversion: what is asked for, what has been found so far, and its steps in the order in which they run."""
+class Conversion:
+    """One conversion: what is asked for, what has been found so far, and its steps in the order in which they run.
+
+    Attributes:
+        batches: the inputs that calibrate.
+        seen: inputs that the network is tried on: the same, or the example.
+        ann: the source network.
+        snn: the network that is to spike.
+        spec: what inputs are.
+        thresholds: θ by site.
+        means: what the delay of the readout is estimated from.
+    """
 
     model: nn.Module
     method: Method
@@ -175,9 +186,7 @@ class _Conversion:
     tell: ProgressFn
     known: Calibration | None = field(init=False)
     batches: list[Any] = field(init=False)
-    """What calibrates."""
     seen: list[Any] = field(init=False)
-    """Inputs that the network is tried on: the same, or the example."""
     ann: Program = field(init=False)
     snn: Program = field(init=False)
     spec: dict[str, Any] = field(init=False)
@@ -252,19 +261,26 @@ class _Conversion:
         self.thresholds = thresholds_of(ann, self.method, histograms, batches, self.spec, tell, report, ranks)
 
     def correct(self) -> None:
-        """Adjust weights, thresholds and biases on the calibration inputs, as the method asks."""
-        ann, snn, method, batches = self.ann, self.snn, self.method, self.batches
-        if method.correction == "reconstruct" and batches:
-            with self.timed("reconstruction"):
-                self.thresholds = reconstruct(
-                    ann, snn, self.thresholds, method, batches, self.tell, self.ranks, self.seed, self.framework,
-                    self.spec,
-                )  # fmt: skip
-        if method.correction != "none" and batches:
-            with self.timed("bias correction"):
-                correct_biases(
-                    ann, snn, method, self.thresholds, batches, self.framework, self.spec, self.tell, self.ranks
-                )
+        """Adjust the network on the calibration inputs, as the method asks."""
+        run = corrections.get(self.method.correction).run
+        if run is not None and self.batches:
+            run(self)
+
+    def reconstruct(self) -> None:
+        """Fit weights and thresholds to the source network's outputs."""
+        with self.timed("reconstruction"):
+            self.thresholds = reconstruct(
+                self.ann, self.snn, self.thresholds, self.method, self.batches, self.tell, self.ranks, self.seed,
+                self.framework, self.spec,
+            )  # fmt: skip
+
+    def correct_biases(self) -> None:
+        """Take away what is left of each channel's mean error."""
+        with self.timed("bias correction"):
+            correct_biases(
+                self.ann, self.snn, self.method, self.thresholds, self.batches, self.framework, self.spec, self.tell,
+                self.ranks,
+            )  # fmt: skip
 
     def built(self) -> SpikingNetwork:
         """The spiking network."""
