@@ -110,6 +110,9 @@ def _values(kind: Any) -> list[Any]:
 def make_method(name: str, settings: Mapping[str, str | None]) -> Any:
     """The method ``name`` with the settings given on the command line, validated by the method itself.
 
+    Raises:
+        InputError: an unknown method, settings that it does not have, one that it needs.
+
     >>> make_method("if", {"timesteps": "8", "correction": "none"}).correction
     'none'
     """

@@ -29,6 +29,9 @@ def brief(said: object, most: int = LONGEST) -> str:
 def refused_as(kind: type[Exception]) -> Iterator[None]:
     """Raise what a reader refuses as ``kind``, the error of whoever asked for the file.
 
+    Raises:
+        Exception: of this ``kind``, with the refusal's words.
+
     >>> with refused_as(LookupError):
     ...     raise UntrustedFileError("a.json: line 1, column 2: not JSON")
     Traceback (most recent call last):
