@@ -136,6 +136,6 @@ def delay_estimate(
     method: Method, sites: Mapping[str, Site], thresholds: Mapping[str, Tensor], means: Mapping[str, float]
 ) -> float:
     """Σ_l mean_c(θ_c − v₀) / max_i(data mean of element i), with v₀ = θ/2 or 0 (arXiv 2409.03368, eq. 19)."""
-    units = {name: 1.0 if sites[name].kind == "rate_norm" else float(v.mean()) for name, v in thresholds.items()}
+    units = {name: 1.0 if sites[name].function.unit else float(v.mean()) for name, v in thresholds.items()}
     below = {name: 1.0 if method.at(name).neuron_options.get("start") == "zero" else 0.5 for name in units}
     return sum(below[name] * theta / means[name] for name, theta in units.items() if means.get(name, 0) > 0)
