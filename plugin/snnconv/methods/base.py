@@ -75,7 +75,7 @@ class Method:
     timesteps: int
     thresholds: str = field(default="mse", kw_only=True)
     per_channel: bool = field(default=True, kw_only=True)
-    correction: str = field(default="bias", kw_only=True)
+    correction: str = field(default="bias", kw_only=True, metadata={"known": corrections.CORRECTIONS})
     max_pool: Literal["accumulated", "instantaneous"] = field(default="accumulated", kw_only=True)
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, kw_only=True, repr=False, hash=False)
     realisation: Literal["ladder", "function"] | None = field(default=None, kw_only=True)
