@@ -83,7 +83,10 @@ class Method:
     def __post_init__(self) -> None:
         self._whole("timesteps", 1)
         self._bounded("timesteps")
-        corrections.get(self.correction)
+        try:
+            corrections.get(self.correction)
+        except ValueError as error:
+            raise ValueError(f"{self._label}: {error}") from None
         self._one_of("max_pool", ("accumulated", "instantaneous"))
         self._one_of("realisation", (None, *REALISATIONS))
         if not isinstance(self.per_channel, bool):
