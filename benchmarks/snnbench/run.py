@@ -23,6 +23,7 @@ from snnbench.testing.episode_video import EpisodeVideos
 from snnbench.testing.picture import SideBySide
 from snnbench.testing.test_loop import SNNTestLoop
 from snnbench.train import trained_weights
+from snnbench.work_folder import naming
 from snnconv.files.untrusted import load_weights, refused_as
 
 __all__ = ["run_config"]
@@ -70,7 +71,7 @@ def run_config(
     chosen = _chosen(bench.methods, methods)
     start_processes(launcher)
     folder = Path(out) / results.slug(bench.dataset) / results.slug(bench.architecture)
-    with refused_as(BenchError), nothing_imported(config):
+    with refused_as(BenchError), nothing_imported(config), naming(config.work_dir):
         return _run(config, chosen, folder, limit, resume, draw)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from snnbench.data.augment import (
     BatchFlip,
     BatchMixUp,
     BatchRandomCrop,
+    OneImage,
 )
 from snnbench.data.image_datasets import SKIPPED, ImageFolder, InMemoryImages
 from snnbench.data.images import load_images
@@ -77,6 +79,16 @@ class TestRoots:
             assert load_images(folder, "test").classes == first.classes
         Image.new("RGB", (12, 12)).save(folder / "ant/new.png")
         assert len(load_images(folder, "test")) == 13
+
+    def test_a_picture_corrected_at_the_same_size_that_keeps_its_time_is_read_again(self, folder: Path) -> None:
+        path = folder / "ant/0.png"
+        Image.new("RGB", (12, 12)).save(path, compress_level=0)
+        assert int(load_images(folder, "test").images[0].max()) == 0
+        before = path.stat()
+        Image.new("RGB", (12, 12), (200, 200, 200)).save(path, compress_level=0)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert path.stat().st_size == before.st_size
+        assert int(load_images(folder, "test").images[0].max()) == 200
 
     def test_a_zip_corrected_at_the_same_size_is_decoded_again(self, tmp_path: Path, folder: Path) -> None:
         def packed(names: list[str]) -> Path:
@@ -293,6 +305,16 @@ class TestAugmentation:
         assert int(changed.sum()) > 2
         with pytest.raises(ValueError, match=r"policy must be one of \('cifar10', 'imagenet', 'svhn'\), got 'mnist'"):
             BatchAutoAugment("mnist")
+
+    def test_one_image_is_a_batch_of_one(self) -> None:
+        images, labels = batch()
+        torch.manual_seed(3)
+        found = OneImage(dict(type="BatchCutout", size=4, fill=(0, 0, 0)))(images[0])
+        torch.manual_seed(3)
+        seed = int(torch.randint(2**31, ()))
+        generator = torch.Generator().manual_seed(seed)
+        assert torch.equal(found, BatchCutout(4, fill=(0, 0, 0))(images[:1], labels[:1], generator)[0][0])
+        assert not torch.equal(found, images[0])
 
     def test_jitter_of_zero_strength_changes_nothing(self) -> None:
         images, labels = batch()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["UntrustedFileError", "brief", "refused_as"]
+__all__ = ["UntrustedFileError", "brief", "refused_as", "regular"]
 
 LONGEST = 400
 """Characters of what a message repeats of a file: a damaged one may hold any text anywhere."""
@@ -25,9 +27,24 @@ def brief(said: object, most: int = LONGEST) -> str:
     return text if len(text) <= most else f"{text[: most // 2 - 2]} ... {text[-(most // 4 - 2) :]}"
 
 
+def regular(path: str | os.PathLike[str]) -> None:
+    """Refuse a pipe, which would be waited for, a socket, and a device, which may never end.
+
+    Raises:
+        OSError: there is nothing of this name.
+        UntrustedFileError: it is one of these.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UntrustedFileError(f"{path} is a pipe, a socket or a device; give a file")
+
+
 @contextmanager
 def refused_as(kind: type[Exception]) -> Iterator[None]:
     """Raise what a reader refuses as ``kind``, the error of whoever asked for the file.
+
+    Raises:
+        Exception: of this ``kind``, with the refusal's words.
 
     >>> with refused_as(LookupError):
     ...     raise UntrustedFileError("a.json: line 1, column 2: not JSON")
