@@ -87,6 +87,20 @@ def test_what_lies_outside_or_grows_is_refused_by_field(what: str, tmp_path: Pat
         snnconv.from_nir(path)
 
 
+def test_free_space_of_no_size_which_has_no_end_is_refused(tmp_path: Path) -> None:
+    """libhdf5 itself goes on for ever, in a call that no signal ends."""
+    path = tmp_path / "a.nir"
+    written(path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"GCOL") + 16
+    while int.from_bytes(content[at : at + 2], "little"):  # an object; number 0 is what is free
+        at += 16 + (int.from_bytes(content[at + 8 : at + 16], "little") + 7) // 8 * 8
+    content[at + 8 : at + 16] = bytes(8)
+    path.write_bytes(content)
+    with pytest.raises(snnconv.ConversionError, match=rf"a\.nir is damaged: free space of 0 bytes at byte {at};"):
+        snnconv.from_nir(path)
+
+
 def test_the_limit_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.nir"
     written(path)

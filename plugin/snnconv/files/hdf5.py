@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+from pathlib import Path
 from typing import Any
 
 from snnconv import limits
@@ -14,6 +16,11 @@ DEEPEST = 30
 """Groups that a field may lie in; a link to a group that it lies in has no end."""
 MOST = 100_000
 """Groups and fields of a file, each counted once for every way that leads there."""
+
+_HEAP = struct.Struct("<4sB3xQ")
+"""How a global heap begins, which holds a file's texts: its mark, version and size."""
+_OBJECT = struct.Struct("<HH4xQ")
+"""How an object in it begins: its number, 0 for what is free, how often it is used, and its size."""
 
 
 def check_hdf5(path: str | os.PathLike[str]) -> None:
@@ -29,6 +36,7 @@ def check_hdf5(path: str | os.PathLike[str]) -> None:
     import h5py
 
     regular(path)
+    _check_heaps(path)
     most = max(limits.UNPACKED, limits.EXPANSION * os.path.getsize(path))
     with h5py.File(path, "r") as file:
         waiting: list[tuple[str, Any, int]] = [("", file, 0)]
@@ -55,3 +63,29 @@ def check_hdf5(path: str | os.PathLike[str]) -> None:
                             f"of {os.path.getsize(path):,}, more than snnconv.limits.UNPACKED = {limits.UNPACKED:,}; "
                             "raise that limit if it is right"
                         )
+
+
+def _check_heaps(path: str | os.PathLike[str]) -> None:
+    """Refuse a heap with free space of no size, which libhdf5 steps over without end.
+
+    Raises:
+        UntrustedFileError: the place in the file.
+    """
+    content = Path(path).read_bytes()
+    at = content.find(b"GCOL")
+    while at >= 0:
+        if at + _HEAP.size <= len(content):
+            _, version, size = _HEAP.unpack_from(content, at)
+            if version == 1 and content[at + 5 : at + 8] == bytes(3) and _HEAP.size < size <= len(content) - at:
+                _check_heap(content, at, at + size, path)
+        at = content.find(b"GCOL", at + 4)
+
+
+def _check_heap(content: bytes, start: int, end: int, path: str | os.PathLike[str]) -> None:
+    at = start + _HEAP.size
+    while at + _OBJECT.size <= end:
+        number, _, size = _OBJECT.unpack_from(content, at)
+        step = size if number == 0 else _OBJECT.size + (size + 7) // 8 * 8
+        if step < _OBJECT.size:
+            raise UntrustedFileError(f"{path} is damaged: free space of {size} bytes at byte {at}; get the file again")
+        at += step
