@@ -458,6 +458,7 @@ class TestConfigs:
             if trains:
                 assert config.val_dataloader.dataset.pipeline == transforms
             network.update({"pretrained": False} if "pretrained" in network else {"weights": None})
+            model.pop("checkpoint", None)  # of the config that it goes on from
             preprocessing = TRANSFORMS.build(transform)
             assert (preprocessing.mean, preprocessing.std) == (
                 model.data_preprocessor.mean,
