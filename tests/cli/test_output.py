@@ -19,7 +19,6 @@ import pytest
 import torch
 import typer
 from torch import nn
-from typer.testing import CliRunner
 
 import snnconv
 from snnconv import methods
@@ -31,8 +30,9 @@ from snnconv.cli.recommend import Latency
 from snnconv.demo import table as demo_table
 from snnconv.metrics.latency import LATENCIES
 from snnconv.progress import bars
+from tests.command_line import Runner
 
-runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
+runner = Runner()
 NETWORK = """
 import torch
 from torch import nn
@@ -222,7 +222,7 @@ class TestTerminals:
         advice = "pip install --force-reinstall 'torchvision==0.26.*' 'torchaudio==2.11.*' 'snnconv-plugin[bench]'"
         checks = [doctor.Check("numba kernels", "speed", "broken", "x" * 200, advice)]
         monkeypatch.setattr(doctor, "check_all", lambda: checks)
-        result = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(app, ["doctor"])
+        result = Runner(COLUMNS="80").invoke(app, ["doctor"])
         assert advice in [line.strip() for line in result.stdout.splitlines()]
         assert result.stdout.startswith(f"snnconv {snnconv.__version__}, Python 3.")
 

@@ -10,12 +10,11 @@ import pytest
 
 pytest.importorskip("mmengine", reason="mmengine is not installed (the extra 'bench' has it)")
 
-from typer.testing import CliRunner
-
 from snnbench.config import BenchError, load_config
 from snnbench.config_data import MOST_VALUES, read_config
 from snnconv.cli.app import app
 from snnconv.files.untrusted import UntrustedFileError, read_json, read_yaml
+from tests.command_line import Runner
 
 BENCH = {
     "task": "classification", "dataset": "none", "architecture": "none", "metric": "top1",
@@ -51,7 +50,7 @@ class TestWhatWouldRunCode:
     def test_a_yaml_tag(self, tmp_path: Path, command: str) -> None:
         made = tmp_path / "made"
         path = written(tmp_path / "c.yaml", f"bench: 1\na: !!python/object/apply:os.mkdir ['{made}']\n")
-        result = CliRunner().invoke(app, [command, str(path), "--work-dir", str(tmp_path / "work")])
+        result = Runner().invoke(app, [command, str(path), "--work-dir", str(tmp_path / "work")])
         assert result.exit_code == 2
         assert f"{path}: line 2: refused, and nothing of it was run: it asks for !!python/object/apply:os.mkdir" in (
             " ".join(result.output.split())
@@ -160,5 +159,5 @@ class TestWhatIsNoConfig:
 
 
 def test_the_help_says_which_configs_are_programs() -> None:
-    said = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["bench", "--help"]).output
+    said = Runner().invoke(app, ["bench", "--help"]).output
     assert "A Python config is a program" in " ".join(said.replace("│", " ").split())
