@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from snnbench.testing.convert_hook import ConvertHook, bare_model
 from snnbench.testing.episode_video import EpisodeVideos
 from snnbench.testing.picture import SideBySide
 from snnbench.testing.test_loop import SNNTestLoop
-from snnbench.train import trained_weights
+from snnbench.train import trained_weights, what_trains
 from snnconv.files.untrusted import load_weights
 
 __all__ = ["run_config"]
@@ -40,6 +40,7 @@ def run_config(
     options: dict[str, Any] | None = None,
     launcher: str = "none",
     draw: int = 0,
+    told: Callable[[str], Any] = lambda words: None,
 ) -> list[Path]:
     """Run a benchmark config and return the result files, one a method row.
 
@@ -54,6 +55,7 @@ def run_config(
         launcher: ``"none"``, or ``"pytorch"``, ``"slurm"``, ``"mpi"`` where that started the process.
         draw: pictures of the first ``draw`` test samples, source and converted network side by side; of episodes, a
             video for each network.
+        told: gets one line before the work: what will run, and where results go.
 
     Raises:
         BenchError: a config or option that cannot be run, or no row that converts.
@@ -72,6 +74,9 @@ def run_config(
     if is_main_process():
         for row in chosen:
             results.check_place(results.path_of(folder, str(row.get("label", row["type"]))))
+        some = f"{limit:,} samples of " if limit else ""
+        rows_of = f"{len(chosen)} rows" if len(chosen) > 1 else "1 row"
+        told(f"{bench.architecture} on {some}{bench.dataset}: {what_trains(config)}; then {rows_of} to {folder}")
     weights, training = trained_weights(config)
     if limit is not None:
         config.test_dataloader.dataset["indices"] = int(limit)

@@ -138,6 +138,10 @@ class TestHelp:
                 assert words[1] == name
                 command.make_context(name, words[2:])  # fails at an option that is not there
 
+    def test_every_command_prints_json_when_asked(self) -> None:
+        for name, command in self.commands().items():
+            assert {"json", "csv"} <= {parameter.name for parameter in command.params}, name
+
     def test_every_option_is_of_a_type_that_the_oldest_typer_takes(self) -> None:
         for command in app.registered_commands:
             assert command.callback is not None
