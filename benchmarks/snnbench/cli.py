@@ -119,7 +119,7 @@ def train(
     from snnbench.weights.card import read_card
 
     card = read_card(weights)
-    found = {"weights": str(weights), "metrics": dict(card.metrics) if card else {}}
+    found: dict[str, Any] = {"weights": str(weights), "metrics": dict(card.metrics) if card else {}}
     again = ["snnconv", "bench", config]
     again += ["--work-dir", str(work_dir)] if work_dir else []
     again += [word for pair in cfg_options or [] for word in ("--cfg-options", pair)]
