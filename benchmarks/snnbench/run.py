@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from snnbench import results
 from snnbench.config import BenchError, default_work_dir, load_config
+from snnbench.data.limited import first
 from snnbench.processes import LAUNCHERS, for_processor, start_processes
 from snnbench.results.rows import Row, write_results
 from snnbench.testing.convert_hook import ConvertHook, bare_model
@@ -79,7 +80,7 @@ def run_config(
         told(f"{bench.architecture} on {some}{bench.dataset}: {what_trains(config)}; then {rows_of} to {folder}")
     weights, training = trained_weights(config)
     if limit is not None:
-        config.test_dataloader.dataset["indices"] = int(limit)
+        config.test_dataloader.dataset = first(config.test_dataloader.dataset, int(limit))
     runner = _test_runner(config, chosen)
     model = bare_model(runner.model)
     if weights is not None:
@@ -158,8 +159,10 @@ def _test_runner(config: Config, rows: list[dict[str, Any]]) -> Runner:
         if "train_dataloader" not in config:
             raise BenchError("bench.calibration needs a dataset: this config has no train_dataloader to take it from")
         calibration["dataset"] = copy.deepcopy(config.train_dataloader.dataset)
-        if "pipeline" in config.test_dataloader.dataset:  # one of the user's own may have none
-            calibration.setdefault("pipeline", config.test_dataloader.dataset.pipeline)
+        tested = config.test_dataloader.dataset
+        for dataset in (tested, tested.get("dataset", {})):  # one of the user's own may have none
+            if "pipeline" in dataset:
+                calibration.setdefault("pipeline", dataset.pipeline)
     hook = dict(
         type="ConvertHook",
         methods=rows,

@@ -123,6 +123,12 @@ bench = dict(task="classification", dataset="own set", split="test", architectur
 """
 
 
+def test_a_config_that_is_no_python_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("bench = dict(\n")
+    with pytest.raises(BenchError, match=r"a\.py:1: '\(' was never closed"):
+        load_config(tmp_path / "a.py")
+
+
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A config and its module in the folder that commands run in."""
