@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -28,6 +29,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FEATURES",
         help=f"pretend a processor without these, with commas: {', '.join(processor.FEATURES)}",
     )
+
+
+hypothesis.settings.register_profile("suite")  # a busy machine fails no test
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure(config: pytest.Config) -> None:

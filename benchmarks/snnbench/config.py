@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 import snnconv
-from snnbench import config_data, packages
+from snnbench import config_data, config_types, packages
 from snnbench.data.roots import resolve_config
 from snnbench.mmcv_ops import install as operators
 from snnbench.results.validation import sentences
@@ -78,13 +78,13 @@ def load_config(path: str | os.PathLike[str], options: dict[str, Any] | None = N
         _set_epochs(config, options["epochs"], path)
     if config.bench.get("task") == "control":
         config.bench.dataset = config.model.env  # with its version, whatever was asked for
-    scope = str(config.get("default_scope", "snnbench"))
+    scope = str(config.setdefault("default_scope", "snnbench"))  # the runner would take mmengine's
     _register(scope)
     if is_data:
         for name in _OWN.get(scope, ()):
             importlib.import_module(f"snnbench.{name}")
         with refused_as(BenchError):
-            config_data.check_types(config, (*snnconv.methods.__all__, *CONVERSIONS))
+            config_types.check_types(config, (*snnconv.methods.__all__, *CONVERSIONS))
     resolve_config(config)
     return config
 

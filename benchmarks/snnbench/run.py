@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from snnbench import results
 from snnbench.config import BenchError, default_work_dir, load_config
 from snnbench.data.limited import first
+from snnbench.config_types import nothing_imported
 from snnbench.processes import LAUNCHERS, for_processor, start_processes
 from snnbench.results.rows import Row, write_results
 from snnbench.testing.convert_hook import ConvertHook, bare_model
@@ -24,6 +25,8 @@ from snnbench.testing.picture import SideBySide
 from snnbench.testing.test_loop import SNNTestLoop
 from snnbench.train import trained_weights, what_trains
 from snnconv.files.untrusted import load_weights
+from snnbench.train import trained_weights
+from snnconv.files.untrusted import load_weights, refused_as
 
 __all__ = ["run_config"]
 
@@ -72,6 +75,15 @@ def run_config(
     chosen = _chosen(bench.methods, methods)
     start_processes(launcher)
     folder = Path(out) / results.slug(bench.dataset) / results.slug(bench.architecture)
+    with refused_as(BenchError), nothing_imported(config):
+        return _run(config, chosen, folder, limit, resume, draw)
+
+
+def _run(
+    config: Config, chosen: list[dict[str, Any]], folder: Path, limit: int | None, resume: bool, draw: int
+) -> list[Path]:
+    """The rows ``chosen`` of a config, one file each in ``folder``."""
+    bench = config.bench
     if is_main_process():
         for row in chosen:
             results.check_place(results.path_of(folder, str(row.get("label", row["type"]))))

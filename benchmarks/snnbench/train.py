@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from snnbench import results
 from snnbench.config import BenchError
+from snnbench.config_types import nothing_imported
 from snnbench.processes import for_processor, start_processes
 from snnbench.results.provenance import portable
 from snnbench.testing.convert_hook import bare_model
@@ -103,12 +104,13 @@ def train(config: Config) -> Path:
         hook["type"] = "snnbench.WholeCheckpointHook"
     _check_last(Path(config.work_dir))
     clock = _Clock()
-    runner = Runner.from_cfg(for_processor(training))
-    runner.register_hook(clock)
-    model = bare_model(runner.model)
-    if config.get("channels_last"):  # a quarter faster on processors; torch's backward may crash on maps of one pixel
-        model.to(memory_format=torch.channels_last)
-    runner.train()
+    with refused_as(BenchError), nothing_imported(training):
+        runner = Runner.from_cfg(for_processor(training))
+        runner.register_hook(clock)
+        model = bare_model(runner.model)
+        if config.get("channels_last"):  # a quarter faster on processors; torch may crash on maps of one pixel
+            model.to(memory_format=torch.channels_last)
+        runner.train()
     clock.before = getattr(runner.train_loop, "seconds_before", clock.before)  # a loop with checkpoints of its own
     for hook in runner.hooks:
         if isinstance(hook, EMAHook):  # what was validated is what is kept

@@ -13,19 +13,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from snnconv import _moved, activations, methods
+from snnconv import _moved
 from snnconv._version import __version__
-from snnconv.conversion.checks import ConversionWarning
-from snnconv.conversion.convert import convert
-from snnconv.conversion.statistics import Calibration, calibrate
-from snnconv.graph.source import ConversionError
-from snnconv.integrations.register import register
-from snnconv.network import SpikingNetwork
-from snnconv.report import ConversionReport
 
 if TYPE_CHECKING:
-    from snnconv import training
-    from snnconv.export.chips import fits
+    from snnconv import activations, methods, training
+    from snnconv.conversion.checks import ConversionWarning
+    from snnconv.conversion.convert import convert
+    from snnconv.conversion.statistics import Calibration, calibrate
+    from snnconv.export.fitting import fits
     from snnconv.export.integers import integer_weights
     from snnconv.export.nir import from_nir, to_nir
     from snnconv.export.onnx import to_onnx
@@ -33,9 +29,13 @@ if TYPE_CHECKING:
     from snnconv.export.sinabs import to_sinabs
     from snnconv.export.stepwise import stepwise
     from snnconv.export.twin import quantised_twin
+    from snnconv.graph.source import ConversionError
+    from snnconv.integrations.register import register
     from snnconv.metrics import audit, compare, evaluate, profile
     from snnconv.metrics.saturating import saturation
+    from snnconv.network import SpikingNetwork
     from snnconv.page import write_page
+    from snnconv.report import ConversionReport
     from snnconv.selection import recommend
     from snnconv.storage.network_file import load, save
     from snnconv.training.finetune import finetune_layerwise
@@ -81,11 +81,18 @@ __all__ = [
 ]
 
 _LATER = {
+    "Calibration": "snnconv.conversion.statistics",
+    "ConversionError": "snnconv.graph.source",
+    "ConversionReport": "snnconv.report",
+    "ConversionWarning": "snnconv.conversion.checks",
+    "SpikingNetwork": "snnconv.network",
     "audit": "snnconv.metrics",
+    "calibrate": "snnconv.conversion.statistics",
     "compare": "snnconv.metrics",
+    "convert": "snnconv.conversion.convert",
     "evaluate": "snnconv.metrics",
     "finetune_layerwise": "snnconv.training.finetune",
-    "fits": "snnconv.export.chips",
+    "fits": "snnconv.export.fitting",
     "from_nir": "snnconv.export.nir",
     "from_onnx": "snnconv.export.onnx_in",
     "integer_weights": "snnconv.export.integers",
@@ -94,6 +101,7 @@ _LATER = {
     "profile": "snnconv.metrics",
     "quantised_twin": "snnconv.export.twin",
     "recommend": "snnconv.selection",
+    "register": "snnconv.integrations.register",
     "saturation": "snnconv.metrics",
     "save": "snnconv.storage.network_file",
     "stepwise": "snnconv.export.stepwise",
@@ -105,15 +113,18 @@ _LATER = {
     "write_page": "snnconv.page",
 }
 
+_PACKAGES = ("activations", "methods", "training")
+
 _moved.install()
 
 
 def __getattr__(name: str) -> object:
-    # imported where used: they pull in packages that a conversion does not need
+    # imported where used, torch among it: `snnconv --help` needs none of it
     if name in _LATER:
-        return getattr(import_module(_LATER[name]), name)
-    if name == "training":
-        return import_module("snnconv.training")
+        found = globals()[name] = getattr(import_module(_LATER[name]), name)
+        return found
+    if name in _PACKAGES:
+        return import_module(f"snnconv.{name}")
     raise AttributeError(f"module 'snnconv' has no attribute {name!r}")
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 __all__ = ["MODULES", "NAMES", "SUITE", "install"]
@@ -65,6 +66,9 @@ SUITE = ("leaderboard", "openmm", "registry", "result_schema", "results", "weigh
 """Modules of ``snnconv`` that moved to ``snnbench``."""
 
 
+_SERVED = {*NAMES, *(old.rpartition(".")[0] for old in MODULES)} - {"snnconv", *MODULES}
+
+
 class _Finder(MetaPathFinder, Loader):
     """Finds a module under its old path."""
 
@@ -76,6 +80,11 @@ class _Finder(MetaPathFinder, Loader):
     ) -> ModuleSpec | None:
         if fullname in MODULES:
             return ModuleSpec(fullname, self)
+        if fullname in _SERVED:
+            spec = PathFinder.find_spec(fullname, path)
+            if spec is not None and spec.loader is not None:
+                vars(spec.loader)["exec_module"] = partial(_executed, spec.loader.exec_module)
+            return spec
         package, _, name = fullname.partition(".")
         if package == "snnconv" and name.partition(".")[0] in SUITE:
             raise ModuleNotFoundError(
@@ -105,18 +114,24 @@ class _Package(ModuleType):
 
 
 def install() -> None:
-    """Serve the old paths; calling it again changes nothing."""
+    """Serve the old paths, of ``snnconv`` now and of packages in it when they are imported; once is enough."""
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, _Finder())  # before the one that would find a part of a moved package a second time
-    for old in MODULES:
-        parent = sys.modules.get(old.rpartition(".")[0])
-        if parent is not None:
-            parent.__class__ = _Package
-    for package, (new, names) in NAMES.items():
-        module = importlib.import_module(package)
-        if "__getattr__" not in vars(module):
-            vars(module)["__getattr__"] = _forward(package, new, names)
+    _serve(sys.modules["snnconv"])
+
+
+def _executed(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    execute(module)
+    _serve(module)
+
+
+def _serve(package: ModuleType) -> None:
+    """Bind no old path of a module on a package, and give its old names."""
+    package.__class__ = _Package
+    new, names = NAMES.get(package.__name__, ("", ()))
+    if names and "__getattr__" not in vars(package):
+        vars(package)["__getattr__"] = _forward(package.__name__, new, names)
 
 
 def _forward(package: str, new: str, names: tuple[str, ...]) -> object:

@@ -15,7 +15,7 @@ from torch import Tensor
 from snnconv import dynamics as dyn
 
 EPS = 1e-3
-EXAMPLES = settings(max_examples=40, deadline=None)
+EXAMPLES = settings(max_examples=40)
 
 # Multiples of 1/8 and thresholds that are powers of two: every sum below is exact in float32.
 eighths = st.integers(-40, 40).map(lambda i: i / 8)

@@ -82,7 +82,7 @@ def equation(label: str, x_seq: Tensor, theta: Any, state: Any = None, **more: A
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("label", NEURONS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     bits=st.integers(1, 8),
@@ -110,7 +110,7 @@ def test_spikes_are_the_equations(backend, label, seed, bits, shape, layout, per
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("label", SUMS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     bits=st.integers(1, 8),
@@ -141,7 +141,7 @@ def test_a_total_is_the_sum_of_the_spikes(backend, label, seed, bits, shape, lay
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("label", RATES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=SHAPES,

@@ -82,7 +82,7 @@ LAYOUTS = ["contiguous", "channels_last", "transposed", "strided", "constant", "
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("neuron", PLAIN)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     timesteps=st.integers(PRE + 1, 7),
@@ -113,7 +113,7 @@ def test_spikes_are_the_reference_functions(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.one_of(
@@ -146,7 +146,7 @@ def test_phases_of_srp_one_after_the_other_are_the_whole(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("neuron", [name for name, record in dyn.NEURONS.items() if record.resumable and name in PLAIN])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.one_of(
@@ -181,7 +181,7 @@ def test_pieces_of_a_sequence_are_the_whole(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("neuron", ["multi_threshold", "hierarchical_multi_threshold"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     timesteps=st.integers(1, 7),
@@ -207,7 +207,7 @@ def test_settings_of_multi_threshold_neurons_mean_the_same_everywhere(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     timesteps=st.integers(1, 8),

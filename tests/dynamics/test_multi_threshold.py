@@ -21,7 +21,7 @@ STEPS: dict[str, Callable[..., Any]] = {
     "multi_threshold": dyn.multi_threshold_step,
     "hierarchical_multi_threshold": dyn.hierarchical_multi_threshold_step,
 }
-EXAMPLES = settings(max_examples=60, deadline=None)
+EXAMPLES = settings(max_examples=60)
 
 
 def scalar(name: str, currents: list[float], q: float, n: int, rectified: bool, ceiling: float) -> list[float]:

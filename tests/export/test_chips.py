@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import snnconv
 from snnconv import methods
-from snnconv.export.chips import CHIPS, Fit
+from snnconv.export.chips import CHIPS
+from snnconv.export.fitting import Fit
 
 METHOD = methods.IF(timesteps=8, per_channel=False, correction="none")
 
@@ -90,7 +91,7 @@ def test_every_limit_of_a_core_names_its_layer(changes: dict[str, nn.Module], la
 
 def test_what_methods_have_to_choose() -> None:
     fit = checked(small(), method=methods.SignedIF(8, per_channel=False))
-    assert any("puts signed_if neurons there: convert with methods.IF" in p for p in fit.problems)
+    assert any("puts signed_if neurons at act: convert with methods.IF" in p for p in fit.problems)
     fit = checked(small(), method=methods.IF(8))
     assert any("per_channel=False" in p for p in fit.problems)
 
@@ -151,3 +152,21 @@ def test_a_pooling_that_is_no_sum_does_not_fit() -> None:
     fit = checked(model, (2, 8, 8))
     assert not fit
     assert any("lp_pool2d stands between layers" in p for p in fit.problems)
+
+
+MISPLACED = {
+    "pooled currents": (dict(pool=nn.Identity(), conv=nn.Sequential(nn.Conv2d(2, 16, 3, padding=1), nn.AvgPool2d(2))),
+                        "act reads pooled currents, and a core pools the spikes of its neurons"),
+    "two layers": (dict(act=nn.Identity(), pool=nn.Identity(), head=nn.Linear(32 * 256, 10)),
+                   "conv2 reads the currents of conv, and a core gives spikes: put an activation between them"),
+    "two activations": (dict(pool=nn.ReLU(), head=nn.Linear(32 * 256, 10)), "pool reads no layer"),
+    "a view": (dict(act=nn.Sequential(nn.ReLU(), nn.Flatten(2), nn.Unflatten(2, (16, 64)))),
+               "as [16, 1024]: cores send maps as they are"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MISPLACED)
+def test_a_core_is_a_convolution_its_neurons_and_their_pooling_in_this_order(kind: str) -> None:
+    changes, problem = MISPLACED[kind]
+    fit = checked(small(**changes))
+    assert any(problem in found for found in fit.problems), fit.problems

@@ -304,6 +304,27 @@ def test_operators_without_a_node_are_named(model: nn.Module, shape: tuple[int, 
         snnconv.to_nir(snn)
 
 
+def test_neurons_that_read_no_layer_start_as_a_state_or_say_so() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AvgPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).eval()
+    x = torch.rand(8, 1, 6, 6)
+    snn = snnconv.convert(model, methods.IF(8), x, progress=False)
+    with pytest.raises(snnconv.ConversionError, match=r"2: its neurons read no layer whose bias .* correction='none'"):
+        snnconv.to_nir(snn, start="state")
+    snn = snnconv.convert(model, methods.IF(8, correction="none"), x, progress=False)
+    with pytest.raises(snnconv.ConversionError, match=r"2: its neurons read no layer whose bias .* start='state'"):
+        snnconv.to_nir(snn)
+    torch.testing.assert_close(snnconv.from_nir(snnconv.to_nir(snn, start="state"))(x), snn(x), rtol=0, atol=1e-5)
+
+
+def test_a_file_says_what_the_neurons_are_and_not_what_the_method_puts_there() -> None:
+    snn = snnconv.convert(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), methods.IF(4), torch.rand(8, 4),
+                          progress=False)  # fmt: skip
+    snn.neurons["1"] = type("Mine", (type(snn.neurons["1"]),), {})(1.0)
+    with pytest.raises(snnconv.ConversionError, match="1: Mine is not the neuron that 'if' puts there"):
+        snnconv.to_nir(snn)
+
+
 @pytest.mark.parametrize("option", ["start", "pooling"])
 def test_unknown_choices_are_named(option: str) -> None:
     snn, _ = converted("means")

@@ -71,21 +71,53 @@ def test_one_step_spikes_as_the_network_does(method: methods.Method, tmp_path: P
     )
 
 
-FUNCTIONS = (nn.GELU(), nn.SiLU(), nn.Mish(), nn.ELU(), nn.SELU(), nn.Hardswish(), nn.Hardsigmoid(), nn.LeakyReLU())
+EVALUATED = (nn.GELU(), nn.SiLU(), nn.Mish(), nn.ELU(), nn.SELU(), nn.Hardswish(), nn.Hardsigmoid(), nn.LeakyReLU())
+BY_LADDERS = (nn.GELU(), nn.PReLU(8), nn.Tanh())
+ANY = [(methods.SignedIF(6), f) for f in EVALUATED] + [(methods.ShiftedThreshold(4), f) for f in BY_LADDERS]
 
 
-@pytest.mark.parametrize("activation", FUNCTIONS, ids=lambda module: type(module).__name__)
-def test_one_step_of_any_activation_runs_in_onnxruntime(activation: nn.Module, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "activation"), ANY, ids=[f"{m.name}-{type(f).__name__}" for m, f in ANY])
+def test_one_step_of_any_activation_runs_in_onnxruntime(
+    method: methods.Method, activation: nn.Module, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(4, 8), activation, nn.Linear(8, 2)).eval(), torch.randn(32, 4)
-    snn = snnconv.convert(model, methods.SignedIF(6), x, progress=False)
+    snn = snnconv.convert(model, method, x, progress=False)
     inputs, _ = snnconv.to_onnx(snn, tmp_path / "step.onnx")
-    run, states = session(tmp_path / "step.onnx"), [v.numpy() for v in snnconv.stepwise(snn).initial(x)]
-    total = torch.zeros(32, 2)
-    for _ in range(6):
+    run, step = session(tmp_path / "step.onnx"), snnconv.stepwise(snn)
+    states, total = [v.numpy() for v in step.initial(x)], torch.zeros(32, 2)
+    for _ in range(step.timesteps):
         out, *states = run.run(None, dict(zip(inputs, [x.numpy(), *states], strict=True)))
         total += torch.from_numpy(out)
-    torch.testing.assert_close(total / 6, snn(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(total / (1 if method.coding == "sum" else 6), snn(x), rtol=0, atol=1e-5)
+
+
+class Weighed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, gain: Tensor, ids: Tensor) -> Tensor:
+        return self.b(F.gelu(self.a(x) * gain) + ids.to(x.dtype).mean(1, keepdim=True))
+
+
+def test_inputs_go_by_name_and_those_of_no_batch_have_none(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = {"ids": torch.randint(0, 3, (16, 5)), "gain": torch.rand(8) + 0.5, "x": torch.randn(16, 4)}
+    snn = snnconv.convert(Weighed().eval(), methods.ShiftedThreshold(4), [x], progress=False)
+    inputs, _ = snnconv.to_onnx(snn, tmp_path / "twin.onnx", twin=True)
+    assert inputs == ["x", "gain", "ids"]
+    fed = {name: v[:3] if name != "gain" else v for name, v in x.items()}
+    (out,) = session(tmp_path / "twin.onnx").run(None, {name: v.numpy() for name, v in fed.items()})
+    np.testing.assert_allclose(out, snn(**fed).numpy(), rtol=0, atol=1e-5)
+    inputs, _ = snnconv.to_onnx(snn, tmp_path / "step.onnx")
+    run, step = session(tmp_path / "step.onnx"), snnconv.stepwise(snn)
+    given = [fed[name] for name in step.inputs]
+    states, total = [v.numpy() for v in step.initial(*given)], np.zeros((3, 2), np.float32)
+    for _ in range(step.timesteps):
+        out, *states = run.run(None, dict(zip(inputs, [*(v.numpy() for v in given), *states], strict=True)))
+        total += out
+    np.testing.assert_allclose(total, snn(**fed).numpy(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("bits", [3, 8])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -169,6 +171,74 @@ def test_a_network_that_ends_in_neurons_gives_what_its_spikes_are_worth(bits: in
     out = theirs(x.repeat_interleave(T, 0)).unflatten(0, (6, T)).mean(1)
     assert float(ours(x).max()) > 0
     torch.testing.assert_close(out, ours(x))
+
+
+POOLED = {
+    "currents": (nn.Conv2d(3, 8, 3, padding=1), nn.AvgPool2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(128, 5)),
+    "windows that overlap": (nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AvgPool2d(3, 2), nn.Flatten(), nn.Linear(288, 5)),
+    "input": (nn.AvgPool2d(2), nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 5)),
+    "outputs": (nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3), nn.AvgPool2d(12), nn.Flatten()),
+}
+
+
+@pytest.mark.parametrize("what", POOLED)
+@pytest.mark.parametrize("bits", [None, 8])
+def test_averages_of_anything_are_sums_and_weights(what: str, bits: int | None) -> None:
+    torch.manual_seed(2)
+    model = nn.Sequential(*copy.deepcopy(POOLED[what])).double().eval()
+    x = pictures(12).double()
+    snn = snnconv.convert(model, methods.IF(T, per_channel=False, correction="none"), x, progress=False)
+    theirs = snnconv.to_sinabs(snn, weight_bits=bits)
+    ours = snn if bits is None else snnconv.integer_weights(snn, bits)
+    out = theirs(x.repeat_interleave(T, 0)).unflatten(0, (12, T)).mean(1)
+    assert float(ours.rates(x)[next(iter(ours.thresholds))].max()) > 0
+    torch.testing.assert_close(out, ours(x), rtol=1e-6, atol=1e-6)
+    if bits is not None:
+        assert all(bool((p == p.round()).all()) for p in next(iter(theirs.parameters())))
+
+
+def test_each_layer_starts_as_it_is_set_and_reads_its_own_threshold() -> None:
+    torch.manual_seed(3)
+    method, x = methods.IF(T, per_channel=False, correction="none"), pictures(8)
+    snn = snnconv.convert(chain().eval(), method, x, overrides={"1": {"start": "zero"}}, progress=False)
+    theirs = dict(snnconv.to_sinabs(snn).named_children())
+    for name in ("1", "3", "7"):
+        theirs[name](torch.zeros(T, 4))
+        theta = float(snn.thresholds[name])
+        assert float(theirs[name].v_mem.max()) == pytest.approx(0 if name == "1" else theta / 2), name
+
+
+def test_what_else_a_chain_is_not_says_what_to_do() -> None:
+    curved = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(784, 5))
+    with pytest.raises(ConversionError, match=r"1: sinabs has no function_if neurons; they follow \w+ there.*nn\.ReLU"):
+        snnconv.to_sinabs(converted(curved))
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.b(F.relu(self.a(x + y)))
+
+    method = methods.IF(T, per_channel=False)
+    snn = snnconv.convert(Two().eval(), method, (pictures(4), pictures(4)), progress=False)
+    for export in (snnconv.to_sinabs, snnconv.fits):
+        with pytest.raises(ConversionError, match="for networks of one input, and this one takes x, y"):
+            export(snn)
+
+
+def test_what_would_not_be_the_same_network_is_refused() -> None:
+    twice = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(196, 5))
+    with pytest.raises(ConversionError, match="3 reads 1: in a chain for sinabs neurons read a layer with weights"):
+        snnconv.to_sinabs(converted(twice))
+    turned = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(2), nn.Unflatten(2, (7, 28)), nn.Conv2d(4, 2, 3))
+    with pytest.raises(ConversionError, match=r"a view of \[4, 14, 14\] as \[4, 196\]"):
+        snnconv.to_sinabs(converted(turned))
+    snn = converted(chain())
+    snn.neurons["3"] = type("Mine", (type(snn.neurons["3"]),), {})(1.0)
+    with pytest.raises(ConversionError, match="3: Mine is not the neuron that 'if' puts there"):
+        snnconv.to_sinabs(snn)
 
 
 def test_steps_below_one_are_refused() -> None:

@@ -59,15 +59,29 @@ class Analog(nn.Module):
         return {"scores": y, "class": y.argmax(1), "sure": y.softmax(1), "bias": self.head.bias}
 
 
+class Curves(nn.Module):
+    """Functions at the neuron: one that turns, one with a parameter a channel, one that never falls, and a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.head = nn.Linear(5, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.prelu = nn.PReLU(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.prelu(self.b(F.gelu(self.a(x))))
+        return self.head(torch.tanh(self.c(h)) * F.silu(h))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "shortcuts": (Shortcuts, (2, 6, 6)),
     "analog operators": (Analog, (5,)),
     "tokens": (lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), (7, 4)),
 }
+WITH_FUNCTIONS = {**NETWORKS, "functions at the neuron": (Curves, (5,))}
 
 
 def converted(network: str, method: methods.Method, **options: Any) -> tuple[snnconv.SpikingNetwork, Tensor]:
-    make, shape = NETWORKS[network]
+    make, shape = WITH_FUNCTIONS[network]
     torch.manual_seed(0)
     model, x = make(), torch.randn(24, *shape, dtype=torch.float64)
     model.double().train()(x)
@@ -83,6 +97,16 @@ def test_all_steps_together_are_the_answer(network: str, method: str) -> None:
     assert list(got) == list(want)
     for name, value in want.items():
         torch.testing.assert_close(got[name], value, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("network", ["analog operators", "functions at the neuron"])
+@pytest.mark.parametrize("method", ["signed if", "shifted threshold"])
+def test_functions_and_encoders_step_too(method: str, network: str) -> None:
+    for cover in ("activations", "synapses"):
+        snn, x = converted(network, METHODS[method], cover=cover)
+        want, got = snn(x), snnconv.stepwise(snn).run(x)
+        want, got = (v if isinstance(v, Tensor) else v["scores"] for v in (want, got))
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
 
 
 class Rows(nn.Module):
@@ -204,19 +228,29 @@ def test_the_network_itself_is_not_touched() -> None:
     assert torch.equal(snn(x), before)
 
 
+EXPORTED: tuple[tuple[str, methods.Method, str], ...] = (
+    ("shortcuts", methods.SignedIF(4), "activations"),
+    ("shortcuts", methods.SRP(3, 2), "activations"),
+    ("shortcuts", methods.ShiftedThreshold(3), "activations"),
+    ("functions at the neuron", methods.SignedIF(4), "activations"),
+    ("functions at the neuron", methods.ShiftedThreshold(3), "activations"),
+    ("functions at the neuron", methods.ShiftedThreshold(4, realisation="function"), "synapses"),
+)
+
+
 @pytest.mark.skipif(
     not hasattr(torch.onnx, "ops"), reason="torch.export before PyTorch 2.8 fails at batches of any size"
 )
 def test_exports_follow_their_input() -> None:
-    for method in (methods.SignedIF(4), methods.SRP(3, 2), methods.ShiftedThreshold(3)):
-        snn, x = converted("shortcuts", method)
+    for network, method, cover in EXPORTED:
+        snn, x = converted(network, method, cover=cover)
         step = snnconv.stepwise(snn)
         given = (x, *step.initial(x))
         batch = torch.export.Dim("batch", min=1)
         shapes = tuple({0: batch} if v.dim() else None for v in given)
         exported = torch.export.export(step, given, dynamic_shapes=(shapes,), strict=False).module()
         traced = torch.jit.trace(step, given, check_trace=False)
-        other = torch.randn(3, 2, 6, 6, dtype=torch.float64)
+        other = torch.randn(3, *x.shape[1:], dtype=torch.float64)
         states = step.initial(other)
         for _ in range(step.timesteps):
             out, *after = step(other, *states)
@@ -224,6 +258,17 @@ def test_exports_follow_their_input() -> None:
                 for a, b in zip(run(other, *states), (out, *after), strict=True):
                     assert torch.equal(a, b), name
             states = after
+
+
+def test_ladders_are_looked_up_by_a_call_and_not_by_an_export() -> None:
+    snn, x = converted("functions at the neuron", methods.ShiftedThreshold(3))
+    step = snnconv.stepwise(snn)
+    given = (x, *step.initial(x))
+    for module in step.modules():
+        if isinstance(module, Neurons):
+            module._found.clear()
+    with pytest.raises(RuntimeError, match=r"look up what belongs to their thresholds.*call step\.initial\(x\)"):
+        torch.export.export(step, given, strict=False)
 
 
 def test_what_has_no_single_steps_is_refused() -> None:

@@ -50,6 +50,15 @@ def test_of_rate_coding_each_activation_is_a_multiple_of_a_tth_of_its_threshold(
         assert torch.allclose(quantiser.step, torch.as_tensor(snn.neurons[name].v_threshold).reshape(-1) / 6)
 
 
+def test_a_rate_norm_layer_is_worth_one_at_its_own_threshold() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(8, 16), snnconv.activations.RateNorm(), nn.Linear(16, 4)), torch.rand(64, 8)
+    model.train()(3 * x)
+    snn = snnconv.convert(model.eval(), methods.RateNorm(255), x, progress=False)
+    assert float((snn.thresholds["1"] - 1).abs().min()) > 0.05
+    torch.testing.assert_close(snnconv.quantised_twin(snn)(x), model(x), rtol=0, atol=0.02)
+
+
 def test_with_many_steps_it_approaches_the_source_network(network) -> None:
     model, x = network
     errors = []

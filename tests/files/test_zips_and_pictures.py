@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from pathlib import Path
 
@@ -161,6 +162,24 @@ class TestArrays:
             read_arrays(path)
 
 
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339
+
+
+def tiff(values: np.ndarray, tags: dict[int, int]) -> bytes:
+    """A grey TIFF of a strip with these values, and other tags than it has by default."""
+    data = values.tobytes()
+    entries = {256: values.shape[1], 257: values.shape[0], 258: values.itemsize * 8, 259: 1, PHOTOMETRIC: 1, 273: 8}
+    entries |= {
+        277: 1,
+        278: values.shape[0],
+        279: len(data),
+        SAMPLE_FORMAT: 2 if values.dtype.kind == "i" else 1,
+        **tags,
+    }
+    listed = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(entries.items()))
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(entries)) + listed + bytes(4)
+
+
 class TestPictures:
     def test_grey_of_16_bits_is_scaled(self, tmp_path: Path) -> None:
         values = np.array([[0, 256, 257, 1000], [20_000, 60_000, 65_278, 65_535]], np.uint16)
@@ -208,6 +227,28 @@ class TestPictures:
     def test_a_cut_png_is_refused(self, left: int) -> None:
         with pytest.raises(UntrustedFileError, match=r"a\.png is damaged"):
             open_rgb(png(np.arange(63, dtype=np.uint16).reshape(7, 9))[:left], "a.png")
+
+    @pytest.mark.parametrize(
+        ("values", "tags", "reason"),
+        [
+            (np.array([[0, 255]], np.int32), {}, "pixels of 32 bits"),
+            (np.array([[0, 255]], np.uint8), {SAMPLE_FORMAT: 2}, "pixels with a sign"),
+            (np.array([[0, 255]], np.uint16), {PHOTOMETRIC: 0}, "16-bit pixels of which 0 is white"),
+        ],
+    )
+    def test_pixels_that_would_be_taken_for_others_are_refused(
+        self, tmp_path: Path, values: np.ndarray, tags: dict[int, int], reason: str
+    ) -> None:
+        (tmp_path / "a.tif").write_bytes(tiff(values, tags))
+        with pytest.raises(UntrustedFileError, match=rf"a\.tif holds {reason}; store it with 8 or 16 bits"):
+            open_rgb(tmp_path / "a.tif")
+
+    @pytest.mark.parametrize(("kind", "white"), [(np.uint8, 1), (np.uint8, 0), (np.uint16, 1)])
+    def test_grey_in_a_tiff_is_what_it_is(self, tmp_path: Path, kind: type, white: int) -> None:
+        values = np.array([[0, 1, 128, 255]], np.uint8)
+        stored = (values if white else 255 - values).astype(kind) * (257 if kind is np.uint16 else 1)
+        (tmp_path / "a.tif").write_bytes(tiff(stored, {PHOTOMETRIC: white}))
+        assert np.asarray(open_rgb(tmp_path / "a.tif"))[..., 0].tolist() == values.tolist()
 
     def test_floating_point_pixels_are_refused(self, tmp_path: Path) -> None:
         Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "a.tif")

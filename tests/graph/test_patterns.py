@@ -272,7 +272,7 @@ def test_prepare_replaces_relus_however_they_are_written_and_leaves_quantised_on
 CONSTANTS = st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from("+*<>mMfab"), CONSTANTS), min_size=1, max_size=6), st.data())
 def test_a_curve_is_its_function(steps, data) -> None:
     """Random chains of operators, against the numbers themselves."""

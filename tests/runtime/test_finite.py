@@ -112,6 +112,27 @@ def test_any_of_several_inputs_counts_and_masks_may_hold_minus_infinity() -> Non
             check(found[name], expected[name])
 
 
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.a, self.b = nn.Embedding(10, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        weights = torch.softmax(mask, 1)[..., None]
+        return self.b((weights * torch.relu(self.a(self.embedding(tokens)))).sum(1))
+
+
+def test_a_mask_behind_tokens_may_hold_minus_infinity() -> None:
+    tokens, mask = torch.arange(40).reshape(8, 5) % 10, torch.zeros(8, 5)
+    mask[:, 3:] = -math.inf
+    snn = snnconv.convert(Tokens().eval(), methods.SignedIF(8), (tokens, mask), progress=False)
+    expected = snn(tokens, mask)
+    assert torch.isfinite(expected).all()
+    wrong = mask.clone()
+    wrong[1, 0] = wrong[4, 1] = math.nan
+    check(snn(tokens, wrong), expected)
+
+
 def test_whole_numbers_cannot_say_it_and_refuse() -> None:
     marks = NonFinite(torch.tensor([[1.0], [math.nan]]))
     with pytest.raises(ConversionError, match="1 of the inputs hold NaN or infinite values, and an output of int64"):

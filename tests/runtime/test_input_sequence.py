@@ -123,3 +123,12 @@ def test_what_cannot_follow_is_refused_before_any_work() -> None:
         snnconv.convert(model(), methods.IF(8), torch.zeros(4, 9), input="sequence")
     with pytest.raises(ConversionError, match=r"early exit over time takes one input \[T, B, ...\]"):
         converted().early_exit(torch.zeros(3, 2), margin=1.0)
+
+
+def test_what_takes_single_frames_says_what_takes_a_recording() -> None:
+    snn, x_seq = converted(), frames(batch=3)
+    wanted = r"wrong input shape .*\[B, 2, 6, 6\]; a recording .* snn\.run_sequence\(x_seq\).*x_seq\.flatten\(0, 1\)"
+    for call in (snn.rates, lambda x: snnconv.audit(snn, x), lambda x: snnconv.profile(None, snn, x)):
+        with pytest.raises(ConversionError, match=wanted):
+            call(x_seq)
+    assert snnconv.audit(snn, x_seq.flatten(0, 1)[:8])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
-from snnbench.data.events import saccade
+from snnbench.data.events import saccade, tonic_frames
 
 
 def test_events_come_where_and_when_the_light_changes() -> None:
@@ -42,3 +45,37 @@ def test_what_is_no_picture_is_refused() -> None:
         saccade(torch.full((1, 1, 4, 4), 2.0), 4)
     with pytest.raises(ValueError, match=r"\[B, C, H, W\]"):
         saccade(torch.zeros(4, 4), 4)
+
+
+def test_recordings_in_files_of_n_mnist_come_by_tonic(tmp_path: Path) -> None:
+    """Five bytes an event: x, y, the polarity with the first bits of the time, the rest of it.
+
+    tonic's frames end before the last event.
+    """
+    datasets = pytest.importorskip("tonic", reason="tonic (GPL-3) is not installed").datasets
+    events = [[(3, 5, 1, 100), (3, 5, 0, 40_000), (33, 0, 1, 70_000), (9, 9, 1, 70_100)],
+              [(0, 33, 0, 7), (0, 33, 0, 8), (1, 1, 1, 8_000), (9, 9, 1, 9_000)]]  # fmt: skip
+    for label, recording in zip((2, 7), events, strict=True):
+        folder = tmp_path / "Two" / "Test" / str(label)
+        folder.mkdir(parents=True)
+        rows = [(x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255) for x, y, p, t in recording]
+        (folder / "00001.bin").write_bytes(bytes(value for row in rows for value in row))
+
+    class Two(datasets.NMNIST):  # type: ignore[misc, name-defined]
+        def _check_exists(self) -> bool:
+            return True  # of 10,000 files; nothing is fetched
+
+    frames, labels = tonic_frames(Two(str(tmp_path), train=False), steps=2)
+    assert frames.shape == (2, 2, 2, 34, 34)
+    assert labels.tolist() == [2, 7]
+    counts = {tuple(place): float(frames[tuple(place)]) for place in frames.nonzero().tolist()}
+    # sample, half of the recording, polarity, row, column
+    assert counts == {
+        (0, 0, 1, 5, 3): 1, (0, 1, 0, 5, 3): 1, (0, 1, 1, 0, 33): 1, (1, 0, 0, 33, 0): 2, (1, 1, 1, 1, 1): 1,
+    }  # fmt: skip
+
+
+def test_without_tonic_its_name_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tonic.transforms", None)
+    with pytest.raises(ImportError, match=r"needs tonic: pip install tonic \(GPL-3\)"):
+        tonic_frames([], steps=2)

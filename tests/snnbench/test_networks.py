@@ -61,7 +61,7 @@ def raw_for(target: Tensor, place: Assignment, height: int, width: int) -> Tenso
 
 
 class TestBoxes:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.lists(st.tuples(*[st.floats(0.01, 0.99)] * 2, *[st.floats(0.05, 1.0)] * 2), min_size=1, max_size=6))
     def test_decoding_inverts_encoding(self, described: list[tuple[float, ...]]) -> None:
         """Also for boxes that reach over the border and for several in one cell, of which one has the place."""

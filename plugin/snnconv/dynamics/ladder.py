@@ -62,6 +62,7 @@ def ladder_step(
     *,
     surrogate: Surrogate | None = None,
     detach_reset: bool = False,
+    ladder: Ladder | None = None,
 ) -> tuple[Tensor, LadderState]:
     """Run one pipelined step: integrate the current window of T inputs while sending the bits of the previous one.
 
@@ -80,6 +81,7 @@ def ladder_step(
         channel_axis: of ``x``, along which parameters of f run.
         surrogate: gives the gradient of H in training, through f; the spikes stay the ladder's.
         detach_reset: keep the bits sent so far out of the gradient; they are in any case.
+        ladder: the thresholds of these settings, where they were found before; None: they are looked up.
 
     Returns:
         Unit spikes in ``x``'s dtype; the spike of step ``i`` weighs ``q * 2^(T-1 - i mod T)``. And the new state.
@@ -105,7 +107,8 @@ def ladder_step(
     v_in, v_fire, code = state.v_in + x.to(membrane_dtype(x)), state.v_fire, state.code
     soft = torch.zeros_like(v_fire)
     if state.step >= timesteps:
-        ladder = _ladder(v_fire, lsb, timesteps, function, signed, channel_axis)
+        if ladder is None:
+            ladder = _ladder(v_fire, lsb, timesteps, function, signed, channel_axis)
         spike = soft = ladder.bit(v_fire, code, k)
         code = code + spike * 2.0**k
         if surrogate is not None:
@@ -140,12 +143,13 @@ def ladder_fire(
     channel_axis: int = 1,
     *,
     surrogate: Surrogate | None = None,
+    ladder: Ladder | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Send the bits of f of an already summed input, most significant bit first.
 
     Args:
         v: summed input ``[B, ...]``.
-        lsb, timesteps, function, signed, channel_axis, surrogate: as in `ladder_step`.
+        lsb, timesteps, function, signed, channel_axis, surrogate, ladder: as in `ladder_step`.
 
     Returns:
         Unit spikes ``[T, B, ...]`` in ``v``'s dtype, and the code that they say ``[B, ...]``, a whole number.
@@ -161,7 +165,8 @@ def ladder_fire(
     """
     wide = v.to(membrane_dtype(v))
     state = LadderState(torch.zeros_like(wide), wide, torch.zeros_like(wide), 0)
-    ladder = _ladder(wide, lsb, timesteps, function, signed, channel_axis)
+    if ladder is None:
+        ladder = _ladder(wide, lsb, timesteps, function, signed, channel_axis)
     steps = []
     for k, spike in zip(range(timesteps - 1, -1, -1), ladder.bits(wide, timesteps), strict=True):
         soft = spike
@@ -182,12 +187,13 @@ def ladder_multistep(
     channel_axis: int = 1,
     surrogate: Surrogate | None = None,
     detach_reset: bool = False,
+    ladder: Ladder | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Integrate a whole sequence, then send the bits of f of it with `ladder_fire`.
 
     Args:
         x_seq: weighted inputs ``[T_in, B, ...]`` of any length, summed in time order.
-        lsb, function, signed, channel_axis, surrogate, detach_reset: as in `ladder_step`.
+        lsb, function, signed, channel_axis, surrogate, detach_reset, ladder: as in `ladder_step`.
         timesteps: ``T``, output steps; as many as ``x_seq`` has by default.
 
     Returns:
@@ -204,7 +210,7 @@ def ladder_multistep(
     """
     timesteps = len(x_seq) if timesteps is None else timesteps
     v = shifted_threshold_integrate(x_seq)
-    spikes, _ = ladder_fire(v, lsb, timesteps, function, signed, channel_axis, surrogate=surrogate)
+    spikes, _ = ladder_fire(v, lsb, timesteps, function, signed, channel_axis, surrogate=surrogate, ladder=ladder)
     return spikes.to(x_seq.dtype), v
 
 
@@ -223,6 +229,13 @@ def _window(
     """Integrate and fire one window, whatever was before it."""
     spikes, v = ladder_multistep(x_seq, lsb, **how)
     return spikes, LadderState(torch.zeros_like(v), v, torch.zeros_like(v), 0)
+
+
+def _lookup(
+    x_like: Tensor, lsb: float | Tensor, timesteps: int, function: Function, signed: bool, channel_axis: int
+) -> dict[str, Any]:
+    membrane = torch.empty_like(x_like, dtype=membrane_dtype(x_like))
+    return {"ladder": _ladder(membrane, lsb, timesteps, function, signed, channel_axis)}
 
 
 def _work(steps: int, timesteps: int, function: Function, signed: bool, channel_axis: int) -> Work:
@@ -245,6 +258,7 @@ LADDER = register(
         membrane="v_fire",
         both_signs={"signed": True},
         gather=_gather,
+        lookup=_lookup,
         quantises=True,
         weight=bit_weight,
         latency=window_latency,

@@ -118,6 +118,9 @@ class Neuron:
             them in a field ``step``. None: 1.
         latency: ``latency(**options)``, steps before the first output that counts, step by step; None: 0.
         pre_phase: a first phase that decides who may fire.
+        lookup: ``lookup(x_like, v_threshold, **options)``, what the equation looks up by the values of the threshold,
+            as further keywords for ``step`` and ``multistep``: a call that is exported knows no values and is given
+            what was found before it. None: it looks up nothing.
         differential: a spike says what is new: the value after t steps is the sum of the spikes, each divided by the
             number of its step. The current of the first step holds the bias, the others what the spikes of their own
             step bring.
@@ -147,6 +150,7 @@ class Neuron:
     weight: Callable[..., float] | None = None
     latency: Callable[..., int] | None = None
     pre_phase: PrePhase | None = None
+    lookup: Callable[..., dict[str, Any]] | None = None
     differential: bool = False
     pulses: Callable[[Tensor], Tensor] | None = None
     nir: str = ""

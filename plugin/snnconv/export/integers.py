@@ -21,8 +21,9 @@ def integer_weights(snn: SpikingNetwork, bits: int = 8) -> SpikingNetwork:
     """The network whose weights, biases and thresholds are whole numbers, as a chip of convolution cores holds them.
 
     For a layer of weights W that reads spikes worth a, with biases b and neurons of threshold θ: s = max |a·W| / L with
-    L = 2^(bits−1) − 1; n = round(a·W/s), round(b/s), max(1, round(θ/s)). Spikes are 1, so that all sums are whole
-    numbers and nothing is rounded. The last layer, which no neurons read, keeps its units: s is the next power of two.
+    L = 2^(bits−1) − 1; n = round(a·W/s), round(b/s), max(1, round(kθ/s)), k the cells of an average pooling that the
+    neurons are behind, else 1. Spikes are 1, so that all sums are whole numbers and nothing is rounded. The last layer,
+    which no neurons read, keeps its units: s is the next power of two.
 
     Args:
         snn: a network of ``methods.IF`` with ``per_channel=False`` that runs as a graph, layer behind layer.
@@ -57,7 +58,7 @@ def integer_weights(snn: SpikingNetwork, bits: int = 8) -> SpikingNetwork:
         if shared is not None:
             raise ConversionError(f"{link.name} shares {shared} with another layer, and a core has weights of its own")
         written |= {name for name in (link.tensor, link.bias) if name is not None}
-        weight = source.tensors[link.tensor].double() * link.worth.double()
+        weight = source.tensors[link.tensor].double() * link.worth.double() / link.area
         largest = float(weight.abs().max())
         if not largest:
             raise ConversionError(f"{link.name}: all weights are 0, which no scale makes whole numbers of")
@@ -67,7 +68,9 @@ def integer_weights(snn: SpikingNetwork, bits: int = 8) -> SpikingNetwork:
         if behind is None:
             scale = unit = 2.0 ** math.ceil(math.log2(scale))
         else:
-            theta = torch.round(thresholds[behind.name].double() / scale).clamp(min=1).to(thresholds[behind.name])
+            unit = float(link.behind)  # neurons behind an average pooling read sums of whole numbers
+            theta = torch.round(thresholds[behind.name].double() * link.behind / scale)
+            theta = theta.clamp(min=1).to(thresholds[behind.name])
             thresholds[behind.name] = theta
             source.sites[behind.name] = source.sites[behind.name].with_(function=RateNorm(theta.detach().clone()))
         source.tensors[link.tensor] = _like(torch.round(weight / scale) * unit * link.area, source.tensors[link.tensor])

@@ -66,17 +66,19 @@ def to_onnx(
     _needs_packages()
     if int8_weights and not twin:
         raise ValueError("int8_weights=True is for the twin: to_onnx(snn, path, twin=True, int8_weights=True)")
-    samples = _samples(snn)
     if twin:
-        network = equal_twin(snn, int8_weights)
+        network = equal_twin(snn, int8_weights).cpu()
+        samples, batched = _samples(snn, network.inputs)
         inputs, outputs = list(network.inputs), _numbered(network(*samples))
-        _write(Path(path), network, samples, inputs, outputs)
+        _write(Path(path), network, samples, batched, inputs, outputs)
         return inputs, outputs
-    step = stepwise(snn)
-    given = (*samples, *step.initial(*samples))
+    step = stepwise(snn).cpu()
+    samples, batched = _samples(snn, step.inputs)
+    states = step.initial(*samples)
+    given = (*samples, *states)
     inputs = [*step.inputs, *step.names]
     outputs = [*_numbered(step(*given)[0]), *(f"{name}.next" for name in step.names)]
-    _write(Path(path), step, given, inputs, outputs)
+    _write(Path(path), step, given, [*batched, *(state.dim() > 0 for state in states)], inputs, outputs)
     return inputs, outputs
 
 
@@ -90,18 +92,20 @@ def _needs_packages() -> None:
         raise ImportError(f"to_onnx needs PyTorch 2.8 or newer; this is {torch.__version__}")
 
 
-def _samples(snn: SpikingNetwork) -> tuple[Tensor, ...]:
-    """Two inputs of zeros: a batch of one is taken for a constant size."""
+def _samples(snn: SpikingNetwork, names: Sequence[str]) -> tuple[list[Tensor], list[bool]]:
+    """Inputs of zeros in the order of ``names``, two samples each (one is taken for a constant size), and which have a
+    batch.
+    """
     entries = snn.input_spec.get("inputs") or [snn.input_spec]
-    parameter = next(snn.buffers())
-    found = []
-    for entry in entries:
+    by_name = {str(entry.get("name")): entry for entry in entries}
+    found, batched = [], []
+    for entry in [by_name[name] for name in names] if set(names) == set(by_name) else entries:
         shape = entry.get("shape")
         if shape is None or entry.get("dtype") is None:
             raise ConversionError("the network does not know its input's shape: convert it with calibration data")
-        dtype = getattr(torch, str(entry["dtype"]))
-        found.append(torch.zeros(2, *shape, dtype=dtype, device=parameter.device))
-    return tuple(found)
+        batched.append(bool(entry.get("batch", True)))
+        found.append(torch.zeros(*([2] if batched[-1] else []), *shape, dtype=getattr(torch, str(entry["dtype"]))))
+    return found, batched
 
 
 def _numbered(output: Any) -> list[str]:
@@ -110,15 +114,20 @@ def _numbered(output: Any) -> list[str]:
 
 
 def _write(
-    path: Path, module: nn.Module, given: Sequence[Tensor], inputs: Sequence[str], outputs: Sequence[str]
+    path: Path,
+    module: nn.Module,
+    given: Sequence[Tensor],
+    batched: Sequence[bool],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
 ) -> None:
     batch = torch.export.Dim("batch", min=1)
-    shapes = tuple({0: batch} if value.dim() else None for value in given)
+    shapes = tuple({0: batch} if has_batch else None for has_batch in batched)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, of what it will do later
         program = _exported(
             lambda: torch.onnx.export(
-                module.cpu(), tuple(v.cpu() for v in given), dynamo=True, verbose=False, input_names=list(inputs),
+                module, tuple(given), dynamo=True, verbose=False, input_names=list(inputs),
                 output_names=list(outputs), dynamic_shapes=(shapes,), optimize=True,
             )
         )  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from snnconv.graph.arguments import argument, arguments
-from snnconv.graph.source import SourceGraph, broadcast
+from snnconv.graph.source import ConversionError, SourceGraph, broadcast
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.executor import Executor
 
@@ -16,7 +16,16 @@ __all__ = ["array", "per_channel", "per_element", "pool_window", "spread", "step
 
 
 def step_shapes(source: SourceGraph, snn: SpikingNetwork) -> dict[fx.Node, tuple[int, ...]]:
-    """Shape of every operator's result without its batch dimension."""
+    """Shape of every operator's result without its batch dimension.
+
+    Raises:
+        ConversionError: a network of several inputs, or one that does not know its input's shape.
+    """
+    names = source.placeholders()
+    if len(names) > 1:
+        raise ConversionError(f"this export is for networks of one input, and this one takes {', '.join(names)}")
+    if not snn.input_spec.get("shape"):
+        raise ConversionError("the network does not know its input's shape: convert it with calibration data")
     found: dict[fx.Node, tuple[int, ...]] = {}
     executor = Executor(source, lambda site, z: source.sites[site].activation(z))
 

@@ -25,8 +25,9 @@ def to_sinabs(snn: SpikingNetwork, timesteps: int | None = None, *, weight_bits:
     Neurons are ``IAFSqueeze`` with the soft reset, one spike a step and one threshold a layer; they start at θ/2 as the
     network's do. What a spike is worth, and the division of an average pooling, are in the weights that read it. Input
     is ``[B·T, ...]``, the T steps of a sample one behind the other: ``x.repeat_interleave(T, 0)`` for a constant one.
-    The output is the last layer's currents of every step; their mean over the steps is the network's answer. A network
-    that ends in neurons gives their spikes, times what one is worth; with ``weight_bits`` the spikes themselves.
+    The output is the last layer's currents of every step; their mean over the steps, behind ``snn.delay``, is the
+    network's answer. A network that ends in neurons gives their spikes, times what one is worth; with ``weight_bits``
+    the spikes themselves.
 
     Args:
         snn: a network of ``methods.IF`` with ``per_channel=False`` that runs as a graph, layer behind layer.
@@ -65,7 +66,6 @@ def to_sinabs(snn: SpikingNetwork, timesteps: int | None = None, *, weight_bits:
     chain = links(snn, "sinabs")
     assert isinstance(snn.program, GraphProgram)
     source, steps = snn.program.source, snn.timesteps if timesteps is None else timesteps
-    half = snn.method.neuron_options.get("start", "half") == "half"
     result = nn.Sequential()
 
     def add(name: str, module: nn.Module) -> None:
@@ -76,8 +76,8 @@ def to_sinabs(snn: SpikingNetwork, timesteps: int | None = None, *, weight_bits:
         if isinstance(link, Layer):
             add(link.name, _layer(link, source))
         elif isinstance(link, Neurons):
-            theta = snn.thresholds[link.name].reshape(()).cpu()
-            add(link.name, _population(theta, 0.5 * float(theta) if half else 0.0, steps))
+            theta = link.threshold.cpu()
+            add(link.name, _population(theta, 0.5 * float(theta) if link.half else 0.0, steps))
         elif isinstance(link, SumPool):
             add(link.name, SumPool2d(link.kernel, link.stride))
             if link.flat:
@@ -114,9 +114,9 @@ def _layer(link: Layer, source: SourceGraph) -> nn.Module:
         channels = values.shape[1] * int(link.settings["groups"])
         layer = nn.Conv2d(channels, values.shape[0], size, **given, **link.settings)
     with torch.no_grad():
-        layer.get_parameter("weight").copy_(values * link.worth.to(values))
+        layer.get_parameter("weight").copy_(values * link.worth.to(values) / (link.area * link.behind))
         if offset is not None:
-            layer.get_parameter("bias").copy_(offset)
+            layer.get_parameter("bias").copy_(offset / link.behind)
     return layer.requires_grad_(False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from snnconv.export.neurons import neuron_settings
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.program import GraphProgram
@@ -44,11 +45,4 @@ def stepwise(snn: SpikingNetwork) -> Stepwise:
             f"single steps add up to a mean or a sum, and those of {snn.method.neuron!r} neurons do not (differential "
             "coding): snn.stream(x) gives the answer after every step; convert with methods.SignedIF for single steps"
         )
-    neurons = {}
-    for name in program.sites:
-        settings = snn.method.scan_arguments(snn.neurons[name])
-        if settings is None:
-            kind = type(snn.neurons[name]).__name__
-            raise ConversionError(f"{name}: {kind} is not the neuron that {snn.method.name!r} puts there")
-        neurons[name] = settings
-    return Stepwise(program.source, snn.method, neurons, snn.readout)
+    return Stepwise(program.source, snn.method, neuron_settings(snn), snn.readout)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from snnconv.export.neurons import neuron_settings
 from snnconv.graph.fold import synapse_arguments
 from snnconv.graph.ops import is_synapse
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
@@ -29,28 +30,33 @@ class Quantiser(nn.Module):
         axis: channel axis.
         signed: whether codes may be negative.
         function: f, applied to the input first, or None.
+        worth: what a code of 1 is worth in the output; None: q.
     """
 
-    def __init__(self, step: Tensor, levels: int, axis: int, signed: bool, function: Any) -> None:
+    def __init__(
+        self, step: Tensor, levels: int, axis: int, signed: bool, function: Any, worth: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.levels, self.axis, self.signed, self.function = levels, axis, signed, function
-        step = step.reshape(()) if step.numel() == 1 else step
+        step, worth = (v.reshape(()) if v.numel() == 1 else v for v in (step, step if worth is None else worth))
         self.register_buffer("step", step)
+        self.register_buffer("worth", worth)
         self.register_buffer("zero", torch.zeros_like(step, dtype=torch.int8 if signed else torch.uint8))
 
     def forward(self, z: Tensor) -> Tensor:
-        step, zero = self.get_buffer("step"), self.get_buffer("zero")
+        step, worth, zero = (self.get_buffer(name) for name in ("step", "worth", "zero"))
         axis = self.axis % z.dim()
         y = z if self.function is None else self.function(z, self.axis)
-        broadcast = step if not step.dim() else step.reshape([-1 if d == axis else 1 for d in range(z.dim())])
+        shape = [-1 if d == axis else 1 for d in range(z.dim())]
+        broadcast, worths = (v if not v.dim() else v.reshape(shape) for v in (step, worth))
         largest = broadcast * self.levels
         y = torch.minimum(y, largest) if not self.signed else torch.minimum(torch.maximum(y, -largest), largest)
         if not torch.compiler.is_compiling():
             code = torch.round(y / broadcast).clamp(-self.levels if self.signed else 0, self.levels)
-            return code * broadcast
+            return code * worths
         attributes = {"axis": axis} if step.dim() else {}
         code = _symbolic("QuantizeLinear", (y, step, zero), attributes, dtype=zero.dtype, shape=y.shape)
-        return _symbolic("DequantizeLinear", (code, step, zero), attributes, dtype=y.dtype, shape=y.shape)
+        return _symbolic("DequantizeLinear", (code, worth, zero), attributes, dtype=y.dtype, shape=y.shape)
 
 
 class Weight(nn.Module):
@@ -168,13 +174,13 @@ def quantised_twin(snn: SpikingNetwork, int8_weights: bool = False) -> Quantised
             "convert with methods.SignedIF or methods.ShiftedThreshold for a twin"
         )
     quantisers = {}
-    for name, site in program.sites.items():
-        settings = method.scan_arguments(snn.neurons[name])
-        if settings is None:
-            raise ConversionError(f"{name}: {type(snn.neurons[name]).__name__} is not this method's neuron")
-        step, levels = _LEVELS[method.coding](torch.as_tensor(settings["v_threshold"]), method.at(name).timesteps)
+    for name, settings in neuron_settings(snn).items():
+        theta = torch.as_tensor(settings["v_threshold"]).detach().clone()
+        step, levels = _LEVELS[method.coding](theta, method.at(name).timesteps)
+        worth = step if settings["scaled"] else step / theta
         signed = bool(settings.get("signed", False))
-        quantisers[name] = Quantiser(step.detach().clone(), levels, site.axis, signed, settings.get("function"))
+        axis, function = program.sites[name].axis, settings.get("function")
+        quantisers[name] = Quantiser(step, levels, axis, signed, function, worth)
     return QuantisedTwin(program.source, quantisers, int8_weights)
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["open_rgb"]
 
 _CHUNK = struct.Struct(">I4s")
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+"""Tags of a TIFF."""
+_SIGNED, _WHITE_IS_ZERO = 2, 0
 _WIDE = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -46,9 +49,9 @@ def open_rgb(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | Non
                 )
             if image.format == "PNG" and image.fp is not None:
                 _check_chunks(image.fp)
+            if why := _other_pixels(image):
+                raise UntrustedFileError(f"{name} holds {why}; store it with 8 or 16 bits")
             if image.mode not in _WIDE:
-                if image.mode == "F":
-                    raise UntrustedFileError(f"{name} holds floating-point pixels; store it with 8 or 16 bits")
                 return image.convert("RGB")
             values = np.asarray(image)
     except (FileNotFoundError, UntrustedFileError):
@@ -58,6 +61,22 @@ def open_rgb(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | Non
     if values.min() < 0 or values.max() > 0xFFFF:
         raise UntrustedFileError(f"{name} holds pixels of {values.min()} to {values.max()}; store it with 8 or 16 bits")
     return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")
+
+
+def _other_pixels(image: Image) -> str:
+    """Pixels that Pillow would hand over as something else, or that have no largest value; empty where it is fine."""
+    if image.mode == "F":
+        return "floating-point pixels"
+    if image.format != "TIFF":
+        return ""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    if image.mode == "I":
+        return f"pixels of {tags.get(_BITS, (32,))[0]} bits"
+    if any(kind == _SIGNED for kind in tags.get(_SAMPLE_FORMAT, ())):
+        return "pixels with a sign"
+    if image.mode in _WIDE and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        return "16-bit pixels of which 0 is white"
+    return ""
 
 
 def _check_chunks(file: IO[bytes]) -> None:

@@ -142,7 +142,13 @@ class Activation(ABC):
             raise ConversionError(f"activation kind {kind.name!r}: {error}") from error
 
     def _parameters(self) -> list[tuple[str, Any]]:
-        return [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return [(name, getattr(self, name)) for name in _names(type(self))]
+
+
+@functools.cache
+def _names(kind: type[Activation]) -> tuple[str, ...]:
+    """What a kind of activation takes."""
+    return tuple(field.name for field in fields(kind))
 
 
 _KINDS: dict[str, type[Activation]] = {}

@@ -10,7 +10,7 @@ from torch import fx
 
 from snnconv.graph.arguments import operand
 from snnconv.graph.ops import is_synapse, op_kind, shape_query
-from snnconv.graph.source import activation_site, depends_on
+from snnconv.graph.source import activation_site
 
 __all__ = ["Flow", "Path", "layer_name", "layers", "path_to", "shape_values"]
 
@@ -35,12 +35,18 @@ class Flow:
 
     def __init__(self, graph: fx.Graph) -> None:
         self.nodes = list(graph.nodes)
-        self.varies = depends_on(graph, {n for n in self.nodes if n.op == "placeholder"})
-        self.temporal = depends_on(graph, {n for n in self.nodes if n.target is activation_site})
+        self.varies: set[fx.Node] = set()
+        self.temporal: set[fx.Node] = set()
         self.kinds: dict[fx.Node, str] = {}
+        self.last_readers: dict[fx.Node, fx.Node] = {}
         for node in self.nodes:
+            read = node.all_input_nodes
+            if node.op == "placeholder" or not self.varies.isdisjoint(read):
+                self.varies.add(node)
+            if node.target is activation_site or not self.temporal.isdisjoint(read):
+                self.temporal.add(node)
             self.kinds[node] = self._kind(node)
-        self.last_readers = {used: node for node in self.nodes for used in node.all_input_nodes}
+            self.last_readers.update(dict.fromkeys(read, node))
 
     def _kind(self, node: fx.Node) -> str:
         if node.op in ("placeholder", "get_attr", "output") or node.target is activation_site:

@@ -19,6 +19,9 @@ __all__ = ["SoftResetNode"]
 States = tuple[Any, ...]
 Outputs = tuple[tuple[Tensor, ...], States]
 
+_SIGMOID = surrogate.Sigmoid()
+"""The default, one for all nodes, as SpikingJelly's own nodes share theirs."""
+
 
 class SoftResetNode(BaseNode):
     """Base of the soft-reset nodes: per-channel thresholds, membrane starting at half a threshold.
@@ -77,7 +80,7 @@ class SoftResetNode(BaseNode):
         super().__init__(
             v_threshold=1.0 if isinstance(v_threshold, Tensor) else float(v_threshold),
             v_reset=None,
-            surrogate_function=surrogate_function or surrogate.Sigmoid(),
+            surrogate_function=surrogate_function or _SIGMOID,
             detach_reset=detach_reset,
             step_mode=step_mode,
             store_v_seq=store_v_seq,
@@ -89,10 +92,14 @@ class SoftResetNode(BaseNode):
         elif isinstance(v_threshold, Tensor):
             del self.v_threshold
             self.register_buffer("v_threshold", v_threshold.detach().clone())
-        self.channel_axis = channel_axis
-        self.scaled = self.neuron.weight is not None if scaled is None else scaled
-        for option, value in module_options(self.neuron, name, options).items():
-            setattr(self, option, value)
+        self.channel_axis: int
+        self.scaled: bool
+        # straight in: plain values, at each of which nn.Module would look for what it registers
+        self.__dict__.update(
+            channel_axis=channel_axis,
+            scaled=self.neuron.weight is not None if scaled is None else scaled,
+            **module_options(self.neuron, name, options),
+        )
         # None means "start as the equation says": at half of whatever the threshold is at the first step.
         self.v = None
         self.set_reset_value("v", None)

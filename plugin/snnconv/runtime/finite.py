@@ -33,10 +33,9 @@ class NonFinite:
 
     def __init__(self, x: Any) -> None:
         self.samples: Tensor | None = None
-        values = [(name, v) for name, v in entries(x).items() if v.is_floating_point()]
         whole = whole_names(x) if not isinstance(x, Tensor) else set()
-        for number, (name, value) in enumerate(values):
-            if number == 0 and _certain(value):
+        for number, (name, value) in enumerate(entries(x).items()):
+            if not value.is_floating_point() or (number == 0 and _certain(value)):
                 continue
             wrong = ~torch.isfinite(value) if number == 0 else torch.isnan(value) | (value == math.inf)
             if name not in whole and value.dim() > 1:

@@ -254,9 +254,12 @@ class Signature:
 def _check_shape(value: Tensor, entry: Entry, name: str) -> None:
     if value.dim() != len(entry.shape) + entry.batch:
         shown = ", ".join(map(str, (["B"] if entry.batch else []) + list(entry.shape)))
+        recording = entry.batch and value.shape[2:] == entry.shape
         raise ConversionError(
             f"wrong input shape {tuple(value.shape)}{_of(name)}: this network was converted for [{shown}]"
-        )
+            + ("; a recording [T, B, ...] runs by snn.run_sequence(x_seq), whose observe=... is given the spikes, and "
+               "its single frames are x_seq.flatten(0, 1)" if recording else "")
+        )  # fmt: skip
 
 
 def _check_dtype(value: Tensor, entry: Entry | None, name: str, reference: Tensor) -> None:

@@ -109,10 +109,29 @@ class Neurons(nn.Module):
         self.neuron, self.axis, self.options, self.scaled = neuron, axis, dict(options), scaled
         self.register_buffer("v_threshold", threshold.detach().clone())
         self.states = neuron.memories
+        self._found: dict[tuple[str, torch.dtype, int, torch.device], Mapping[str, Any]] = {}
 
     def theta(self, x: Tensor) -> Tensor:
         """θ, as it broadcasts against one step."""
         return broadcast(self.v_threshold, x.dim(), self.axis)
+
+    def looked_up(self, neuron: Neuron, options: Mapping[str, Any], x: Tensor, theta: Tensor) -> Mapping[str, Any]:
+        """What an equation looks up by the values of θ; where a call is exported, what the last call has found.
+
+        Raises:
+            RuntimeError: an export before the first call on such an input.
+        """
+        if neuron.lookup is None:
+            return {}
+        kind = (neuron.name, x.dtype, x.dim(), x.device)
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            self._found[kind] = neuron.lookup(x, theta, **options)
+        if kind not in self._found:
+            raise RuntimeError(
+                f"{neuron.name!r} neurons look up what belongs to their thresholds in {x.dtype} on {x.device}, which an"
+                " export cannot do: call step.initial(x) on such an input before it"
+            )
+        return self._found[kind]
 
     def worth(self, spikes: Tensor) -> Tensor:
         """Spikes times what one is worth."""
@@ -143,7 +162,8 @@ class RateNeurons(Neurons):
             state = neuron.state_of(
                 [torch.where(first, torch.as_tensor(a, device=x.device), b) for a, b in pairs if b is not None]
             )
-        spikes, after = neuron.step(x, state, theta, surrogate=None, detach_reset=False, **options)
+        found = self.looked_up(neuron, options, x, theta)
+        spikes, after = neuron.step(x, state, theta, surrogate=None, detach_reset=False, **options, **found)
         return spikes, tuple(torch.as_tensor(v) for v in neuron.remembered(after))
 
 
@@ -192,8 +212,10 @@ class SumNeurons(Neurons):
         """Inputs of one step ``[B, ...]`` and their sum before it → weighted spikes, and the sum."""
         v = x if v is None else torch.where(step == 0, x, v + x)
         assert self.neuron.multistep is not None
+        theta = self.theta(x)
+        found = self.looked_up(self.neuron, self.options, x, theta)
         spikes, _ = self.neuron.multistep(
-            v.unsqueeze(0), self.theta(x), state=None, surrogate=None, detach_reset=False, **self.options
+            v.unsqueeze(0), theta, state=None, surrogate=None, detach_reset=False, **self.options, **found
         )
         k = (step - self.start).clamp(0, self.timesteps - 1).reshape(1)
         weights = self.get_buffer("weights")

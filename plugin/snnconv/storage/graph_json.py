@@ -126,9 +126,10 @@ def _decoder(kind: str, function: Callable[[Any], Any], *types: type) -> Callabl
 
 
 def _record(content: Any) -> dict[str, Any]:
-    if not all(type(pair) is list and len(pair) == 2 and type(pair[0]) is str for pair in content):
+    found = dict(content)
+    if not ({*map(type, content)} <= {list} and {*map(type, found)} <= {str}):
         raise TypeError
-    return dict(content)
+    return found
 
 
 _DECODERS: dict[str, Callable[[Any], Any]] = {
@@ -151,7 +152,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
 _FIELDS: dict[str, type] = {"op": str, "name": str, "target": str, "args": tuple, "kwargs": dict, "meta": dict}
 _META_FIELDS: dict[str, type] = {"path": str, "pre_neuron": bool, "ndim": int}
 """What a node's ``meta`` may say; ``ndim`` in former files."""
-_META = frozenset(META)
+_META_KEPT = {key: _META_FIELDS[key] for key in META}.items()
 
 
 def node_of(values: Any, number: int) -> NodeRecord:
@@ -160,10 +161,8 @@ def node_of(values: Any, number: int) -> NodeRecord:
     Raises:
         ConversionError: a field that is missing, unknown or of another type.
     """
-    if type(values) is dict and _types_of(values) == _FIELDS and values["meta"].keys() <= _META:
-        meta = values["meta"]
-        if all(type(meta[key]) is _META_FIELDS[key] for key in meta):
-            return NodeRecord(**values)
+    if type(values) is dict and _types_of(values) == _FIELDS and _types_of(values["meta"]).items() <= _META_KEPT:
+        return NodeRecord(**values)
     place = f"nodes[{number}]"
     if not isinstance(values, dict) or {*values} != {*_FIELDS}:
         shown = ", ".join(values) if isinstance(values, dict) else repr(values)[:60]
@@ -295,10 +294,10 @@ def _check_constant(node: NodeRecord) -> None:
 
 def _leaves(value: Any) -> list[Any]:
     """Members of containers, whatever lies in whatever."""
-    if isinstance(value, (tuple, list)):
-        return [leaf for item in value for leaf in _leaves(item)] if value else []
     if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in _leaves(item)] if value else []
-    if isinstance(value, slice):
-        return [leaf for item in (value.start, value.stop, value.step) for leaf in _leaves(item)]
-    return [value]
+        value = value.values()
+    elif isinstance(value, slice):
+        value = (value.start, value.stop, value.step)
+    elif not isinstance(value, (tuple, list)):
+        return [value]
+    return [leaf for item in value for leaf in ((item,) if type(item) is Reference else _leaves(item))]

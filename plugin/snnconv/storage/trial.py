@@ -160,18 +160,19 @@ def _moves(graph: fx.Graph) -> bool:
 
 def _checked(network: SpikingNetwork, site: str, z: Tensor) -> Tensor:
     """The activation of a site, where its thresholds fit its currents."""
-    axis, theta = network.program.sites[site].axis, torch.as_tensor(network.neurons[site].v_threshold)
-    if not axis and not theta.dim():
-        return network.program.sites[site].activation(z)
-    if not -z.dim() <= axis < z.dim() or axis % z.dim() == 0:
-        raise _Refused(f"site {site!r:.200}: {axis} is no channel axis of its input of {z.dim()} dimensions")
-    if theta.dim() and len(theta) != z.shape[axis]:
-        raise _Refused(f"site {site!r:.200} has the thresholds of {len(theta)} channels, and its input {z.shape[axis]}")
-    return network.program.sites[site].activation(z)
+    found, theta, ndim = network.program.sites[site], torch.as_tensor(network.neurons[site].v_threshold), z.dim()
+    axis, channels = found.axis, len(theta) if theta.dim() else None
+    if (axis or channels is not None) and (not -ndim <= axis < ndim or axis % ndim == 0):
+        raise _Refused(f"site {site!r:.200}: {axis} is no channel axis of its input of {ndim} dimensions")
+    if channels is not None and channels != z.shape[axis]:
+        raise _Refused(f"site {site!r:.200} has the thresholds of {channels} channels, and its input {z.shape[axis]}")
+    return found.activation(z)
 
 
 def _bounded(node: fx.Node, value: Any, numbers: dict[fx.Node, Any]) -> None:
     """Refuse results of no sensible size, of ``node`` and, before they are computed, of what reads it."""
+    if isinstance(value, Tensor):  # a weight
+        return
     where = node.meta.get("path") or node.name
     if isinstance(value, Static):
         data = value.data

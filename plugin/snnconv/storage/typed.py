@@ -47,7 +47,7 @@ def read(kind: type[T], value: Any, where: str) -> T:
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:
-    if kind is Any:
+    if kind is Any or (type(value) is kind and (kind is not int or abs(value) <= LARGEST)):
         return value
     if dataclasses.is_dataclass(kind):
         return _record(kind, value, where)
@@ -66,10 +66,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return {key: _read(inner[1], item, f"{where}.{key}") for key, item in value.items()}
     if kind in (None, type(None)):
         fits = value is None
-    elif kind is float:
-        fits = type(value) is float or (type(value) is int and -LARGEST <= value <= LARGEST)
     else:
-        fits = type(value) is kind and (kind is not int or -LARGEST <= value <= LARGEST)
+        fits = kind is float and type(value) is int and abs(value) <= LARGEST
     if not fits:
         raise ConversionError(f"{where} must be {_word(kind)}, got {_shown(value)}")
     return value

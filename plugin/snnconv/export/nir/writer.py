@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import nir
 import numpy as np
 import torch
 from torch import Tensor, fx
 
+from snnconv.dynamics.neuron import Neuron, get
+from snnconv.export.neurons import neuron_settings, to_be_plain
 from snnconv.export.nir.extension import NeuronNode, can_say
 from snnconv.export.shapes import array, per_channel, per_element, pool_window, spread, step_shapes, ungrouped
 from snnconv.files.atomic import write_whole
@@ -102,6 +105,19 @@ class _Value:
     scale: Tensor | None = None
 
 
+def _neuron(settings: Mapping[str, Any]) -> tuple[Neuron, dict[str, Any]]:
+    """The record of a site's neurons, and their options; the channel axis is the thresholds'."""
+    record = get(str(settings["neuron"]))
+    return record, {option.name: settings[option.name] for option in record.settable}
+
+
+def _no_layer(where: str, current: str, instead: str) -> ConversionError:
+    return ConversionError(
+        f"{where}: its neurons read no layer whose bias could hold the current of {current}; {instead}, or put pooling "
+        "and views behind the activation"
+    )
+
+
 class _Writer:
     """Walks a source graph and writes NIR nodes."""
 
@@ -112,20 +128,20 @@ class _Writer:
         if not isinstance(program, GraphProgram):
             why = "; ".join(snn.report.notes) if snn.report is not None else "this one runs call by call"
             raise ConversionError(f"only traced networks can be written to NIR: {why}")
-        for name in snn.neurons:
-            neuron, options = snn.method.neuron_at(program.sites[name].function)
+        self.settings = neuron_settings(snn)
+        for name, settings in self.settings.items():
+            neuron, options = _neuron(settings)
             sayable = can_say(neuron, options)
             if not neuron.nir and not (extensions and sayable):
                 kind = type(snn.neurons[name]).__name__
                 raise ConversionError(
-                    f"{name}: NIR has no node for {kind} neurons; convert with methods.IF, LocalThresholdBalancing or "
-                    "RateNorm" + (", or write nodes of our own (extensions=True)" if sayable else "")
+                    f"{name}: NIR has no node for {kind} neurons; "
+                    + to_be_plain(settings, "methods.IF, LocalThresholdBalancing or RateNorm")
+                    + (", or write nodes of our own (extensions=True)" if sayable else "")
                 )
-        if not snn.input_spec.get("shape"):
-            raise ConversionError("the network does not know its input's shape: convert it with calibration data")
         self.snn, self.start, self.pooling, self.grouped = snn, start, pooling, grouped
         self.source = program.source.copy()
-        starts = {snn.method.at(name).neuron_options.get("start", "half") for name in snn.neurons}
+        starts = {settings.get("start", "half") for settings in self.settings.values()}
         if len(starts) > 1:
             raise ConversionError(
                 "the file says one initial state for all neurons, and this network's layers start at θ/2 and at 0: "
@@ -137,7 +153,10 @@ class _Writer:
             for node in self.source.site_nodes():
                 site = self.source.sites[str(node.kwargs["site"])]
                 theta = broadcast(snn.thresholds[site.name], 1 + len(shapes[node]), site.axis)
+                read = node.args[0]
                 shift_bias(self.source, node, theta / 2 / snn.timesteps)
+                if node.args[0] is not read:
+                    raise _no_layer(site.name, "their start", "write it with start='state'")
         self.shapes = step_shapes(self.source, snn)
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
@@ -186,6 +205,8 @@ class _Writer:
 
     def _refusal(self, node: fx.Node, name: str) -> ConversionError:
         where = node.meta.get("path") or node.name
+        if any(n.op == "get_attr" and str(n.target).endswith(".current") for n in node.all_input_nodes):
+            return _no_layer(where, "a correction", "convert with correction='none'")
         hint = "; average pooling can be written" if "max" in name else ""
         return ConversionError(f"{where}: NIR has no node for the operator {name} of this network{hint}")
 
@@ -215,17 +236,18 @@ class _Writer:
     def _neurons(self, node: fx.Node) -> _Value:
         name = str(node.kwargs["site"])
         site, shape = self.source.sites[name], self.shapes[node]
-        theta = torch.as_tensor(self.snn.neurons[name].v_threshold).detach()  # in sum coding the least bit's
+        settings = self.settings[name]
+        theta = torch.as_tensor(settings["v_threshold"]).detach()  # in sum coding the least bit's
         producer = node.args[0]
         assert isinstance(producer, fx.Node)
         value = self._plain(self.values[producer])
-        amplitude = None if site.function.unit else per_element(theta, shape, site.axis)
+        amplitude = per_element(theta, shape, site.axis) if settings["scaled"] else None
         threshold = per_element(theta, shape, site.axis)
         if producer.target in SYNAPSES and len(producer.users) == 1 and self._normalise(value.name, theta, site.axis):
             threshold = torch.ones_like(threshold)
-        record, options = self.snn.method.at(name).neuron_at(site.function)
+        record, options = _neuron(settings)
         if not record.nir:
-            made = NeuronNode(record.name, array(threshold), dict(options))
+            made = NeuronNode(record.name, array(threshold), options)
             return self._add(f"{name}_neurons", made, (value,), shape, amplitude)
         neuron = getattr(nir, record.nir)  # a unit resistance, and a soft reset by the metadata
         made = neuron(r=np.ones(shape, np.float32), v_threshold=array(threshold), v_reset=np.zeros(shape, np.float32))
