@@ -15,8 +15,8 @@ from mmengine.runner import Runner
 
 from snnbench import results
 from snnbench.config import BenchError, default_work_dir, load_config
-from snnbench.data.limited import first
 from snnbench.config_types import nothing_imported
+from snnbench.data.limited import first
 from snnbench.processes import LAUNCHERS, for_processor, start_processes
 from snnbench.results.rows import Row, write_results
 from snnbench.testing.convert_hook import ConvertHook, bare_model
@@ -24,8 +24,6 @@ from snnbench.testing.episode_video import EpisodeVideos
 from snnbench.testing.picture import SideBySide
 from snnbench.testing.test_loop import SNNTestLoop
 from snnbench.train import trained_weights, what_trains
-from snnconv.files.untrusted import load_weights
-from snnbench.train import trained_weights
 from snnconv.files.untrusted import load_weights, refused_as
 
 __all__ = ["run_config"]
@@ -75,6 +73,10 @@ def run_config(
     chosen = _chosen(bench.methods, methods)
     start_processes(launcher)
     folder = Path(out) / results.slug(bench.dataset) / results.slug(bench.architecture)
+    if is_main_process():
+        some = f"{limit:,} samples of " if limit else ""
+        rows_of = f"{len(chosen)} rows" if len(chosen) > 1 else "1 row"
+        told(f"{bench.architecture} on {some}{bench.dataset}: {what_trains(config)}; then {rows_of} to {folder}")
     with refused_as(BenchError), nothing_imported(config):
         return _run(config, chosen, folder, limit, resume, draw)
 
@@ -87,9 +89,6 @@ def _run(
     if is_main_process():
         for row in chosen:
             results.check_place(results.path_of(folder, str(row.get("label", row["type"]))))
-        some = f"{limit:,} samples of " if limit else ""
-        rows_of = f"{len(chosen)} rows" if len(chosen) > 1 else "1 row"
-        told(f"{bench.architecture} on {some}{bench.dataset}: {what_trains(config)}; then {rows_of} to {folder}")
     weights, training = trained_weights(config)
     if limit is not None:
         config.test_dataloader.dataset = first(config.test_dataloader.dataset, int(limit))
