@@ -24,6 +24,7 @@ from snnbench.testing.episode_video import EpisodeVideos
 from snnbench.testing.picture import SideBySide
 from snnbench.testing.test_loop import SNNTestLoop
 from snnbench.train import trained_weights, what_trains
+from snnbench.work_folder import naming
 from snnconv.files.untrusted import load_weights, refused_as
 
 __all__ = ["run_config"]
@@ -77,7 +78,7 @@ def run_config(
         some = f"{limit:,} samples of " if limit else ""
         rows_of = f"{len(chosen)} rows" if len(chosen) > 1 else "1 row"
         told(f"{bench.architecture} on {some}{bench.dataset}: {what_trains(config)}; then {rows_of} to {folder}")
-    with refused_as(BenchError), nothing_imported(config):
+    with refused_as(BenchError), nothing_imported(config), naming(config.work_dir):
         return _run(config, chosen, folder, limit, resume, draw)
 
 

@@ -21,6 +21,7 @@ from snnbench.results.provenance import portable
 from snnbench.testing.convert_hook import bare_model
 from snnbench.training import checkpoints as checkpoints  # registers its hook
 from snnbench.weights.card import ModelCard, read_card, save_weights
+from snnbench.work_folder import naming
 from snnconv.files.untrusted import UntrustedFileError, read_header, read_pickle, refused_as
 
 __all__ = ["train", "trained_weights", "what_trains"]
@@ -104,7 +105,7 @@ def train(config: Config) -> Path:
         hook["type"] = "snnbench.WholeCheckpointHook"
     _check_last(Path(config.work_dir))
     clock = _Clock()
-    with refused_as(BenchError), nothing_imported(training):
+    with refused_as(BenchError), nothing_imported(training), naming(config.work_dir):
         runner = Runner.from_cfg(for_processor(training))
         runner.register_hook(clock)
         model = bare_model(runner.model)

@@ -14,7 +14,10 @@ ValueError: methods.IF: timesteps is 1048576, more than snnconv.limits.TIMESTEPS
 
 from __future__ import annotations
 
-__all__ = ["CONSTANT", "EXPANSION", "LADDER", "LADDERS", "OTHERS", "PIXELS", "SIZE", "TIMESTEPS", "UNPACKED", "VALUES"]
+__all__ = [
+    "CONSTANT", "EXPANSION", "LADDER", "LADDERS", "OTHERS", "PIXELS", "SIZE", "TENSORS", "TIMESTEPS", "UNPACKED",
+    "VALUES",
+]  # fmt: skip
 
 TIMESTEPS = 2**16
 """Time steps of a method, in each of its phases: a run of so many takes minutes for the smallest of networks."""
@@ -40,8 +43,12 @@ OTHERS = 2**16
 PIXELS = 2**26
 """Pixels of one picture that is read; as many as 8,192 x 8,192 take 200 MB, and a gigabyte as a network's input."""
 
+TENSORS = 2**16
+"""Tensors in one safetensors file."""
+
 UNPACKED = 2**30
-"""Bytes that any zip may grow to; one that is large itself may grow to :data:`EXPANSION` times its size."""
+"""Bytes that any zip, tensor or array in HDF5 may grow to; one that is large itself may grow to :data:`EXPANSION` times
+its size."""
 
 EXPANSION = 100
-"""How many times its own size a zip may grow to beyond :data:`UNPACKED`; pictures and videos hardly grow."""
+"""How many times its own size a file may grow to beyond :data:`UNPACKED`; pictures and videos hardly grow."""

@@ -280,6 +280,14 @@ class TestMistakes:
         monkeypatch.setattr(snnconv, "convert", lambda *a, **k: pytest.fail("converted"))
         assert "it is a folder" in refused("convert", *base, "--timesteps", 4, "--out", tmp_path)
 
+    @pytest.mark.parametrize("name", ["weights.pth", "images.npz", "net.py"])
+    def test_a_file_that_is_read_is_not_written_over(self, base: list[str], name: str) -> None:
+        torch.save({}, "weights.pth")
+        before = Path(name).read_bytes()
+        said = refused("convert", *base, "--weights", "weights.pth", "--timesteps", 4, "--out", name)
+        assert f"--out {name} is a file that this command reads; give another name" in said
+        assert Path(name).read_bytes() == before
+
     def test_a_device_that_is_not_here(self, base: list[str]) -> None:
         assert "--device gpu: " in refused("eval", *base, "--at", 2, "--device", "gpu")
         if not torch.cuda.is_available():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import snnconv
 from snnconv import ConversionError, methods
 from snnconv.export.twin import quantised_twin
+from tests.networks import Encoder
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -163,3 +164,25 @@ def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         with pytest.raises(OSError, match=r"none/a\.onnx"):
             snnconv.to_onnx(converted(methods.IF(2)), tmp_path / "none" / "a.onnx")
+
+
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.block, self.head = nn.Linear(4, 8), Encoder(8, 2), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.block(self.embed(x)).mean(1))
+
+
+@pytest.mark.parametrize("int8_weights", [False, True])
+@pytest.mark.parametrize("kind", ["transformer", "layers"])
+def test_products_of_values_whose_scales_differ_by_channel(kind: str, int8_weights: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 3))
+    model, x = {"transformer": (Attending(), torch.randn(32, 6, 4)), "layers": (layers, torch.randn(32, 4))}[kind]
+    snn = snnconv.convert(model.eval(), methods.ShiftedThreshold(4), x, cover="synapses", progress=False)
+    snnconv.to_onnx(snn, tmp_path / "twin.onnx", twin=True, int8_weights=int8_weights)
+    (out,) = session(tmp_path / "twin.onnx").run(None, {"x" if kind == "transformer" else "input": x.numpy()})
+    want = quantised_twin(snn, int8_weights)(x).numpy()
+    assert np.isclose(out, want, rtol=1e-4, atol=1e-4).all(1).mean() > 0.9

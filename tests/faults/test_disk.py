@@ -92,6 +92,44 @@ def picture(path: Path) -> Callable[[], Any]:
     return side.finish
 
 
+def onnx(path: Path) -> Callable[[], Any]:
+    pytest.importorskip("onnxscript")
+    snn = network()
+    return lambda: snnconv.to_onnx(snn, path)
+
+
+def plot(path: Path) -> Callable[[], Any]:
+    from snnconv.cli.outcome import write_picture
+
+    return lambda: write_picture(path, lambda axes: axes.plot([1, 2]))
+
+
+def demo_data(path: Path) -> Callable[[], Any]:
+    from types import SimpleNamespace
+
+    from snnconv.cli.demo import _save_test
+
+    digits = SimpleNamespace(x_test=torch.zeros(100, 8), y_test=torch.zeros(100))
+    return lambda: _save_test(path, digits)
+
+
+def page(path: Path) -> Callable[[], Any]:
+    from snnconv.page.write import write_page
+
+    snn = network()
+    return lambda: write_page(snn, path)
+
+
+def clip(path: Path) -> Callable[[], Any]:
+    pytest.importorskip("av")
+    import numpy as np
+
+    from snnbench.data.clips import write_video
+
+    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    return lambda: write_video(path, frames, 8)
+
+
 def layers_done(path: Path) -> Callable[[], Any]:
     torch.manual_seed(0)
     model = snnconv.prepare(layers(), QuantReLU(3), X, progress=False).eval()
@@ -110,6 +148,11 @@ WRITERS: dict[str, tuple[str, Callable[[Path], Callable[[], Any]], type[Exceptio
     "cache": ("images.safetensors", cache, DataError),
     "leaderboard": ("LEADERBOARD.md", pages, ResultError),
     "picture": ("shown.png", picture, OSError),
+    "ONNX": ("net.onnx", onnx, OSError),
+    "plot": ("curve.svg", plot, OSError),
+    "test data of the demo": ("test.npz", demo_data, OSError),
+    "report": ("page.html", page, OSError),
+    "video": ("clip.mp4", clip, OSError),
     "fine-tuning": ("finetune.safetensors", layers_done, OSError),
 }
 """A file, what writes it (made before the disk fails), and the error that names it."""
@@ -154,22 +197,28 @@ FAULTS: dict[str, Callable[[Path], contextlib.AbstractContextManager[None]]] = {
 }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks the system which file a number is")
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("name", WRITERS)
-def test_nothing_is_lost_and_the_file_is_named(name: str, fault: str, tmp_path: Path) -> None:
-    file, prepare, kind = WRITERS[name]
-    folder = tmp_path / "place"
-    folder.mkdir()
-    path = folder / file
+def laid(name: str, folder: Path) -> Callable[[], Any]:
+    """Lay out a folder for one of :data:`WRITERS`, with a file where it is going to write; what writes it."""
+    file, prepare, _ = WRITERS[name]
     if name == "leaderboard":
         (folder / "results").mkdir()
         source = ROOT / "benchmarks" / "results" / "digits" / "if.json"
         (folder / "results" / "if.json").write_bytes(source.read_bytes())
     if name not in NEW:
-        path.write_bytes(b"as it was")
-    write = prepare(path)
+        (folder / file).write_bytes(b"as it was")
+    return prepare(folder / file)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system which file a number is")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", WRITERS)
+def test_nothing_is_lost_and_the_file_is_named(name: str, fault: str, tmp_path: Path) -> None:
+    file, _, kind = WRITERS[name]
+    folder = tmp_path / "place"
+    folder.mkdir()
+    path = folder / file
+    write = laid(name, folder)
     before = {entry: entry.read_bytes() for entry in folder.rglob("*") if entry.is_file()}
     with FAULTS[fault](folder), pytest.raises(kind) as caught:
         write()

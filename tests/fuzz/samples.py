@@ -87,11 +87,16 @@ METHODS = {
     "shifted_threshold": methods.ShiftedThreshold(3),
     "ltb": methods.LocalThresholdBalancing(8, max_batches=8),
     "rate_norm": methods.RateNorm(6),
+    "multi_threshold": methods.MultiThreshold(4),
+    "hierarchical": methods.HierarchicalMultiThreshold(4),
 }
+BY_GRAPH = ("multi_threshold", "hierarchical")
+"""Methods that a network which does not trace is refused for."""
 SAMPLES = {
     f"{name}.{kind}.{framework}": Sample(lambda m=model, n=name: m(n == "rate_norm"), method, framework)
     for name, method in METHODS.items()
     for kind, model in (("graph", Traced), ("tree", Loop))
+    if kind == "graph" or name not in BY_GRAPH
     for framework in ("spikingjelly", "snntorch")
 }
 """By the names of method, kind of program and framework."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,16 @@ class TestRoots:
             assert load_images(folder, "test").classes == first.classes
         Image.new("RGB", (12, 12)).save(folder / "ant/new.png")
         assert len(load_images(folder, "test")) == 13
+
+    def test_a_picture_corrected_at_the_same_size_that_keeps_its_time_is_read_again(self, folder: Path) -> None:
+        path = folder / "ant/0.png"
+        Image.new("RGB", (12, 12)).save(path, compress_level=0)
+        assert int(load_images(folder, "test").images[0].max()) == 0
+        before = path.stat()
+        Image.new("RGB", (12, 12), (200, 200, 200)).save(path, compress_level=0)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert path.stat().st_size == before.st_size
+        assert int(load_images(folder, "test").images[0].max()) == 200
 
     def test_a_zip_corrected_at_the_same_size_is_decoded_again(self, tmp_path: Path, folder: Path) -> None:
         def packed(names: list[str]) -> Path:

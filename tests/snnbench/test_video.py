@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from snnbench.registry import DATASETS, MODELS
 from snnbench.run import run_config
 from snnbench.tasks.video import ClipFlip, ClipPreprocessor, ClipTopK, PretrainedClip, VideoClassifier
 from snnbench.testing.convert_hook import CalibrationData
-from snnconv import methods
+from snnconv import limits, methods
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs/video").glob("*/*.py"))
@@ -122,6 +123,29 @@ class TestFiles:
         with pytest.raises(ValueError, match="at least one frame"):
             writer.finish()
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_frame_that_lasts_for_years_takes_no_list_of_as_many(self) -> None:
+        assert clip_indices(100, 1e-7, frames=3, clips=2, rate=15.0) == [[0, 0, 0], [99, 99, 99]]
+
+    def test_huge_frames_are_refused_before_they_are_decoded(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_video(tmp_path / "a.mp4", [np.zeros((16, 16, 3), np.uint8)] * 4, 4)
+        assert read_clips(tmp_path / "a.mp4", frames=2)[0].shape == (2, 16, 16, 3)
+        monkeypatch.setattr(limits, "PIXELS", 255)
+        with pytest.raises(ClipError, match=r"a\.mp4 has 256 pixels a frame, more than snnconv\.limits\.PIXELS = 255"):
+            read_clips(tmp_path / "a.mp4", frames=2)
+
+    def test_a_file_that_lists_addresses_opens_none(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = f"http://127.0.0.1:{server.getsockname()[1]}/1.ts"
+            lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:4", "#EXTINF:4,", address, "#EXT-X-ENDLIST", ""]
+            (tmp_path / "a.mp4").write_text("\n".join(lines))
+            with pytest.raises(ClipError, match=r"a\.mp4"):
+                read_clips(tmp_path / "a.mp4", frames=2)
+            server.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                server.accept()
 
 
 class TestMovingDigits:

@@ -38,7 +38,7 @@ def unpack(archive: Path, target: Path) -> Path:
     if target.is_dir() and not (target / MARKER).exists():
         return target
     found = archive.stat()
-    origin = _origin(archive, found.st_size, found.st_mtime_ns)
+    origin = _origin(archive, found.st_size, (found.st_mtime_ns, found.st_ctime_ns))
     if _current(target, origin):
         return target
     try:
@@ -65,8 +65,8 @@ def unpack(archive: Path, target: Path) -> Path:
 
 
 @functools.lru_cache(maxsize=64)
-def _origin(archive: Path, size: int, changed: int) -> str:
-    """What a folder unpacked from this zip says of it; read anew where the file's size or time is another."""
+def _origin(archive: Path, size: int, changed: tuple[int, int]) -> str:
+    """What a folder unpacked from this zip says of it; read anew where the file's size or times are others."""
     with refused_as(ArchiveError):
         return fingerprint(archive)
 

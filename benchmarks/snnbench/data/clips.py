@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from snnbench.data.roots import DataError
+from snnconv import limits
 from snnconv.files.atomic import replacing
+from snnconv.files.refusal import refused_as, regular
 
 __all__ = ["ClipError", "VideoWriter", "clip_indices", "read_clips", "write_video"]
 
@@ -45,10 +47,10 @@ def clip_indices(count: int, native: float, frames: int, clips: int = 1, rate: f
     [[0, 1, 2, 0, 1]]
     """
     step = native / rate if rate else 1.0
-    thinned = [math.floor(k * step) for k in range(max(1, math.floor(count / step)))]
-    last = max(0, len(thinned) - frames)
+    thinned = max(1, math.floor(count / step))  # as a number: a file may say that a frame lasts for years
+    last = max(0, thinned - frames)
     starts = [math.floor(last * k / (clips - 1)) for k in range(clips)] if clips > 1 else [0]
-    return [[thinned[(start + k) % len(thinned)] for k in range(frames)] for start in starts]
+    return [[math.floor((start + k) % thinned * step) for k in range(frames)] for start in starts]
 
 
 def read_clips(
@@ -62,7 +64,7 @@ def read_clips(
         start: where a single clip begins, 0 (the first place) to 1 (the last); 0 by default.
 
     Raises:
-        ClipError: damaged, without frames, or no video.
+        ClipError: damaged, without frames, no video, or frames of more than :data:`snnconv.limits.PIXELS`.
         ImportError: PyAV is not installed.
     """
     with _opened(path) as (container, stream):
@@ -100,13 +102,20 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream; whatever goes wrong in it is a ClipError that names the file."""
     av = _pyav()
     try:
-        with av.open(str(path)) as container:
+        with refused_as(ClipError):
+            regular(path)
+        # whatever a file says, and whatever its name begins with, nothing but files of this machine is opened
+        with av.open(f"file:{path}", container_options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video or container.streams.video[0].codec_context is None:
                 raise ClipError(f"{path} is damaged, or holds no video that can be decoded")
             stream = container.streams.video[0]
+            if (size := stream.width * stream.height) > limits.PIXELS:
+                raise ClipError(
+                    f"{path} has {size:,} pixels a frame, more than snnconv.limits.PIXELS = {limits.PIXELS:,}"
+                )
             stream.codec_context.thread_count = 1  # data loaders bring their own processes
             yield container, stream
-    except (av.error.FFmpegError, ValueError, RuntimeError) as error:
+    except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
         if isinstance(error, ClipError):
             raise
         raise ClipError(f"{path} is damaged ({error})") from error

@@ -164,7 +164,9 @@ def _fingerprint(source: Path) -> str:
     files = []
     for path in source.glob("*/*"):
         found = path.stat()
-        files.append((path.relative_to(source).as_posix(), found.st_size, found.st_mtime_ns))
+        # the last is when the file changed here, which no copy that keeps its time can set
+        times = found.st_mtime_ns, found.st_ctime_ns
+        files.append((path.relative_to(source).as_posix(), found.st_size, *times))
     return f"{source} {len(files)} {zlib.crc32(repr(sorted(files)).encode())}"
 
 

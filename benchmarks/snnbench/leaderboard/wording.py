@@ -14,6 +14,8 @@ EMPTY = "–"
 _TURNS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u061c")
 _BLOCK = re.compile(r"^(\d*)([#+=-]|[.)](?=\s|$))")
 """What would begin a heading, a list, a line or a block at the start of a line."""
+_ADDRESS = re.compile(r"(?=://)|(?<=\bwww)(?=\.)", re.IGNORECASE)
+"""Where a backslash keeps GitHub from making a link of a bare address."""
 METRICS = {"top1": "top-1 (%)", "top5": "top-5 (%)", "mIoU": "mIoU (%)"}
 
 
@@ -95,11 +97,13 @@ def markdown(text: object) -> str:
 
     >>> markdown("a|b <i>*x*")
     'a\\\\|b &lt;i&gt;\\\\*x\\\\*'
+    >>> markdown("http://a.b www.c.d e@f.g")
+    'http\\\\://a.b www\\\\.c.d e\\\\@f.g'
     """
     found = _line(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for character in "|*_`[]~$":
+    for character in "|*_`[]~$@":
         found = found.replace(character, f"\\{character}")
-    found = found.replace("://", "\\://")  # GitHub makes links of bare addresses
+    found = _ADDRESS.sub(r"\\", found)
     return _BLOCK.sub(r"\1\\\2", found)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from snnbench.leaderboard.render import load, to_html, to_markdown
-from snnbench.results import ResultError, check_out, write_whole
+from snnbench.results import ResultError, check_out, write_together
 
 __all__ = ["check", "write"]
 
@@ -28,8 +28,7 @@ def write(folder: str | os.PathLike[str]) -> list[Path]:
         for name in (MARKDOWN, PAGE):
             check_out(Path(folder) / name)
     rendered = _render(folder)
-    for path, text in rendered.items():
-        write_whole(path, text.encode())
+    write_together({path: text.encode() for path, text in rendered.items()})
     return list(rendered)
 
 

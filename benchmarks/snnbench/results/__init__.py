@@ -32,6 +32,7 @@ from snnbench.results.results import (
     validate,
     with_point,
     write,
+    write_together,
     write_whole,
 )
 
@@ -67,5 +68,6 @@ __all__ = [
     "validate",
     "with_point",
     "write",
+    "write_together",
     "write_whole",
 ]

@@ -5,6 +5,7 @@ A row is a network, a data set and a method; ``result.schema.json`` beside this 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -19,7 +20,7 @@ from snnbench.results.validation import SCHEMA, Point, Record, ResultError, key_
 from snnconv.files import atomic, fingerprint
 from snnconv.files.fingerprint import canonical, digest, plain
 from snnconv.files.lock import LockTimeout, locked
-from snnconv.files.refusal import brief
+from snnconv.files.refusal import brief, regular
 from snnconv.files.untrusted import read_json as parse_json
 from snnconv.files.untrusted import refused_as
 
@@ -31,7 +32,7 @@ __all__ = [
     "SCHEMA", "Point", "Record", "ResultError", "begin", "check_out", "check_place", "chosen", "command",
     "config_hash", "counted", "describe", "digest", "finished", "located", "path_of", "peak_memory", "plain",
     "point", "provenance", "read", "read_all", "read_json", "schema", "sites", "slug", "thresholds", "validate",
-    "with_point", "write", "write_whole",
+    "with_point", "write", "write_together", "write_whole",
 ]  # fmt: skip
 
 _RUN = ("versions", "machine", "commit", "command")
@@ -114,6 +115,8 @@ def read_json(path: str | os.PathLike[str]) -> tuple[Any, str]:
         ResultError: there is no such file, or it is not JSON; the message names the line.
     """
     try:
+        with refused_as(ResultError):
+            regular(path)
         content = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise ResultError(f"{path}: there is no such file") from error
@@ -215,15 +218,28 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     Raises:
         ResultError: the file cannot be written, for instance because the disk is full.
     """
-    path = Path(path)
+    write_together({Path(path): content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all of them are on the disk before the first takes its place.
+
+    Raises:
+        ResultError: one cannot be written, for instance because the disk is full; all are as they were.
+    """
+    first = place = next(iter(contents))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_whole(path, content)
+        with contextlib.ExitStack() as stack:
+            for place, content in contents.items():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(atomic.replacing(place)).write_bytes(content)
     except OSError as error:
-        raise _unwritten(path, error) from error
+        named = Path(os.fsdecode(error.filename)) if error.filename else place
+        failed = named if named in contents else place
+        raise _unwritten(str(first) if failed == first else f"{first}, with {failed}", error) from error
 
 
-def _unwritten(path: Path, error: OSError) -> ResultError:
+def _unwritten(path: str | Path, error: OSError) -> ResultError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResultError(f"{path}: no space left to write it; free some and run again")
     return ResultError(f"{path}: cannot be written ({error.strerror or error})")

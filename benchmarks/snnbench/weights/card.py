@@ -123,8 +123,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str], card: ModelCard
         raise ValueError(f"{path}: weights go to a file that ends in .safetensors")
     # clones: tensors that share memory (one scale for all layers) are written one by one
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    results.write_whole(path, save(tensors, card.metadata()))
-    results.write_whole(path.with_suffix(".md"), card.markdown().encode())
+    results.write_together({path: save(tensors, card.metadata()), path.with_suffix(".md"): card.markdown().encode()})
 
 
 def read_card(path: str | os.PathLike[str]) -> ModelCard | None:

@@ -64,6 +64,7 @@ def command_of(function: Callable[..., Any]) -> Callable[..., None]:
         debug = arguments.pop("debug")
         try:
             form, picture = _form(arguments)
+            _check_apart(arguments, picture)
             if first:
                 names = {parameter.name for parameter in shared} | {*OPTIONAL}
                 kept = [field.name for field in fields(Given) if field.name in names]
@@ -111,6 +112,22 @@ def _form(arguments: dict[str, Any]) -> tuple[str, Path | None]:
     picture = arguments.pop("plot", None)
     check_picture(picture)
     return asked[0] if asked else "table", picture
+
+
+def _check_apart(arguments: dict[str, Any], picture: Path | None) -> None:
+    """Refuse a file to write that the command reads: a slip of the name would cost the weights or the data.
+
+    Raises:
+        InputError: the option and the file.
+    """
+    written = {"--out": arguments.get("out"), "--html": arguments.get("html"), "--plot": picture}
+    model = arguments.get("model")
+    read = [value for name, value in arguments.items() if name not in ("out", "html")]
+    read.append(Path(model.rpartition(":")[0]) if isinstance(model, str) else None)
+    there = [path for path in read if isinstance(path, Path) and path.is_file()]
+    for option, path in written.items():
+        if isinstance(path, Path) and path.is_file() and any(path.samefile(other) for other in there):
+            raise InputError(f"{option} {path} is a file that this command reads; give another name")
 
 
 def _sentence(error: Exception) -> str:

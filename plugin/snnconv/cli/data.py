@@ -14,6 +14,8 @@ from snnconv import limits
 from snnconv.cli.inputs import InputError
 from snnconv.cli.preprocessing import Preprocessing
 from snnconv.files.pictures import open_rgb
+from snnconv.files.plain import odd
+from snnconv.files.refusal import brief
 from snnconv.files.untrusted import read_pickle, read_safetensors, refused_as
 from snnconv.files.zips import read_arrays
 
@@ -114,9 +116,12 @@ def load_data(path: Path, preprocessing: Preprocessing) -> Data:
     if path.is_dir():
         return _image_folder(path, preprocessing)
     tensors, words = _read_tensors(path), ""
-    x, y = tensors.get("x"), tensors.get("y")
+    for name in ("x", "y"):
+        if isinstance(tensors.get(name), torch.Tensor) and (what := odd(tensors[name])):
+            raise InputError(f"{path}: {name} is {what}; store it as a plain tensor")
+    x, y = (v.detach() if isinstance(v, torch.Tensor) else v for v in map(tensors.get, ("x", "y")))
     if not isinstance(x, torch.Tensor):
-        raise InputError(f"{path} holds no tensor 'x'; it has: {', '.join(map(str, tensors)) or 'nothing'}")
+        raise InputError(f"{path} holds no tensor 'x'; it has: {brief(', '.join(map(str, tensors)) or 'nothing')}")
     if x.dim() < 2 or not len(x):
         raise InputError(f"{path}: x has shape {tuple(x.shape)}; it needs a leading batch axis and an input")
     if x.dtype == torch.uint8:

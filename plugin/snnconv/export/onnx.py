@@ -24,6 +24,7 @@ _SINGLE = frozenset({
     "Softsign", "ThresholdedRelu",
 })  # fmt: skip
 """Functions that onnxruntime has no kernel of in float64."""
+_VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def to_onnx(
@@ -132,6 +133,7 @@ def _write(
             )
         )  # fmt: skip
     _in_single_precision(program.model)
+    _product_by_product(program.model)
     try:
         with replacing(path) as temporary:
             program.save(temporary)
@@ -160,6 +162,36 @@ def _in_single_precision(model: Any) -> None:
         model.graph.insert_after(node, back)
         for reader, index in readers:
             reader.replace_input_with(index, back.outputs[0])
+
+
+def _product_by_product(model: Any) -> None:
+    """Keep onnxruntime from one product of integers where scales differ from channel to channel.
+
+    It makes one of a product of two dequantised values, and takes them for values of one scale each: it fails, or
+    multiplies by another channel's. A Max of one value, which changes nothing, stands in between.
+    """
+    from onnxscript import ir
+
+    for node in list(model.graph):
+        if node.op_type not in ("MatMul", "Gemm"):
+            continue
+        read = [_dequantised(value) for value in node.inputs[:2]]
+        if None in read:
+            continue
+        for index, found in enumerate(read):
+            if found.inputs[0].producer() is not None and len(found.inputs[1].shape or ()):  # no weight, many scales
+                between = ir.node("Max", [node.inputs[index]])
+                between.outputs[0].dtype, between.outputs[0].shape = node.inputs[index].dtype, node.inputs[index].shape
+                model.graph.insert_before(node, between)
+                node.replace_input_with(index, between.outputs[0])
+
+
+def _dequantised(value: Any) -> Any:
+    """The DequantizeLinear that a value comes from through views, or None."""
+    node = None if value is None else value.producer()
+    while node is not None and node.op_type in _VIEWS:
+        node = node.inputs[0].producer()
+    return node if node is not None and node.op_type == "DequantizeLinear" else None
 
 
 def _exported(export: Callable[[], Any]) -> Any:

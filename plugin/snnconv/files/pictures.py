@@ -9,7 +9,7 @@ import zlib
 from typing import IO, TYPE_CHECKING
 
 from snnconv import limits
-from snnconv.files.refusal import UntrustedFileError
+from snnconv.files.refusal import UntrustedFileError, regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,6 +39,8 @@ def open_rgb(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | Non
     from PIL import Image
 
     name = name or str(source)
+    if isinstance(source, str | os.PathLike):
+        regular(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             width, height = image.size

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["UntrustedFileError", "brief", "refused_as"]
+__all__ = ["UntrustedFileError", "brief", "refused_as", "regular"]
 
 LONGEST = 400
 """Characters of what a message repeats of a file: a damaged one may hold any text anywhere."""
@@ -23,6 +25,18 @@ def brief(said: object, most: int = LONGEST) -> str:
     """
     text = str(said)
     return text if len(text) <= most else f"{text[: most // 2 - 2]} ... {text[-(most // 4 - 2) :]}"
+
+
+def regular(path: str | os.PathLike[str]) -> None:
+    """Refuse a pipe, which would be waited for, a socket, and a device, which may never end.
+
+    Raises:
+        OSError: there is nothing of this name.
+        UntrustedFileError: it is one of these.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UntrustedFileError(f"{path} is a pipe, a socket or a device; give a file")
 
 
 @contextmanager

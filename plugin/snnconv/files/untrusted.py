@@ -24,8 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
+from snnconv import limits
 from snnconv.files.pickled import HISTORY, LogHistory, safe_globals
-from snnconv.files.refusal import UntrustedFileError, brief, refused_as
+from snnconv.files.plain import check_sizes, misfit
+from snnconv.files.refusal import UntrustedFileError, brief, refused_as, regular
 from snnconv.files.zips import is_zip, opened, verified
 
 __all__ = [
@@ -78,7 +80,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: it is damaged, holds something else or asks for code to be run; or names or shapes differ
-            from the model's.
+            from the model's, or values would (complex numbers, infinite in the model's type).
 
     Example:
         >>> import tempfile
@@ -101,9 +103,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     if all(name.startswith("network.") for name in weights) and not any(name.startswith("network.") for name in own):
         consume_prefix_in_state_dict_if_present(weights, "network.")  # type: ignore[arg-type]
     problems = [
-        f"{name} is {_shape(value)} in the file and {_shape(own[name])} in the model"
+        f"{name} {why}"
         for name, value in weights.items()
-        if name in own and isinstance(value, Tensor) and value.shape != own[name].shape
+        if isinstance(value, Tensor) and isinstance(own.get(name), Tensor) and (why := misfit(value, own[name]))
     ]
     if not problems:
         before = {name: value.clone() for name, value in own.items() if isinstance(value, Tensor)}
@@ -132,9 +134,16 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], d
     """
     from safetensors import SafetensorError, safe_open
 
+    regular(path)
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            names = list(file.keys())
+            if len(names) > limits.TENSORS:
+                raise UntrustedFileError(
+                    f"{path} is refused: it holds {len(names):,} tensors, more than snnconv.limits.TENSORS = "
+                    f"{limits.TENSORS:,}; raise that limit if it is right"
+                )
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except SafetensorError as error:
         raise UntrustedFileError(
             f"{path}: not a readable safetensors file ({brief(error)}); copy or save it again"
@@ -149,6 +158,7 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
     """
     from safetensors import SafetensorError, safe_open
 
+    regular(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             return file.metadata() or {}
@@ -170,6 +180,8 @@ def read_pickle(source: str | os.PathLike[str] | IO[bytes], name: str | None = N
         UntrustedFileError: it is damaged, or asks for anything else; nothing of it was run.
     """
     name = name or str(source)
+    if isinstance(source, str | os.PathLike):
+        regular(source)
     try:
         if is_zip(source):  # torch looks neither at the checksums nor at what a zip would grow to
             place = 0 if isinstance(source, str | os.PathLike) else source.tell()
@@ -178,7 +190,9 @@ def read_pickle(source: str | os.PathLike[str] | IO[bytes], name: str | None = N
             if not isinstance(source, str | os.PathLike):
                 source.seek(place)
         with _allowed(safe_globals(LogHistory)):
-            return torch.load(source, map_location="cpu", weights_only=True)
+            content = torch.load(source, map_location="cpu", weights_only=True)
+        check_sizes(content, name)
+        return content
     except (OSError, UntrustedFileError):
         raise
     except Exception as error:  # a damaged file can make anything go wrong
@@ -266,10 +280,6 @@ def _state_dict(content: Any, path: Path) -> MutableMapping[str, Any]:
     raise CheckpointError(
         f"{path}: holds no weights: neither a dict of tensors, nor one that has them as 'state_dict' or 'model'"
     )
-
-
-def _shape(value: Tensor) -> str:
-    return "x".join(map(str, value.shape)) or "a single number"
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from snnconv import limits
-from snnconv.files.refusal import UntrustedFileError
+from snnconv.files.refusal import UntrustedFileError, regular
 
 __all__ = ["checked", "fingerprint", "is_zip", "opened", "read_arrays", "verified"]
 
@@ -48,6 +48,8 @@ def opened(source: str | os.PathLike[str] | IO[bytes], name: str | None = None) 
             :data:`snnconv.limits.UNPACKED`; also where what is read in the block turns out damaged.
     """
     path = name or str(source)
+    if isinstance(source, str | os.PathLike):
+        regular(source)
     try:
         archive = zipfile.ZipFile(source)
     except (*_DAMAGE, *_MORE, NotImplementedError) as error:
@@ -161,6 +163,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, Tensor]:
                 f"{path}: not a readable .npz file: it is truncated, damaged or something else; numpy.savez writes them"
             )
     found, name = {}, ""
+    regular(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             checked(file.zip, path)

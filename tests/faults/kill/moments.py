@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from tests.faults.kill.jobs import Job
 
-__all__ = ["Moment", "Whole", "killed", "undisturbed"]
+__all__ = ["Died", "Moment", "Whole", "inside", "killed", "undisturbed"]
 
 LEFT = re.compile(r"\.tmp$|\.lock$|^partial")
 """Names of what is there only while a job runs."""
@@ -44,7 +44,7 @@ class Died(Exception):
     """A process that ended by itself or with an error; the message holds its last words."""
 
 
-def _inside(folder: Path, function: Callable[[], Any], moment: Moment | None = None) -> tuple[int, Any, int]:
+def inside(folder: Path, function: Callable[[], Any], moment: Moment | None = None) -> tuple[int, Any, int]:
     """Run a function in a fork in a folder: wait status, what it returns, writes."""
     with tempfile.TemporaryDirectory() as outside:
         answer, words = Path(outside) / "answer.json", Path(outside) / "words"
@@ -108,9 +108,9 @@ def undisturbed(job: Job) -> Whole:
         folder = Path(name)
         job.prepare(folder)
         begin = time.monotonic()
-        _, _, writes = _inside(folder, job.run)
+        _, _, writes = inside(folder, job.run)
         seconds = time.monotonic() - begin
-        return Whole(_inside(folder, job.found)[1], writes, seconds)
+        return Whole(inside(folder, job.found)[1], writes, seconds)
 
 
 def killed(job: Job, whole: Whole, draw: random.Random) -> tuple[str, Moment]:
@@ -120,20 +120,20 @@ def killed(job: Job, whole: Whole, draw: random.Random) -> tuple[str, Moment]:
         folder = Path(name)
         job.prepare(folder)
         try:
-            status, _, _ = _inside(folder, job.run, moment)
+            status, _, _ = inside(folder, job.run, moment)
             if not os.WIFSIGNALED(status):
                 return "ended", moment
         except Died as error:
             return f"the first run fails: {error}", moment
         try:
-            half = _inside(folder, job.found)[1]
+            half = inside(folder, job.found)[1]
         except Died as error:
             return f"what a killed run leaves is half: {error}", moment
         if half is not None and half != whole.made:
             return f"what a killed run leaves is read as {str(half)[:200]}", moment
         try:
-            _inside(folder, job.run)
-            made = _inside(folder, job.found)[1]
+            inside(folder, job.run)
+            made = inside(folder, job.found)[1]
         except Died as error:
             return f"the next run fails: {error}", moment
         if made != whole.made:

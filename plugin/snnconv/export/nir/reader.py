@@ -19,7 +19,8 @@ from snnconv import dynamics
 from snnconv.export.nir.checks import checked_edges, checked_metadata, checked_node, input_shape
 from snnconv.export.nir.extension import read_graph
 from snnconv.export.shapes import per_channel, spread
-from snnconv.files.refusal import brief
+from snnconv.files.hdf5 import check_hdf5
+from snnconv.files.refusal import UntrustedFileError, brief
 from snnconv.graph.source import ConversionError
 from snnconv.graph.store import Store
 
@@ -58,7 +59,10 @@ def from_nir(
     if not Path(source).is_file():
         raise FileNotFoundError(f"there is no NIR file {source}")
     try:
+        check_hdf5(source)
         graph = read_graph(str(source))
+    except UntrustedFileError as error:
+        raise ConversionError(str(error)) from error
     except ConversionError as error:
         raise ConversionError(f"{source}: {brief(error)}") from error
     except Exception as error:  # what h5py and nir say to a file that is not one has no common class

@@ -1,0 +1,1 @@
+"""A disk of a few megabytes that fills up."""
