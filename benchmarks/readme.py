@@ -7,6 +7,7 @@ What stands between ``<!-- figures: NAME -->`` and ``<!-- end -->`` of these pag
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import re
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import papers
 from snnbench import results
 from snnbench.results import Record, write_whole
 
@@ -21,7 +23,7 @@ __all__ = ["BLOCKS", "PICTURES", "curves", "main", "picture", "written"]
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/measured.md", "docs/ann2snn.md")
+PAGES = ("README.md", "docs/measured.md", "docs/ann2snn.md", "docs/papers.md")
 PICTURES = {
     "docs/pictures/accuracy-light.svg": ("#ffffff", "#1f2328"),
     "docs/pictures/accuracy-dark.svg": ("#0d1117", "#e6edf3"),
@@ -189,6 +191,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     ),
     "bccd": lambda: _table(WHOLE, STEPS, "bccd", "retinanet-resnet-18-32-channels"),
     "camvid": lambda: _table(WHOLE, STEPS, "camvid", "fcn-resnetv1c-18-32-channels"),
+    **{f"paper_{key}": functools.partial(papers.table, key) for key in papers.PAPERS},
 }
 """Name of a block → its content."""
 _BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -41,6 +43,25 @@ def without_docstring(module: object) -> list[str]:
 @pytest.mark.parametrize("name", MODULES)
 def test_every_public_name_has_a_docstring_of_its_own_or_of_what_it_overrides(name: str) -> None:
     assert without_docstring(importlib.import_module(name)) == []
+
+
+def without_raises(module: ModuleType) -> list[str]:
+    """Public functions that raise an error and do not say so; a command's docstring is its help."""
+    if module.__name__.startswith("snnconv.cli.") and not module.__name__.endswith((".inputs", ".models")):
+        return []
+    found = []
+    for node in ast.parse(inspect.getsource(module)).body:
+        if not isinstance(node, ast.FunctionDef) or node.name not in getattr(module, "__all__", ()):
+            continue
+        raises = any(isinstance(n, ast.Raise) and n.exc is not None for n in ast.walk(node))
+        if raises and "Raises:" not in (ast.get_docstring(node) or ""):
+            found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_function_says_what_it_raises(name: str) -> None:
+    assert without_raises(importlib.import_module(name)) == []
 
 
 @pytest.mark.parametrize("name", MODULES)

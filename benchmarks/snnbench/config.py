@@ -29,7 +29,7 @@ __all__ = ["BenchError", "default_work_dir", "load_config"]
 _SCOPES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
 _OWN = {
     "snnbench": ("networks.classifiers", "networks.video", "networks.events", "baselines.spikingjelly"),
-    "mmdet": ("networks.resnet", "networks.yolov2", "baselines.spikingjelly"),
+    "mmdet": ("networks.resnet", "networks.yolov2", "networks.torchvision_detection", "baselines.spikingjelly"),
     "mmseg": (
         "networks.resnet", "networks.aspp", "networks.vgg9", "networks.coco_masks", "networks.torchvision_segmentation",
         "baselines.spikingjelly",

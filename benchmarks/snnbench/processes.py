@@ -6,6 +6,7 @@ import os
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from snnbench.config import BenchError
 
@@ -41,8 +42,10 @@ def start_processes(launcher: str) -> None:
 
 
 def for_processor(config: Config) -> Config:
-    """Without an accelerator, a distributed model must not be tied to a device number."""
+    """Without an accelerator, a distributed model has no device number, and BatchNorm statistics of its own."""
     if config.get("launcher", "none") != "none" and not torch.cuda.is_available():
+        if config.pop("sync_bn", None) is not None:
+            print_log("BatchNorm stays each process's own: torch's SyncBatchNorm needs accelerators", "current")
         config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None)
         config.setdefault("env_cfg", {}).setdefault("dist_cfg", {})["backend"] = "gloo"
     return config

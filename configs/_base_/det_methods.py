@@ -4,6 +4,7 @@ custom_imports = dict(
         "snnbench.baselines.spikingjelly",
         "snnbench.networks.resnet",
         "snnbench.networks.yolov2",
+        "snnbench.networks.torchvision_detection",
     ],
     allow_failed_imports=False,
 )

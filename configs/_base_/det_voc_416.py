@@ -1,5 +1,9 @@
-# Pascal VOC at YOLOv2's size, with the augmentation of SSD.
+# Pascal VOC at YOLOv2's size, with the augmentation of SSD; in training batches of 320 to 608 pixels
+# (arXiv 1612.08242).
 _base_ = "./det_voc.py"
+data_preprocessor = dict(
+    batch_augments=[dict(type="BatchSyncRandomResize", random_size_range=(320, 608), interval=10, size_divisor=32)]
+)
 dataset_type = "VOCDataset"
 data_root = "dataset:VOCdevkit"
 scale = (416, 416)

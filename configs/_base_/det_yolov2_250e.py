@@ -1,4 +1,5 @@
-# Fast-SNN's recipe for YOLOv2 (the authors' public code): 250 epochs of SGD at batch 16, steps after 150 and 200.
+# Fast-SNN's recipe for YOLOv2 (the authors' public code): 250 epochs of SGD at batch 16, steps after 150 and 200,
+# averaged weights, BatchNorm over all processes; the size of the batches changes with the data (det_*_416.py).
 epochs = 250
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -10,3 +11,5 @@ param_scheduler = [
     dict(type="MultiStepLR", begin=0, end=epochs, by_epoch=True, milestones=[150, 200], gamma=0.1),
 ]
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=epochs, val_interval=epochs // 5)
+custom_hooks = [dict(type="EMAHook", ema_type="ExpMomentumEMA", momentum=1e-4, gamma=2000, update_buffers=True)]
+sync_bn = "torch"  # where there are several processes on accelerators

@@ -31,6 +31,9 @@ _LABELS = ("label", "labels", "target", "targets", "y", "data_samples")
 def input_of(batch: Any) -> Tensor:
     """The input tensor of a loader's batch: a tensor, ``(input, target)``, or a dictionary.
 
+    Raises:
+        ConversionError: there is no input in it; the message says what there is.
+
     >>> input_of((torch.zeros(2, 3), torch.zeros(2))).shape
     torch.Size([2, 3])
     """

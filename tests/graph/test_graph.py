@@ -16,8 +16,9 @@ from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.fold import shift_bias
 from snnconv.graph.ops import op_name, qualified_name, resolve
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
-from snnconv.runtime.executor import Executor, RunState
+from snnconv.runtime.executor import Executor
 from snnconv.runtime.readout import window_mean
+from snnconv.runtime.run import RunState
 
 
 class Lambda(nn.Module):

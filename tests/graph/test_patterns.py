@@ -248,6 +248,26 @@ def test_a_rounding_that_is_no_quantised_relu_is_left_and_refused(function) -> N
         snnconv.convert(net, methods.ShiftedThreshold(8), X, strict=True, progress=False)
 
 
+@pytest.mark.parametrize(
+    "bound",
+    [
+        lambda z: torch.ones_like(z).sum(1, keepdim=True) / 8,
+        lambda z: torch.ones_like(z).cumsum(1) / 4,
+        lambda z: torch.ones_like(z).softmax(1) * 2,
+        lambda z: z.new_ones(z.shape[0], 16).cumsum(1) / 4,
+    ],
+    ids=["sum", "cumsum", "softmax", "of a shape"],
+)
+def test_what_sums_a_filled_tensor_is_not_its_number(bound: Function) -> None:
+    net = Net(Written(lambda z: torch.minimum(F.relu(z), bound(z)))).eval()
+    x = 3 * X
+    torch.testing.assert_close(run(source_graph(net), x), net(x))
+    torch.testing.assert_close(
+        snnconv.convert(net, methods.ShiftedThreshold(12, thresholds="max"), x, progress=False)(x), net(x),
+        atol=5e-3, rtol=0,
+    )  # fmt: skip
+
+
 def test_a_quantised_activation_of_another_slope_is_one_in_other_units() -> None:
     net = Net(Own(lambda z, a, n: torch.floor(torch.clamp(z / a, 0, 1) * n + 0.5) / n * (2 * a))).eval()
     snn = snnconv.convert(net, methods.ShiftedThreshold(8, thresholds="max"), X, strict=True, progress=False)

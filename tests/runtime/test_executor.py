@@ -15,7 +15,8 @@ from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.flow import Flow
 from snnconv.graph.origin import analog, reads
 from snnconv.graph.source import ConversionError, SourceGraph
-from snnconv.runtime.executor import Executor, RunState
+from snnconv.runtime.executor import Executor
+from snnconv.runtime.run import RunState
 
 TIMESTEPS = 4
 TOLERANCE = {"rtol": 1e-3, "atol": 2e-4}

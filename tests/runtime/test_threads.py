@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import snnconv
-from snnconv import methods
+from snnconv import activations, methods
 
 THREADS = 8
 METHODS = [
@@ -22,6 +22,9 @@ METHODS = [
     methods.SRP(4, pre_timesteps=3),
     methods.ShiftedThreshold(4),
     methods.LocalThresholdBalancing(8, delay=2, max_batches=20),
+    methods.RateNorm(6),
+    methods.MultiThreshold(4),
+    methods.HierarchicalMultiThreshold(4),
 ]
 
 
@@ -50,8 +53,10 @@ class Untraced(Net):
 
 def converted(method: methods.Method, framework: str, kind: type[nn.Module] = Net) -> tuple[Any, nn.Module]:
     torch.manual_seed(0)
-    model = kind().eval()
-    return snnconv.convert(model, method, torch.randn(16, 2, 6, 6), framework=framework, progress=False), model
+    model, x = kind().eval(), torch.randn(16, 2, 6, 6)
+    if method.name == "rate_norm":
+        model = snnconv.prepare(model, activations.RateNorm(), x, progress=False).eval()
+    return snnconv.convert(model, method, x, framework=framework, progress=False), model
 
 
 def what(snn: Any, model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
@@ -77,6 +82,11 @@ def check(snn: Any, model: nn.Module, calls: int, seed: int = 0) -> None:
         found = list(pool.map(lambda way: way[2](), asked))
     wrong = [name for (i, name, _), got in zip(asked, found, strict=True) if not same(alone[i, name], got)]
     assert not wrong, f"{len(wrong)} of {calls} differ: {sorted(set(wrong))}"
+
+
+def test_every_method_is_among_them() -> None:
+    ours = {name for name, method in methods.METHODS.items() if method.__module__.startswith("snnconv.")}
+    assert {method.name for method in METHODS} == ours
 
 
 @pytest.mark.parametrize("framework", ["spikingjelly", "snntorch"])

@@ -15,8 +15,8 @@ from snnconv.activations import QuantReLU
 from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.source import SourceGraph
 from snnconv.runtime import capture
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.run import RunState
 from snnconv.runtime.tree import TreeProgram
 
 ROWS = torch.randn(48, 5, generator=torch.Generator().manual_seed(3))

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 import snnconv
 from snnconv import ConversionError, methods
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.readout import behind, window_mean
+from snnconv.runtime.run import RunState
 from snnconv.runtime.tree import TreeProgram
 
 Body = Callable[["Net", Tensor], Any]

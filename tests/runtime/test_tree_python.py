@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnconv import ConversionError
-from snnconv.runtime.executor import RunState
 from snnconv.runtime.readout import window_mean
+from snnconv.runtime.run import RunState
 from snnconv.runtime.tree import TreeProgram
 from tests.runtime.test_tree_operators import IMAGES, ROWS, Net, Swinging, hidden, over_steps
 

@@ -463,7 +463,9 @@ class TestConfigs:
                 model.data_preprocessor.mean,
                 model.data_preprocessor.std,
             )
-            MODELS.build(model)
+            classifier = MODELS.build(model).eval()
+            with torch.no_grad():
+                assert classifier(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
             return
         classifier = built(config).eval()
         with torch.no_grad():

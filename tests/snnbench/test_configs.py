@@ -20,11 +20,13 @@ import mmdet
 import mmseg
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.runner import Runner
 
 from snnbench.config import load_config
 from snnbench.mmcv_ops import install as operators
+from snnbench.processes import for_processor
 from snnbench.results import slug
 from snnbench.run import run_config
 from snnbench.testing.model_parts import find_parts
@@ -142,7 +144,7 @@ class TestOurs:
     def test_model_builds_and_its_dense_part_runs(self, name: str) -> None:
         config = load(name)
         # shapes only; QuantReLU looks at values when it is made
-        device = "cpu" if name.endswith("_quant.py") else "meta"
+        device = "cpu" if "_quant" in name else "meta"
         part = find_parts(built(config, device), config.bench.scope)[0]
         maps = tree_leaves(part.module(torch.zeros(2, 3, 64, 64, device=device)))
         assert maps
@@ -158,6 +160,7 @@ class TestOurs:
             return
         CHECKED.add(key)
         preprocessor = MODELS.build(config.model.data_preprocessor)
+        MessageHub.get_current_instance().update_info("iter", 0)  # a runner's count
         for loader, training in ((config.train_dataloader, True), (config.test_dataloader, False)):
             batch = preprocessor(next(iter(Runner.build_dataloader(loader))), training)
             assert batch["inputs"].shape[:2] == (2 if training else 1, 3)
@@ -186,6 +189,38 @@ class TestOurs:
             for steps in row["timesteps"]:
                 getattr(methods, row["type"])(timesteps=steps, **settings)
         Evaluator(config.test_evaluator)
+
+    @pytest.mark.parametrize("name", ["detection/voc/yolov2_r34.py", "detection/coco/yolov2_tiny_strided_quant7.py"])
+    def test_yolov2_trains_at_sizes_of_320_to_608_pixels(self, name: str) -> None:
+        config = small(load(name))
+        (resize,) = config.model.data_preprocessor.batch_augments
+        assert resize.interval == 10
+        resize.interval = 1
+        preprocessor = MODELS.build(config.model.data_preprocessor)
+        batch = next(iter(Runner.build_dataloader(config.train_dataloader)))
+        hub = MessageHub.get_instance("sizes")
+        hub.update_info("iter", 0)
+        whole = [sample.gt_instances.bboxes.tensor.clone() for sample in batch["data_samples"]]
+        sides = set()
+        for _ in range(8):
+            found = preprocessor(copy.deepcopy(batch), True)
+            side = found["inputs"].shape[-1]
+            sides.add(side)
+            for sample, boxes in zip(found["data_samples"], whole, strict=True):
+                torch.testing.assert_close(sample.gt_instances.bboxes, boxes * side / 64)
+        assert len(sides - {64}) > 2
+        assert all(320 <= side <= 608 and side % 32 == 0 for side in sides - {64})
+
+    def test_yolov2_averages_weights_and_shares_statistics_between_accelerators(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = load("detection/voc/yolov2_tiny_strided.py")
+        assert [hook.type for hook in config.custom_hooks] == ["EMAHook"]
+        config.launcher = "pytorch"
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert for_processor(copy.deepcopy(config)).sync_bn == "torch"
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert "sync_bn" not in for_processor(copy.deepcopy(config))
 
     def test_no_two_configs_write_the_same_results(self) -> None:
         seen: dict[tuple[str, str], str] = {}
@@ -216,7 +251,7 @@ class TestOurs:
         row = dict(
             label="shifted threshold", type="ShiftedThreshold", timesteps=[2], correction="none", thresholds="max"
         )
-        if name.endswith("_quant.py"):
+        if "_quant" in name:
             row["thresholds"] = "trained"
         if name.endswith("_rate_norm.py"):
             row = dict(label="RNL", type="RateNorm", timesteps=[2])
@@ -248,6 +283,8 @@ class TestInstalled:
 def _classes(config: Config) -> int:
     """Classes of the model that a config describes."""
     model = config.model
+    if model.type == "TorchvisionDetector":  # with the classes of its weights
+        return 80
     if "num_classes" in model:
         return int(model.num_classes)
     head = model.get("decode_head") or model.get("bbox_head") or model.roi_head.bbox_head

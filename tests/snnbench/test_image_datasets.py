@@ -25,6 +25,7 @@ from snnbench.data.augment import (
     BatchFlip,
     BatchMixUp,
     BatchRandomCrop,
+    OneImage,
 )
 from snnbench.data.image_datasets import SKIPPED, ImageFolder, InMemoryImages
 from snnbench.data.images import load_images
@@ -304,6 +305,16 @@ class TestAugmentation:
         assert int(changed.sum()) > 2
         with pytest.raises(ValueError, match=r"policy must be one of \('cifar10', 'imagenet', 'svhn'\), got 'mnist'"):
             BatchAutoAugment("mnist")
+
+    def test_one_image_is_a_batch_of_one(self) -> None:
+        images, labels = batch()
+        torch.manual_seed(3)
+        found = OneImage(dict(type="BatchCutout", size=4, fill=(0, 0, 0)))(images[0])
+        torch.manual_seed(3)
+        seed = int(torch.randint(2**31, ()))
+        generator = torch.Generator().manual_seed(seed)
+        assert torch.equal(found, BatchCutout(4, fill=(0, 0, 0))(images[:1], labels[:1], generator)[0][0])
+        assert not torch.equal(found, images[0])
 
     def test_jitter_of_zero_strength_changes_nothing(self) -> None:
         images, labels = batch()

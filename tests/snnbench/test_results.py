@@ -599,6 +599,19 @@ class TestMigration:
         assert found["ann"]["energies"]["int8"] == pytest.approx(found["ann"]["macs"] * 0.23e-12)
         assert migrate(found) == found
 
+    def test_a_cost_model_that_came_later_is_filled_in_and_nothing_else_changes(self) -> None:
+        from snnbench.results.migration import migrate
+
+        whole = migrate(self.older())
+        before = copy.deepcopy(whole)
+        for energies in (before["ann"]["energies"], before["points"][0]["energies"]):
+            del energies["77fj"]
+        found = migrate(before)
+        assert found == whole
+        assert found["points"][0]["energies"]["77fj"] == pytest.approx(100 * 77e-15 + 20 * 12.5e-12)
+        before["points"][0]["energies"]["45nm"] *= 2  # functions are in its price
+        assert migrate(before)["points"][0]["energies"]["77fj"] is None
+
     def test_a_price_that_the_totals_do_not_explain_is_left_null(self) -> None:
         from snnbench.results.migration import migrate
 

@@ -322,6 +322,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder = tmp_path / "kinetics400" / split / "abseiling"
         folder.mkdir(parents=True)
         write_video(folder / "x.mp4", moving_square(8, 0, 2), 8)
+    (tmp_path / "kinetics400" / "s_kinetics400.txt").write_text("abseiling/x.mp4\n")
     lists = tmp_path / "ucf101" / "ucfTrainTestlist"
     lists.mkdir(parents=True)
     for name in ("Archery", "Biking"):
@@ -352,7 +353,7 @@ class TestConfigs:
         assert clips.shape[:2] == (dataset.get("clips", 1), 3)
         assert clips.shape[2] == dataset.get("frames", 8)
         if "pretrained" not in str(config.bench.weights) and config.bench.weights == "model":
-            preset = PretrainedClip(path.stem)
+            preset = PretrainedClip(config.model.network.name)
             assert tuple(config.model.data_preprocessor.mean) == preset.mean
             assert tuple(config.model.data_preprocessor.std) == preset.std
             assert list(clips.shape[-2:]) == preset.size

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ __all__ = [
     "BatchFlip",
     "BatchMixUp",
     "BatchRandomCrop",
+    "OneImage",
 ]
 
 Batch = tuple[Tensor, Tensor]
@@ -191,6 +193,28 @@ class BatchCutMix:
         order = torch.randperm(count, generator=generator)
         kept = 1 - box.float().mean()
         return torch.where(box, images[order], images), torch.lerp(labels[order], labels, kept)
+
+
+@TRANSFORMS.register_module()
+class OneImage:
+    """A batch transform for data sets that read one image at a time; random numbers from the process's generator.
+
+    Args:
+        transform: config of the batch transform, or the transform; it must leave labels alone.
+
+    Shapes: uint8 ``[C, H, W]`` in and out.
+
+    >>> OneImage(dict(type="BatchFlip", prob=1.0))(torch.arange(3, dtype=torch.uint8).view(1, 1, 3)).tolist()
+    [[[2, 1, 0]]]
+    """
+
+    def __init__(self, transform: Any) -> None:
+        self.transform = TRANSFORMS.build(transform) if isinstance(transform, dict) else transform
+
+    def __call__(self, image: Tensor) -> Tensor:
+        generator = Generator().manual_seed(int(torch.randint(2**31, ())))
+        out: Tensor = self.transform(image[None], torch.zeros(1, dtype=torch.int64), generator)[0][0]
+        return out
 
 
 def _boxes(count: int, height: int, width: int, tall: Tensor, wide: Tensor, generator: Generator) -> Tensor:

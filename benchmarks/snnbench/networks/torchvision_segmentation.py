@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
-import torchvision
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
 from mmseg.registry import MODELS
 from torch import Tensor, nn
+from torchvision.models import segmentation
+
+from snnbench.networks.torchvision_weights import torchvision_network
 
 __all__ = ["TorchvisionHead", "TorchvisionSegmentor"]
 
@@ -93,7 +93,9 @@ class TorchvisionSegmentor(EncoderDecoder):
         init_cfg: Any = None,
     ) -> None:
         BaseSegmentor.__init__(self, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        network = _build(name, weights, num_classes)
+        network = torchvision_network(
+            "TorchvisionSegmentor", segmentation, name, weights, ("lraspp",), num_classes=num_classes, aux_loss=True
+        )
         self.backbone = TorchvisionBackbone(network.backbone)
         self.decode_head = TorchvisionHead(network.classifier, in_index=-1, loss_weight=1.0)
         if network.aux_classifier is not None:
@@ -102,18 +104,3 @@ class TorchvisionSegmentor(EncoderDecoder):
         self.num_classes = self.out_channels = num_classes
         self.train_cfg = train_cfg
         self.test_cfg = test_cfg
-
-
-def _build(name: str, weights: str | None, num_classes: int) -> Any:
-    known = torchvision.models.list_models(module=torchvision.models.segmentation)
-    if name not in known or name.startswith("lraspp"):
-        usable = ", ".join(n for n in known if not n.startswith("lraspp"))
-        raise ValueError(f"TorchvisionSegmentor: name must be one of {usable}; got {name!r}")
-    options: dict[str, Any] = dict(weights_backbone=None, num_classes=num_classes, aux_loss=True)
-    if weights is None or not weights.endswith((".pth", ".pt")):
-        return torchvision.models.get_model(name, weights=weights, **options)
-    if not Path(weights).is_file():
-        raise ValueError(f"TorchvisionSegmentor: weights names {weights}, which is no file; leave it None or 'DEFAULT'")
-    network = torchvision.models.get_model(name, weights=None, **options)
-    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    return network

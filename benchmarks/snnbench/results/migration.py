@@ -1,4 +1,5 @@
-"""Result files of the layout before: ``python -m snnbench.results.migration FOLDER`` rewrites them."""
+"""Result files of the layout before, or without a cost model that came later: ``python -m snnbench.results.migration
+FOLDER`` rewrites them."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def of_totals(sops: float | None, macs: float | None) -> dict[str, float | None]
 
 
 def migrate(record: Record) -> Record:
-    """A result of the layout before in this one; it is not changed.
+    """A result in this layout, with costs under every model of arithmetic; the one given is not changed.
 
     Costs by models of arithmetic alone are computed from the totals that the file holds, where these are all that was
     priced; costs by the others are null.
@@ -41,7 +42,7 @@ def migrate(record: Record) -> Record:
     """
     found = copy.deepcopy(record)
     if record.get("schema") == SCHEMA:
-        return found
+        return _with_new_costs(found)
     if record.get("schema") not in OLDER:
         raise ResultError(f"schema is {record.get('schema')!r:.200}, no layout that can be brought up to date")
     found["schema"] = SCHEMA
@@ -59,6 +60,23 @@ def migrate(record: Record) -> Record:
     return found
 
 
+def _with_new_costs(record: Record) -> Record:
+    """Fill in, in place, the costs under models of arithmetic that the file does not name; nothing else changes."""
+    places = [(record["ann"], 0.0, record["ann"]["macs"])]
+    places += [(point, point["sops"], point["macs"]) for point in record["points"]]
+    for place, sops, macs in places:
+        known, figures = place.get("energies"), of_totals(sops, macs)
+        if not known or figures is None or known.get("45nm") is None:
+            continue
+        whole = math.isclose(known["45nm"], figures["45nm"] or 0.0, rel_tol=1e-6)  # else functions are in the price
+        new = {n: f if whole else None for n, f in figures.items() if n not in known}
+        place["energies"] = known | new
+        if twin := place.get("twin"):  # its operations are the source network's
+            of_twin = {n: record["ann"]["energies"].get(n) for n in new if costs.get(n).twin is None}
+            twin["energies"] = of_twin | twin["energies"]
+    return record
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Rewrite every file under a folder."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -67,8 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
     done = 0
     for path in sorted(folder.rglob("*.json")):
         record, _ = read_json(path)
-        if record.get("schema") in OLDER:
+        if record.get("schema") in OLDER or record.get("schema") == SCHEMA:
             found = migrate(record)
+            if found == record:
+                continue
             validate(found, path)
             write_text(path, found)
             done += 1

@@ -1,8 +1,9 @@
 """Which parts of an mmseg, mmdet or classification model are converted, and how the result is put in their place.
 
-A **part** is a pure function of tensors: the ``dense`` part runs from the image to the raw maps of the head (all that
-follows, resizing, box decoding and non-maximum suppression, stays with the model's own code); a two-stage detector's
-``roi`` parts run from pooled features to class scores and box offsets.
+A **part** is a pure function of tensors: the ``dense`` part runs from the image to the raw maps of the head, or to the
+scores and boxes of a detection transformer's queries (all that follows, resizing, box decoding and non-maximum
+suppression, stays with the model's own code); a two-stage detector's ``roi`` parts run from pooled features to class
+scores and box offsets.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["Dense", "Part", "find_parts", "replaced"]
+__all__ = ["Dense", "Part", "Queries", "find_parts", "replaced"]
 
 Scope = Literal["dense", "backbone"]
 
@@ -51,6 +52,75 @@ class Dense(nn.Module):
         maps = self.head(features)
         return (features, maps) if self.keep_features else maps
 
+    @contextmanager
+    def replaced(self, model: Any, function: Callable[[Any], Any]) -> Iterator[None]:
+        """While active, ``model`` has ``function`` in place of its backbone, neck and head."""
+        maps: list[Any] = []
+
+        def extract(inputs: Any) -> Any:
+            out = function(inputs)
+            features, found = out if self.keep_features else (None, out)
+            maps[:] = [found]
+            return features
+
+        with _attribute(model, "extract_feat", extract), _attribute(self.head, "forward", lambda *_, **__: maps[0]):
+            yield
+
+
+class Queries(nn.Module):
+    """A detection transformer of mmdet (DETR and its successors) as one function: image to what its queries say.
+
+    Its encoder reads which pixels are padding. Here none are: the images of a batch have one size.
+
+    Args:
+        model: the detector.
+
+    Returns of a call:
+        Scores ``[B, 1, queries, classes]`` and boxes ``[B, 1, queries, 4]``, of the decoder's last layer.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        from mmengine.structures import BaseDataElement
+
+        model: Any = self.model
+        size = tuple(inputs.shape[-2:])
+        samples = [BaseDataElement(metainfo={"img_shape": size, "batch_input_shape": size})]
+        read = model.forward_transformer(model.extract_feat(inputs), samples)
+        with _attribute(model.bbox_head, "predict_by_feat", lambda *outputs, **_: outputs):
+            outputs = model.bbox_head.predict(**read, batch_data_samples=samples, rescale=False)
+        return tuple(value.transpose(0, 1) for value in outputs)  # the batch first, then the one layer
+
+    @contextmanager
+    def replaced(self, model: Any, function: Callable[[Any], Any]) -> Iterator[None]:
+        """While active, ``model`` has ``function`` in place of all that comes before boxes are scaled to the image."""
+        head = model.bbox_head
+
+        def transformer(outputs: Any, samples: Any) -> dict[str, Any]:
+            for sample in samples:
+                if tuple(sample.img_shape) != tuple(sample.batch_input_shape):
+                    raise ValueError(
+                        f"an image of {sample.img_shape} in a batch of {sample.batch_input_shape}: which pixels are "
+                        f"padding is no input of a converted {type(model).__name__}; resize all images to one size "
+                        "(keep_ratio=False) and set pad_size_divisor=1"
+                    )
+            return {"outputs": outputs}
+
+        def predict(outputs: Any, batch_data_samples: Any, rescale: bool = True) -> Any:
+            metas = [sample.metainfo for sample in batch_data_samples]
+            layers = [value.transpose(0, 1) for value in outputs]
+            return head.predict_by_feat(*layers, batch_img_metas=metas, rescale=rescale)
+
+        with (
+            _attribute(model, "extract_feat", function),
+            _attribute(model, "forward_transformer", transformer),
+            _attribute(head, "predict", predict),
+        ):
+            yield
+
 
 @dataclass(frozen=True)
 class Part:
@@ -76,28 +146,12 @@ class Part:
     def replaced(self, function: Callable[[Any], Any]) -> Iterator[None]:
         """While active, the model's own ``predict`` runs ``function`` instead of this part."""
         with ExitStack() as stack:
-            if isinstance(self.module, Dense) and self.name == "dense":
-                stack.enter_context(self._replaced_dense(self.module, function))
+            if isinstance(self.module, Dense | Queries):
+                stack.enter_context(self.module.replaced(self.model, function))
             elif self.input == "sequence":
                 stack.enter_context(_attribute(self.model, "of_recordings", function))
             else:
                 stack.enter_context(_attribute(self.module, "forward", function))
-            yield
-
-    @contextmanager
-    def _replaced_dense(self, dense: Dense, function: Callable[[Any], Any]) -> Iterator[None]:
-        maps: list[Any] = []
-
-        def extract(inputs: Any) -> Any:
-            out = function(inputs)
-            features, found = out if dense.keep_features else (None, out)
-            maps[:] = [found]
-            return features
-
-        with ExitStack() as stack:
-            stack.enter_context(_attribute(self.model, "extract_feat", extract))
-            assert dense.head is not None
-            stack.enter_context(_attribute(dense.head, "forward", lambda *_, **__: maps[0]))
             yield
 
 
@@ -113,11 +167,11 @@ def replaced(functions: dict[Part, Callable[[Any], Any]]) -> Iterator[None]:
 @contextmanager
 def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Shadow a method of one object, and take the shadow away again."""
-    setattr(owner, name, value)
+    object.__setattr__(owner, name, value)  # a module in the place of a method is no part of its owner
     try:
         yield
     finally:
-        delattr(owner, name)
+        object.__delattr__(owner, name)
 
 
 def find_parts(model: nn.Module, scope: Scope = "dense", input: str = "constant") -> list[Part]:
@@ -125,8 +179,8 @@ def find_parts(model: nn.Module, scope: Scope = "dense", input: str = "constant"
 
     Args:
         model: a classifier or policy with a ``network``, an mmseg ``EncoderDecoder``, an mmdet single- or two-stage
-            detector, or any model with a ``backbone``, an optional ``neck``, a head of one of these names, and
-            ``extract_feat``.
+            detector or detection transformer, or any model with a ``backbone``, an optional ``neck``, a head of one of
+            these names, and ``extract_feat``.
         scope: ``"dense"``: up to the head's last layer; ``"backbone"``: the backbone alone.
         input: ``"sequence"`` for a classifier of recordings (one with ``of_recordings``), whose converted network
             reads them frame by frame.
@@ -154,6 +208,8 @@ def find_parts(model: nn.Module, scope: Scope = "dense", input: str = "constant"
         raise ValueError(f"{name} has neither a network nor a backbone, so there is nothing to convert")
     if scope == "backbone":
         return [Part("backbone", backbone, model)]
+    if hasattr(model, "forward_transformer"):
+        return [Part("dense", Queries(model), model)]
     neck = getattr(model, "neck", None)
     head, two_stage = _head(model, name)
     parts = [Part("dense", Dense(backbone, neck, head, keep_features=two_stage), model)]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from snnconv.cli.data import Data
 from snnconv.cli.given import Given
 from snnconv.cli.inputs import InputError, check_out
 from snnconv.cli.outcome import Drawn, Outcome
 from snnconv.progress import bars
+
+if TYPE_CHECKING:
+    from snnconv.metrics.evaluating import Evaluation, Metric
+    from snnconv.network import SpikingNetwork
 
 __all__ = ["compare", "convert", "doctor", "eval_", "profile"]
 
@@ -20,7 +26,7 @@ Snn = Annotated[Path | None, typer.Option("--snn", help="A network saved by conv
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only N inputs, spread evenly over the data.")]
 Cost = Annotated[
     str,
-    typer.Option(help="The cost model of energies: 45nm, int8, bit-operations, lemaire or loihi."),
+    typer.Option(help="The cost model of energies: 45nm, int8, bit-operations, lemaire, loihi or 77fj."),
 ]
 
 
@@ -70,7 +76,6 @@ def eval_(
         snnconv eval torchvision:resnet18 --pretrained --data val/ --at 4,8,16 --plot accuracy.png
         snnconv eval net.py:make --weights net.pth --data val.npz --snn net.snn.safetensors --json
     """
-    import snnconv
     from snnconv import plot
     from snnconv.metrics.evaluating import METRICS
     from snnconv.tables import named
@@ -79,64 +84,86 @@ def eval_(
     test = given.test
     if not test.labelled:
         raise InputError(f"{given.data} holds no labels: eval needs y beside x, or a subfolder a class")
+    numbers = _conversions(given, at, snn)
+    given.check_classes(test)
+    label = snn.name if snn is not None else given.method
+    curve: dict[int, float] = {}
+    ann: float | None = None
+    for number in numbers:
+        net = given.spiking(saved=snn) if number is None else given.spiking(timesteps=number)
+        found = _evaluated(given, net, metric, limit, course=number is None, with_ann=ann is None)
+        ann = found.ann if ann is None else ann
+        curve.update(found.curve)
+    rows = [{"network": label, "T": t, "value": value} for t, value in curve.items()]
+    of, count = found.metric, _count(test, limit)
+    plain = {"metric": of.name, "unit": of.unit, "samples": count, "pre_timesteps": found.pre_timesteps, "ann": ann}
+    then = [given.again("compare", "--snn", str(snn))]
+    if snn is None:
+        then = [given.again("convert", "--out", "net.snn.safetensors", method=net.method)]
+    return Drawn(
+        _accuracies(of, ann, rows, count, test.count),
+        {**plain, "networks": rows},
+        [{"network": "ANN", "T": None, "value": ann}, *rows],
+        lambda axes: plot.accuracy({label: curve}, ann=ann, label=of.label, axes=axes),
+        then=then,
+    )
+
+
+def _conversions(given: Given, at: str | None, snn: Path | None) -> Sequence[str | None]:
+    """T of each conversion that is evaluated; None: the saved network runs as it is.
+
+    Raises:
+        InputError: options that do not go together.
+    """
     frames = given.frames
     if frames and at is not None:
         raise InputError("--input sequence reads out after each frame of a recording: leave out --at")
     if frames and given.settings.get("timesteps") is None:
         given.settings["timesteps"] = str(frames)
-    if snn is None and at is None and given.settings.get("timesteps") is None:
-        raise InputError("eval needs --timesteps N or --at 4,8,16 (or --snn FILE)")
     if snn is not None and at is not None:
         raise InputError("--at converts; a saved network runs as it is, so leave out --at or --snn")
-    steps = _whole_numbers(at, "--at") if at is not None else [str(given.settings.get("timesteps"))]
-    given.check_classes(test)
-    count = min(limit or test.count, test.count)
-    curves: dict[str, dict[int, float]] = {}
-    ann: float | None = None
-    found: Any = None
-    numbers: list[str | None] = [None] if snn is not None else [*steps]
+    if snn is not None:
+        return [None]
+    if at is not None:
+        return _whole_numbers(at, "--at")
+    if given.settings.get("timesteps") is None:
+        raise InputError("eval needs --timesteps N or --at 4,8,16 (or --snn FILE)")
+    return [str(given.settings["timesteps"])]
 
-    def told(what: str, done: int, total: int) -> None:
-        progress(what, done, count)
 
-    for number in numbers:
-        net = given.spiking(saved=snn) if number is None else given.spiking(timesteps=number)
-        last = frames or net.timesteps
-        shown = {last} | ({2**k for k in range(last.bit_length())} if number is None or frames else set())
-        with bars(None) as progress:
-            found = snnconv.evaluate(
-                net,
-                test.batches(limit),
-                metric,
-                model=given.network if ann is None else None,
-                timesteps=shown,
-                progress=told,
-            )
-        ann = found.ann if ann is None else ann
-        label = snn.name if snn is not None else given.method
-        curves.setdefault(label, {}).update(found.curve)
-    rows: list[dict[str, Any]] = [
-        {"network": name, "T": t, "value": value} for name, curve in curves.items() for t, value in curve.items()
-    ]
-    of = found.metric
-    some = f" of {test.count:,}, spread evenly" if count < test.count else ""
+def _evaluated(
+    given: Given, net: SpikingNetwork, metric: str, limit: int | None, course: bool, with_ann: bool
+) -> Evaluation:
+    """A network on the test data, after its last step; ``course``: and after each power of two of steps."""
+    import snnconv
+
+    test, last = given.test, given.frames or net.timesteps
+    shown = {last} | ({2**k for k in range(last.bit_length())} if course or given.frames else set())
+    with bars(None) as progress:
+        return snnconv.evaluate(
+            net,
+            test.batches(limit),
+            metric,
+            model=given.network if with_ann else None,
+            timesteps=shown,
+            progress=lambda what, done, total: progress(what, done, _count(test, limit)),
+        )
+
+
+def _accuracies(of: Metric, ann: float | None, rows: list[dict[str, Any]], count: int, available: int) -> Table:
+    some = f" of {available:,}, spread evenly" if count < available else ""
     table = Table(title=f"{of.title} on {count:,} inputs{some}")
     for name in ("network", "T", of.label):
         table.add_column(name, justify="left" if name == "network" else "right")
     table.add_row("ANN", "", f"{ann:.2f}")
     for row in rows:
         table.add_row(row["network"], str(row["T"]), f"{row['value']:.2f}")
-    plain = {"metric": of.name, "unit": of.unit, "samples": count, "pre_timesteps": found.pre_timesteps, "ann": ann}
-    then = [given.again("compare", "--snn", str(snn))]
-    if snn is None:
-        then = [given.again("convert", "--out", "net.snn.safetensors", method=net.method)]
-    return Drawn(
-        table,
-        {**plain, "networks": rows},
-        [{"network": "ANN", "T": None, "value": ann}, *rows],
-        lambda axes: plot.accuracy(curves, ann=ann, label=of.label, axes=axes),
-        then=then,
-    )
+    return table
+
+
+def _count(test: Data, limit: int | None) -> int:
+    """How many inputs ``--limit`` leaves."""
+    return min(limit or test.count, test.count)
 
 
 def compare(given: Given, *, snn: Snn = None, limit: Limit = 64) -> Drawn:

@@ -6,7 +6,7 @@ import inspect
 import shlex
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,6 +14,9 @@ from rich.table import Table
 from snnconv.cli.inputs import InputError
 from snnconv.cli.outcome import Drawn, say, write_picture
 from snnconv.files.atomic import replacing, write_whole
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["demo"]
 
@@ -31,12 +34,8 @@ def demo(
         snnconv demo
         snnconv demo --out first --json
     """
-    import torch
-
-    import snnconv
     from snnconv import demo as digits_demo
     from snnconv import plot
-    from snnconv.demo import network
     from snnconv.demo.digits import one_thread
     from snnconv.dynamics.kernels.backends import auto_is
     from snnconv.metrics.evaluating import evaluate
@@ -64,20 +63,13 @@ def demo(
     def draw(axes: Any) -> None:
         plot.accuracy(curves, ann=ann, axes=axes)
 
-    names = ("accuracy.png", "digits.snn.safetensors", "network.py", "weights.pth", "test.npz")
-    picture, saved, code, weights, test = (out / name for name in names)
+    picture = out / "accuracy.png"
     write_picture(picture, draw)
-    best = next(row for row in rows if row.label == "signed IF" and row.latency == 8)
-    snnconv.save(best.network, saved)
-    write_whole(code, inspect.getsource(network).encode())
-    with replacing(weights) as temporary:
-        torch.save(model.state_dict(), temporary)
-    _save_test(test, digits)
+    saved, source = _write(out, rows, model, digits)
     plain = [
         {"method": row.label, "steps": row.latency, "accuracy": row.accuracy, "energy_ratio": row.energy_ratio}
         for row in rows
     ]
-    source = shlex.join([f"{code}:small_cnn", "--weights", str(weights), "--data", str(test)])
     page = f"snnconv report {shlex.quote(str(saved))} --model {source} --html {shlex.quote(str(out / 'report.html'))}"
     return Drawn(
         table,
@@ -102,6 +94,28 @@ def _table(rows: list[Any], ann: float, samples: int) -> Table:
         cells = [f"{own[t].accuracy:.1f}" if t in own else "" for t in steps]
         table.add_row(label, *cells, "" if ratio is None else f"{ratio:.2f}")
     return table
+
+
+def _write(out: Path, rows: list[Any], model: nn.Module, digits: Any) -> tuple[Path, str]:
+    """Write a converted network, its source network's code and weights, and the test images.
+
+    Returns:
+        The converted network's file, and the words that name the source network and the images to a command.
+    """
+    import torch
+
+    import snnconv
+    from snnconv.demo import network
+
+    names = ("digits.snn.safetensors", "network.py", "weights.pth", "test.npz")
+    saved, code, weights, test = (out / name for name in names)
+    best = next(row for row in rows if row.label == "signed IF" and row.latency == 8)
+    snnconv.save(best.network, saved)
+    write_whole(code, inspect.getsource(network).encode())
+    with replacing(weights) as temporary:
+        torch.save(model.state_dict(), temporary)
+    _save_test(test, digits)
+    return saved, shlex.join([f"{code}:small_cnn", "--weights", str(weights), "--data", str(test)])
 
 
 def _save_test(path: Path, digits: Any) -> None:

@@ -55,7 +55,8 @@ def method_fields() -> dict[str, str]:
             default = "" if field.default is dataclasses.MISSING else str(field.default).lower()
             defaults.setdefault(field.name, {})[name] = default
             meanings.setdefault(field.name, described.get(field.name, ""))
-            words.setdefault(field.name, [str(value) for value in _values(kinds.get(field.name, Any))])
+            known = field.metadata.get("known") or _values(kinds.get(field.name, Any))
+            words.setdefault(field.name, [str(value) for value in known])
     texts = {}
     for field_name, by_method in defaults.items():
         parts = [meanings[field_name]]
@@ -109,6 +110,9 @@ def _values(kind: Any) -> list[Any]:
 
 def make_method(name: str, settings: Mapping[str, str | None]) -> Any:
     """The method ``name`` with the settings given on the command line, validated by the method itself.
+
+    Raises:
+        InputError: an unknown method, settings that it does not have, one that it needs.
 
     >>> make_method("if", {"timesteps": "8", "correction": "none"}).correction
     'none'

@@ -19,7 +19,11 @@ __all__ = ["called", "find_device", "imported", "is_random", "load_model"]
 
 
 def load_model(spec: str, weights: Path | None, classes: int | None, pretrained: bool) -> nn.Module:
-    """The network of a spec ``torchvision:name``, ``timm:name`` or ``file.py:function``, in eval mode."""
+    """The network of a spec ``torchvision:name``, ``timm:name`` or ``file.py:function``, in eval mode.
+
+    Raises:
+        InputError: a spec that names no network, options that do not go with it, weights that do not fit.
+    """
     kind, separator, name = spec.rpartition(":")
     if not separator or not name:
         raise InputError(f"{spec!r} names no network: write torchvision:resnet18, timm:resnet26 or file.py:function")
@@ -101,7 +105,11 @@ def _factory(path: Path, name: str) -> nn.Module:
 
 
 def called(path: Path, function: Any, *arguments: Any) -> Any:
-    """What a function of the Python file ``path`` returns; its error with the file and the line."""
+    """What a function of the Python file ``path`` returns; its error with the file and the line.
+
+    Raises:
+        InputError: it fails.
+    """
     try:
         return function(*arguments)
     except Exception as error:
@@ -121,7 +129,11 @@ def _place(error: Exception, path: Path) -> str:
 
 
 def imported(path: Path, name: str) -> Any:
-    """The function ``name`` of a Python file, which runs."""
+    """The function ``name`` of a Python file, which runs.
+
+    Raises:
+        InputError: there is no such file or function, or the file fails.
+    """
     if not path.is_file():
         raise InputError(f"{path} does not exist")
     module_spec = importlib.util.spec_from_file_location(path.stem, path)

@@ -13,15 +13,10 @@ from snnconv.conversion.given import home_of
 from snnconv.conversion.histogram import Histogram, histograms
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.statistics import Calibration
-from snnconv.conversion.thresholds import (
-    balanced_thresholds,
-    max_threshold,
-    mse_threshold,
-    percentile_threshold,
-    power_threshold,
-)
+from snnconv.conversion.thresholds import Seen, balanced_thresholds
 from snnconv.graph.source import Site
 from snnconv.methods.base import Method
+from snnconv.methods.statistics import STATISTICS
 from snnconv.progress import ProgressFn
 from snnconv.report import ConversionReport
 from snnconv.runtime.program import Program
@@ -101,15 +96,11 @@ def thresholds_of(
 
 def threshold_at(method: Method, histogram: Histogram, site: Site) -> Tensor:
     """θ of one site from its activations, by the statistic that the method names: one, or one a channel."""
-    seen = histogram if method.per_channel else histogram.merged()
-    if method.thresholds == "max":
-        theta = max_threshold(seen)
-    elif method.percent is not None:
-        theta = percentile_threshold(seen, method.percent, signed=site.function.signed)
-    elif method.powers is not None:
-        theta = power_threshold(seen, method.powers, cap=site.cap, signed=site.function.signed)
-    else:
-        theta = mse_threshold(seen, method.levels, cap=site.cap, signed=site.function.signed)
+    seen = Seen(histogram if method.per_channel else histogram.merged(), site.cap, site.function.signed)
+    if method.percent is not None:
+        theta = seen.percentile(method.percent)
+    else:  # an encoder between trained activations has no threshold of its own
+        theta = STATISTICS.get(method.thresholds, STATISTICS["mse"]).of(seen, method)
     return theta if method.per_channel and site.axis else theta.reshape(())
 
 
@@ -145,6 +136,6 @@ def delay_estimate(
     method: Method, sites: Mapping[str, Site], thresholds: Mapping[str, Tensor], means: Mapping[str, float]
 ) -> float:
     """Σ_l mean_c(θ_c − v₀) / max_i(data mean of element i), with v₀ = θ/2 or 0 (arXiv 2409.03368, eq. 19)."""
-    units = {name: 1.0 if sites[name].kind == "rate_norm" else float(v.mean()) for name, v in thresholds.items()}
+    units = {name: 1.0 if sites[name].function.unit else float(v.mean()) for name, v in thresholds.items()}
     below = {name: 1.0 if method.at(name).neuron_options.get("start") == "zero" else 0.5 for name in units}
     return sum(below[name] * theta / means[name] for name, theta in units.items() if means.get(name, 0) > 0)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from snnconv.conversion.allocation import allocated, wanted_budget
+from snnconv.conversion.allocation import Budget, allocated, wanted_budget
 from snnconv.conversion.bias import correct_biases
 from snnconv.conversion.calibration import activations_of, delay_estimate, thresholds_of
 from snnconv.conversion.checks import check_result
@@ -34,15 +35,17 @@ from snnconv.graph.cover import Cover
 from snnconv.graph.source import ConversionError
 from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Reader, Take
+from snnconv.methods import corrections
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import ConversionReport
 from snnconv.runtime.capture import INPUTS, source_outputs
+from snnconv.runtime.program import Program
 from snnconv.runtime.readout import delay_steps
 from snnconv.runtime.signature import Signature
 
-__all__ = ["convert"]
+__all__ = ["Conversion", "convert"]
 
 
 def convert(
@@ -133,85 +136,165 @@ def convert(
     wanted = wanted_budget(timesteps, budget)
     where = Cover(cover, encode_input, signed, wanted=method.takes)
     unwrapped = unwrap(model)
-    model = unwrapped.model
-    ranks = Ranks(distributed)
-    signature = Signature.of(model)
-    reader = Reader(signature, calibration_inputs)
     report = ConversionReport(
         method=method.to_dict(), notes=unwrapped.notes, cover=cover, encode_input=encode_input, signed=signed
     )
-    known = calibration if isinstance(calibration, Calibration) else None
     with bars(progress) as tell, torch.no_grad():
-        with _timed(report, "calibration data"):
-            if known is None:
-                batches = _batches(calibration, method, model, reader, sequence)
-            else:
-                known.check_made_from(digest(model))
-                batches = known.inputs(method, home_of(model)[0])
-            seen = batches or example_batches(example, model, reader, sequence)
-        if seen:
-            signature = Signature.from_spec(signature.described(seen[0]))
-        own = sum(len(b) for b in batches)
-        report.calibration_samples = int(ranks.total(torch.tensor(own))) if known is None else known.count
-        with _timed(report, "capture"):
-            captured, ann = source_program(model, seen, signature, where, tell)
-            source, report.capture = captured.source, captured.way
-            left = excluded(exclude, ann.sites)
-            if left:
-                source, ann = leave_analog(source, left)
-            method = overridden(method, overrides or {}, list(ann.sites))
-            report.method = method.to_dict()
-            snn = spiking_program(model, source, method, seen, captured.why)
-            if source is None:
-                report.path = "module tree"
-                report.notes.append(f"converted call by call because {captured.why}")
-            check_sites(model, method, ann.sites, bool(batches) or known is not None)
-            spec = input_spec(ann, seen, signature, report)
-            list_analog(source, snn, report, strict, seen, left)
-        with _timed(report, "thresholds"):
-            found = activations_of(ann, method, batches, tell, report, ranks, known)
-            if wanted is not None:
-                chosen = allocated(ann, method, found.histograms, batches, wanted, tell, seed)
-                method, report.frontier = ranks.agreed(chosen)  # each measured on its own share
-                report.method = method.to_dict()
-            thresholds = thresholds_of(ann, method, found.histograms, batches, spec, tell, report, ranks)
-        if method.correction == "reconstruct" and batches:
-            with _timed(report, "reconstruction"):
-                thresholds = reconstruct(ann, snn, thresholds, method, batches, tell, ranks, seed, framework, spec)
-        if method.correction != "none" and batches:
-            with _timed(report, "bias correction"):
-                correct_biases(ann, snn, method, thresholds, batches, framework, spec, tell, ranks)
-        report.delay = delay_steps(
-            method.delay_, delay_estimate(method, ann.sites, thresholds, found.means), method.timesteps
+        work = Conversion(
+            unwrapped.model, method, report, framework, where, sequence, Ranks(distributed), seed, wanted, tell
         )
-        network = SpikingNetwork(snn, method, thresholds, framework, report, report.delay, spec)
-        network.source_digest = digest(model)
-        with _timed(report, "layer errors"):
-            describe(network, ann, batches)
-        with _timed(report, "check"):
-            if seen:
-                x = seen[0][:INPUTS]
-                report.agreement = check_result(network, source_outputs(model, x), x, stacklevel=3)
-            else:
-                report.notes.append("not checked against the model, for want of inputs: give convert(..., example=x)")
-        if sequence:
-            network.input_spec["input"] = input
+        with work.timed("calibration data"):
+            work.read(calibration, calibration_inputs, example)
+        with work.timed("capture"):
+            work.capture(overrides or {}, exclude, strict)
+        with work.timed("thresholds"):
+            work.find_thresholds()
+        work.correct()
+        network = work.built()
+        with work.timed("layer errors"):
+            describe(network, work.ann, work.batches)
+        with work.timed("check"):
+            work.check(network)
+    if sequence:
+        network.input_spec["input"] = input
     return network
 
 
-def _batches(calibration: Any, method: Method, model: nn.Module, reader: Reader, sequence: bool) -> list[Any]:
-    if calibration is None:
-        if method.thresholds == "trained":
-            return []
-        raise ConversionError(
-            f"thresholds={method.thresholds!r} come from data: give convert(..., calibration=...) some inputs "
-            "(a tensor, a list of tensors or a loader; no labels)"
-        )
-    return calibration_batches(calibration, method.calibration_samples_ or CALIBRATION_LIMIT, model, reader, sequence)
+@dataclass
+class Conversion:
+    """One conversion: what is asked for, what has been found so far, and its steps in the order in which they run.
 
+    Attributes:
+        batches: the inputs that calibrate.
+        seen: inputs that the network is tried on: the same, or the example.
+        ann: the source network.
+        snn: the network that is to spike.
+        spec: what inputs are.
+        thresholds: θ by site.
+        means: what the delay of the readout is estimated from.
+    """
 
-@contextmanager
-def _timed(report: ConversionReport, step: str) -> Any:
-    start = time.perf_counter()
-    yield
-    report.seconds[step] = round(time.perf_counter() - start, 3)
+    model: nn.Module
+    method: Method
+    report: ConversionReport
+    framework: str
+    cover: Cover
+    sequence: bool
+    ranks: Ranks
+    seed: int
+    wanted: Budget | None
+    tell: ProgressFn
+    known: Calibration | None = field(init=False)
+    batches: list[Any] = field(init=False)
+    seen: list[Any] = field(init=False)
+    ann: Program = field(init=False)
+    snn: Program = field(init=False)
+    spec: dict[str, Any] = field(init=False)
+    thresholds: dict[str, Tensor] = field(init=False)
+    means: dict[str, float] = field(init=False)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Write the seconds of a step into the report."""
+        start = time.perf_counter()
+        yield
+        self.report.seconds[step] = round(time.perf_counter() - start, 3)
+
+    def read(self, calibration: Any, inputs: Take, example: Any) -> None:
+        """Take the inputs of ``calibration``, or what is known of them, and the example's."""
+        reader = Reader(Signature.of(self.model), inputs)
+        self.known = calibration if isinstance(calibration, Calibration) else None
+        if self.known is None:
+            self.batches = self._calibration_batches(calibration, reader)
+        else:
+            self.known.check_made_from(digest(self.model))
+            self.batches = self.known.inputs(self.method, home_of(self.model)[0])
+        self.seen = self.batches or example_batches(example, self.model, reader, self.sequence)
+        own = sum(len(b) for b in self.batches)
+        known = self.known
+        self.report.calibration_samples = int(self.ranks.total(torch.tensor(own))) if known is None else known.count
+
+    def _calibration_batches(self, calibration: Any, reader: Reader) -> list[Any]:
+        if calibration is None:
+            if self.method.thresholds == "trained":
+                return []
+            raise ConversionError(
+                f"thresholds={self.method.thresholds!r} come from data: give convert(..., calibration=...) some inputs "
+                "(a tensor, a list of tensors or a loader; no labels)"
+            )
+        limit = self.method.calibration_samples_ or CALIBRATION_LIMIT
+        return calibration_batches(calibration, limit, self.model, reader, self.sequence)
+
+    def capture(self, overrides: Mapping[str, Mapping[str, Any]], exclude: str | Iterable[str], strict: bool) -> None:
+        """Both networks as programs, the source's and the one that is to spike, and what stays analog."""
+        signature = Signature.of(self.model)
+        if self.seen:
+            signature = Signature.from_spec(signature.described(self.seen[0]))
+        captured, self.ann = source_program(self.model, self.seen, signature, self.cover, self.tell)
+        source, self.report.capture = captured.source, captured.way
+        left = excluded(exclude, self.ann.sites)
+        if left:
+            source, self.ann = leave_analog(source, left)
+        self._set(overridden(self.method, overrides, list(self.ann.sites)))
+        self.snn = spiking_program(self.model, source, self.method, self.seen, captured.why)
+        if source is None:
+            self.report.path = "module tree"
+            self.report.notes.append(f"converted call by call because {captured.why}")
+        check_sites(self.model, self.method, self.ann.sites, bool(self.batches) or self.known is not None)
+        self.spec = input_spec(self.ann, self.seen, signature, self.report)
+        list_analog(source, self.snn, self.report, strict, self.seen, left)
+
+    def _set(self, method: Method) -> None:
+        """Go on with a method that differs at single layers."""
+        self.method = method
+        self.report.method = method.to_dict()
+
+    def find_thresholds(self) -> None:
+        """What calibration says of the activations, the steps of each layer where these are chosen, and θ."""
+        ann, batches, tell, report, ranks = self.ann, self.batches, self.tell, self.report, self.ranks
+        found = activations_of(ann, self.method, batches, tell, report, ranks, self.known)
+        if self.wanted is not None:
+            chosen = allocated(ann, self.method, found.histograms, batches, self.wanted, tell, self.seed)
+            method, report.frontier = ranks.agreed(chosen)  # each measured on its own share
+            self._set(method)
+        histograms, self.means = found.histograms, found.means
+        self.thresholds = thresholds_of(ann, self.method, histograms, batches, self.spec, tell, report, ranks)
+
+    def correct(self) -> None:
+        """Adjust the network on the calibration inputs, as the method asks."""
+        run = corrections.get(self.method.correction).run
+        if run is not None and self.batches:
+            run(self)
+
+    def reconstruct(self) -> None:
+        """Fit weights and thresholds to the source network's outputs."""
+        with self.timed("reconstruction"):
+            self.thresholds = reconstruct(
+                self.ann, self.snn, self.thresholds, self.method, self.batches, self.tell, self.ranks, self.seed,
+                self.framework, self.spec,
+            )  # fmt: skip
+
+    def correct_biases(self) -> None:
+        """Take away what is left of each channel's mean error."""
+        with self.timed("bias correction"):
+            correct_biases(
+                self.ann, self.snn, self.method, self.thresholds, self.batches, self.framework, self.spec, self.tell,
+                self.ranks,
+            )  # fmt: skip
+
+    def built(self) -> SpikingNetwork:
+        """The spiking network."""
+        method, report, thresholds = self.method, self.report, self.thresholds
+        estimate = delay_estimate(method, self.ann.sites, thresholds, self.means)
+        report.delay = delay_steps(method.delay_, estimate, method.timesteps)
+        network = SpikingNetwork(self.snn, method, thresholds, self.framework, report, report.delay, self.spec)
+        network.source_digest = digest(self.model)
+        return network
+
+    def check(self, network: SpikingNetwork) -> None:
+        """Compare the result with the source network on a few inputs."""
+        if self.seen:
+            x = self.seen[0][:INPUTS]
+            self.report.agreement = check_result(network, source_outputs(self.model, x), x, stacklevel=4)
+        else:
+            self.report.notes.append("not checked against the model, for want of inputs: give convert(..., example=x)")

@@ -9,6 +9,7 @@ from torch import nn
 
 from snnconv.graph.source import ConversionError, Site
 from snnconv.graph.unwrap import refuse
+from snnconv.methods import corrections
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
@@ -67,9 +68,10 @@ def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site], cal
             + ": methods.SignedIF and methods.ShiftedThreshold take every activation that turns at known places, and "
             "with cover='synapses' layers read spikes whatever the activations are"
         )
-    if method.correction == "reconstruct" and any(method.at(name).thresholds == "trained" for name in sites):
+    fits = corrections.get(method.correction).fits_quantiser
+    if fits and any(method.at(name).thresholds == "trained" for name in sites):
         raise ConversionError(
-            "correction='reconstruct' changes thresholds, and thresholds='trained' keeps them: "
+            f"correction={method.correction!r} changes thresholds, and thresholds='trained' keeps them: "
             "use correction='bias' or 'none'"
         )
     for name, site in sites.items():

@@ -23,6 +23,7 @@ from snnconv.graph.cover import Cover
 from snnconv.graph.source import ConversionError
 from snnconv.graph.unwrap import refuse, unwrap
 from snnconv.inputs import Reader, Take
+from snnconv.methods import corrections
 from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
@@ -90,9 +91,10 @@ class Calibration:
             ConversionError: there are none, and ``method`` cannot do without.
         """
         if not self.samples:
-            wants = f"correction={method.correction!r}" if method.correction != "none" else "thresholds='ltb'"
-            if method.correction != "none" or method.thresholds == "ltb":
-                instead = "correction='none'" if method.correction != "none" else "thresholds='mse'"
+            corrects = corrections.get(method.correction).run is not None
+            if corrects or method.thresholds == "ltb":
+                wants = f"correction={method.correction!r}" if corrects else "thresholds='ltb'"
+                instead = "correction='none'" if corrects else "thresholds='mse'"
                 raise ConversionError(
                     f"{wants} runs on inputs, and this calibration keeps none: snnconv.calibrate(..., samples=256), or "
                     f"take {instead}"

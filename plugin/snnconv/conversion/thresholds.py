@@ -6,6 +6,7 @@ All but the last are statistics of the source network's activations, read off th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -14,10 +15,19 @@ from torch import Tensor
 from snnconv.conversion.histogram import SMALLEST, Histogram, channels_first
 from snnconv.conversion.ranks import Ranks
 from snnconv.graph.source import broadcast
+from snnconv.methods.base import Method
 from snnconv.progress import ProgressFn
 from snnconv.runtime.program import Program
 
-__all__ = ["balanced_thresholds", "max_threshold", "mse_threshold", "percentile_threshold", "power_threshold", "revive"]
+__all__ = [
+    "Seen",
+    "balanced_thresholds",
+    "max_threshold",
+    "mse_threshold",
+    "percentile_threshold",
+    "power_threshold",
+    "revive",
+]
 
 GRID = 120
 SLAB = 2**20
@@ -176,6 +186,39 @@ def _errors_by_bin(counts: Tensor, centers: Tensor, steps: Tensor, levels: int) 
         quantised = (centers / q[:, None] + 0.5).floor_().clamp_(max=levels) * q[:, None]
         found.append((counts * (centers - quantised) ** 2).sum(1))
     return torch.stack(found, 1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A site's activations on the calibration data, of which a statistic makes θ of each channel ``[C]``.
+
+    Attributes:
+        histogram: of the activations, channel by channel.
+        cap: largest θ; None: there is none.
+        signed: whether the neuron says values of both signs, so that magnitudes count.
+
+    >>> seen = Seen(Histogram.of(torch.tensor([[0.5, 2.0], [0.0, 3.0]])))
+    >>> seen.largest()
+    tensor([0.5000, 3.0000])
+    """
+
+    histogram: Histogram
+    cap: float | None = None
+    signed: bool = False
+
+    def largest(self) -> Tensor:
+        """The largest activation."""
+        return max_threshold(self.histogram)
+
+    def percentile(self, percent: float) -> Tensor:
+        """The value below which so many percent of the activations lie."""
+        return percentile_threshold(self.histogram, percent, self.signed)
+
+    def least_error(self, method: Method) -> Tensor:
+        """Where the quantiser that the method's neuron is has the least squared error."""
+        if method.powers is not None:
+            return power_threshold(self.histogram, method.powers, cap=self.cap, signed=self.signed)
+        return mse_threshold(self.histogram, method.levels, cap=self.cap, signed=self.signed)
 
 
 def balanced_thresholds(

@@ -64,6 +64,9 @@ class StandIn(NamedTuple):
 def check_function(function: Any) -> None:
     """Refuse what is no function at a neuron.
 
+    Raises:
+        ValueError: it is none.
+
     Example:
         >>> check_function(max)
         Traceback (most recent call last):

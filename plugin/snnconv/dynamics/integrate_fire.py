@@ -31,6 +31,9 @@ STARTS = {"half": 0.5, "zero": 0.0}
 def check_start(start: str) -> None:
     """Refuse a start of another name.
 
+    Raises:
+        ValueError: lists the known ones.
+
     Example:
         >>> check_start("full")
         Traceback (most recent call last):

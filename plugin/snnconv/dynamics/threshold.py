@@ -53,6 +53,9 @@ def per_channel(v_threshold: float | Tensor, ndim: int, axis: int, size: int | N
 def broadcast_channels(v_threshold: float | Tensor, ndim: int, axis: int, size: int | None = None) -> float | Tensor:
     """Do what `per_channel` does without looking at the values, which on a GPU would wait for the device.
 
+    Raises:
+        ValueError: a threshold of more than one axis, an axis that a step does not have, another number of channels.
+
     Example:
         >>> broadcast_channels(torch.ones(3), ndim=2, axis=-1).shape
         torch.Size([1, 3])

@@ -43,6 +43,9 @@ def regular(path: str | os.PathLike[str]) -> None:
 def refused_as(kind: type[Exception]) -> Iterator[None]:
     """Raise what a reader refuses as ``kind``, the error of whoever asked for the file.
 
+    Raises:
+        Exception: of this ``kind``, with the refusal's words.
+
     >>> with refused_as(LookupError):
     ...     raise UntrustedFileError("a.json: line 1, column 2: not JSON")
     Traceback (most recent call last):

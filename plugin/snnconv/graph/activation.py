@@ -198,6 +198,9 @@ def register_activation(
 def get(name: str) -> type[Activation]:
     """The kind of a name.
 
+    Raises:
+        ConversionError: there is none; the message lists those that are.
+
     >>> get("relu")
     <class 'snnconv.graph.activation.ReLU'>
     >>> get("quadrelu")

@@ -57,7 +57,11 @@ def _function(source: SourceGraph, node: fx.Node) -> Callable[..., Any]:
 
 
 def lower_batch_norm(source: SourceGraph) -> None:
-    """Rewrite BatchNorm modules as ``F.batch_norm`` calls on tensors of the graph."""
+    """Rewrite BatchNorm modules as ``F.batch_norm`` calls on tensors of the graph.
+
+    Raises:
+        ConversionError: one without running statistics, by its name.
+    """
     for node in list(source.graph.nodes):
         if node.op != "call_module" or not hasattr(source.modules[node.target], "running_mean"):
             continue

@@ -186,6 +186,9 @@ def resolve(name: str) -> Callable[..., Any]:
 
     Only operators of this table can be named, so that reading a file never runs foreign code.
 
+    Raises:
+        ConversionError: it is not in the table; the message has names like it.
+
     >>> resolve("torch.cat") is torch.cat
     True
     >>> resolve("torch.load")

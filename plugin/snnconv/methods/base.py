@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,14 @@ from snnconv.dynamics import neuron as neurons
 from snnconv.dynamics.function import REALISATIONS
 from snnconv.dynamics.placing import at_function
 from snnconv.graph.activation import Activation
+from snnconv.methods import corrections
+from snnconv.methods.statistics import STATISTICS
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.neurons.frameworks import neuron as make_neuron
 from snnconv.tables import add, named
 
 __all__ = ["METHODS", "Method", "get", "register"]
 
-Correction = Literal["none", "bias", "reconstruct"]
 Delay = Literal["auto"] | int | None
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
@@ -52,13 +53,13 @@ class Method:
         refused_thresholds: where thresholds must not come from, each with the reason.
         timesteps: T, steps that are read out.
         thresholds: where thresholds come from: ``"mse"`` (least squared quantisation error), ``"max"``, a percentile
-            such as ``"99.9%"``, ``"ltb"`` (local threshold balancing), ``"trained"`` (the network's own rate norm
-            layers or quantised activations).
+            such as ``"99.9%"``, one of your own (`snnconv.methods.statistics`), ``"ltb"`` (local threshold balancing),
+            ``"trained"`` (the network's own rate norm layers or quantised activations).
         per_channel: one threshold per channel, or one per site.
         correction: what follows the thresholds: ``"none"``; ``"bias"`` shifts each channel's bias by the mean error
             that is left when the converted network feeds itself; ``"reconstruct"`` adjusts weights, biases and
             thresholds so that the converted network's outputs match the source network's on the calibration images
-            (no labels).
+            (no labels); or one of your own (`snnconv.methods.corrections`).
         max_pool: a max-pooling acts on currents ``"accumulated"`` so far, or ``"instantaneous"`` ones.
         layers: what is different at single sites, by their names: fields of the method, each with its value there
             (``overrides`` of :func:`snnconv.convert` makes it).
@@ -74,7 +75,7 @@ class Method:
     timesteps: int
     thresholds: str = field(default="mse", kw_only=True)
     per_channel: bool = field(default=True, kw_only=True)
-    correction: Correction = field(default="bias", kw_only=True)
+    correction: str = field(default="bias", kw_only=True, metadata={"known": corrections.CORRECTIONS})
     max_pool: Literal["accumulated", "instantaneous"] = field(default="accumulated", kw_only=True)
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, kw_only=True, repr=False, hash=False)
     realisation: Literal["ladder", "function"] | None = field(default=None, kw_only=True)
@@ -82,7 +83,10 @@ class Method:
     def __post_init__(self) -> None:
         self._whole("timesteps", 1)
         self._bounded("timesteps")
-        self._one_of("correction", get_args(Correction))
+        try:
+            corrections.get(self.correction)
+        except ValueError as error:
+            raise ValueError(f"{self._label}: {error}") from None
         self._one_of("max_pool", ("accumulated", "instantaneous"))
         self._one_of("realisation", (None, *REALISATIONS))
         if not isinstance(self.per_channel, bool):
@@ -184,12 +188,13 @@ class Method:
     @property
     def percent(self) -> float | None:
         """Percentile of ``thresholds="99.9%"``, else ``None``."""
-        if self.thresholds in ("mse", "max", "ltb", "trained"):
+        words = (*STATISTICS, "ltb", "trained")
+        if self.thresholds in words:
             return None
         match = _PERCENT.fullmatch(str(self.thresholds))
         if not match or not 0 < float(match[1]) <= 100:
             raise ValueError(
-                f"{self._label}: thresholds must be 'mse', 'max', 'ltb', 'trained' or a percentile such as '99.9%', "
+                f"{self._label}: thresholds must be {', '.join(map(repr, words))} or a percentile such as '99.9%', "
                 f"got {self.thresholds!r}"
             )
         return float(match[1])

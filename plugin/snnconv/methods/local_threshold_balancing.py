@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from snnconv.methods.base import Correction, Delay, register
+from snnconv.methods.base import Delay, register
+from snnconv.methods.corrections import CORRECTIONS
 from snnconv.methods.integrate_fire import IF
 
 __all__ = ["LocalThresholdBalancing"]
@@ -32,7 +33,7 @@ class LocalThresholdBalancing(IF):
 
     name: ClassVar[str] = "ltb"
     thresholds: str = field(default="ltb", kw_only=True)
-    correction: Correction = field(default="none", kw_only=True)
+    correction: str = field(default="none", kw_only=True, metadata={"known": CORRECTIONS})
     delay: Delay = field(default="auto", kw_only=True)
     k: float = field(default=1.0, kw_only=True)
     tolerance: float = field(default=1e-3, kw_only=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from snnconv.dynamics.neuron import Neuron
 from snnconv.graph.activation import Activation
+from snnconv.methods import corrections
 from snnconv.methods.base import Method, register
 
 __all__ = ["HierarchicalMultiThreshold", "MultiThreshold"]
@@ -48,10 +49,10 @@ class MultiThreshold(Method):
         if self.n > 8:
             raise ValueError(f"{self._label}: n is {self.n}; a neuron has up to 8 thresholds, 4 are usual")
         self._one_of("coding", ("differential",))
-        if self.correction == "reconstruct" and self.powers is not None:
+        if corrections.get(self.correction).fits_quantiser and self.powers is not None:
             raise ValueError(
-                f"{self._label}: correction='reconstruct' fits a quantiser of even levels, which one power of two a "
-                "step is not; use correction='bias', or methods.HierarchicalMultiThreshold"
+                f"{self._label}: correction={self.correction!r} fits a quantiser of even levels, which one power of "
+                "two a step is not; use correction='bias', or methods.HierarchicalMultiThreshold"
             )
         if self.max_pool != "accumulated":
             raise ValueError(

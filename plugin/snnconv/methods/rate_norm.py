@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from snnconv.methods.base import Correction, register
+from snnconv.methods.base import register
+from snnconv.methods.corrections import CORRECTIONS
 from snnconv.methods.integrate_fire import IF
 
 __all__ = ["RateNorm"]
@@ -28,7 +29,7 @@ class RateNorm(IF):
     converts: ClassVar[frozenset[str] | None] = frozenset({"rate_norm", "clip"})
     refused_thresholds: ClassVar[dict[str, str]] = {"mse": _REASON, "max": _REASON, "ltb": _REASON}
     thresholds: str = field(default="trained", kw_only=True)
-    correction: Correction = field(default="none", kw_only=True)
+    correction: str = field(default="none", kw_only=True, metadata={"known": CORRECTIONS})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,8 +19,9 @@ from snnconv.graph.source import ConversionError, broadcast
 from snnconv.metrics.spike_sizes import not_spikes
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
-from snnconv.runtime.executor import Executor, Temporal
+from snnconv.runtime.executor import Executor
 from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.values import Temporal
 
 __all__ = ["Audit", "Finding", "audit"]
 

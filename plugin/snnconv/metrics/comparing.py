@@ -207,7 +207,11 @@ def covered_graph(model: nn.Module, snn: SpikingNetwork, example: Any) -> Source
 
 
 def reference_program(model: nn.Module, snn: SpikingNetwork, example: Any) -> Program:
-    """The source network with its sites open, where the converted network is."""
+    """The source network with its sites open, where the converted network is.
+
+    Raises:
+        ConversionError: an activation that one of the two does not have, by its name.
+    """
     model = unwrap(model).model
     device, dtype = placement(snn)
     program: Program

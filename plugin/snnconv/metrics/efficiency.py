@@ -5,12 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-__all__ = ["FLOP_JOULES", "SOP_JOULES", "frames_per_watt", "operations_until"]
+from snnconv.metrics.costs.operations import FLOP_JOULES, SOP_JOULES
 
-SOP_JOULES = 77e-15
-"""Energy of one synaptic operation in Bu et al. (arXiv 2409.03368): 77 fJ."""
-FLOP_JOULES = 12.5e-12
-"""Energy of one operation of the source network there: 12.5 pJ."""
+__all__ = ["FLOP_JOULES", "SOP_JOULES", "frames_per_watt", "operations_until"]
 
 
 def operations_until(curve: Mapping[float, float], ann: float, part: float = 0.9) -> float | None:

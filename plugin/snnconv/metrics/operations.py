@@ -15,8 +15,8 @@ from snnconv.graph.origin import named_products
 from snnconv.graph.source import SourceGraph, activation_site
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.covering import shapes_of
-from snnconv.runtime.executor import Temporal
 from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.values import Temporal
 
 __all__ = ["FunctionCost", "ProductCost", "ProductCounter", "beside_layers", "functions_of", "work_of"]
 

@@ -23,8 +23,8 @@ from snnconv.network import SpikingNetwork
 from snnconv.report import table
 from snnconv.runtime.batch import call, entries
 from snnconv.runtime.capture import captured_as
-from snnconv.runtime.executor import Temporal
 from snnconv.runtime.program import GraphProgram
+from snnconv.runtime.values import Temporal
 
 __all__ = [
     "AC_JOULES", "MAC_JOULES", "LayerCost", "Profile", "SiteActivity", "maxima_of", "profile", "pulses_of",

@@ -16,7 +16,11 @@ LONGEST = 40
 
 
 def new_axes(axes: Axes | None) -> Axes:
-    """The axes that were given, else those of a new figure."""
+    """The axes that were given, else those of a new figure.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
     if axes is not None:
         return axes
     try:

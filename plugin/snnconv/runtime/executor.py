@@ -60,7 +60,7 @@ from snnconv.runtime.values import (
     wrapped,
 )
 
-__all__ = ["Executor", "RunState", "Static", "Temporal"]
+__all__ = ["Executor"]
 
 
 class Executor:

@@ -38,6 +38,9 @@ _ON_NUMBERS = (operator.pow, operator.mul, operator.imul, operator.add, operator
 def encode(value: Any, place: str) -> Any:
     """A value as JSON: what JSON lacks becomes an object with one key that names its type.
 
+    Raises:
+        ConversionError: a value of a type that files do not have, by its place.
+
     >>> encode((1, float("inf"), torch.int8), "here")
     {'tuple': [1, {'float': 'inf'}, {'dtype': 'int8'}]}
     """

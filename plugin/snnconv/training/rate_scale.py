@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnconv.activations import RateNorm
@@ -136,16 +136,7 @@ def train_rate_scale(
     step = 0
     with bars(progress) as tell:
         for batch in (b for _ in range(epochs) for b in loader):
-            x = input_of(batch).to(device)
-            with torch.no_grad():
-                reference = teacher(x)
-            for norm in norms:
-                norm.train(len(x) > 1)  # the statistics of a single input say nothing
-            with torch.enable_grad(), rate_ks(student) as ks:
-                loss = criterion(reference, student(x), ks.mean())
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            _learn(student, teacher, input_of(batch).to(device), criterion, optimiser, norms)
             step += 1
             if total:
                 tell("rate norm, stage (ii)", step, total)
@@ -173,6 +164,26 @@ def _check(model: nn.Module) -> None:
     unused = [name for name, m in layers.items() if float(m.running_max) <= 0]
     if unused:
         raise ConversionError(f"{unused[0]}: this rate norm layer has seen no data; train the network (stage i) first")
+
+
+def _learn(
+    student: nn.Module,
+    teacher: nn.Module,
+    x: Tensor,
+    criterion: RateInferenceLoss,
+    optimiser: torch.optim.Optimizer,
+    norms: list[_BatchNorm],
+) -> None:
+    """One step of the optimiser; ``norms`` are the layers whose statistics follow."""
+    with torch.no_grad():
+        reference = teacher(x)
+    for norm in norms:
+        norm.train(len(x) > 1)  # the statistics of a single input say nothing
+    with torch.enable_grad(), rate_ks(student) as ks:
+        loss = criterion(reference, student(x), ks.mean())
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
 
 
 def _measure(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snnconv.tables import unknown
+from snnconv.tables import add, unknown
 
 from .job import KINDS, Job, Kind
 
@@ -100,10 +100,9 @@ def register_backend(backend: Backend, *, replace: bool = False) -> Backend:
     Raises:
         ValueError: the name is another backend's, or ``"auto"``.
     """
-    if backend.name == "auto" or (not replace and BACKENDS.get(backend.name, backend) is not backend):
-        raise ValueError(f"there is a backend {backend.name!r} already: choose another name, or pass replace=True")
-    BACKENDS[backend.name] = backend
-    return backend
+    if backend.name == "auto":
+        raise ValueError("'auto' stands for the backend that gains most: choose another name")
+    return add(BACKENDS, backend.name, backend, "backend", replace=replace)
 
 
 def register_kernel(
@@ -283,7 +282,7 @@ _FILES: dict[str, tuple[str, tuple[Kind, ...]]] = {
     "ladder": ("ladder", ("scan", "total")),
     "function_if": ("function_if", ("scan", "resume")),
     "multi_threshold": ("multi_threshold", ("scan", "resume")),
-    "hierarchical_multi_threshold": ("multi_threshold", ("scan", "resume")),
+    "hierarchical_multi_threshold": ("hierarchical_multi_threshold", ("scan", "resume")),
 }
 for _backend, _package in (("numba", "numba_cpu"), ("triton", "triton_gpu")):
     for _neuron, (_file, _kinds) in _FILES.items():

@@ -6,13 +6,13 @@ nothing per step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ..integrate_fire import STARTS
-from ..multi_threshold import BORDER, HIERARCHICAL, SLACK
+from ..multi_threshold import BORDER, SLACK
 from .backends import register_kernel
 from .job import Job
 
@@ -187,7 +187,16 @@ def _lowest(lsb: float | Tensor, k: int, v: Tensor) -> Tensor:
 
 def multi_threshold_scan(job: Job) -> None:
     """Multi-threshold neurons with differential coding; states as in `if_scan`, and the steps before these."""
-    rule = _hierarchical_spikes if job.neuron.name == HIERARCHICAL.name else _power_spikes
+    _differential_steps(job, _power_spikes)
+
+
+def hierarchical_multi_threshold_scan(job: Job) -> None:
+    """The same of neurons that send every power of two at once."""
+    _differential_steps(job, _hierarchical_spikes)
+
+
+def _differential_steps(job: Job, rule: Callable[[Job, Tensor, Tensor, Tensor, Tensor, Tensor], None]) -> None:
+    """Steps of neurons with differential coding, whose spikes ``rule(job, u, r, t, spike, scratch)`` writes."""
     *states, done = job.state or (0,)
     v, m, r = states if job.resumed else (_start(job, 0.0), _start(job, 0.0), _start(job, 0.0))
     q, ceiling = job.thresholds.theta, job.ceiling().value
@@ -271,4 +280,4 @@ register_kernel("srp", "eager", srp_phase, ("phase",))
 register_kernel("shifted_threshold", "eager", shifted_threshold_scan)
 register_kernel("shifted_threshold", "eager", shifted_threshold_total, ("total",))
 register_kernel("multi_threshold", "eager", multi_threshold_scan, ("scan", "resume"))
-register_kernel("hierarchical_multi_threshold", "eager", multi_threshold_scan, ("scan", "resume"))
+register_kernel("hierarchical_multi_threshold", "eager", hierarchical_multi_threshold_scan, ("scan", "resume"))

@@ -72,76 +72,57 @@ FIRST = frozenset({"_native_batch_norm_legit_no_training", "native_layer_norm", 
 """Operators of several results of which only the first is a value of the network."""
 
 
-# --- under another name ------------------------------------------------------------------------------------
+# --- how operators are spelled ----------------------------------------------------------------------------
 
 
-def _by_name() -> dict[str, Spelled]:
-    same = (
-        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul bmm stack chunk unbind select "
-        "narrow index_select roll transpose unsqueeze clone neg relu sigmoid tanh clamp clamp_min clamp_max exp sin "
-        "cos erf abs square log log1p expm1 sqrt rsqrt reciprocal floor ceil trunc sign round maximum minimum gather "
-        "topk sort cumsum argmax argmin amax amin prelu baddbmm mul eq ne lt le gt ge logical_not logical_and "
-        "logical_or bitwise_not bitwise_and bitwise_or isnan isinf zeros_like ones_like full_like tril triu flip "
-        "floor_divide remainder select_scatter index_put scatter mean sum prod any all"
-    )
-    table = {name: Spelled(getattr(torch, name)) for name in same.split()}
-    functional = (
-        "linear hardswish hardsigmoid silu mish gelu leaky_relu softplus hardtanh celu selu relu6 glu "
-        "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool1d "
-        "max_pool2d max_pool3d pixel_shuffle pixel_unshuffle channel_shuffle layer_norm group_norm threshold "
-        "scaled_dot_product_attention one_hot softshrink hardshrink"
-    )
-    table |= {name: Spelled(getattr(F, name)) for name in functional.split()}
-    table |= {name: Spelled(name) for name in ("contiguous", "repeat", "expand", "permute", "unfold", "type_as")}
-    return table | {
-        "split": Spelled(torch.split),
-        "split_with_sizes": Spelled(torch.split, {"split_sizes": "split_size"}),
-        "tensor_split": Spelled(torch.tensor_split, {"indices": "sections", "tensor_indices_or_sections": "sections"}),
-        "cat": Spelled(torch.cat),
-        "concat": Spelled(torch.cat),
-        "mm": Spelled(torch.matmul),
-        "mv": Spelled(torch.matmul, {"vec": "other"}),
-        "view": Spelled("reshape"),
-        "_unsafe_view": Spelled("reshape"),
-        "reshape": Spelled("reshape"),
-        "flatten": Spelled(torch.flatten),
-        "unflatten": Spelled(torch.unflatten),
-        "t": Spelled("t"),
-        "numpy_T": Spelled("t"),
-        "squeeze": Spelled("squeeze"),
-        "swapaxes": Spelled(torch.swapaxes),
-        "movedim": Spelled(torch.movedim),
-        "expand_as": Spelled("expand_as"),
-        "view_as": Spelled("view_as"),
-        "reshape_as": Spelled("reshape_as"),
-        "repeat_interleave": Spelled("repeat_interleave"),
-        "masked_fill": Spelled("masked_fill"),
-        "softmax": Spelled(torch.softmax),
-        "_softmax": Spelled(torch.softmax),
-        "_safe_softmax": Spelled(torch.softmax),
-        "log_softmax": Spelled(F.log_softmax),
-        "_log_softmax": Spelled(F.log_softmax),
-        "_prelu_kernel": Spelled(torch.prelu),
-        "log_sigmoid": Spelled(F.logsigmoid),
-        "log_sigmoid_forward": Spelled(F.logsigmoid),
-        "batch_norm": Spelled(F.batch_norm),
-        "_native_batch_norm_legit_no_training": Spelled(F.batch_norm, more={"training": False}),
-        "native_layer_norm": Spelled(F.layer_norm),
-        "rms_norm": Spelled(F.rms_norm),
-        "_fused_rms_norm": Spelled(F.rms_norm),
-        "instance_norm": Spelled(F.instance_norm),
-        "linalg_vector_norm": Spelled(torch.norm, {"ord": "p"}),
-        "norm": Spelled(torch.norm),
-        "var": Spelled("var"),
-        "std": Spelled("std"),
-        "im2col": Spelled(F.unfold),
-        "new_zeros": Spelled("new_zeros"),
-        "new_ones": Spelled("new_ones"),
-        "new_full": Spelled("new_full"),
-        "copysign": Spelled(torch.copysign),
-        **{name: Spelled(torch.bitwise_and) for name in ("__and__", "__iand")},
-        **{name: Spelled(torch.bitwise_or) for name in ("__or__", "__ior")},
-    }
+_TORCH = (
+    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul bmm stack chunk unbind select "
+    "narrow index_select roll transpose unsqueeze clone neg relu sigmoid tanh clamp clamp_min clamp_max exp sin "
+    "cos erf abs square log log1p expm1 sqrt rsqrt reciprocal floor ceil trunc sign round maximum minimum gather "
+    "topk sort cumsum argmax argmin amax amin prelu baddbmm mul eq ne lt le gt ge logical_not logical_and "
+    "logical_or bitwise_not bitwise_and bitwise_or isnan isinf zeros_like ones_like full_like tril triu flip "
+    "floor_divide remainder select_scatter index_put scatter mean sum prod any all "
+    "split cat flatten unflatten swapaxes movedim softmax norm copysign"
+)
+"""Functions of ``torch`` under ATen's names."""
+_FUNCTIONAL = (
+    "linear hardswish hardsigmoid silu mish gelu leaky_relu softplus hardtanh celu selu relu6 glu "
+    "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool1d "
+    "max_pool2d max_pool3d pixel_shuffle pixel_unshuffle channel_shuffle layer_norm group_norm threshold "
+    "scaled_dot_product_attention one_hot softshrink hardshrink "
+    "log_softmax batch_norm rms_norm instance_norm"
+)
+"""Functions of ``torch.nn.functional`` under ATen's names."""
+_METHODS = (
+    "contiguous repeat expand permute unfold type_as reshape squeeze expand_as view_as reshape_as repeat_interleave "
+    "masked_fill var std new_zeros new_ones new_full t"
+)
+"""Tensor methods under ATen's names."""
 
-
-SPELLED = _by_name()
+SPELLED: dict[str, Spelled] = {
+    **{name: Spelled(getattr(torch, name)) for name in _TORCH.split()},
+    **{name: Spelled(getattr(F, name)) for name in _FUNCTIONAL.split()},
+    **{name: Spelled(name) for name in _METHODS.split()},
+    "split_with_sizes": Spelled(torch.split, {"split_sizes": "split_size"}),
+    "tensor_split": Spelled(torch.tensor_split, {"indices": "sections", "tensor_indices_or_sections": "sections"}),
+    "concat": Spelled(torch.cat),
+    "mm": Spelled(torch.matmul),
+    "mv": Spelled(torch.matmul, {"vec": "other"}),
+    "view": Spelled("reshape"),
+    "_unsafe_view": Spelled("reshape"),
+    "numpy_T": Spelled("t"),
+    "_softmax": Spelled(torch.softmax),
+    "_safe_softmax": Spelled(torch.softmax),
+    "_log_softmax": Spelled(F.log_softmax),
+    "_prelu_kernel": Spelled(torch.prelu),
+    "log_sigmoid": Spelled(F.logsigmoid),
+    "log_sigmoid_forward": Spelled(F.logsigmoid),
+    "_native_batch_norm_legit_no_training": Spelled(F.batch_norm, more={"training": False}),
+    "native_layer_norm": Spelled(F.layer_norm),
+    "_fused_rms_norm": Spelled(F.rms_norm),
+    "linalg_vector_norm": Spelled(torch.norm, {"ord": "p"}),
+    "im2col": Spelled(F.unfold),
+    **{name: Spelled(torch.bitwise_and) for name in ("__and__", "__iand")},
+    **{name: Spelled(torch.bitwise_or) for name in ("__or__", "__ior")},
+}
+"""ATen's name of an operator → how it is spelled here."""

@@ -69,7 +69,11 @@ def export_source(
     whole: frozenset[str] = frozenset(),
     progress: Progress | None = None,
 ) -> SourceGraph:
-    """Export only: in-place operators are made explicit, no-ops of evaluation mode removed."""
+    """Export only: in-place operators are made explicit, no-ops of evaluation mode removed.
+
+    Raises:
+        TraceFailure: the network does not export, or has an operator that the table does not have.
+    """
     twin = copied(model)[0].eval()
     for module in twin.modules():
         plain = plain_forward(module) or unrolled_forward(module)

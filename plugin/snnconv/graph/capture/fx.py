@@ -156,7 +156,12 @@ def source_graph(
 def trace_graph(
     model: nn.Module, given: Collection[str] = (), constants: Mapping[str, Any] | None = None
 ) -> SourceGraph:
-    """Trace only: in-place operators are made explicit, no-ops of evaluation mode removed."""
+    """Trace only: in-place operators are made explicit, no-ops of evaluation mode removed.
+
+    Raises:
+        TraceFailure: the network does not trace.
+        ConversionError: weights with NaN or infinite values, by their name.
+    """
     twin = copied(model)[0].eval()
     graph = run_tracer(ThreadTracer(), twin, given, constants)
     source = SourceGraph(graph, {})
@@ -306,6 +311,9 @@ def check_finite(name: str, tensor: Any) -> None:
     """Refuse a weight with NaN or infinite values, by name.
 
     What is no parameter may hold −inf, as masks of an attention do; the statistics of a BatchNorm may not.
+
+    Raises:
+        ConversionError: it has some; the message counts them.
 
     >>> check_finite("fc.weight", torch.tensor([float("nan")]))
     Traceback (most recent call last):

@@ -8,17 +8,18 @@ same function.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx
+from torch import fx
 
 from snnconv.graph.activation import ReLU, activated
 from snnconv.graph.arguments import arguments
+from snnconv.graph.capture.constants import Constants
 from snnconv.graph.capture.curves import Curve, Lines, Quantiser, Unknown
 from snnconv.graph.flow import Flow
 from snnconv.graph.ops import Operator, find, operator_of
@@ -125,12 +126,10 @@ def _followed(source: SourceGraph) -> dict[fx.Node, list[_Followed]]:
     """Each value as a function of those that it is one of, the farthest first."""
     kinds = Flow(source.graph).kinds
     found: dict[fx.Node, list[_Followed]] = {}
-    constants: dict[fx.Node, float] = {}
+    constants = Constants(source)
     order = {node: number for number, node in enumerate(source.graph.nodes)}
     for node in source.graph.nodes:
-        value = _constant(source, node, constants)
-        if value is not None:
-            constants[node] = value
+        if constants.note(node):
             continue
         record = find(node.target, node.op == "call_method") if node.op in ("call_function", "call_method") else None
         rule = None if record is None else _RULES.get(record)
@@ -158,7 +157,7 @@ def _apply(
     rule: Rule,
     root: fx.Node,
     parts: dict[fx.Node, _Followed | None],
-    constants: dict[fx.Node, float],
+    constants: Mapping[fx.Node, float],
     direct: bool,
 ) -> _Followed | None:
     """A call as a function of ``root``, of which its varying arguments are the functions ``parts`` (or itself)."""
@@ -181,46 +180,6 @@ def _apply(
         return None
     unseen = any(part is not None and part.unseen for part in parts.values()) or not (direct or rule in _LINEAR)
     return _Followed(root, made, unseen)
-
-
-def _constant(source: SourceGraph, node: fx.Node, constants: dict[fx.Node, float]) -> float | None:
-    """The one number that a value is, whatever the input: a scalar weight, what follows from such, zeros, ones."""
-    if node.op == "get_attr":
-        tensor = source.tensors.get(str(node.target))
-        return float(tensor.detach()) if tensor is not None and tensor.numel() == 1 and tensor.dim() < 2 else None
-    if node.op not in ("call_function", "call_method"):
-        return None
-    given = arguments(node)
-    if node.target in _LIKE or (node.target in _FILLED and _as_large(given.get("size"))):
-        value = _LIKE.get(node.target, _FILLED.get(node.target))
-        number = given.get("fill_value") if value is None else value
-        return float(number) if isinstance(number, (int, float)) else None
-    inputs = node.all_input_nodes
-    record = find(node.target, node.op == "call_method")
-    if not inputs or record is None or record.kind == "shape" or any(n not in constants for n in inputs):
-        return None
-    values = fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: torch.tensor(constants[n], dtype=torch.float64))
-    try:
-        args, kwargs = values
-        made = getattr(args[0], str(node.target))(*args[1:], **kwargs) if node.op == "call_method" else (
-            node.target(*args, **kwargs)  # type: ignore[operator]
-        )  # fmt: skip
-    except (RuntimeError, TypeError, ValueError):
-        return None
-    return float(made) if isinstance(made, Tensor) and made.numel() == 1 else None
-
-
-def _as_large(size: Any) -> bool:
-    """Whether a size is that of one number, or one taken from another tensor's."""
-    if isinstance(size, (tuple, list)):
-        return size in ((), (1,), [], [1]) or any(isinstance(s, fx.Node) for s in size)
-    return isinstance(size, fx.Node) or size == 1
-
-
-_LIKE: dict[Any, float | None] = {torch.zeros_like: 0.0, torch.ones_like: 1.0, torch.full_like: None}
-_FILLED: dict[Any, float | None] = {
-    torch.zeros: 0.0, torch.ones: 1.0, torch.full: None, "new_zeros": 0.0, "new_ones": 1.0, "new_full": None,
-}  # fmt: skip
 
 
 # --- rules -------------------------------------------------------------------------------------------------

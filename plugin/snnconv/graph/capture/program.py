@@ -133,7 +133,11 @@ class Watch:
 def program_of(
     model: nn.Module, forward: Recorded, args: Any, kwargs: Any, whole: frozenset[str], watch: Watch
 ) -> torch.export.ExportedProgram:
-    """The exported program; sizes that may vary have names, or the batch alone where they cannot."""
+    """The exported program; sizes that may vary have names, or the batch alone where they cannot.
+
+    Raises:
+        TraceFailure: it does not export, with torch's reason.
+    """
     model.forward = forward.forward
     failures: list[Exception] = []
     fast = torch.backends.mha.get_fastpath_enabled()

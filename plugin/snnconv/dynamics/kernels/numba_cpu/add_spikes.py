@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..job import Flat
 from ..layout import flat
-from .compiled import fill, jit
+from .compiled import block_at, fill, jit, output_step
 from .launch import array, run_blocks, shares
 
 __all__ = ["add"]
@@ -17,22 +17,20 @@ def add(x: Tensor, spikes: Tensor, amplitude: Tensor, axis: int) -> None:
     """``x += spikes * amplitude`` for whole numbers that lie in memory as ``x`` does; ``amplitude`` is by channel."""
     channels = amplitude.numel()
     f = Flat(x, x, x.numel(), 0, channels, x.stride(axis) if channels > 1 else 1)
-    length, uniform, blocks, threads = shares(f, x.numel())
+    layout, count, threads = shares(f, x.numel())
     arrays = (array(flat(x.unsqueeze(0))), array(flat(spikes.unsqueeze(0))))
-    by_channel = (f.channels, f.inner, array(amplitude.contiguous()))
-    run_blocks(add_spikes, (*arrays, f.size, *by_channel, length, uniform), blocks, threads)
+    run_blocks(add_spikes, (*arrays, layout, array(amplitude.contiguous())), count, threads)
 
 
 @jit
-def add_spikes(x, spikes, size, channels, inner, amplitudes, length, uniform, first_block, last_block):
+def add_spikes(x, spikes, layout, amplitudes, share):
     """Add to ``x`` whole numbers that are worth an amplitude each."""
+    _, _, _, _, length, _ = layout
     amplitude = np.empty(length, np.float32)
-    for block in range(first_block, last_block):
-        first = block * length
-        count = min(length, size - first)
-        if not uniform or block == first_block:
-            fill(amplitude, amplitudes, first, count, channels, inner)
-        xs = x[first : first + count]
-        added = spikes[first : first + count]
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
+        if fresh:
+            fill(amplitude, amplitudes, first, count, layout)
+        xs, added = output_step(x, 0, first, count, layout), output_step(spikes, 0, first, count, layout)
         for i in range(count):
             xs[i] += np.float32(added[i]) * amplitude[i]

@@ -1,4 +1,4 @@
-"""What the compiled scans share: loads and stores of bfloat16 and whole numbers, tables by channel.
+"""What the compiled scans share: blocks of positions, tables by channel, loads and stores of bfloat16 and integers.
 
 A scan runs the equation of its namesake in `snnconv.dynamics` over a whole sequence, compiled once for every shape:
 parallel over positions, time outside, positions inside, so that a membrane never leaves the cache. Importing this
@@ -18,7 +18,10 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-__all__ = ["BLOCK", "fill", "jit", "load", "negate", "recall", "remember", "store", "times"]
+__all__ = [
+    "BLOCK", "block_at", "fill", "input_step", "jit", "load", "negate", "output_step", "recall", "remember", "store",
+    "times",
+]  # fmt: skip
 
 BLOCK = 2048
 """Positions per block, about: potentials and tables stay in the first-level cache."""
@@ -98,8 +101,35 @@ def remember(v, v_state, first, count):
 
 
 @jit
-def fill(buffer, table, first, count, channels, inner):
+def block_at(number, layout, share):
+    """A block's first position, how many there are, and whether its channel values are others than the last one's.
+
+    ``layout`` is ``(size, x_stride, channels, inner, length, uniform)``, as of `job.Flat` and `launch.shares`;
+    ``share`` a thread's first block and the one behind its last.
+    """
+    size, _, _, _, length, uniform = layout
+    first = number * length
+    return first, min(length, size - first), not uniform or number == share[0]
+
+
+@jit
+def input_step(x, t, first, count, layout):
+    """A block's currents at a step."""
+    _, x_stride, _, _, _, _ = layout
+    return x[t * x_stride + first : t * x_stride + first + count]
+
+
+@jit
+def output_step(out, t, first, count, layout):
+    """Where a block's spikes of a step go."""
+    size, _, _, _, _, _ = layout
+    return out[t * size + first : t * size + first + count]
+
+
+@jit
+def fill(buffer, table, first, count, layout):
     """Write the channel values of positions from ``first``; channel = position // inner % channels."""
+    _, _, channels, inner, _, _ = layout
     if channels == 1:
         value = table[0]
         for i in range(count):

@@ -8,7 +8,7 @@ from ...integrate_fire import STARTS
 from ..eager_functions import targeted
 from ..job import Job
 from ..layout import flat
-from .compiled import fill, jit, negate, recall, remember
+from .compiled import block_at, fill, input_step, jit, negate, output_step, recall, remember
 from .launch import array, dead_zones, launch
 
 __all__ = ["resume", "scan"]
@@ -28,44 +28,25 @@ resume = scan
 
 @jit
 def function_if_scan(
-    y,
-    out,
-    n_state,
-    resume,
-    keep,
-    signed,
-    takes_back,
-    part,
-    steps,
-    size,
-    y_stride,
-    channels,
-    inner,
-    thetas,
-    amplitudes,
-    dead_zones,
-    length,
-    uniform,
-    first_block,
-    last_block,
+    y, out, n_state, resume, keep, signed, takes_back, part, steps, layout, thetas, amplitudes, dead_zones, share
 ):
     """Fire towards the targets ``y``, from ``part`` of a threshold; ``n_state`` holds the spikes before and after."""
+    _, _, _, _, length, _ = layout
     n = np.empty(length, np.float32)
     theta = np.empty(length, np.float32)
     dead_zone = np.empty(length, np.float32)
     amplitude = np.empty(length, out.dtype)
     zero, one, none = amplitude.dtype.type(0), np.float32(1), np.float32(0)
-    for block in range(first_block, last_block):
-        first = block * length
-        count = min(length, size - first)
-        if not uniform or block == first_block:
-            fill(theta, thetas, first, count, channels, inner)
-            fill(dead_zone, dead_zones, first, count, channels, inner)
-            fill(amplitude, amplitudes, first, count, channels, inner)
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
+        if fresh:
+            fill(theta, thetas, first, count, layout)
+            fill(dead_zone, dead_zones, first, count, layout)
+            fill(amplitude, amplitudes, first, count, layout)
         recall(n, n_state, resume, first, count)
         for t in range(steps):
-            ys = y[t * y_stride + first : t * y_stride + first + count]
-            outs = out[t * size + first : t * size + first + count]
+            ys = input_step(y, t, first, count, layout)
+            outs = output_step(out, t, first, count, layout)
             for i in range(count):
                 fired = ys[i] >= (n[i] + (one - part)) * theta[i]
                 below = ys[i] + dead_zone[i] < (n[i] - part) * theta[i]

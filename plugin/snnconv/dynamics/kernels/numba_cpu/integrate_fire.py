@@ -7,7 +7,7 @@ import numpy as np
 from ...integrate_fire import STARTS
 from ..job import Job
 from ..layout import flat
-from .compiled import fill, jit, load, remember
+from .compiled import block_at, fill, input_step, jit, load, output_step, remember
 from .launch import array, launch
 
 __all__ = ["if_steps", "resume", "scan"]
@@ -24,12 +24,12 @@ resume = scan
 
 
 @jit
-def if_steps(x, out, v, theta, amplitude, start, stop, first, count, x_stride, size):
+def if_steps(x, out, v, theta, amplitude, start, stop, first, count, layout):
     """Steps ``start`` to ``stop`` of the neurons ``first`` to ``first + count``; ``v`` goes on."""
     zero = amplitude.dtype.type(0)
     for t in range(start, stop):
-        xs = x[t * x_stride + first : t * x_stride + first + count]
-        outs = out[t * size + first : t * size + first + count]
+        xs = input_step(x, t, first, count, layout)
+        outs = output_step(out, t, first, count, layout)
         for i in range(count):
             u = v[i] + load(xs[i])
             fired = u >= theta[i]
@@ -38,40 +38,22 @@ def if_steps(x, out, v, theta, amplitude, start, stop, first, count, x_stride, s
 
 
 @jit
-def if_scan(
-    x,
-    out,
-    v_state,
-    resume,
-    keep,
-    start,
-    steps,
-    size,
-    x_stride,
-    channels,
-    inner,
-    thetas,
-    amplitudes,
-    length,
-    uniform,
-    first_block,
-    last_block,
-):
+def if_scan(x, out, v_state, resume, keep, start, steps, layout, thetas, amplitudes, share):
     """Run integrate-and-fire; ``x`` and ``out`` are flat, step t at ``t * stride``.
 
     ``resume`` starts from ``v_state``, else it is ``start`` times the threshold; ``keep`` leaves the last one there.
     """
+    _, _, _, _, length, _ = layout
     v = np.empty(length, np.float32)
     theta = np.empty(length, np.float32)
     amplitude = np.empty(length, out.dtype)
-    for block in range(first_block, last_block):
-        first = block * length
-        count = min(length, size - first)
-        if not uniform or block == first_block:
-            fill(theta, thetas, first, count, channels, inner)
-            fill(amplitude, amplitudes, first, count, channels, inner)
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
+        if fresh:
+            fill(theta, thetas, first, count, layout)
+            fill(amplitude, amplitudes, first, count, layout)
         for i in range(count):
             v[i] = v_state[first + i] if resume else theta[i] * start
-        if_steps(x, out, v, theta, amplitude, 0, steps, first, count, x_stride, size)
+        if_steps(x, out, v, theta, amplitude, 0, steps, first, count, layout)
         if keep:
             remember(v, v_state, first, count)

@@ -8,7 +8,7 @@ import torch
 from ...ladder_thresholds import Ladder
 from ..eager_functions import laddered
 from ..job import Job
-from .compiled import fill, jit, store
+from .compiled import block_at, fill, jit, output_step, store
 from .launch import array, launch
 from .shifted import add_up
 
@@ -50,47 +50,27 @@ def place(z, at, row, negative, values, directions, borders, codes, below, count
 
 @jit
 def ladder_scan(
-    x,
-    out,
-    in_steps,
-    out_steps,
-    size,
-    x_stride,
-    channels,
-    inner,
-    lsbs,
-    amplitudes,
-    decay,
-    values,
-    directions,
-    borders,
-    rows,
-    codes,
-    below,
-    length,
-    uniform,
-    first_block,
-    last_block,
+    x, out, in_steps, out_steps, layout, lsbs, amplitudes, decay, values, directions, borders, rows, codes, below, share
 ):
     """Sum ``in_steps`` of input, then send ``out_steps`` bits; amplitudes as in `shifted.shifted_threshold_scan`."""
+    _, _, _, _, length, _ = layout
     z = np.empty(length, np.float32)
     at = np.empty(length, np.float32)
     row = np.empty(length, np.int64)
     code = np.empty(length, np.int64)
     negative = np.empty(length, np.bool_)
     amplitude = np.empty(length, np.float32)
-    for block in range(first_block, last_block):
-        first = block * length
-        count = min(length, size - first)
-        fill(row, rows, first, count, channels, inner)
-        fill(amplitude, amplitudes, first, count, channels, inner)
-        add_up(x, z, in_steps, x_stride, first, count)
+    for block in range(share[0], share[1]):
+        first, count, _ = block_at(block, layout, share)
+        fill(row, rows, first, count, layout)
+        fill(amplitude, amplitudes, first, count, layout)
+        add_up(x, z, in_steps, first, count, layout)
         place(z, at, row, negative, values, directions, borders, codes, below, count)
         for i in range(count):
             code[i] = 0
         worth = np.int64(1) << (out_steps - 1)
         for t in range(out_steps):
-            outs = out[t * size + first : t * size + first + count]
+            outs = output_step(out, t, first, count, layout)
             zero = outs.dtype.type(0)
             for i in range(count):
                 if negative[i]:
@@ -108,42 +88,23 @@ def ladder_scan(
 
 @jit
 def ladder_total(
-    x,
-    out,
-    in_steps,
-    bits,
-    size,
-    x_stride,
-    channels,
-    inner,
-    lsbs,
-    amplitudes,
-    values,
-    directions,
-    borders,
-    rows,
-    codes,
-    below,
-    length,
-    uniform,
-    first_block,
-    last_block,
+    x, out, in_steps, bits, layout, lsbs, amplitudes, values, directions, borders, rows, codes, below, share
 ):
     """Sum ``in_steps`` of input, then write the sum of the weighted bits, added in their order."""
+    _, _, _, _, length, _ = layout
     z = np.empty(length, np.float32)
     at = np.empty(length, np.float32)
     row = np.empty(length, np.int64)
     negative = np.empty(length, np.bool_)
     amplitude = np.empty(length, np.float32)
     none = out.dtype.type(0)
-    for block in range(first_block, last_block):
-        first = block * length
-        count = min(length, size - first)
-        fill(row, rows, first, count, channels, inner)
-        fill(amplitude, amplitudes, first, count, channels, inner)
-        add_up(x, z, in_steps, x_stride, first, count)
+    for block in range(share[0], share[1]):
+        first, count, _ = block_at(block, layout, share)
+        fill(row, rows, first, count, layout)
+        fill(amplitude, amplitudes, first, count, layout)
+        add_up(x, z, in_steps, first, count, layout)
         place(z, at, row, negative, values, directions, borders, codes, below, count)
-        outs = out[first : first + count]
+        outs = output_step(out, 0, first, count, layout)
         for i in range(count):
             total, weight = np.float32(0), amplitude[i]
             worth, code = np.int64(1) << (bits - 1), row[i] + below

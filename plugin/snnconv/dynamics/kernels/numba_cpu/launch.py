@@ -20,19 +20,20 @@ __all__ = ["MIN_NUMEL_PER_THREAD", "array", "dead_zones", "launch", "run_blocks"
 MIN_NUMEL_PER_THREAD = 1 << 17
 """Waking another thread takes about as long as this many elements."""
 
+Layout = tuple[int, int, int, int, int, bool]
+"""Size, x_stride, channels and inner of `Flat`; positions of a block; whether every block has the same tables."""
+
 
 def launch(job: Job, kernel: Callable[..., None], before: tuple[Any, ...], after: tuple[Any, ...] = ()) -> None:
-    """Call ``kernel(x, out, *before, size, x_stride, channels, inner, thetas, worths, *after, length, uniform, ...)``.
+    """Call ``kernel(x, out, *before, layout, thetas, worths, *after, share)``, with layout and share as of `block_at`.
 
     ``worths`` are what a spike of the first step is worth by channel, in the output's dtype, for weighted spikes in
     float32.
     """
     f = flatten(job)
     theta, worth = _tables(job)
-    length, uniform, blocks, threads = shares(f, job.x_seq.numel())
-    shape = (f.size, f.x_stride, f.channels, f.inner, theta, worth)
-    arrays = (array(flat(f.x)), array(flat(f.out)))
-    run_blocks(kernel, (*arrays, *before, *shape, *after, length, uniform), blocks, threads)
+    layout, blocks, threads = shares(f, job.x_seq.numel())
+    run_blocks(kernel, (array(flat(f.x)), array(flat(f.out)), *before, layout, theta, worth, *after), blocks, threads)
     if f.out is not job.out:
         job.out.copy_(f.out)
 
@@ -65,13 +66,14 @@ def array(values: Tensor) -> Any:
     return values.numpy()
 
 
-def shares(f: Flat, numel: int) -> tuple[int, bool, int, int]:
-    """Positions of a block, whether every block has the same table, blocks, and threads that share them."""
+def shares(f: Flat, numel: int) -> tuple[Layout, int, int]:
+    """How a kernel sees memory and its blocks, how many there are, and how many threads share them."""
     # thresholds repeat from block to block where channels lie side by side: their tables are filled once
     uniform = f.channels == 1 or (f.inner == 1 and f.channels <= BLOCK)
     length = BLOCK // f.channels * f.channels if uniform else BLOCK
     blocks = -(-f.size // length)
-    return length, uniform, blocks, max(1, min(torch.get_num_threads(), blocks, numel // MIN_NUMEL_PER_THREAD))
+    layout = (f.size, f.x_stride, f.channels, f.inner, length, uniform)
+    return layout, blocks, max(1, min(torch.get_num_threads(), blocks, numel // MIN_NUMEL_PER_THREAD))
 
 
 def run_blocks(kernel: Callable[..., None], args: tuple[Any, ...], blocks: int, threads: int) -> None:
@@ -81,12 +83,12 @@ def run_blocks(kernel: Callable[..., None], args: tuple[Any, ...], blocks: int, 
     the cores that PyTorch's own busy-waits for.
     """
     if threads == 1:
-        kernel(*args, 0, blocks)
+        kernel(*args, (0, blocks))
         return
     bounds = [blocks * i // threads for i in range(threads + 1)]
-    pending = [_pool(threads - 1).submit(kernel, *args, *bounds[i : i + 2]) for i in range(1, threads)]
+    pending = [_pool(threads - 1).submit(kernel, *args, tuple(bounds[i : i + 2])) for i in range(1, threads)]
     try:
-        kernel(*args, *bounds[:2])
+        kernel(*args, tuple(bounds[:2]))
     finally:
         for future in pending:
             future.result()

@@ -21,10 +21,10 @@ def max_pool(x_seq: Tensor, kernel: Size, stride: Size, padding: Size, dilation:
     """`snnconv.dynamics.accumulated_max_pool` of float32 steps ``[T, B, C, H, W]`` that are channels-last."""
     folded = x_seq.flatten(0, 1)
     steps, batch, channels, height, width = x_seq.shape
-    out_height, out_width = _size((channels, height, width), kernel, stride, padding, dilation, ceil_mode)
-    out = torch.empty(steps * batch, channels, out_height, out_width, memory_format=torch.channels_last)
-    sizes = (steps, batch, height, width, channels, out_height, out_width, *kernel, *stride, *padding, *dilation)
-    rows = batch * out_height
+    size = _size((channels, height, width), kernel, stride, padding, dilation, ceil_mode)
+    out = torch.empty(steps * batch, channels, *size, memory_format=torch.channels_last)
+    sizes = (tuple(x_seq.shape), size, kernel, stride, padding, dilation)
+    rows = batch * size[0]
     threads = max(1, min(torch.get_num_threads(), rows, x_seq.numel() // MIN_NUMEL_PER_THREAD))
     flat_in, flat_out = (v.permute(0, 2, 3, 1).reshape(-1).numpy() for v in (folded.detach(), out))
     run_blocks(max_pool_scan, (flat_in, flat_out, *sizes), rows, threads)
@@ -42,38 +42,24 @@ def _size(
 
 
 @jit
-def max_pool_scan(
-    x,
-    out,
-    steps,
-    batch,
-    height,
-    width,
-    channels,
-    out_height,
-    out_width,
-    kernel_height,
-    kernel_width,
-    stride_height,
-    stride_width,
-    pad_height,
-    pad_width,
-    dilation_height,
-    dilation_width,
-    first_row,
-    last_row,
-):
+def max_pool_scan(x, out, shape, pooled, kernel, stride, padding, dilation, rows):
     """Max-pool the sums so far of channels-last steps, as differences; a row is one of the output's, of one input.
 
     The sums of the input's rows that a row reads stay in cache over all steps.
     """
+    steps, batch, channels, height, width = shape
+    out_height, out_width = pooled
+    kernel_height, kernel_width = kernel
+    stride_height, stride_width = stride
+    pad_height, pad_width = padding
+    dilation_height, dilation_width = dilation
     line, out_line = width * channels, out_width * channels
     step, out_step = batch * height * line, batch * out_height * out_line
     sums = np.empty((kernel_height, line), np.float32)
     places = np.empty(kernel_height, np.int64)
     before = np.empty(out_line, np.float32)
     best = np.empty(channels, np.float32)
-    for row in range(first_row, last_row):
+    for row in range(rows[0], rows[1]):
         image, y = row // out_height, row % out_height
         count = 0
         for i in range(kernel_height):

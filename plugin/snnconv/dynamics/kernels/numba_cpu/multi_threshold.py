@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...multi_threshold import BORDER, HIERARCHICAL, SLACK
+from ...multi_threshold import BORDER, SLACK
 from ..job import Job
 from ..layout import flat
-from .compiled import fill, jit, load, recall, remember, times
+from .compiled import block_at, fill, input_step, jit, load, output_step, recall, remember, times
 from .launch import array, launch
 
-__all__ = ["resume", "scan"]
+__all__ = ["resume", "run", "scan"]
 
 
 def scan(job: Job) -> None:
     """A sequence, from the start or from the job's state."""
+    run(job, hierarchical=False)
+
+
+resume = scan
+
+
+def run(job: Job, *, hierarchical: bool) -> None:
+    """A sequence of neurons that send every power of two at once, or one a step."""
     *tensors, done = job.state or (0,)
     states = [array(flat(s.unsqueeze(0))) for s in tensors] or [np.empty(0, np.float32)] * 3
     how = (*states, job.resumed, bool(tensors), int(done), len(job.x_seq))
-    hierarchical = job.neuron.name == HIERARCHICAL.name
     rule = (hierarchical, job.options["thresholds"], not job.options["signed"])
     borders, ceilings = job.thresholds.fraction(BORDER).channels, job.ceiling().channels
     assert borders is not None
@@ -26,37 +33,13 @@ def scan(job: Job) -> None:
     launch(job, multi_threshold_scan, how, (array(borders), array(ceilings), *rule))
 
 
-resume = scan
-
-
 @jit
 def multi_threshold_scan(
-    x,
-    out,
-    v_state,
-    m_state,
-    r_state,
-    resume,
-    keep,
-    done,
-    steps,
-    size,
-    x_stride,
-    channels,
-    inner,
-    thetas,
-    amplitudes,
-    borders,
-    ceilings,
-    hierarchical,
-    thresholds,
-    nonnegative,
-    length,
-    uniform,
-    first_block,
-    last_block,
-):
+    x, out, v_state, m_state, r_state, resume, keep, done, steps, layout, thetas, amplitudes, borders, ceilings,
+    hierarchical, thresholds, nonnegative, share
+):  # fmt: skip
     """Run multi-threshold neurons; states as in `integrate_fire.if_scan`, ``done`` steps before these."""
+    _, _, _, _, length, _ = layout
     v = np.empty(length, np.float32)
     m = np.empty(length, np.float32)
     r = np.empty(length, np.float32)
@@ -65,46 +48,52 @@ def multi_threshold_scan(
     border = np.empty(length, np.float32)
     ceiling = np.empty(length, np.float32)
     amplitude = np.empty(length, out.dtype)
-    most = np.float32(2**thresholds - 1)
-    zero = np.float32(0)
-    slack = np.float32(SLACK)
-    for block in range(first_block, last_block):
-        first = block * length
-        count = min(length, size - first)
-        if not uniform or block == first_block:
-            fill(q, thetas, first, count, channels, inner)
-            fill(border, borders, first, count, channels, inner)
-            fill(ceiling, ceilings, first, count, channels, inner)
-            fill(amplitude, amplitudes, first, count, channels, inner)
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
+        if fresh:
+            fill(q, thetas, first, count, layout)
+            fill(border, borders, first, count, layout)
+            fill(ceiling, ceilings, first, count, layout)
+            fill(amplitude, amplitudes, first, count, layout)
         recall(v, v_state, resume, first, count)
         recall(m, m_state, resume, first, count)
         recall(r, r_state, resume, first, count)
-        for step in range(steps):
-            t = np.float32(done + step + 1)
-            xs = x[step * x_stride + first : step * x_stride + first + count]
-            outs = out[step * size + first : step * size + first + count]
-            for i in range(count):
-                current = load(xs[i])
-                v[i] += m[i] + current
-                m[i] += current / t
-                u = min(v[i] - r[i], (ceiling[i] - r[i]) * t)
-                if hierarchical:
-                    code = min(max(np.floor(u / q[i] + np.float32(0.5)), -most), most)
-                    if nonnegative:
-                        code = max(code, -max(np.floor(r[i] * t / q[i] + slack), zero))
-                    spike[i] = code
-                else:
-                    spike[i] = _power(u, border[i], thresholds)
-                    if nonnegative and r[i] + spike[i] * q[i] / t < zero:
-                        spike[i] = zero
-                value = spike[i] * q[i]
-                v[i] -= r[i] + value
-                r[i] += value / t
-                outs[i] = times(spike[i], amplitude[i])
+        tables = (q, border, ceiling, amplitude)
+        rule = (hierarchical, thresholds, nonnegative)
+        _steps(x, out, v, m, r, spike, tables, rule, done, steps, first, count, layout)
         if keep:
             remember(v, v_state, first, count)
             remember(m, m_state, first, count)
             remember(r, r_state, first, count)
+
+
+@jit
+def _steps(x, out, v, m, r, spike, tables, rule, done, steps, first, count, layout):
+    q, border, ceiling, amplitude = tables
+    hierarchical, thresholds, nonnegative = rule
+    most, zero, slack = np.float32(2**thresholds - 1), np.float32(0), np.float32(SLACK)
+    for step in range(steps):
+        t = np.float32(done + step + 1)
+        xs = input_step(x, step, first, count, layout)
+        outs = output_step(out, step, first, count, layout)
+        for i in range(count):
+            current = load(xs[i])
+            v[i] += m[i] + current
+            m[i] += current / t
+            u = min(v[i] - r[i], (ceiling[i] - r[i]) * t)
+            if hierarchical:
+                code = min(max(np.floor(u / q[i] + np.float32(0.5)), -most), most)
+                if nonnegative:
+                    code = max(code, -max(np.floor(r[i] * t / q[i] + slack), zero))
+                spike[i] = code
+            else:
+                spike[i] = _power(u, border[i], thresholds)
+                if nonnegative and r[i] + spike[i] * q[i] / t < zero:
+                    spike[i] = zero
+            value = spike[i] * q[i]
+            v[i] -= r[i] + value
+            r[i] += value / t
+            outs[i] = times(spike[i], amplitude[i])
 
 
 @jit

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..job import Job
-from .compiled import fill, jit, load, store
+from .compiled import block_at, fill, input_step, jit, load, output_step, store
 from .launch import launch
 
 __all__ = ["scan", "total"]
@@ -28,50 +28,34 @@ def total(job: Job) -> None:
 
 
 @jit
-def shifted_threshold_scan(
-    x,
-    out,
-    in_steps,
-    out_steps,
-    size,
-    x_stride,
-    channels,
-    inner,
-    lsbs,
-    amplitudes,
-    decay,
-    signed,
-    length,
-    uniform,
-    first_block,
-    last_block,
-):
+def shifted_threshold_scan(x, out, in_steps, out_steps, layout, lsbs, amplitudes, decay, signed, share):
     """Sum ``in_steps`` of input, then fire ``out_steps`` bits.
 
     ``amplitudes`` are those of the first bit, as float32; ``decay`` takes them from bit to bit, 0.5 or 1.
     """
+    _, _, _, _, length, _ = layout
     v = np.empty(length, np.float32)
     lsb = np.empty(length, np.float32)
     amplitudes_ = np.empty(length, np.float32)
     theta = np.empty(length, np.float32)
     amplitude = np.empty(length, np.float32)
     top = np.float32(2.0 ** (out_steps - 1))
-    for block in range(first_block, last_block):
-        first = block * length
-        count = min(length, size - first)
-        if not uniform or block == first_block:
-            fill(lsb, lsbs, first, count, channels, inner)
-            fill(amplitudes_, amplitudes, first, count, channels, inner)
-        add_up(x, v, in_steps, x_stride, first, count)
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
+        if fresh:
+            fill(lsb, lsbs, first, count, layout)
+            fill(amplitudes_, amplitudes, first, count, layout)
+        add_up(x, v, in_steps, first, count, layout)
         for i in range(count):
             v[i] += lsb[i] * np.float32(0.5)
             theta[i] = lsb[i] * top
             amplitude[i] = amplitudes_[i]
         for t in range(out_steps):
+            outs = output_step(out, t, first, count, layout)
             if signed:
-                fire_signed_bit(out, v, lsb, theta, amplitude, decay, t * size + first, count)
+                fire_signed_bit(outs, v, lsb, theta, amplitude, decay, count)
             else:
-                fire_bit(out, v, theta, amplitude, decay, t * size + first, count)
+                fire_bit(outs, v, theta, amplitude, decay, count)
 
 
 @functools.cache
@@ -105,39 +89,36 @@ def shifted_threshold_total(bits: int, signed: bool) -> Callable[..., None]:
             out[i] = store(total, none)
 
     @jit
-    def kernel(
-        x, out, in_steps, size, x_stride, channels, inner, lsbs, amplitudes, length, uniform, first_block, last_block
-    ):
+    def kernel(x, out, in_steps, layout, lsbs, amplitudes, share):
+        _, _, _, _, length, _ = layout
         v = np.empty(length, np.float32)
         lsb = np.empty(length, np.float32)
         amplitude = np.empty(length, np.float32)
-        for block in range(first_block, last_block):
-            first = block * length
-            count = min(length, size - first)
-            if not uniform or block == first_block:
-                fill(lsb, lsbs, first, count, channels, inner)
-                fill(amplitude, amplitudes, first, count, channels, inner)
-            add_up(x, v, in_steps, x_stride, first, count)
-            total_of(v, out[first : first + count], lsb, amplitude, count)
+        for block in range(share[0], share[1]):
+            first, count, fresh = block_at(block, layout, share)
+            if fresh:
+                fill(lsb, lsbs, first, count, layout)
+                fill(amplitude, amplitudes, first, count, layout)
+            add_up(x, v, in_steps, first, count, layout)
+            total_of(v, output_step(out, 0, first, count, layout), lsb, amplitude, count)
 
     made: Callable[..., None] = kernel
     return made
 
 
 @jit
-def add_up(x, v, steps, x_stride, first, count):
+def add_up(x, v, steps, first, count, layout):
     """The sum ``v`` of all steps of the input, at the positions from ``first``."""
     for i in range(count):
         v[i] = 0
     for t in range(steps):
-        xs = x[t * x_stride + first : t * x_stride + first + count]
+        xs = input_step(x, t, first, count, layout)
         for i in range(count):
             v[i] += load(xs[i])
 
 
 @jit
-def fire_bit(out, v, theta, amplitude, decay, first, count):
-    outs = out[first : first + count]
+def fire_bit(outs, v, theta, amplitude, decay, count):
     zero = outs.dtype.type(0)
     for i in range(count):
         fired = v[i] >= theta[i]
@@ -149,8 +130,7 @@ def fire_bit(out, v, theta, amplitude, decay, first, count):
 
 
 @jit
-def fire_signed_bit(out, v, lsb, theta, amplitude, decay, first, count):
-    outs = out[first : first + count]
+def fire_signed_bit(outs, v, lsb, theta, amplitude, decay, count):
     zero = outs.dtype.type(0)
     for i in range(count):
         fired = v[i] >= theta[i]

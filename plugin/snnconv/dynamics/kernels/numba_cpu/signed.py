@@ -6,7 +6,7 @@ import numpy as np
 
 from ..job import Job
 from ..layout import flat
-from .compiled import fill, jit, load, negate, remember
+from .compiled import block_at, fill, input_step, jit, load, negate, output_step, remember
 from .launch import array, dead_zones, launch
 
 __all__ = ["resume", "scan"]
@@ -24,54 +24,36 @@ resume = scan
 
 @jit
 def signed_if_scan(
-    x,
-    out,
-    v_state,
-    n_state,
-    resume,
-    keep,
-    signed,
-    steps,
-    size,
-    x_stride,
-    channels,
-    inner,
-    thetas,
-    amplitudes,
-    dead_zones,
-    length,
-    uniform,
-    first_block,
-    last_block,
+    x, out, v_state, n_state, resume, keep, signed, steps, layout, thetas, amplitudes, dead_zones, share
 ):
     """Run signed integrate-and-fire; states as in `integrate_fire.if_scan`."""
+    _, _, _, _, length, _ = layout
     v = np.empty(length, np.float32)
     n = np.empty(length, np.int32)
     theta = np.empty(length, np.float32)
     dead_zone = np.empty(length, np.float32)
     amplitude = np.empty(length, out.dtype)
-    for block in range(first_block, last_block):
-        first = block * length
-        count = min(length, size - first)
-        if not uniform or block == first_block:
-            fill(theta, thetas, first, count, channels, inner)
-            fill(dead_zone, dead_zones, first, count, channels, inner)
-            fill(amplitude, amplitudes, first, count, channels, inner)
+    for block in range(share[0], share[1]):
+        first, count, fresh = block_at(block, layout, share)
+        if fresh:
+            fill(theta, thetas, first, count, layout)
+            fill(dead_zone, dead_zones, first, count, layout)
+            fill(amplitude, amplitudes, first, count, layout)
         for i in range(count):
             v[i] = v_state[first + i] if resume else theta[i] * np.float32(0.5)
             n[i] = np.int32(n_state[first + i]) if resume else np.int32(0)
-        _signed_steps(x, out, v, n, theta, dead_zone, amplitude, signed, steps, first, count, x_stride, size)
+        _signed_steps(x, out, v, n, theta, dead_zone, amplitude, signed, steps, first, count, layout)
         if keep:
             remember(v, v_state, first, count)
             remember(n, n_state, first, count)
 
 
 @jit
-def _signed_steps(x, out, v, n, theta, dead_zone, amplitude, signed, steps, first, count, x_stride, size):
+def _signed_steps(x, out, v, n, theta, dead_zone, amplitude, signed, steps, first, count, layout):
     zero = amplitude.dtype.type(0)
     for t in range(steps):
-        xs = x[t * x_stride + first : t * x_stride + first + count]
-        outs = out[t * size + first : t * size + first + count]
+        xs = input_step(x, t, first, count, layout)
+        outs = output_step(out, t, first, count, layout)
         for i in range(count):
             u = v[i] + load(xs[i])
             fired = u >= theta[i]

@@ -6,15 +6,23 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ...multi_threshold import BORDER, HIERARCHICAL, SLACK
+from ...multi_threshold import BORDER, SLACK
 from ..job import Job
 from .launch import by_channel, launch, step_of
 
-__all__ = ["resume", "scan"]
+__all__ = ["resume", "run", "scan"]
 
 
 def scan(job: Job) -> None:
     """A sequence, from the start or from the job's state."""
+    run(job, hierarchical=False)
+
+
+resume = scan
+
+
+def run(job: Job, *, hierarchical: bool) -> None:
+    """A sequence of neurons that send every power of two at once, or one a step."""
     *tensors, done = job.state or (0,)
     states = [step_of(s) for s in tensors] or [job.x_seq] * 3
     tables = [_on(job, part.channels) for part in (job.thresholds.fraction(BORDER), job.ceiling())]
@@ -24,13 +32,10 @@ def scan(job: Job) -> None:
         "THRESHOLDS": job.options["thresholds"],
         "RECTIFIED": not job.options["signed"],
         "SLACK": SLACK,
-        "HIERARCHICAL": job.neuron.name == HIERARCHICAL.name,
+        "HIERARCHICAL": hierarchical,
         "enable_fp_fusion": False,  # a code times a threshold is not exact
     }
     launch(job, multi_threshold, (*states, *tables), (int(done), len(job.x_seq)), **constants)
-
-
-resume = scan
 
 
 def _on(job: Job, channels: Tensor | None) -> Tensor:

@@ -1,0 +1,154 @@
+"""torchvision's one-stage detectors as mmdet detectors, with torchvision's own weights where wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from mmdet.models.detectors.base import BaseDetector
+from mmdet.models.detectors.single_stage import SingleStageDetector
+from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+from torchvision.models import detection
+from torchvision.models.detection.image_list import ImageList
+
+from snnbench.networks.torchvision_weights import torchvision_network
+
+__all__ = ["TorchvisionDetectionHead", "TorchvisionDetector"]
+
+_UNFIT = ("fasterrcnn", "keypointrcnn", "maskrcnn", "ssd")
+_NO_EPS = "retinanet_resnet50_fpn"
+"""torchvision's weights of this network were trained with BatchNorm's ε = 0."""
+
+
+class TorchvisionDetectionHead(BaseDenseHead):
+    """The convolutions of torchvision's RetinaNet or FCOS head, and its own decoding of what they give.
+
+    Args:
+        network: torchvision's detector; its backbone is not kept.
+
+    Shapes:
+        maps ``[B, C, h, w]`` of every level to class scores ``[B, A·91, h, w]``, box offsets ``[B, A·4, h, w]`` and,
+        for FCOS, centre-ness ``[B, A, h, w]``, each a tuple over the levels.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__(init_cfg=None)
+        self.classification, self.regression = network.head.classification_head, network.head.regression_head
+        network.backbone, network.head = nn.Identity(), nn.Identity()
+        self.rest = network  # anchors, box coder, thresholds; without a parameter
+        names = detection.RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]  # 91 with gaps
+        known = [number for number, name in enumerate(names) if name not in ("__background__", "N/A")]
+        self.labels = {number: place for place, number in enumerate(known)}
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], ...]:
+        scores, boxes, centres = [], [], []
+        for x in features:
+            scores.append(self.classification.cls_logits(self.classification.conv(x)))
+            y = self.regression.conv(x)
+            boxes.append(self.regression.bbox_reg(y))
+            if hasattr(self.regression, "bbox_ctrness"):
+                centres.append(self.regression.bbox_ctrness(y))
+        return (tuple(scores), tuple(boxes), tuple(centres)) if centres else (tuple(scores), tuple(boxes))
+
+    def predict_by_feat(
+        self,
+        scores: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+        centres: Sequence[Tensor] = (),
+        batch_img_metas: Sequence[dict[str, Any]] = (),
+        rescale: bool = False,
+    ) -> list[InstanceData]:
+        """Boxes, scores and labels of each image in mmdet's numbering, after torchvision's thresholds and NMS."""
+        if centres:
+            boxes = [b.relu() for b in boxes]
+        outputs = {"cls_logits": scores, "bbox_regression": boxes, "bbox_ctrness": centres}
+        per_place = {"cls_logits": self.classification.num_classes, "bbox_regression": 4, "bbox_ctrness": 1}
+        split = {name: [_flat(m, per_place[name]) for m in maps] for name, maps in outputs.items() if maps}
+        sizes = [tuple(meta["img_shape"][:2]) for meta in batch_img_metas]
+        padded = batch_img_metas[0].get("batch_input_shape", sizes[0])
+        images = ImageList(scores[0].new_empty(0, 3, *padded), sizes)
+        counts = [m.shape[1] for m in split["cls_logits"]]
+        anchors = [list(a.split(counts)) for a in self.rest.anchor_generator(images, list(scores))]
+        found = self.rest.postprocess_detections(split, anchors, sizes)
+        return [self._instances(*pair, rescale) for pair in zip(found, batch_img_metas, strict=True)]
+
+    def _instances(self, found: dict[str, Tensor], meta: dict[str, Any], rescale: bool) -> InstanceData:
+        kept = [place for place, number in enumerate(found["labels"].tolist()) if number in self.labels]
+        labels = [self.labels[number] for number in found["labels"][kept].tolist()]
+        boxes = found["boxes"][kept]
+        if rescale:
+            boxes = boxes / boxes.new_tensor(meta["scale_factor"]).repeat(2)
+        return InstanceData(
+            bboxes=boxes, scores=found["scores"][kept], labels=torch.tensor(labels, device=boxes.device).long()
+        )
+
+    def loss_by_feat(self, *_: Any, **__: Any) -> dict[str, Tensor]:
+        raise NotImplementedError("TorchvisionDetector does not train: it comes with torchvision's weights")
+
+
+class TorchvisionPyramid(nn.Module):
+    """torchvision's backbone with its pyramid, its dictionary turned into a tuple."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.layers(x).values())
+
+
+@MODELS.register_module()
+class TorchvisionDetector(SingleStageDetector):
+    """RetinaNet or FCOS of ``torchvision.models.detection`` under mmdet's evaluation; it does not train.
+
+    torchvision's weights expect RGB images normalised with the ImageNet mean and std, and know COCO's 80 classes.
+
+    Args:
+        name: ``retinanet_resnet50_fpn``, ``retinanet_resnet50_fpn_v2`` or ``fcos_resnet50_fpn``.
+        weights: ``None`` (random), a name that torchvision knows such as ``"DEFAULT"`` (it downloads them), or the
+            path of such a ``.pth`` file.
+        score_thr: scores below are left out; ``None`` is torchvision's own.
+        data_preprocessor, init_cfg: as in mmdet's detectors.
+        test_cfg, train_cfg: unused, mmdet gives them.
+
+    Raises:
+        ValueError: torchvision has no such detector, or a file of weights that does not exist or is another network's.
+
+    >>> model = TorchvisionDetector("fcos_resnet50_fpn").eval()
+    >>> [len(maps) for maps in model.bbox_head(model.extract_feat(torch.rand(1, 3, 64, 64)))]
+    [5, 5, 5]
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: str | None = None,
+        score_thr: float | None = None,
+        data_preprocessor: Any = None,
+        train_cfg: Any = None,
+        test_cfg: Any = None,
+        init_cfg: Any = None,
+    ) -> None:
+        BaseDetector.__init__(self, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        options = {} if score_thr is None else {"score_thresh": score_thr}
+        network = torchvision_network("TorchvisionDetector", detection, name, weights, _UNFIT, **options)
+        if name == _NO_EPS and weights is not None:
+            for layer in network.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eps = 0.0
+        self.backbone = TorchvisionPyramid(network.backbone)
+        self.bbox_head = TorchvisionDetectionHead(network)
+        self.train_cfg, self.test_cfg = train_cfg, test_cfg
+
+    def init_weights(self) -> None:
+        """torchvision has initialised or loaded them."""
+
+
+def _flat(maps: Tensor, numbers: int) -> Tensor:
+    """``[B, A·numbers, h, w]`` to ``[B, h·w·A, numbers]``, the order of torchvision's anchors."""
+    batch, _, height, width = maps.shape
+    return maps.view(batch, -1, numbers, height, width).permute(0, 3, 4, 1, 2).reshape(batch, -1, numbers)

@@ -1,0 +1,8 @@
+"""DeepLabv1-VGG9 of Fast-SNN trained with 2-bit activations (3 levels), COCO 2017 with its 80 classes."""
+
+_base_ = ["./deeplabv1_vgg9.py", "../../_base_/quant3.py"]
+model = dict(backbone=dict(act_cfg={{_base_.act_cfg}}), decode_head=dict(act_cfg={{_base_.act_cfg}}))
+bench = dict(
+    architecture="DeepLabv1 VGG-9, 2-bit activations (3 levels)",
+    methods={{_base_.methods}},
+)

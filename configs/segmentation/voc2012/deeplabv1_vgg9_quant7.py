@@ -1,0 +1,8 @@
+"""DeepLabv1-VGG9 of Fast-SNN trained with 3-bit activations (7 levels), Pascal VOC 2012."""
+
+_base_ = ["./deeplabv1_vgg9.py", "../../_base_/quant7.py"]
+model = dict(backbone=dict(act_cfg={{_base_.act_cfg}}), decode_head=dict(act_cfg={{_base_.act_cfg}}))
+bench = dict(
+    architecture="DeepLabv1 VGG-9, 3-bit activations (7 levels)",
+    methods={{_base_.methods}},
+)

@@ -1,0 +1,16 @@
+"""Hierarchical multi-threshold neurons, as a Triton kernel."""
+
+from __future__ import annotations
+
+from ..job import Job
+from .multi_threshold import run
+
+__all__ = ["resume", "scan"]
+
+
+def scan(job: Job) -> None:
+    """A sequence, from the start or from the job's state."""
+    run(job, hierarchical=True)
+
+
+resume = scan
