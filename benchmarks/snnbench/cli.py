@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from snnbench.catalogue import find, names
 from snnconv.cli.inputs import InputError
+from snnconv.cli.outcome import Outcome, say
 from snnconv.runtime import allocation
 
 __all__ = ["bench", "config_options", "leaderboard", "train"]
@@ -58,38 +61,47 @@ def bench(
     ] = 0,
     cfg_options: CfgOptions = None,
     launcher: Launcher = "none",
-) -> None:
+) -> Outcome | None:
     """Run a benchmark config: train where there are no weights, convert by every method, test, write results.
 
     Examples:
         snnconv bench --list
         snnconv bench bccd/retinanet_r18 --draw 4
+        snnconv bench camvid/fcn_r18 --methods "signed IF" --json
     """
     if list_ or config is None:
-        _list_configs(asked=list_)
-        return
+        return _configs(asked=list_)
     allocation.keep_memory()
-    written = _needed("run").run_config(
-        find(config),
-        out=out,
-        work_dir=work_dir,
-        limit=limit,
-        resume=resume,
-        methods=methods.split(",") if methods else (),
-        options=config_options(cfg_options),
-        launcher=launcher,
-        draw=draw,
-    )
-    if written:
-        from snnbench import results
+    with contextlib.redirect_stdout(sys.stderr):  # mmengine's log; what is found goes to stdout
+        written = _needed("run").run_config(
+            find(config),
+            out=out,
+            work_dir=work_dir,
+            limit=limit,
+            resume=resume,
+            methods=methods.split(",") if methods else (),
+            options=config_options(cfg_options),
+            launcher=launcher,
+            draw=draw,
+            told=say,
+        )
+    if not written:  # of several processes, one tells
+        return None
+    from snnbench import results
 
-        Console().print(_result_table([results.read(path) for path in written]))
-        typer.echo(f"{len(written)} result files in {written[0].parent}")
+    records = [results.read(path) for path in written]
+    return Outcome(
+        _result_table(records),
+        {"files": [str(path) for path in written], "results": records},
+        [_flat(record, point) for record in records for point in record["points"]],
+        then=[shlex.join(["snnconv", "leaderboard", "--folder", str(out.parent)])] if out.name == "results" else [],
+        notes=[f"{len(written)} result files in {written[0].parent}"],
+    )
 
 
 def train(
     config: Config, *, work_dir: WorkDir = None, cfg_options: CfgOptions = None, launcher: Launcher = "none"
-) -> None:
+) -> Outcome | None:
     """Train the source network of a config; an interrupted training goes on from its last checkpoint.
 
     Examples:
@@ -101,7 +113,23 @@ def train(
     loaded = config_files.load_config(path, config_options(cfg_options))
     loaded.work_dir = str(work_dir or config_files.default_work_dir(path))
     loaded.launcher = launcher
-    typer.echo(f"wrote {training.train(loaded)}")
+    say(f"{loaded.bench.architecture} on {loaded.bench.dataset}: {training.what_trains(loaded)}")
+    with contextlib.redirect_stdout(sys.stderr):
+        weights = training.train(loaded)
+    from snnbench.weights.card import read_card
+
+    card = read_card(weights)
+    found: dict[str, Any] = {"weights": str(weights), "metrics": dict(card.metrics) if card else {}}
+    again = ["snnconv", "bench", config]
+    again += ["--work-dir", str(work_dir)] if work_dir else []
+    again += [word for pair in cfg_options or [] for word in ("--cfg-options", pair)]
+    return Outcome(
+        None,
+        {**found, "training": dict(card.training) if card else {}},
+        [{"weights": found["weights"], **found["metrics"]}],
+        wrote=[weights],
+        then=[shlex.join(again)],
+    )
 
 
 def _needed(name: str) -> Any:
@@ -112,16 +140,31 @@ def _needed(name: str) -> Any:
         raise InputError(f'{error.name or error} is not installed: pip install "snnconv-plugin[bench]"') from error
 
 
-def _list_configs(asked: bool) -> None:
+def _configs(asked: bool) -> Outcome:
     """Every config by its short name, a block a task."""
     if not asked:
         raise InputError("bench takes a config: a short name of `snnconv bench --list`, or a file")
-    task = None
+    tasks: dict[str, list[str]] = {}
     for name, path in sorted(names().items(), key=lambda item: (item[1].parts[-3], item[0])):
-        if path.parts[-3] != task:
-            task = path.parts[-3]
-            typer.echo(f"{task}:")
-        typer.echo(f"  {name}")
+        tasks.setdefault(path.parts[-3], []).append(name)
+    lines = [line for task, own in tasks.items() for line in (f"{task}:", *(f"  {name}" for name in own))]
+    rows = [{"task": task, "config": name} for task, own in tasks.items() for name in own]
+    return Outcome("\n".join(lines), tasks, rows)
+
+
+def _flat(record: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
+    """A point of a row, for ``--csv``."""
+    metric = record["metric"]
+    return {
+        "label": record["label"],
+        "timesteps": point["timesteps"],
+        "latency": point["latency"],
+        "first": point["window"][0],
+        "last": point["window"][1],
+        metric: point["metrics"][metric],
+        f"ann_{metric}": record["ann"]["metrics"][metric],
+        "energy_ratio": point["energy_ratio"],
+    }
 
 
 def _result_table(rows: list[dict[str, Any]]) -> Table:
@@ -151,24 +194,35 @@ def leaderboard(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if the pages are not what the result files give.")
     ] = False,
-) -> None:
+) -> Outcome:
     """Render the result files into LEADERBOARD.md and leaderboard.html, or check that they are up to date.
 
     Examples:
+        snnconv leaderboard
         snnconv leaderboard --check
     """
     from snnbench import leaderboard as board
 
+    again = ["snnconv", "leaderboard", *([] if folder == Path("benchmarks") else ["--folder", str(folder)])]
     if not check:
-        for path in board.write(folder):
-            typer.echo(f"wrote {path}")
-        return
+        written = board.write(folder)
+        return Outcome(
+            None,
+            {"files": [str(path) for path in written]},
+            [{"file": str(path)} for path in written],
+            wrote=written,
+            then=[shlex.join([*again, "--check"])],
+        )
     outdated = board.check(folder)
     for sentence in outdated:
-        typer.secho(sentence, fg="red", err=True)
-    if outdated:
-        raise typer.Exit(1)
-    typer.echo(f"the pages in {folder} are what its result files give")
+        say(sentence, "red")
+    return Outcome(
+        None if outdated else f"the pages in {folder} are what its result files give",
+        {"up_to_date": not outdated, "outdated": outdated},
+        [{"outdated": sentence} for sentence in outdated],
+        then=[shlex.join(again)] if outdated else [],
+        status=1 if outdated else 0,
+    )
 
 
 def config_options(pairs: list[str] | None) -> dict[str, Any]:

@@ -101,6 +101,9 @@ def _program_config(path: str | os.PathLike[str]) -> Config:
     try:
         with packages.found():  # for a base in another package
             return Config.fromfile(str(path))
+    except SyntaxError as error:
+        file = path if error.filename in (None, "<unknown>") else error.filename
+        raise BenchError(f"{file}:{error.lineno}: {error.msg}") from error
     except ImportError as error:
         said = str(error).partition(", the current sys.path")[0]  # which mmengine prints line by line
         raise BenchError(f"{path}: {said}; {_advice(error)}") from error

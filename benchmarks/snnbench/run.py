@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from mmengine.runner import Runner
 from snnbench import results
 from snnbench.config import BenchError, default_work_dir, load_config
 from snnbench.config_types import nothing_imported
+from snnbench.data.limited import first
 from snnbench.processes import LAUNCHERS, for_processor, start_processes
 from snnbench.results.rows import Row, write_results
 from snnbench.testing.convert_hook import ConvertHook, bare_model
 from snnbench.testing.episode_video import EpisodeVideos
 from snnbench.testing.picture import SideBySide
 from snnbench.testing.test_loop import SNNTestLoop
-from snnbench.train import trained_weights
+from snnbench.train import trained_weights, what_trains
 from snnbench.work_folder import naming
 from snnconv.files.untrusted import load_weights, refused_as
 
@@ -42,6 +43,7 @@ def run_config(
     options: dict[str, Any] | None = None,
     launcher: str = "none",
     draw: int = 0,
+    told: Callable[[str], Any] = lambda words: None,
 ) -> list[Path]:
     """Run a benchmark config and return the result files, one a method row.
 
@@ -56,6 +58,7 @@ def run_config(
         launcher: ``"none"``, or ``"pytorch"``, ``"slurm"``, ``"mpi"`` where that started the process.
         draw: pictures of the first ``draw`` test samples, source and converted network side by side; of episodes, a
             video for each network.
+        told: gets one line before the work: what will run, and where results go.
 
     Raises:
         BenchError: a config or option that cannot be run, or no row that converts.
@@ -71,6 +74,10 @@ def run_config(
     chosen = _chosen(bench.methods, methods)
     start_processes(launcher)
     folder = Path(out) / results.slug(bench.dataset) / results.slug(bench.architecture)
+    if is_main_process():
+        some = f"{limit:,} samples of " if limit else ""
+        rows_of = f"{len(chosen)} rows" if len(chosen) > 1 else "1 row"
+        told(f"{bench.architecture} on {some}{bench.dataset}: {what_trains(config)}; then {rows_of} to {folder}")
     with refused_as(BenchError), nothing_imported(config), naming(config.work_dir):
         return _run(config, chosen, folder, limit, resume, draw)
 
@@ -85,7 +92,7 @@ def _run(
             results.check_place(results.path_of(folder, str(row.get("label", row["type"]))))
     weights, training = trained_weights(config)
     if limit is not None:
-        config.test_dataloader.dataset["indices"] = int(limit)
+        config.test_dataloader.dataset = first(config.test_dataloader.dataset, int(limit))
     runner = _test_runner(config, chosen)
     model = bare_model(runner.model)
     if weights is not None:
@@ -164,8 +171,10 @@ def _test_runner(config: Config, rows: list[dict[str, Any]]) -> Runner:
         if "train_dataloader" not in config:
             raise BenchError("bench.calibration needs a dataset: this config has no train_dataloader to take it from")
         calibration["dataset"] = copy.deepcopy(config.train_dataloader.dataset)
-        if "pipeline" in config.test_dataloader.dataset:  # one of the user's own may have none
-            calibration.setdefault("pipeline", config.test_dataloader.dataset.pipeline)
+        tested = config.test_dataloader.dataset
+        for dataset in (tested, tested.get("dataset", {})):  # one of the user's own may have none
+            if "pipeline" in dataset:
+                calibration.setdefault("pipeline", dataset.pipeline)
     hook = dict(
         type="ConvertHook",
         methods=rows,

@@ -24,7 +24,7 @@ from snnbench.weights.card import ModelCard, read_card, save_weights
 from snnbench.work_folder import naming
 from snnconv.files.untrusted import UntrustedFileError, read_header, read_pickle, refused_as
 
-__all__ = ["train", "trained_weights"]
+__all__ = ["train", "trained_weights", "what_trains"]
 
 WEIGHTS = "weights.safetensors"
 
@@ -45,6 +45,23 @@ def trained_weights(config: Config) -> tuple[str | None, dict[str, Any] | None]:
     if card is not None and card.dataset != str(config.bench.dataset):
         raise BenchError(f"{path} was trained on {card.dataset}, not {config.bench.dataset}: name another --work-dir")
     return str(path), _training(path)
+
+
+def what_trains(config: Config) -> str:
+    """Where the weights will come from, in words: what :func:`trained_weights` is about to do."""
+    given = config.bench.get("weights")
+    if given == "model" or config.model.get("policy") is not None:
+        return "the model's own weights"
+    if given is not None:
+        return f"weights of {given}"
+    work_dir = Path(config.work_dir)
+    if (work_dir / WEIGHTS).is_file():
+        return f"weights of {work_dir / WEIGHTS}"
+    course = config.get("train_cfg") or {}
+    units = (("epoch", course.get("max_epochs")), ("iteration", course.get("max_iters")))
+    length = next((f" for {count:,} {unit}{'s' * (count != 1)}" for unit, count in units if count), "")
+    begun = ", from its last checkpoint on" if (work_dir / "last_checkpoint").is_file() else ""
+    return f"training{length}{begun}, logs and checkpoints in {work_dir}"
 
 
 class _Clock(Hook):

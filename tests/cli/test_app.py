@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
 import snnconv
 from snnconv import methods
@@ -20,8 +19,9 @@ from snnconv.cli.data import Data, load_data
 from snnconv.cli.inputs import InputError
 from snnconv.cli.models import load_model
 from snnconv.runtime.int8 import supported
+from tests.command_line import Runner
 
-runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
+runner = Runner()
 
 NETWORK = """
 import torch

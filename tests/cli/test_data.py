@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 import snnconv
 from snnconv import limits
 from snnconv.cli import preprocessing
 from snnconv.cli.app import app
 from snnconv.cli.data import load_data
+from tests.command_line import Runner
 
-runner = CliRunner(env={"COLUMNS": "250", "TERM": "dumb", "NO_COLOR": "1"})
+runner = Runner(COLUMNS="250")
 PLAIN = preprocessing.find("n.py:n", None, False)
 NETWORK = """
 import torch

@@ -19,7 +19,6 @@ import pytest
 import torch
 import typer
 from torch import nn
-from typer.testing import CliRunner
 
 import snnconv
 from snnconv import methods
@@ -31,8 +30,9 @@ from snnconv.cli.recommend import Latency
 from snnconv.demo import table as demo_table
 from snnconv.metrics.latency import LATENCIES
 from snnconv.progress import bars
+from tests.command_line import Runner
 
-runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
+runner = Runner()
 NETWORK = """
 import torch
 from torch import nn
@@ -138,6 +138,10 @@ class TestHelp:
                 assert words[1] == name
                 command.make_context(name, words[2:])  # fails at an option that is not there
 
+    def test_every_command_prints_json_when_asked(self) -> None:
+        for name, command in self.commands().items():
+            assert {"json", "csv"} <= {parameter.name for parameter in command.params}, name
+
     def test_every_option_is_of_a_type_that_the_oldest_typer_takes(self) -> None:
         for command in app.registered_commands:
             assert command.callback is not None
@@ -222,7 +226,7 @@ class TestTerminals:
         advice = "pip install --force-reinstall 'torchvision==0.26.*' 'torchaudio==2.11.*' 'snnconv-plugin[bench]'"
         checks = [doctor.Check("numba kernels", "speed", "broken", "x" * 200, advice)]
         monkeypatch.setattr(doctor, "check_all", lambda: checks)
-        result = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(app, ["doctor"])
+        result = Runner(COLUMNS="80").invoke(app, ["doctor"])
         assert advice in [line.strip() for line in result.stdout.splitlines()]
         assert result.stdout.startswith(f"snnconv {snnconv.__version__}, Python 3.")
 
@@ -235,6 +239,31 @@ class TestMistakes:
         assert "bad.py:3: fails on import: ZeroDivisionError" in refused("eval", "bad.py:net", *base[1:], "--at", 2)
         Path("bad.py").write_text("def net(:\n")
         assert "bad.py:1: fails on import: SyntaxError" in refused("eval", "bad.py:net", *base[1:], "--at", 2)
+
+    def test_files_that_hold_no_inputs(self, base: list[str]) -> None:
+        for name, sentence in {
+            "table.csv": "data is a folder of images, or a .npz, .pt or .safetensors file with x, and y",
+            "text.npz": "not a readable .npz file: it is truncated, damaged or something else; numpy.savez writes them",
+        }.items():
+            Path(name).write_text("1,2")
+            assert sentence in refused("eval", base[0], "--data", name, "--at", 2)
+        Path("empty").mkdir()
+        assert "empty holds no image (.jpg, " in refused("eval", base[0], "--data", "empty", "--at", 2)
+
+    def test_a_metric_that_there_is_not_is_refused_before_the_work(self, base: list[str]) -> None:
+        said = refused("eval", *base, "--at", 2, "--metric", "f1")
+        assert said.startswith("error: unknown metric 'f1'; known: ")
+
+    def test_what_is_made_of_bytes_is_said(self, base: list[str]) -> None:
+        np.savez("bytes.npz", x=np.zeros((4, 1, 8, 8), np.uint8), y=np.arange(4) % 3)
+        said = refused("eval", base[0], "--data", "bytes.npz", "--at", 2)
+        assert "bytes of bytes.npz: divided by 255, mean 0.485,0.456,0.406, std " in said
+        assert "1 channel becomes 3: give --mean and --std one number to keep it" in said
+        assert "ANN" in run("eval", base[0], "--data", "bytes.npz", "--at", 2, "--mean", 0.5, "--std", 0.2)
+
+    def test_a_network_that_the_file_has_made_already(self, base: list[str]) -> None:
+        Path("made.py").write_text(NETWORK + "\nnet = small()\n")
+        assert run("eval", "made.py:net", *base[1:], "--at", 2, "--csv") == run("eval", *base, "--at", 2, "--csv")
 
     def test_weights_of_another_number_of_classes(self, base: list[str]) -> None:
         models = pytest.importorskip("torchvision.models")

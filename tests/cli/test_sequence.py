@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import snnconv
 from snnconv.cli.app import app
+from tests.command_line import Runner
 
-runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
+runner = Runner()
 NETWORK = """
 import torch
 from torch import nn

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
 import snnconv
 from snnconv import methods
 from snnconv.cli.app import app
+from tests.command_line import Runner
 
 pytest.importorskip("matplotlib")
 
@@ -163,7 +163,7 @@ class TestCommand:
         return tmp_path
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        result = CliRunner(env={"NO_COLOR": "1"}).invoke(app, ["report", *arguments])
+        result = Runner().invoke(app, ["report", *arguments])
         return result.exit_code, result.output
 
     def test_from_the_file_alone_and_with_everything(self, folder: Path) -> None:

@@ -58,14 +58,13 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_long_commands_keep_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib.metadata import entry_points
 
-    from typer.testing import CliRunner
-
     from snnconv.cli.app import app
     from snnconv.runtime import allocation
+    from tests.command_line import Runner
 
     if name not in {entry.name for entry in entry_points(group="snnconv.commands")}:
         pytest.skip(f"snnconv {name} is not installed: the package is only on the path")
     calls: list[bool] = []
     monkeypatch.setattr(allocation, "keep_memory", lambda: calls.append(True))
-    CliRunner().invoke(app, [name, "no/such/config.py"])
+    Runner().invoke(app, [name, "no/such/config.py"])
     assert calls == [True]

@@ -257,7 +257,7 @@ def traces_joined_chunks() -> bool:
 
 def build(name: str) -> tuple[nn.Module, SourceGraph, Tensor]:
     if name == "chunk" and not traces_joined_chunks():
-        pytest.skip("this torch.fx does not trace torch.cat of what chunk gives; such a network runs call by call")
+        pytest.skip("this torch.fx does not trace torch.cat of what chunk gives; such a network is exported")
     make, shape = NETWORKS[name]
     net = make()
     x = torch.randn(shape)
@@ -272,7 +272,7 @@ def test_joined_chunks_convert_whether_torch_traces_them_or_not() -> None:
     x = torch.randn(8, *shape[1:])
     snn = snnconv.convert(net, methods.ShiftedThreshold(8), x, progress=False)
     assert snn.report is not None
-    assert snn.report.path == ("graph" if traces_joined_chunks() else "module tree")
+    assert snn.report.path == "graph"
     assert torch.allclose(snn(x), net(x), atol=0.02)
 
 

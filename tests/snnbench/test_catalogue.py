@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from snnbench import catalogue
 from snnconv.cli.app import app
+from tests.command_line import Runner
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,12 +31,12 @@ def test_an_unknown_name_lists_the_nearest() -> None:
 
 
 def test_the_command_lists_them() -> None:
-    done = CliRunner().invoke(app, ["bench", "--list"])
+    done = Runner().invoke(app, ["bench", "--list"])
     assert done.exit_code == 0
     assert set(catalogue.names()) <= {line.strip() for line in done.output.splitlines()}
 
 
 def test_the_command_without_a_config_says_what_it_takes() -> None:
-    done = CliRunner().invoke(app, ["bench"])
+    done = Runner().invoke(app, ["bench"])
     assert done.exit_code == 2
     assert "snnconv bench --list" in done.output

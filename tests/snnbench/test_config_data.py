@@ -22,6 +22,7 @@ from snnbench.config import BenchError, load_config
 from snnbench.config_data import MOST_VALUES, read_config
 from snnconv.cli.app import app
 from snnconv.files.untrusted import UntrustedFileError, read_json, read_yaml
+from tests.command_line import Runner
 
 BENCH = {
     "task": "classification", "dataset": "none", "architecture": "none", "metric": "top1",
@@ -125,7 +126,7 @@ class TestWhatWouldRunCode:
     def test_a_yaml_tag(self, tmp_path: Path, command: str) -> None:
         made = tmp_path / "made"
         path = written(tmp_path / "c.yaml", f"bench: 1\na: !!python/object/apply:os.mkdir ['{made}']\n")
-        result = CliRunner().invoke(app, [command, str(path), "--work-dir", str(tmp_path / "work")])
+        result = Runner().invoke(app, [command, str(path), "--work-dir", str(tmp_path / "work")])
         assert result.exit_code == 2
         assert f"{path}: line 2: refused, and nothing of it was run: it asks for !!python/object/apply:os.mkdir" in (
             " ".join(result.output.split())
@@ -300,5 +301,5 @@ class TestWhatIsNoConfig:
 
 
 def test_the_help_says_which_configs_are_programs() -> None:
-    said = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["bench", "--help"]).output
+    said = Runner().invoke(app, ["bench", "--help"]).output
     assert "A Python config is a program" in " ".join(said.replace("│", " ").split())

@@ -14,20 +14,20 @@ from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
-from typer.testing import CliRunner
 
 from snnbench import leaderboard, results
 from snnbench.leaderboard import Board, Entry, differ, estimate, rank_range
 from snnbench.leaderboard.budgets import answers
 from snnbench.leaderboard.page import page_data
 from snnconv.cli.app import app
+from tests.command_line import Runner
 
 pytest.importorskip("jinja2")
 pytest.importorskip("jsonschema")
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
-runner = CliRunner()
+runner = Runner()
 
 
 def record(label: str = "signed IF", points: dict[int, float] | None = None, **changes: Any) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ import snnconv
 from snnbench import packages, results
 from snnbench.config import BenchError, _advice, load_config
 from snnconv import methods
+from snnconv.cli.app import app
+from tests.command_line import Runner
 
 mmengine = pytest.importorskip("mmengine")
 
@@ -119,20 +123,51 @@ bench = dict(task="classification", dataset="own set", split="test", architectur
 """
 
 
-def test_an_own_data_set_needs_neither_hooks_nor_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from snnbench.run import run_config
+def test_a_config_that_is_no_python_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("bench = dict(\n")
+    with pytest.raises(BenchError, match=r"a\.py:1: '\(' was never closed"):
+        load_config(tmp_path / "a.py")
 
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A config and its module in the folder that commands run in."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_module.py").write_text(OWN)
     (tmp_path / "own.py").write_text(CONFIG)
     monkeypatch.syspath_prepend(str(tmp_path))
-    try:
-        (path,) = run_config("own.py", out="results", work_dir="work")
-    finally:
-        sys.modules.pop("own_module", None)
+    yield "own.py"
+    sys.modules.pop("own_module", None)
+
+
+def test_an_own_data_set_needs_neither_hooks_nor_pipeline(own: str) -> None:
+    from snnbench.run import run_config
+
+    (path,) = run_config(own, out="results", work_dir="work")
     found = results.read(path)
     assert (found["dataset"], found["samples"], found["metric"]) == ("own set", 20, "top1")
     assert path.as_posix() == "results/own-set/own-net/signed-if.json"
+
+
+def test_commands_say_first_what_they_will_do_and_print_what_they_found(own: str) -> None:
+    trained = Runner().invoke(app, ["train", own, "--work-dir", "work", "--json"])
+    assert trained.exit_code == 0, trained.stderr
+    found = json.loads(trained.stdout)
+    assert found["weights"] == "work/weights.safetensors"
+    assert found["training"]["epochs"] == 1
+    assert "own net on own set: training for 1 epoch, logs and checkpoints in work" in trained.stderr
+    assert "next:\nsnnconv bench own.py --work-dir work\n" in trained.stderr
+    done = Runner().invoke(app, ["bench", own, "--work-dir", "work", "--out", "results", "--limit", "4", "--json"])
+    assert done.exit_code == 0, done.stderr
+    (row,) = json.loads(done.stdout)["results"]
+    assert (row["label"], row["samples"]) == ("signed IF", 4)
+    plan = "own net on 4 samples of own set: weights of work/weights.safetensors; then 1 row to results/own-set/own-net"
+    assert done.stderr.startswith(plan)
+    assert "next:\nsnnconv leaderboard --folder .\n" in done.stderr
+    board = Runner().invoke(app, ["leaderboard", "--folder", ".", "--json"])
+    assert json.loads(board.stdout) == {"files": ["LEADERBOARD.md", "leaderboard.html"]}
+    checked = Runner().invoke(app, ["leaderboard", "--folder", ".", "--check", "--json"])
+    assert json.loads(checked.stdout) == {"up_to_date": True, "outdated": []}
 
 
 class TestOwnResult:

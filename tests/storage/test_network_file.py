@@ -102,6 +102,29 @@ def test_a_loaded_network_gives_the_same_bits(method: methods.Method, tmp_path: 
         assert torch.equal(a, b)
 
 
+class Centred(nn.Module):
+    """Takes the mean of its batch away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.first(x - x.mean(0))))
+
+
+def test_a_network_whose_inputs_have_to_do_with_one_another(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(40, 5)
+    snn = snnconv.convert(Centred(), methods.SignedIF(8), x, progress=False)
+    assert snn.input_spec["whole_batch"]
+    snnconv.save(snn, tmp_path / "net.safetensors")
+    again = snnconv.load(tmp_path / "net.safetensors")
+    again.memory_budget = 1
+    assert again.input_spec == snn.input_spec
+    assert torch.equal(again(x), snn(x))
+
+
 def test_trained_thresholds_come_back(tmp_path: Path) -> None:
     quant = nn.Sequential(
         nn.Linear(5, 6),

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -45,7 +45,8 @@ def command_of(function: Callable[..., Any]) -> Callable[..., None]:
     sentence with exit status 2; ``--debug`` lets it through.
     """
     signature = inspect.signature(function, eval_str=True)
-    own, gives = list(signature.parameters.values()), signature.return_annotation
+    own, returned = list(signature.parameters.values()), signature.return_annotation
+    gives = [kind for kind in (*get_args(returned), returned) if isinstance(kind, type) and issubclass(kind, Outcome)]
     first = own[0].name if own and own[0].name in ("given", "inputs") else ""
     shared: list[inspect.Parameter] = []
     settings: dict[str, str] = {}
@@ -89,9 +90,9 @@ def command_of(function: Callable[..., Any]) -> Callable[..., None]:
     for name, text in settings.items():
         option = typer.Option(help=text, rich_help_panel="Settings of the method")
         parameters.append(_option(name, str | None, None, option))
-    if isinstance(gives, type) and issubclass(gives, Outcome):
+    if gives:
         panel = "Output"
-        if issubclass(gives, Drawn):
+        if issubclass(gives[0], Drawn):
             option = typer.Option("--plot", help="Draw it into this file: .png, .svg or .pdf.", rich_help_panel=panel)
             parameters.append(_option("plot", Path | None, None, option))
         for form, text in (("json", "Print JSON, for scripts."), ("csv", "Print the rows as CSV.")):

@@ -77,7 +77,10 @@ def eval_(
         snnconv eval net.py:make --weights net.pth --data val.npz --snn net.snn.safetensors --json
     """
     from snnconv import plot
+    from snnconv.metrics.evaluating import METRICS
+    from snnconv.tables import named
 
+    named(METRICS, metric, "metric")  # an unknown one is refused before the work
     test = given.test
     if not test.labelled:
         raise InputError(f"{given.data} holds no labels: eval needs y beside x, or a subfolder a class")

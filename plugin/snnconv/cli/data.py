@@ -35,6 +35,7 @@ class Data:
         count: how many.
         labelled: whether there are labels.
         name: what they come from, for messages.
+        words: what is made of pictures and bytes; "" of tensors, which are taken as they are.
         classes: names of a folder's classes, in the order of the labels.
     """
 
@@ -43,6 +44,7 @@ class Data:
     labelled: bool
     name: str = "the data"
     classes: tuple[str, ...] | None = None
+    words: str = ""
 
     def batches(self, limit: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
         """Batches of ``limit`` inputs, spread evenly over the whole set: a folder of pictures is sorted by class."""
@@ -113,7 +115,7 @@ def load_data(path: Path, preprocessing: Preprocessing) -> Data:
     """
     if path.is_dir():
         return _image_folder(path, preprocessing)
-    tensors = _read_tensors(path)
+    tensors, words = _read_tensors(path), ""
     for name in ("x", "y"):
         if isinstance(tensors.get(name), torch.Tensor) and (what := odd(tensors[name])):
             raise InputError(f"{path}: {name} is {what}; store it as a plain tensor")
@@ -125,8 +127,14 @@ def load_data(path: Path, preprocessing: Preprocessing) -> Data:
     if x.dtype == torch.uint8:
         mean, std = preprocessing.mean, preprocessing.std
         if x.dim() != 4 or x.shape[1] not in (1, len(mean)):
-            raise InputError(f"{path}: uint8 images must be [N, C, H, W] with {len(mean)} channels")
+            raise InputError(
+                f"{path}: x is uint8 of shape {tuple(x.shape)}; images are [N, C, H, W], with as many channels as "
+                f"--mean has numbers ({len(mean)}), or with 1; other inputs are stored as floats"
+            )
         view = (1, -1, 1, 1)
+        words = f"bytes of {path}: divided by 255, mean {_list(mean)}, std {_list(std)}"
+        if x.shape[1] != len(mean):
+            words += f"; 1 channel becomes {len(mean)}: give --mean and --std one number to keep it"
         x = (x.float() / 255 - torch.tensor(mean).view(view)) / torch.tensor(std).view(view)
     elif x.is_floating_point():
         x = x.float()
@@ -142,7 +150,11 @@ def load_data(path: Path, preprocessing: Preprocessing) -> Data:
             )
     if y is not None:
         y = _labels(path, y, len(x))
-    return Data({"x": x, "y": y}, len(x), y is not None, str(path))
+    return Data({"x": x, "y": y}, len(x), y is not None, str(path), words=words)
+
+
+def _list(values: Sequence[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
 
 
 def _labels(path: Path, y: Any, count: int) -> torch.Tensor:
@@ -167,6 +179,8 @@ def _read_tensors(path: Path) -> dict[str, Any]:
             return dict(read_safetensors(path)[0])
         if path.suffix == ".npz":
             return dict(read_arrays(path))
+        if path.suffix not in (".pt", ".pth"):
+            raise InputError(f"{path}: data is a folder of images, or a .npz, .pt or .safetensors file with x, and y")
         content = read_pickle(path)
     if isinstance(content, torch.Tensor):
         return {"x": content}
@@ -182,13 +196,17 @@ def _image_folder(path: Path, preprocessing: Preprocessing) -> Data:
     except OSError as error:
         raise InputError(f"{path} cannot be listed: {error.strerror}") from error
     if own:
-        return Data(_Pictures(own, preprocessing), len(own), False, str(path))
+        return Data(_Pictures(own, preprocessing), len(own), False, str(path), words=preprocessing.words)
     classes = sorted(p.name for p in path.iterdir() if p.is_dir())
     found = [(picture, label) for label, name in enumerate(classes) for picture in _below(path, name)]
     if not found:
-        raise InputError(f"{path} is not a folder of images, one subfolder a class: they hold no image")
+        raise InputError(
+            f"{path} holds no image ({', '.join(SUFFIXES)}), nor do its subfolders: give a folder with a subfolder of "
+            "images a class, or with images for calibration"
+        )
     pictures, labels = zip(*found, strict=True)
-    return Data(_Pictures(pictures, preprocessing, labels), len(found), True, str(path), tuple(classes))
+    source = _Pictures(pictures, preprocessing, labels)
+    return Data(source, len(found), True, str(path), tuple(classes), preprocessing.words)
 
 
 def _below(path: Path, name: str) -> list[Path]:

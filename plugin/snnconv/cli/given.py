@@ -143,11 +143,12 @@ class Given:
         return int(x.shape[1])
 
     def read(self, path: Path) -> Data:
-        """The inputs at ``path``; says what is made of pictures."""
+        """The inputs at ``path``; says once what is made of pictures and of bytes."""
         found = load_data(path, self.preprocessing)
-        if path.is_dir() and not self.__dict__.setdefault("told", False):
-            say(self.preprocessing.words)
-            self.__dict__["told"] = True
+        told = self.__dict__.setdefault("told", {""})
+        if found.words not in told:
+            say(found.words)
+            told.add(found.words)
         return found
 
     def check_classes(self, data: Data) -> None:

@@ -97,7 +97,8 @@ def _timm(name: str, classes: int | None, pretrained: bool) -> nn.Module:
 
 
 def _factory(path: Path, name: str) -> nn.Module:
-    model = called(path, imported(path, name))
+    found = imported(path, name)
+    model = found if isinstance(found, nn.Module) else called(path, found)  # one that the file has made already
     if not isinstance(model, nn.Module):
         raise InputError(f"{path}:{name} returned {type(model).__name__}, not a torch.nn.Module")
     return model

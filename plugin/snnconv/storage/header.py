@@ -42,6 +42,7 @@ class InputSpec:
     shape: list[int] | None = None
     dtype: str | None = None
     floating: bool | None = None
+    whole_batch: bool = False
     inputs: list[Entry] = field(default_factory=list)
     parameters: list[str] = field(default_factory=list)
     constants: dict[str, bool | int | float | str | None] = field(default_factory=dict)
