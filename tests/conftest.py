@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-hypothesis.settings.register_profile("suite")  # a busy machine fails no test
+hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine fails no test
 hypothesis.settings.load_profile("suite")
 
 

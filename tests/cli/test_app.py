@@ -232,7 +232,7 @@ class TestMistakes:
         assert "x has shape" in refused(*base)
         empty = tmp_path / "folder"
         empty.mkdir()
-        assert "not a folder of images" in refused("eval", network, "--data", empty, "--at", 2)
+        assert "holds no image" in refused("eval", network, "--data", empty, "--at", 2)
 
     def test_numbers(self, network: str, images: Path) -> None:
         base = ("eval", network, "--data", images)

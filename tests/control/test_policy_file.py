@@ -72,7 +72,7 @@ def test_settings_that_are_no_json(tmp_path: Path, data: str, reason: str) -> No
         ({**STATE, "actor.mu.2.weight": torch.ones(2, 4, 1)}, "are no chain of linear layers"),
         ({name: value.int() for name, value in STATE.items()}, "its weights are torch.int32"),
         ({**STATE, "actor.mu.0.bias": torch.full((4,), torch.nan)}, "actor.mu.0.bias has NaN"),
-        ({**STATE, "actor.mu.0.weight": torch.ones(1).expand(2**20, 2**20)}, "claims more numbers than it holds"),
+        ({**STATE, "actor.mu.0.weight": torch.ones(1).expand(2**20, 2**20)}, "repeats 4 bytes"),
         ({**STATE, "actor.mu.4.weight": torch.ones(2, 2)}, "lacks 'actor.mu.4.bias'"),
         ({f"actor.mu.{'9' * 5000}.weight": torch.ones(2, 2)}, "has no actor"),
     ],

@@ -399,5 +399,5 @@ bench = dict(dataset="squares", architecture="tiny", calibration=dict(images=8),
 
 
 def test_configs_are_found() -> None:
-    assert len(CONFIGS) == 8
+    assert len(CONFIGS) == 9
     assert isinstance(Config.fromfile(CONFIGS[0]), Config)

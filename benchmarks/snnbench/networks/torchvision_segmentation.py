@@ -76,6 +76,7 @@ class TorchvisionSegmentor(EncoderDecoder):
     Raises:
         ValueError: torchvision has no such segmentation network, or a file of weights that does not exist.
 
+    >>> import torch
     >>> model = TorchvisionSegmentor("fcn_resnet50", test_cfg=dict(mode="whole")).eval()
     >>> model.decode_head(model.extract_feat(torch.rand(1, 3, 32, 32))).shape
     torch.Size([1, 21, 4, 4])
