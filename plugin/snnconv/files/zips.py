@@ -157,13 +157,13 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     import numpy as np
 
+    regular(path)
     with open(path, "rb") as raw:
         if raw.read(2) != b"PK":  # numpy would take it for an array, or a pickle
             raise UntrustedFileError(
                 f"{path}: not a readable .npz file: it is truncated, damaged or something else; numpy.savez writes them"
             )
     found, name = {}, ""
-    regular(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             checked(file.zip, path)
