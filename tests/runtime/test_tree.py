@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -211,6 +212,27 @@ def test_a_trained_activation_is_a_site() -> None:
     assert [(s.name, s.threshold_mean) for s in snn.report.spiking] == [("act", 1.5), ("act:2", 1.5)]
     model = Net()
     model.load_state_dict(snn.program.model.state_dict(), strict=False)
+
+
+def test_a_trained_activation_under_several_names_is_a_site_under_each(tmp_path: Path) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.ReLU()
+            self.b = self.a
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not torch.isfinite(x).all():  # so that it does not trace
+                raise ValueError
+            return self.b(self.a(x) - 0.1)
+
+    x = torch.randn(16, 6)
+    net = snnconv.prepare(Named(), QuantReLU(7), x, progress=False).eval()
+    snn = snnconv.convert(net, methods.ShiftedThreshold(3, thresholds="trained"), x, progress=False)
+    assert (snn.report.path, [site.name for site in snn.report.spiking]) == ("module tree", ["a", "a:2"])
+    torch.testing.assert_close(snn(x), net(x))
+    snnconv.save(snn, tmp_path / "net.safetensors")
+    torch.testing.assert_close(snnconv.load(tmp_path / "net.safetensors", net)(x), net(x))
 
 
 def test_a_way_not_taken_in_calibration_is_named() -> None:

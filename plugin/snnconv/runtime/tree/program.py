@@ -59,12 +59,15 @@ class TreeProgram(Program):
     ) -> None:
         self.model = copied(model)[0].eval()
         check_weights(self.model)
-        for path, module in list(self.model.named_modules()):
+        places: dict[nn.Module, Place] = {}  # one a module, whatever its names
+        for path, module in list(self.model.named_modules(remove_duplicate=False)):
             if isinstance(module, TrainedActivation):
                 parent, _, leaf = path.rpartition(".")
                 site = module.site(path) if sites is None else sites.get(path)
-                if site is not None:
-                    setattr(self.model.get_submodule(parent), leaf, Place(site))
+                if module not in places and site is not None:
+                    places[module] = Place(site)
+                if module in places:
+                    setattr(self.model.get_submodule(parent), leaf, places[module])
         self.coding = coding
         self.max_pool = max_pool
         self.sites: dict[str, Site] = dict(sites or {})
