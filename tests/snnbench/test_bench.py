@@ -525,7 +525,7 @@ class TestRanks:
         ended = torchrun(ranks, str(killed), *arguments[2:])
         assert ended.returncode != 0
         if dies is not None:  # torchrun ends the others, and names the one that was first
-            seconds = time.time() - float(re.findall(r"killed at ([\d.]+)", ended.stdout)[0])
+            seconds = time.time() - float(re.findall(r"killed at ([\d.]+)", ended.stdout + ended.stderr)[0])
             print(f"the others ended {seconds:.1f} s after it")
             assert seconds < 60
             assert re.search(rf"Root Cause.*rank\s*: {dies} ", ended.stderr, re.DOTALL)
