@@ -25,7 +25,7 @@ _NO_EPS = "retinanet_resnet50_fpn"
 
 
 class TorchvisionDetectionHead(BaseDenseHead):
-    """The convolutions of torchvision's RetinaNet or FCOS head, and its own decoding of what they give.
+    """The convolutions of torchvision's RetinaNet or FCOS head, and its own decoding and loss of what they give.
 
     Args:
         network: torchvision's detector; its backbone is not kept.
@@ -38,11 +38,13 @@ class TorchvisionDetectionHead(BaseDenseHead):
     def __init__(self, network: Any) -> None:
         super().__init__(init_cfg=None)
         self.classification, self.regression = network.head.classification_head, network.head.regression_head
-        network.backbone, network.head = nn.Identity(), nn.Identity()
-        self.rest = network  # anchors, box coder, thresholds; without a parameter
+        head, network.backbone = network.head, nn.Identity()
+        del network.head
+        network.__dict__["head"] = head  # for its loss: its convolutions stand in this module, and nowhere else
+        self.rest = network  # anchors, box coder, thresholds, loss; without a parameter
         names = detection.RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]  # 91 with gaps
-        known = [number for number, name in enumerate(names) if name not in ("__background__", "N/A")]
-        self.labels = {number: place for place, number in enumerate(known)}
+        self.numbers = [number for number, name in enumerate(names) if name not in ("__background__", "N/A")]
+        self.labels = {number: place for place, number in enumerate(self.numbers)}
 
     def forward(self, features: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], ...]:
         scores, boxes, centres = [], [], []
@@ -63,18 +65,36 @@ class TorchvisionDetectionHead(BaseDenseHead):
         rescale: bool = False,
     ) -> list[InstanceData]:
         """Boxes, scores and labels of each image in mmdet's numbering, after torchvision's thresholds and NMS."""
-        if centres:
-            boxes = [b.relu() for b in boxes]
-        outputs = {"cls_logits": scores, "bbox_regression": boxes, "bbox_ctrness": centres}
-        per_place = {"cls_logits": self.classification.num_classes, "bbox_regression": 4, "bbox_ctrness": 1}
-        split = {name: [_flat(m, per_place[name]) for m in maps] for name, maps in outputs.items() if maps}
+        split, anchors, counts = self._placed([scores, boxes, *([centres] if centres else [])], batch_img_metas)
         sizes = [tuple(meta["img_shape"][:2]) for meta in batch_img_metas]
-        padded = batch_img_metas[0].get("batch_input_shape", sizes[0])
-        images = ImageList(scores[0].new_empty(0, 3, *padded), sizes)
-        counts = [m.shape[1] for m in split["cls_logits"]]
-        anchors = [list(a.split(counts)) for a in self.rest.anchor_generator(images, list(scores))]
-        found = self.rest.postprocess_detections(split, anchors, sizes)
+        found = self.rest.postprocess_detections(split, [list(a.split(counts)) for a in anchors], sizes)
         return [self._instances(*pair, rescale) for pair in zip(found, batch_img_metas, strict=True)]
+
+    def loss_by_feat(self, *outputs: Any) -> dict[str, Tensor]:
+        """torchvision's losses of what :meth:`forward` gives, of the boxes and labels of each image, and its meta."""
+        *maps, instances, metas, _ = outputs
+        split, anchors, counts = self._placed(maps, metas)
+        numbers = torch.tensor(self.numbers, device=anchors[0].device)
+        targets = [{"boxes": of_one.bboxes, "labels": numbers[of_one.labels]} for of_one in instances]
+        by_level = (counts,) if len(maps) == 3 else ()
+        joined = {name: torch.cat(levels, 1) for name, levels in split.items()}
+        losses = self.rest.compute_loss(targets, joined, anchors, *by_level)
+        return {f"loss_{name}": value for name, value in losses.items()}  # mmengine adds up what is called a loss
+
+    def _placed(
+        self, maps: Sequence[Sequence[Tensor]], metas: Sequence[dict[str, Any]]
+    ) -> tuple[dict[str, list[Tensor]], list[Tensor], list[int]]:
+        """Each level's maps as torchvision orders them, ``[B, places, numbers]``; anchors an image; their counts."""
+        per_place = {"cls_logits": self.classification.num_classes, "bbox_regression": 4, "bbox_ctrness": 1}
+        kinds = zip(per_place.items(), maps, strict=False)  # the last is FCOS's alone
+        levels = {name: [_flat(m, numbers) for m in of_one] for (name, numbers), of_one in kinds}
+        if len(maps) == 3:  # FCOS has distances for offsets
+            levels["bbox_regression"] = [b.relu() for b in levels["bbox_regression"]]
+        sizes = [tuple(meta["img_shape"][:2]) for meta in metas]
+        padded = metas[0].get("batch_input_shape", sizes[0])
+        images = ImageList(maps[0][0].new_empty(0, 3, *padded), sizes)
+        anchors = self.rest.anchor_generator(images, list(maps[0]))
+        return levels, anchors, [m.shape[1] for m in levels["cls_logits"]]
 
     def _instances(self, found: dict[str, Tensor], meta: dict[str, Any], rescale: bool) -> InstanceData:
         kept = [place for place, number in enumerate(found["labels"].tolist()) if number in self.labels]
@@ -85,9 +105,6 @@ class TorchvisionDetectionHead(BaseDenseHead):
         return InstanceData(
             bboxes=boxes, scores=found["scores"][kept], labels=torch.tensor(labels, device=boxes.device).long()
         )
-
-    def loss_by_feat(self, *_: Any, **__: Any) -> dict[str, Tensor]:
-        raise NotImplementedError("TorchvisionDetector does not train: it comes with torchvision's weights")
 
 
 class TorchvisionPyramid(nn.Module):
@@ -103,7 +120,7 @@ class TorchvisionPyramid(nn.Module):
 
 @MODELS.register_module()
 class TorchvisionDetector(SingleStageDetector):
-    """RetinaNet or FCOS of ``torchvision.models.detection`` under mmdet's evaluation; it does not train.
+    """RetinaNet or FCOS of ``torchvision.models.detection`` under mmdet's training and evaluation.
 
     torchvision's weights expect RGB images normalised with the ImageNet mean and std, and know COCO's 80 classes.
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 import torchvision
+
+from snnconv.files.untrusted import read_pickle
 
 __all__ = ["torchvision_network"]
 
@@ -43,7 +44,9 @@ def torchvision_network(
     if weights is None:
         return network
     if weights.endswith((".pth", ".pt")):
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        state = read_pickle(weights)
+        if not isinstance(state, dict):
+            raise ValueError(f"{owner}: weights {weights} hold no state dictionary")
     else:
         state = torchvision.models.get_model_weights(name)[weights].get_state_dict(progress=False, check_hash=True)
     missing, unexpected = network.load_state_dict(state, strict=False)

@@ -1,5 +1,6 @@
 """Result files: one JSON file a row of a benchmark, from which every table, plot and page is made."""
 
+from snnbench.results.files import check_out, located, read, read_all, read_json, write_together, write_whole
 from snnbench.results.own import record
 from snnbench.results.results import (
     SCHEMA,
@@ -7,7 +8,6 @@ from snnbench.results.results import (
     Record,
     ResultError,
     begin,
-    check_out,
     check_place,
     chosen,
     command,
@@ -16,15 +16,11 @@ from snnbench.results.results import (
     describe,
     digest,
     finished,
-    located,
     path_of,
     peak_memory,
     plain,
     point,
     provenance,
-    read,
-    read_all,
-    read_json,
     schema,
     sites,
     slug,
@@ -32,8 +28,6 @@ from snnbench.results.results import (
     validate,
     with_point,
     write,
-    write_together,
-    write_whole,
 )
 
 __all__ = [

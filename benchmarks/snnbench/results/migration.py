@@ -8,8 +8,8 @@ import copy
 import math
 from pathlib import Path
 
-from snnbench.results.results import Record, read_json, write_text
-from snnbench.results.validation import OLDER, SCHEMA, ResultError, validate
+from snnbench.results.files import read_json, write_text
+from snnbench.results.validation import OLDER, SCHEMA, Record, ResultError, validate
 from snnconv.metrics import costs
 from snnconv.metrics.counts import FUNCTION_MACS, Operations
 

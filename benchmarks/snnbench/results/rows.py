@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from snnbench.results import results
+from snnbench.results import files, results
 from snnbench.testing.readouts import Variant
 from snnbench.testing.test_loop import ANN, SNNTestLoop
 
@@ -61,7 +61,7 @@ class Row:
         """Whether the file holds every number of steps, measured with exactly this config."""
         if not self.path.exists():
             return False
-        record = results.read(self.path)
+        record = files.read(self.path)
         if self.settings.get("windows"):  # a grid is measured as a whole
             return False
         steps = self.settings["timesteps"]

@@ -28,10 +28,10 @@ sys.modules["tests"].__path__ = [str(HERE)]
 import torch  # noqa: E402
 from _pytest.outcomes import Skipped  # noqa: E402
 
-import snnconv  # noqa: E402
 from snnconv.files.atomic import write_whole  # noqa: E402
 from tests.faults.disk.small import small  # noqa: E402
 from tests.faults.disk.tries import TRIES, needed  # noqa: E402
+from tests.faults.resumed import resumed  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,17 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     end = time.monotonic() + options.seconds
-    record: dict[str, Any] = {
-        "release": snnconv.__version__,
-        "seed": options.seed,
-        "tried": 0,
-        "ended": {},
-        "wrong": [],
-    }
-    if options.record.exists():
-        record = json.loads(options.record.read_text(encoding="utf-8"))
-        if (record["release"], record["seed"]) != (snnconv.__version__, options.seed):
-            raise SystemExit(f"{options.record} is a record of seed {record['seed']}: give another --record")
+    record = resumed(options.record, options.seed, "ended")
     whole: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name, small(Path(name), options.megabytes) as place:
         while record["tried"] < options.count and time.monotonic() < end:

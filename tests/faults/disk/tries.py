@@ -16,7 +16,7 @@ from _pytest.outcomes import Skipped
 
 from snnconv.files.untrusted import read_safetensors
 from tests.faults.disk.small import filled, free
-from tests.faults.kill.jobs import JOBS, Job
+from tests.faults.kill.jobs import CONVERT, JOBS, Job
 from tests.faults.kill.moments import Died, inside
 from tests.faults.test_disk import WRITERS, laid
 
@@ -221,24 +221,9 @@ def _tries() -> dict[str, Try]:
     net = ["net.py:net", "--data", "set.safetensors", "--timesteps", "8"]
     bench = ["bench", "config.json", "--out", "out", "--work-dir", "work", "--resume"]
     drawn = Job(JOBS["convert"].prepare, JOBS["convert"].run, _pictures)
-    convert = ["convert", *net, "--method", "if", "--out", "net.snn"]
-    found["snnconv convert"] = Command(
-        JOBS["convert"],
-        [
-            "convert",
-            "net.py:net",
-            "--data",
-            "set.safetensors",
-            "--method",
-            "if",
-            "--timesteps",
-            "8",
-            "--out",
-            "net.snn",
-        ],
-    )
+    found["snnconv convert"] = Command(JOBS["convert"], CONVERT)
     found["snnconv compare --plot"] = Command(drawn, ["compare", *net, "--plot", "curve.png"])
-    found["snnconv report"] = Command(drawn, ["report", "net.snn", "--html", "page.html"], [convert])
+    found["snnconv report"] = Command(drawn, ["report", "net.snn", "--html", "page.html"], [CONVERT])
     found["snnconv train"] = Command(JOBS["train"], ["train", "config.json", "--work-dir", "work"])
     found["snnconv bench"] = Command(JOBS["bench"], bench)
     found["snnconv leaderboard"] = Command(JOBS["leaderboard"], ["leaderboard", "--folder", "."])

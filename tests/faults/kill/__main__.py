@@ -25,10 +25,10 @@ sys.modules["tests"].__path__ = [str(HERE)]
 
 import torch  # noqa: E402
 
-import snnconv  # noqa: E402
 from snnconv.files.atomic import write_whole  # noqa: E402
 from tests.faults.kill.jobs import JOBS  # noqa: E402
 from tests.faults.kill.moments import killed, undisturbed  # noqa: E402
+from tests.faults.resumed import resumed  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,17 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     end = time.monotonic() + options.seconds
-    record: dict[str, Any] = {
-        "release": snnconv.__version__,
-        "seed": options.seed,
-        "tried": 0,
-        "killed": {},
-        "wrong": [],
-    }
-    if options.record.exists():
-        record = json.loads(options.record.read_text(encoding="utf-8"))
-        if (record["release"], record["seed"]) != (snnconv.__version__, options.seed):
-            raise SystemExit(f"{options.record} is a record of seed {record['seed']}: give another --record")
+    record = resumed(options.record, options.seed, "killed")
     whole: dict[str, Any] = {}
     while sum(record["killed"].values()) < options.count and time.monotonic() < end:
         name = options.jobs[record["tried"] % len(options.jobs)]

@@ -27,7 +27,7 @@ from snnconv import methods
 from snnconv.activations import QuantReLU
 from snnconv.files.untrusted import read_safetensors
 
-__all__ = ["JOBS", "Job"]
+__all__ = ["CONVERT", "JOBS", "Job"]
 
 ROOT = Path(__file__).parents[3]
 
@@ -76,6 +76,11 @@ def net():
 """
 
 
+CONVERT = [
+    "convert", "net.py:net", "--data", "set.safetensors", "--method", "if", "--timesteps", "8", "--out", "net.snn",
+]  # fmt: skip
+
+
 def _lay_network(folder: Path) -> None:
     (folder / "net.py").write_text(NETWORK)
     save_file({"x": torch.rand(64, 4, generator=torch.Generator().manual_seed(0))}, folder / "set.safetensors")
@@ -84,21 +89,7 @@ def _lay_network(folder: Path) -> None:
 def _convert() -> None:
     from snnconv.cli.app import app
 
-    app(
-        [
-            "convert",
-            "net.py:net",
-            "--data",
-            "set.safetensors",
-            "--method",
-            "if",
-            "--timesteps",
-            "8",
-            "--out",
-            "net.snn",
-        ],
-        standalone_mode=False,
-    )
+    app(CONVERT, standalone_mode=False)
 
 
 def _converted() -> Any:
