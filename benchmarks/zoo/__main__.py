@@ -2,7 +2,8 @@
 
 ``list`` writes the list anew, ``run --shard 1/4 --out FILE`` tries what is not in the file yet (a process each, so that
 what one leaves behind does not slow the next), ``table FILE`` prints the table of the documentation. ``exact``
-checks small published networks for equality with the quantised network at every layer, ``energy`` prints their cost.
+checks small published networks for equality with the quantised network at every layer, ``energy`` prints their cost;
+``lite0`` compares EfficientNet-Lite0 with spikes at its activations and with spikes everywhere.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.zoo import energy
+from benchmarks.zoo import bottlenecks, energy
 from benchmarks.zoo import exact as equality
 from benchmarks.zoo.architectures import LIST, listed, write
 from benchmarks.zoo.networks import NETWORKS
@@ -24,6 +25,7 @@ from benchmarks.zoo.trial import tried
 
 RESULTS = LIST.with_name("results.jsonl")
 EXACT = LIST.with_name("exact.jsonl")
+LITE0 = LIST.with_name("lite0.json")
 SECONDS = 120
 """That a conversion may take, the capture apart; three times as long ends it."""
 
@@ -50,6 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
     costs = commands.add_parser("energy", help="print the energy of networks beside their source's")
     costs.add_argument("names", nargs="+", help="of benchmarks.zoo.networks")
     costs.add_argument("--timesteps", type=int, nargs="+", default=[4, 8])
+    real = commands.add_parser("lite0", help="EfficientNet-Lite0 with its weights, by either cover")
+    real.add_argument("--pictures", type=int, default=500)
+    real.add_argument("--timesteps", type=int, default=5)
+    real.add_argument("--out", type=Path, default=LITE0)
     table = commands.add_parser("table", help="print the table")
     table.add_argument("file", type=Path, nargs="?", default=RESULTS)
     options = parser.parse_args(arguments)
@@ -62,6 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0 if options.here else int(wrong > 0)  # here the line says it
     elif options.command == "energy":
         print(energy.table_of([energy.measured(name, steps) for name in options.names for steps in options.timesteps]))
+    elif options.command == "lite0":
+        lines = bottlenecks.lite0(options.pictures, options.timesteps, lambda *now: print(*now, flush=True))
+        options.out.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps(lines, indent=1))
     elif options.command == "table":
         print(table_of(lines_of(options.file)))
     else:
