@@ -1,7 +1,8 @@
 """Architectures of timm through ``convert(..., cover="synapses")``, resumed where it ended.
 
 ``list`` writes the list anew, ``run --shard 1/4 --out FILE`` tries what is not in the file yet (a process each, so that
-what one leaves behind does not slow the next), ``table FILE`` prints the table of the documentation. ``exact``
+what one leaves behind does not slow the next), ``table FILE`` prints the table of the documentation (of ``exact``'s
+lines, too). ``exact``
 checks small published networks for equality with the quantised network at every layer, ``energy`` prints their cost;
 ``lite0`` compares EfficientNet-Lite0 with spikes at its activations and with spikes everywhere.
 """
@@ -73,7 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.out.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
         print(json.dumps(lines, indent=1))
     elif options.command == "table":
-        print(table_of(lines_of(options.file)))
+        lines = [json.loads(line) for line in options.file.read_text(encoding="utf-8").splitlines()]
+        print(equality.table_of(lines) if any("T" in line for line in lines) else table_of(lines_of(options.file)))
     else:
         number, count = map(int, options.shard.split("/"))
         run_all(listed()[number - 1 :: count], options.out, options.limit, options.again)
