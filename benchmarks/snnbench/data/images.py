@@ -20,6 +20,7 @@ import torch
 from snnbench.data.roots import DataError, cache_dir
 from snnconv.files import atomic as files
 from snnconv.files.pictures import open_rgb
+from snnconv.files.refusal import brief
 from snnconv.files.untrusted import UntrustedFileError, read_safetensors, refused_as
 from snnconv.files.zips import fingerprint, opened
 from snnconv.progress import bars
@@ -108,7 +109,7 @@ def load_originals(name: str, root: Path, split: str, download: bool = False) ->
     try:
         source = getattr(datasets, name)(root=str(root), train=split == "train", download=download)
     except (RuntimeError, OSError, EOFError) as error:
-        raise DataError(f"{name} in {root} is absent or damaged ({error}); get it again") from error
+        raise DataError(f"{name} in {root} is absent or damaged ({brief(error)}); get it again") from error
     images = torch.from_numpy(np.ascontiguousarray(source.data.transpose(0, 3, 1, 2)))
     return ImageSet(images, torch.tensor(source.targets, dtype=torch.int64), tuple(source.classes))
 
