@@ -11,6 +11,7 @@ from typing import Any
 from snnbench.leaderboard.statistics import Estimate, estimate
 from snnbench.results import Point, Record, ResultError, slug
 from snnconv.files.fingerprint import canonical
+from snnconv.files.refusal import brief
 
 __all__ = ["Entry", "Row", "collect"]
 
@@ -133,7 +134,7 @@ def collect(records: Mapping[PurePath, Record]) -> list[Entry]:
                 found.append(_entry(group))
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 files = ", ".join(path for path, _ in group)
-                raise ResultError(f"{files}: cannot be shown ({type(error).__name__}: {error})") from error
+                raise ResultError(f"{files}: cannot be shown ({type(error).__name__}: {brief(error)})") from error
     found.sort(key=lambda entry: entry.files[0])
     taken: set[str] = set()
     for entry in found:  # a/b-c.json and a-b/c.json have one slug

@@ -18,6 +18,7 @@ from snnconv.conversion.normals import assumed
 from snnconv.conversion.ranks import Ranks
 from snnconv.files.atomic import write_whole
 from snnconv.files.fingerprint import digest
+from snnconv.files.refusal import brief
 from snnconv.files.seal import UNSEALED, is_sealed, sealed
 from snnconv.files.untrusted import UntrustedFileError, read_json, read_safetensors, refused_as
 from snnconv.graph.cover import Cover
@@ -160,7 +161,7 @@ class Calibration:
                 return cls._of(header, tensors)
             except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
                 raise UntrustedFileError(
-                    f"{path}: damaged ({type(error).__name__}: {error}); calibrate again"
+                    f"{path}: damaged ({type(error).__name__}: {brief(error)}); calibrate again"
                 ) from error
 
     @classmethod
