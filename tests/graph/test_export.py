@@ -249,6 +249,16 @@ def test_a_batch_computed_by_int_from_a_quotient_stays_free() -> None:
     assert snn.report.capture == "torch.export"
 
 
+@torch.no_grad()
+def test_of_the_batch_alone_any_number_of_conditions_may_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snnconv.graph.capture.program.QUESTIONS", 0)
+    model = Windows().eval()
+    source = exported_graph(model, {"x": IMAGES[:2]})
+    torch.testing.assert_close(run(source, IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
+    assert source.sizes is not None
+    assert source.sizes.dims["x"][1:] == [3, 12, 12], "with all sizes free too much was asked"
+
+
 class Sequences(Net):
     """Attention over positions, which come first, with keys of a coarser map, as in SegFormer of mmseg."""
 

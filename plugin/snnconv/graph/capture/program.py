@@ -26,7 +26,8 @@ from snnconv.graph.source import ConversionError
 __all__ = ["Recorded", "Watch", "arguments_of", "forgetting", "program_of", "twice"]
 
 QUESTIONS = 100
-"""Conditions on sizes from which on a network is captured for its own sizes alone: each makes the next one slower."""
+"""Conditions on sizes from which on a network is captured for its own sizes alone, which has no such limit: each makes
+the next one slower."""
 _TALKATIVE = ("fx.experimental.symbolic_shapes", "_export.non_strict_utils")
 Progress = Callable[[str, int, int], None]
 
@@ -91,17 +92,19 @@ class Watch:
 
     Attributes:
         knowing: torch's environments of sizes that were met (:func:`forgetting`).
+        limited: whether a run ends that asks too much, as one does that can be followed by one with fewer free sizes.
     """
 
     def __init__(self, model: nn.Module, progress: Progress | None, knowing: list[Any]) -> None:
         self.knowing = knowing
         self.modules = [module for module in model.modules() if module is not model]
         self.progress = progress
+        self.limited = True
         self.done = 0
 
     def __call__(self, module: nn.Module, args: Any) -> None:
         for shape_env in self.meet(args):
-            if len(shape_env.guards) > QUESTIONS:
+            if self.limited and len(shape_env.guards) > QUESTIONS:
                 raise _TooMany(f"more than {QUESTIONS} conditions on sizes")
         self.done = min(self.done + 1, len(self.modules) - 1)
         self.tell(self.done)
@@ -144,6 +147,7 @@ def program_of(
     fast = torch.backends.mha.get_fastpath_enabled()
     for all_sizes in (True, False):
         dynamic = _free_sizes(model, args, kwargs, whole, all_sizes)
+        watch.limited = all_sizes
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # one kernel in place of a network's attention
             with torch.no_grad(), _quiet(), whole_numbers(model), watch.over():
