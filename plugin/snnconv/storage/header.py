@@ -116,6 +116,7 @@ class Header:
 
     # ------------------------------------------------------------------ what fits
 
+    @functools.cached_property
     def method_(self) -> Method:
         """The method.
 
@@ -138,7 +139,7 @@ class Header:
         Raises:
             ConversionError: names the field.
         """
-        method = self.method_()
+        method = self.method_
         if self.framework not in FRAMEWORKS:
             raise ConversionError(f"framework must be one of {', '.join(FRAMEWORKS)}, got {self.framework!r:.200}")
         self._check_delay(method)
