@@ -90,6 +90,18 @@ def test_the_page_on_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {results.read(path)["label"] for path in written} == {"signed IF", "shifted threshold"}
 
 
+def test_the_page_of_questions_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("transformers", "torchvision", "PIL"):
+        pytest.importorskip(package)
+    space = run_page("questions.md", tmp_path, monkeypatch)
+    assert space["snn"].timesteps == 16
+    printed = capsys.readouterr().out
+    assert "torch.Size([64, 5])" in printed
+    assert "(3, 32, 32)" in printed
+
+
 def test_every_page_stands_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text()
     missing = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from snnbench.testing.convert_hook import bare_model
 from snnbench.testing.model_parts import Part, replaced
 from snnbench.testing.readouts import Variant, Window, readouts
 from snnbench.testing.resume import PartialState
+from snnconv.progress import bars
 from snnconv.sequence import Continued
 
 __all__ = ["SNNTestLoop"]
@@ -216,13 +218,10 @@ class SNNTestLoop(TestLoop):
 
     @contextmanager
     def _bar(self, start: int) -> Any:
-        from tqdm.auto import tqdm
-
         shown = self.progress and is_main_process()
-        readers = 1 + len(self.variants)
-        title = f"testing {readers} networks"
-        with tqdm(total=len(self.dataloader), initial=start, desc=title, disable=not shown, leave=False) as bar:
-            yield bar.update
+        title, done = f"testing {1 + len(self.variants)} networks", itertools.count(start + 1)
+        with bars(None if shown else False) as tell:
+            yield lambda: tell(title, next(done), len(self.dataloader))
 
 
 def _reader(variant: Variant, part: Part, number: int, calls: list[list[Any]] | None) -> Callable[[Any], Any]:
