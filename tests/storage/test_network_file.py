@@ -615,6 +615,9 @@ CONTRADICTIONS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "another path": (lambda n: n.update(path="module tree"), "path is 'module tree', and there are .* nodes"),
     "unknown path": (lambda n: n.update(path="cloud"), "graph, module tree, got 'cloud'"),
     "precision": (lambda n: n.update(precision="int4"), "float32, int8, got 'int4'"),
+    "a layer of no site": (
+        pairs("method", layers={"dict": [["act9", {"dict": [["start", "zero"]]}]]}), "layers name 'act9', which is no site"
+    ),
     "axis without end": (pairs("sites", 0, axis=99), "axis 99 is no channel axis"),
     "axis of the batch": (pairs("sites", 0, axis=0), "axis 0 is no channel axis"),
     "axis of another dimension": (pairs("sites", 0, axis=2), "has the thresholds of 6 channels, and its input 8"),

@@ -235,7 +235,7 @@ class Conversion:
         left = excluded(exclude, self.ann.sites)
         if left:
             source, self.ann = leave_analog(source, left)
-        self._set(overridden(self.method, overrides, list(self.ann.sites)))
+        self._set(overridden(self.method, overrides, list(self.ann.sites), left))
         self.snn = spiking_program(self.model, source, self.method, self.seen, captured.why)
         if source is None:
             self.report.path = "module tree"

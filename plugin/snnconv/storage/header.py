@@ -191,6 +191,9 @@ class Header:
             found[site.name] = site
         if not found:
             raise ConversionError("there is no site, so that nothing spikes")
+        unknown = next((name for name in method.layers if name not in found), None)
+        if unknown is not None:
+            raise ConversionError(f"method: its layers name {unknown!r:.200}, which is no site")
         for group in ("neurons", "trained", "biases"):
             odd = next((name for name in groups[group] if name not in found), None)
             if odd is not None:
