@@ -459,9 +459,29 @@ def test_a_graph_that_no_network_is_is_refused_by_node(kind: str) -> None:
         snnconv.from_nir(graph)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(None, "shifted_threshold needs timesteps, "), ("many", "timesteps is 'many': "), (0, "timesteps is 0: ")],
+)
+def test_a_setting_of_an_extension_node_is_named(value: object, message: str, tmp_path: Path) -> None:
+    import h5py
+
+    model, path = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), tmp_path / "net.nir"
+    snn = snnconv.convert(model, methods.ShiftedThreshold(4), torch.randn(16, 6), progress=False)
+    snnconv.to_nir(snn, path, extensions=True)
+    with h5py.File(path, "r+") as file:
+        options = next(node for node in file["node/nodes"].values() if "options" in node)["options"]
+        del options["timesteps"]
+        if value is not None:
+            options["timesteps"] = value
+    with pytest.raises(snnconv.ConversionError, match=rf"net\.nir: node '\w+' \(snnconv\.Neuron\): {message}"):
+        snnconv.from_nir(path)
+
+
 def test_a_window_of_sum_coding_is_measured_by_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
-    graph = snnconv.to_nir(snnconv.convert(model, methods.ShiftedThreshold(4), torch.randn(16, 6), progress=False))
+    snn = snnconv.convert(model, methods.ShiftedThreshold(4), torch.randn(16, 6), progress=False)
+    graph = snnconv.to_nir(snn, extensions=True)
     monkeypatch.setattr("snnconv.limits.VALUES", 4 * 8)
     assert snnconv.from_nir(graph)(torch.randn(2, 6)).shape == (2, 3)
     monkeypatch.setattr("snnconv.limits.VALUES", 4 * 8 - 1)
