@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import snnconv
 from snnconv import Calibration, ConversionError, methods
 from snnconv.conversion import statistics
 from snnconv.files.seal import UNSEALED, sealed
+from snnconv.files.untrusted import read_safetensors
 
 IMAGES = torch.rand(96, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -152,6 +154,26 @@ class TestFiles:
         if callable(change):
             tensors[key] = change(changed).contiguous()
         path.write_bytes(sealed(save(tensors, {**metadata, "digest": UNSEALED.decode()})))
+        with pytest.raises(ConversionError, match=r"seen\.safetensors: damaged .*calibrate again"):
+            Calibration.load(path)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"means": {}}, {"means": {"2": float("nan"), "6": 0.0}}, {"means": {"2": "0.5", "6": 0.0}}, {"count": 0},
+            {"count": 2.5}, {"sites": ["2"]}, {"sites": ["2", "6", "6"]}, {"seen": "26"}, {"more": 1}, {"samples": []},
+            {"samples": [{"names": ["input"], "kinds": {}, "plain": {}}]}, {"samples": [{}]}, {"source_digest": None},
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_a_header_that_contradicts_itself_is_refused(self, tmp_path: Path, change: dict[str, object]) -> None:
+        path = tmp_path / "seen.safetensors"
+        snnconv.calibrate(network(), IMAGES).save(path)
+        tensors, metadata = read_safetensors(path)
+        header = json.loads(metadata["calibration"])
+        assert header["seen"] == ["2", "6"]
+        texts = {"calibration": json.dumps(header | change), "digest": UNSEALED.decode()}
+        path.write_bytes(sealed(save(tensors, metadata | texts)))
         with pytest.raises(ConversionError, match=r"seen\.safetensors: damaged .*calibrate again"):
             Calibration.load(path)
 

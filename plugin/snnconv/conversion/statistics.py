@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +31,55 @@ from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.runtime.batch import Batch, Whole
 from snnconv.runtime.signature import PLAIN, Signature
+from snnconv.storage.typed import read
 
 __all__ = ["Calibration", "calibrate"]
 
 FORMAT = "snnconv-calibration/1"
 SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a file says of a batch of inputs by name."""
+
+    names: list[str]
+    kinds: dict[str, Literal["tensor", "whole"]]
+    plain: dict[str, bool | int | float | str | None]
+
+    def __post_init__(self) -> None:
+        if sorted(self.names) != sorted([*self.kinds, *self.plain]):
+            raise ValueError("the names of kept inputs are not those of their values")
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a file says beside its tensors."""
+
+    sites: list[str]
+    seen: list[str]
+    means: dict[str, float]
+    samples: list[_Kept | None]
+    count: int
+    source_digest: str
+
+    def tensors(self) -> set[str]:
+        """Names of the tensors that belong to it."""
+        found = {f"{what}/{name}" for name in self.seen for what in ("peak", "scale", "bins")}
+        kept = enumerate(self.samples)
+        return found | {f"samples/{n}/{name}" for n, batch in kept for name in (batch.kinds if batch else ("",))}
+
+    def __post_init__(self) -> None:
+        for what, names in (("sites", self.sites), ("seen", self.seen)):
+            if len({*names}) < len(names):
+                raise ValueError(f"{what} names one twice")
+        if not {*self.seen} <= {*self.sites} or self.means.keys() != {*self.seen}:
+            raise ValueError("sites, seen and means are not of the same sites")
+        odd = next((name for name, mean in self.means.items() if not math.isfinite(mean)), None)
+        if odd is not None:
+            raise ValueError(f"the mean of site {odd} is {self.means[odd]}")
+        if self.count < 1:
+            raise ValueError(f"count is {self.count}")
 
 
 @dataclass
@@ -159,16 +204,19 @@ class Calibration:
                 raise UntrustedFileError(f"{path}: damaged: it is not what its digest says; calibrate again")
             header = read_json(metadata.get("calibration", ""), f"{path}: calibration")
             try:
-                return cls._of(header, tensors)
+                return cls._of(read(_Header, header, "calibration"), tensors)
             except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
                 raise UntrustedFileError(
                     f"{path}: damaged ({type(error).__name__}: {brief(error)}); calibrate again"
                 ) from error
 
     @classmethod
-    def _of(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Calibration:
+    def _of(cls, header: _Header, tensors: Mapping[str, Tensor]) -> Calibration:
+        spare = tensors.keys() - header.tensors()
+        if spare:
+            raise ValueError(f"tensor {min(spare)} is in the file and not in its lists")
         histograms = {}
-        for name in header["seen"]:
+        for name in header.seen:
             h = Histogram(tensors[f"peak/{name}"], tensors[f"scale/{name}"], tensors[f"bins/{name}"])
             channels = h.peak.shape
             if len(channels) != 1 or h.scale.shape != channels or h.bins.dtype != torch.int32:
@@ -177,11 +225,9 @@ class Calibration:
                 raise ValueError(f"the bins of site {name}")
             if not bool(((h.peak >= 0) & (h.peak <= h.scale) & torch.isfinite(h.scale)).all()):
                 raise ValueError(f"the range of site {name}")
-            histograms[str(name)] = h
-        means = {str(name): float(value) for name, value in header["means"].items()}
-        samples = [_batch(record, number, tensors) for number, record in enumerate(header["samples"])]
-        sites = tuple(str(name) for name in header["sites"])
-        return cls(sites, histograms, means, samples, int(header["count"]), str(header["source_digest"]))
+            histograms[name] = h
+        samples = [_batch(record, number, tensors) for number, record in enumerate(header.samples)]
+        return cls(tuple(header.sites), histograms, header.means, samples, header.count, header.source_digest)
 
 
 def calibrate(
@@ -261,13 +307,13 @@ def _record(batch: Any) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
     return {"names": list(values), "kinds": kinds, "plain": plain}, tensors
 
 
-def _batch(record: Mapping[str, Any] | None, number: int, tensors: Mapping[str, Tensor]) -> Any:
+def _batch(record: _Kept | None, number: int, tensors: Mapping[str, Tensor]) -> Any:
     """The inverse of `_record`."""
     if record is None:
         return tensors[f"samples/{number}/"]
-    values: dict[str, Any] = dict.fromkeys(record["names"])
-    values |= record["plain"]
-    for name, kind in record["kinds"].items():
+    values: dict[str, Any] = dict.fromkeys(record.names)
+    values |= record.plain
+    for name, kind in record.kinds.items():
         value = tensors[f"samples/{number}/{name}"]
         values[name] = Whole(value) if kind == "whole" else value
     return Batch(values)
