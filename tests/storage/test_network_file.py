@@ -616,7 +616,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "unknown path": (lambda n: n.update(path="cloud"), "graph, module tree, got 'cloud'"),
     "precision": (lambda n: n.update(precision="int4"), "float32, int8, got 'int4'"),
     "a layer of no site": (
-        pairs("method", layers={"dict": [["act9", {"dict": [["start", "zero"]]}]]}), "its layers name 'act9', which is"
+        pairs("method", layers={"dict": [["act9", {"dict": [["eps", 0.1]]}]]}), "its layers name 'act9', which is"
     ),
     "axis without end": (pairs("sites", 0, axis=99), "axis 99 is no channel axis"),
     "axis of the batch": (pairs("sites", 0, axis=0), "axis 0 is no channel axis"),
