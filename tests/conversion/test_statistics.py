@@ -139,6 +139,12 @@ class TestFiles:
             ("peak/6", lambda v: v[None]),
             ("scale/6", lambda v: v * torch.inf),
             ("samples/0/", None),
+            ("samples/0/", lambda v: v[:0]),
+            ("samples/0/", lambda v: v.flatten()[0]),
+            ("samples/0/", lambda v: v * torch.nan),
+            ("bins/2", lambda v: v * 0),
+            ("bins/2", lambda v: torch.cat([v[:1] * 2, v[1:]])),
+            ("scale/6", lambda v: v > 0),
             ("peak/2", None),
         ],
     )
@@ -176,6 +182,18 @@ class TestFiles:
         path.write_bytes(sealed(save(tensors, metadata | texts)))
         with pytest.raises(ConversionError, match=r"seen\.safetensors: damaged .*calibrate again"):
             Calibration.load(path)
+
+    @pytest.mark.parametrize("samples", [0, 8])
+    def test_channels_of_another_network_are_refused(self, tmp_path: Path, samples: int) -> None:
+        path = tmp_path / "seen.safetensors"
+        snnconv.calibrate(network(), IMAGES, samples=samples).save(path)
+        tensors, metadata = read_safetensors(path)
+        for what in ("peak/6", "scale/6", "bins/6"):
+            tensors[what] = tensors[what][:-1].contiguous()
+        path.write_bytes(sealed(save(tensors, metadata | {"digest": UNSEALED.decode()})))
+        seen = Calibration.load(path)
+        with pytest.raises(ConversionError, match="6: the calibration saw 15 channels, and the network has 16"):
+            snnconv.convert(network(), methods.IF(4, correction="none"), seen, example=IMAGES[:2], progress=False)
 
     def test_a_changed_bit_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "seen.safetensors"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.conversion.given import CALIBRATION_LIMIT, calibration_batches, source_program
-from snnconv.conversion.histogram import BINS, Histogram, histograms
+from snnconv.conversion.histogram import BINS, Histogram, channels_first, histograms
 from snnconv.conversion.normals import assumed
 from snnconv.conversion.ranks import Ranks
 from snnconv.files.atomic import write_whole
@@ -31,6 +31,7 @@ from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.runtime.batch import Batch, Whole
+from snnconv.runtime.program import Program
 from snnconv.runtime.signature import PLAIN, Signature
 from snnconv.storage.typed import read
 
@@ -158,6 +159,30 @@ class Calibration:
                 "data) on the network that is converted"
             )
 
+    def check_fits(self, program: Program, inputs: Any) -> None:
+        """Refuse a network whose activations have other channels than those that were seen.
+
+        Args:
+            program: the network's.
+            inputs: some of its inputs.
+
+        Raises:
+            ConversionError: names the site.
+        """
+
+        def look(site: str, z: Tensor) -> Tensor:
+            at, seen = program.sites[site], self.histograms.get(site)
+            channels = len(channels_first(z, at.axis, True))
+            if seen is not None and len(seen.peak) != channels:
+                raise ConversionError(
+                    f"{site:.80}: the calibration saw {len(seen.peak)} channels, and the network has {channels} there: "
+                    "run snnconv.calibrate again"
+                )
+            return at.activation(z)
+
+        with torch.no_grad():
+            program.static(inputs, look)
+
     # ------------------------------------------------------------------ files
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -218,12 +243,16 @@ class Calibration:
         for name in header.seen:
             h = Histogram(tensors[f"peak/{name}"], tensors[f"scale/{name}"], tensors[f"bins/{name}"])
             channels = h.peak.shape
-            if len(channels) != 1 or h.scale.shape != channels or h.bins.dtype != torch.int32:
+            floating = h.peak.is_floating_point() and h.scale.is_floating_point()
+            if len(channels) != 1 or h.scale.shape != channels or h.bins.dtype != torch.int32 or not floating:
                 raise ValueError(f"site {name}")
             if h.bins.shape not in ((*channels, 1 + BINS), (*channels, 1 + 2 * BINS)) or bool((h.bins < 0).any()):
                 raise ValueError(f"the bins of site {name}")
             if not bool(((h.peak >= 0) & (h.peak <= h.scale) & torch.isfinite(h.scale)).all()):
                 raise ValueError(f"the range of site {name}")
+            counted = h.bins.sum(1)
+            if not len(counted) or not bool(((counted == counted[0]) & (counted > 0)).all()):
+                raise ValueError(f"site {name}: its channels have not the same number of values")
             histograms[name] = h
         samples = [_batch(record, number, tensors) for number, record in enumerate(header.samples)]
         return cls(tuple(header.sites), histograms, header.means, samples, header.count, header.source_digest)
@@ -319,8 +348,14 @@ def _record(batch: Any) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
 
 def _batch(record: _Kept | None, number: int, tensors: Mapping[str, Tensor]) -> Any:
     """The inverse of `_record`."""
+    kept = [tensors[f"samples/{number}/{name}"] for name in (record.kinds if record else ("",))]
+    if any(v.is_floating_point() and bool(v.isnan().any()) for v in kept):
+        raise ValueError("a kept input is NaN")
+    whole = [name for name, kind in record.kinds.items() if kind == "whole"] if record else []
+    if not kept or any(not v.dim() or not len(v) for v in kept if not whole):
+        raise ValueError("a batch of kept inputs holds none")
     if record is None:
-        return tensors[f"samples/{number}/"]
+        return kept[0]
     values: dict[str, Any] = dict.fromkeys(record.names)
     values |= record.plain
     for name, kind in record.kinds.items():
