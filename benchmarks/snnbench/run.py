@@ -43,6 +43,7 @@ def run_config(
     options: dict[str, Any] | None = None,
     launcher: str = "none",
     draw: int = 0,
+    answers: bool = True,
     told: Callable[[str], Any] = lambda words: None,
 ) -> list[Path]:
     """Run a benchmark config and return the result files, one a method row.
@@ -58,6 +59,7 @@ def run_config(
         launcher: ``"none"``, or ``"pytorch"``, ``"slurm"``, ``"mpi"`` where that started the process.
         draw: pictures of the first ``draw`` test samples, source and converted network side by side; of episodes, a
             video for each network.
+        answers: keep the answers to every sample in a file beside each result.
         told: gets one line before the work: what will run, and where results go.
 
     Raises:
@@ -79,11 +81,17 @@ def run_config(
         rows_of = f"{len(chosen)} rows" if len(chosen) > 1 else "1 row"
         told(f"{bench.architecture} on {some}{bench.dataset}: {what_trains(config)}; then {rows_of} to {folder}")
     with refused_as(BenchError), nothing_imported(config), naming(config.work_dir):
-        return _run(config, chosen, folder, limit, resume, draw)
+        return _run(config, chosen, folder, limit, resume, draw, answers)
 
 
 def _run(
-    config: Config, chosen: list[dict[str, Any]], folder: Path, limit: int | None, resume: bool, draw: int
+    config: Config,
+    chosen: list[dict[str, Any]],
+    folder: Path,
+    limit: int | None,
+    resume: bool,
+    draw: int,
+    answers: bool,
 ) -> list[Path]:
     """The rows ``chosen`` of a config, one file each in ``folder``."""
     bench = config.bench
@@ -125,7 +133,7 @@ def _run(
         pictures.finish()
     written: list[Path] = []
     if is_main_process():
-        write_results(rows, config, loop, training)
+        write_results(rows, config, loop, training, answers)
         written = [row.path for row in every if row.path.exists() and row.label not in loop.failures]
     loop.finish()
     for label, reason in loop.failures.items():
@@ -184,6 +192,7 @@ def _test_runner(config: Config, rows: list[dict[str, Any]]) -> Runner:
         strict=bench.get("strict", False),
         profile_images=bench.get("profile_images", 2),
         skip_failed=bench.get("skip_failed", True),
+        twins=bench.get("twins", True),
     )
     testing.custom_hooks = [hook]
     hooks = testing.setdefault("default_hooks", {})

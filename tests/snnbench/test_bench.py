@@ -24,7 +24,8 @@ from snnbench import results
 from snnbench import train as training
 from snnbench.config import BenchError, load_config
 from snnbench.run import _chosen, run_config
-from snnbench.testing.convert_hook import CalibrationData, ConvertHook
+from snnbench.testing.calibration_data import CalibrationData
+from snnbench.testing.convert_hook import ConvertHook
 from snnbench.testing.model_parts import Part, find_parts, replaced
 from snnbench.testing.readouts import default_window, more_windows, readouts
 from snnbench.testing.resume import PartialState

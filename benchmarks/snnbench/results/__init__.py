@@ -1,5 +1,6 @@
 """Result files: one JSON file a row of a benchmark, from which every table, plot and page is made."""
 
+from snnbench.results.answers import Answers, read_answers
 from snnbench.results.files import check_out, located, read, read_all, read_json, write_together, write_whole
 from snnbench.results.own import record
 from snnbench.results.results import (
@@ -32,6 +33,7 @@ from snnbench.results.results import (
 
 __all__ = [
     "SCHEMA",
+    "Answers",
     "Point",
     "Record",
     "ResultError",
@@ -53,6 +55,7 @@ __all__ = [
     "provenance",
     "read",
     "read_all",
+    "read_answers",
     "read_json",
     "record",
     "schema",
