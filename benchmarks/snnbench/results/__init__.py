@@ -3,6 +3,7 @@
 from snnbench.results.answers import Answers, read_answers
 from snnbench.results.files import check_out, located, read, read_all, read_json, write_together, write_whole
 from snnbench.results.own import record
+from snnbench.results.paired import Paired, paired
 from snnbench.results.results import (
     SCHEMA,
     Point,
@@ -34,6 +35,7 @@ from snnbench.results.results import (
 __all__ = [
     "SCHEMA",
     "Answers",
+    "Paired",
     "Point",
     "Record",
     "ResultError",
@@ -48,6 +50,7 @@ __all__ = [
     "digest",
     "finished",
     "located",
+    "paired",
     "path_of",
     "peak_memory",
     "plain",

@@ -143,7 +143,7 @@ KINDS = {
 RESAMPLES = 400
 
 
-def resamples(samples: int, times: int = RESAMPLES, seed: int = 0) -> Any:
+def resamples(samples: int, times: int = RESAMPLES, seed: int = 20_107) -> Any:
     """How often each of N samples is drawn in N draws with replacement, ``[times, N]`` (Efron 1979)."""
     return np.random.default_rng(seed).multinomial(samples, np.full(samples, 1 / samples), size=times).astype(float)
 

@@ -33,8 +33,8 @@ __all__ = [
 
 _RUN = ("versions", "machine", "commit", "command")
 _FIGURES = (
-    "latency", "pipelined_latency", "pipeline", "bits_per_step", "errors", "spikes", "spikes_per_neuron", "sops", "macs",
-    "energy_joule", "energy_ratio", "energies", "twin", "memory_mib", "thresholds",
+    "latency", "pipelined_latency", "pipeline", "bits_per_step", "errors", "spikes", "spikes_per_neuron", "sops",
+    "macs", "energy_joule", "energy_ratio", "energies", "twin", "memory_mib", "thresholds",
 )  # fmt: skip
 
 

@@ -184,7 +184,8 @@ class SNNTestLoop(TestLoop):
             with _quiet(key[0] != ANN):
                 metrics = evaluator.evaluate(size)
             if key in agreements:
-                self.agreements |= {agreements[key]: value for value in (metrics or {}).values()}
+                if metrics:
+                    self.agreements[agreements[key]] = float(metrics["agreement"])
                 continue
             results[key] = {name.rpartition("/")[2]: float(v) for name, v in metrics.items() if _is_number(v)}
             self._keep_samples(key, of_samples, results[key])
