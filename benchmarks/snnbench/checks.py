@@ -9,7 +9,7 @@ from snnconv.cli.doctor import Check, Package, of_package
 
 __all__ = ["checks", "mmcv_operators"]
 
-_INSTALL = "pip install 'snnconv-plugin[bench]'"
+_INSTALL = 'pip install "snnconv-plugin[bench]"'
 _PACKAGES = (
     Package("sklearn", ("scikit-learn",), "digits benchmark", _INSTALL),
     Package("mmengine", ("mmengine", "onedl-mmengine"), "detection, segmentation", _INSTALL),

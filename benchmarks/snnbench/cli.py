@@ -106,7 +106,7 @@ def bench(
         {"files": [str(path) for path in written], "results": records},
         [_flat(record, point) for record in records for point in record["points"]],
         then=[shlex.join(["snnconv", "leaderboard", "--folder", str(out.parent)])] if out.name == "results" else [],
-        notes=[f"{len(written)} result files in {written[0].parent}"],
+        notes=[f"{len(written)} result file{'s' if len(written) > 1 else ''} in {written[0].parent}"],
     )
 
 

@@ -134,7 +134,7 @@ def _merge(config: Config, options: dict[str, Any], path: str | os.PathLike[str]
             config.merge_from_dict({field: value})
         except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise BenchError(
-                f"{path}: --cfg-options {field}={value!r} fits nowhere ({error}): name a field that is there"
+                f"{path}: --cfg-options {field}={value!r} fits nowhere ({brief(error)}): name a field that is there"
             ) from error
 
 

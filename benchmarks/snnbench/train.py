@@ -22,6 +22,7 @@ from snnbench.testing.convert_hook import bare_model
 from snnbench.training import checkpoints as checkpoints  # registers its hook
 from snnbench.weights.card import ModelCard, read_card, save_weights
 from snnbench.work_folder import naming
+from snnconv.files.refusal import brief
 from snnconv.files.untrusted import UntrustedFileError, read_header, read_pickle, refused_as
 
 __all__ = ["train", "trained_weights", "what_trains"]
@@ -180,4 +181,4 @@ def _training(path: Path) -> dict[str, Any] | None:
             "seconds": float(metadata["seconds"]),
         }
     except (KeyError, ValueError) as error:
-        raise BenchError(f"{path}: what it says of its training is damaged ({error}); train it again") from error
+        raise BenchError(f"{path}: what it says of its training is damaged ({brief(error)}); train it again") from error

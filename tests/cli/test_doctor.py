@@ -70,8 +70,8 @@ def torchaudio_line(
     ("torch", "advice"),
     [
         ("2.15.0", "pip uninstall -y torchaudio"),  # there is no torchaudio for it
-        ("2.11.0+cpu", "pip install 'torchaudio==2.11.*'"),
-        ("2.6.0", "pip install 'torchaudio==2.6.*'"),
+        ("2.11.0+cpu", 'pip install "torchaudio==2.11.*"'),
+        ("2.6.0", 'pip install "torchaudio==2.6.*"'),
     ],
 )
 def test_a_torchaudio_of_another_cuda_is_named_with_the_mend(

@@ -216,6 +216,11 @@ class TestTerminals:
                 progress("thresholds", done, 3)
         assert capfd.readouterr().err == ""
 
+    def test_nothing_makes_bars_of_its_own(self) -> None:
+        root = Path(snnconv.__file__).parents[2]
+        files = [path for folder in ("plugin", "benchmarks") for path in (root / folder).rglob("*.py")]
+        assert [path.name for path in files if "import tqdm" in path.read_text(encoding="utf-8")] == ["progress.py"]
+
     def test_head_closes_the_pipe_without_a_word(self) -> None:
         command = f"{shlex.quote(sys.executable)} -m snnconv bench --list | head -1"
         done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)

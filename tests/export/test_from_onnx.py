@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import snnconv
 from snnconv import ConversionError, methods
+from snnconv.export.onnx_in.reader import _close
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -232,6 +233,17 @@ def test_what_grows_without_measure_is_refused_before_it_does(
     node = onnx.helper.make_node(kind, reads, ["y"], name="grow")
     with pytest.raises(ConversionError, match=words):
         snnconv.from_onnx(saved(tmp_path / "a.onnx", [node], tensors))
+
+
+def test_outputs_are_compared_in_parts_and_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snnconv.export.onnx_in.reader.PART", 3)
+    want = torch.tensor([1.0, float("nan"), -2.0, float("inf"), 1000.0, 0.0, 5.0, 3.0])
+    assert _close(want.clone(), want)
+    off = torch.zeros(8)
+    off[7] = 0.9  # of the largest, 1000, a thousandth may be missing
+    assert _close(want + off, want)
+    assert not _close(want + 2 * off, want)
+    assert not _close(want, want.nan_to_num(nan=0.0))
 
 
 def test_the_limit_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from snnconv.files.seal import UNSEALED, sealed
 from tests.fuzz.changes import _at, _places
 from tests.fuzz.kind import Kind, find_or_skip
 from tests.fuzz.mutate import Parts
@@ -31,10 +32,24 @@ def of_network(kind: Kind, sample: str) -> tuple[Any, Callable[[Any], bytes]]:
     return parts.network, joined
 
 
+def of_calibration(kind: Kind, sample: str) -> tuple[Any, Callable[[Any], bytes]]:
+    content = kind.samples()[sample]
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+
+    def joined(root: Any) -> bytes:
+        texts = {"calibration": json.dumps(root), "digest": UNSEALED.decode()}
+        text = json.dumps(header | {"__metadata__": header["__metadata__"] | texts}).encode()
+        return sealed(len(text).to_bytes(8, "little") + text + content[8 + size :])
+
+    return json.loads(header["__metadata__"]["calibration"]), joined
+
+
 FILES: dict[str, tuple[str, str, Callable[[Kind, str], tuple[Any, Callable[[Any], bytes]]]]] = {
     "config": ("config", "net.json", of_json),
     "result": ("result", "digits-if.json", of_json),
     "published numbers": ("leaderboard", "published.json", of_json),
+    "calibration": ("calibration", "inputs.safetensors", of_calibration),
     "network": ("network", "if.graph.spikingjelly", of_network),
     "network call by call": ("network", "rate_norm.tree.snntorch", of_network),
 }

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from snnconv.files.lock import LockTimeout, locked
+from snnconv.files.refusal import brief
 from snnconv.files.untrusted import refused_as
 from snnconv.files.zips import fingerprint, opened
 
@@ -113,7 +114,7 @@ def _extract(archive: Path, content: Path, target: Path) -> None:
                 with source.open(member) as read, destination.open("wb") as write:
                     shutil.copyfileobj(read, write)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise ArchiveError(f"{archive} names a file and a folder alike ({error}); get the file again") from error
+        raise ArchiveError(f"{archive} names a file and a folder alike ({brief(error)}); get the file again") from error
 
 
 def _safe_path(archive: Path, member: zipfile.ZipInfo) -> PurePosixPath:

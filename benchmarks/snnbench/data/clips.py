@@ -16,7 +16,7 @@ from torch import Tensor
 from snnbench.data.roots import DataError
 from snnconv import limits
 from snnconv.files.atomic import replacing
-from snnconv.files.refusal import refused_as, regular
+from snnconv.files.refusal import brief, refused_as, regular
 
 __all__ = ["ClipError", "VideoWriter", "clip_indices", "read_clips", "write_video"]
 
@@ -118,7 +118,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
         if isinstance(error, ClipError):
             raise
-        raise ClipError(f"{path} is damaged ({error})") from error
+        raise ClipError(f"{path} is damaged ({brief(error)})") from error
 
 
 class VideoWriter:

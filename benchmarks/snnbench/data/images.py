@@ -20,8 +20,10 @@ import torch
 from snnbench.data.roots import DataError, cache_dir
 from snnconv.files import atomic as files
 from snnconv.files.pictures import open_rgb
+from snnconv.files.refusal import brief
 from snnconv.files.untrusted import UntrustedFileError, read_safetensors, refused_as
 from snnconv.files.zips import fingerprint, opened
+from snnconv.progress import bars
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -107,7 +109,7 @@ def load_originals(name: str, root: Path, split: str, download: bool = False) ->
     try:
         source = getattr(datasets, name)(root=str(root), train=split == "train", download=download)
     except (RuntimeError, OSError, EOFError) as error:
-        raise DataError(f"{name} in {root} is absent or damaged ({error}); get it again") from error
+        raise DataError(f"{name} in {root} is absent or damaged ({brief(error)}); get it again") from error
     images = torch.from_numpy(np.ascontiguousarray(source.data.transpose(0, 3, 1, 2)))
     return ImageSet(images, torch.tensor(source.targets, dtype=torch.int64), tuple(source.classes))
 
@@ -171,19 +173,16 @@ def _fingerprint(source: Path) -> str:
 
 
 def _decode(source: Path, classes: Sequence[str] | None) -> ImageSet:
-    from tqdm import tqdm
-
     arrays: list[np.ndarray] = []
     labels: list[int] = []
-    with _opened(source) as (everything, read):
+    with _opened(source) as (everything, read), bars(None) as tell:
         names = sorted(n for n in everything if n.lower().endswith(IMAGE_SUFFIXES))
         if not names:
             raise DataError(f"{source} holds no images")
         folders = [_folder(name) for name in names]
         found = tuple(classes) if classes is not None else tuple(sorted(set(folders)))
         index = {name: i for i, name in enumerate(found)}
-        progress = tqdm(names, desc=f"decoding {source.name}", unit="image", disable=len(names) < 2000)
-        for name, folder in zip(progress, folders, strict=True):
+        for done, (name, folder) in enumerate(zip(names, folders, strict=True), 1):
             if not folder or folder not in index:
                 raise DataError(f"{source}: {name} lies in no folder named after a class ({', '.join(found)})")
             with refused_as(DataError):
@@ -192,6 +191,7 @@ def _decode(source: Path, classes: Sequence[str] | None) -> ImageSet:
                 raise DataError(f"{source}: {name} is {array.shape}, the images before it {arrays[0].shape}")
             arrays.append(array)
             labels.append(index[folder])
+            tell(f"decoding {source.name}", done, len(names))
     images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
     return ImageSet(images, torch.tensor(labels, dtype=torch.int64), found)
 

@@ -12,6 +12,7 @@ import numpy as np
 from snnbench.data.clips import write_video
 from snnbench.data.roots import DataError, cache_dir
 from snnconv.files.fingerprint import config_hash
+from snnconv.progress import bars
 
 __all__ = ["DIRECTIONS", "draw_clip", "moving_digits"]
 
@@ -72,8 +73,6 @@ def moving_digits() -> Path:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise DataError('the digit images come with scikit-learn: pip install "snnconv-plugin[bench]"') from error
-    from tqdm import tqdm
-
     bunch = load_digits()
     order = np.random.default_rng(0).permutation(len(bunch.target))
     try:
@@ -82,14 +81,16 @@ def moving_digits() -> Path:
     except OSError as error:
         raise DataError(f"{folder.parent} cannot be written ({error}): name another with SNNCONV_CACHE") from error
     try:
-        for place, index in enumerate(tqdm(order, desc="writing digits in motion", leave=False)):
-            split = "test" if place < SETTINGS["test_images"] else "train"
-            draw = np.random.default_rng(int(index))
-            for direction in DIRECTIONS:
-                clip = draw_clip(bunch.images[index], direction, draw)
-                target = building / split / f"{bunch.target[index]}-{direction}"
-                target.mkdir(parents=True, exist_ok=True)
-                write_video(target / f"{index:04d}.mp4", clip, SETTINGS["rate"])
+        with bars(None) as tell:
+            for place, index in enumerate(order):
+                split = "test" if place < SETTINGS["test_images"] else "train"
+                draw = np.random.default_rng(int(index))
+                for direction in DIRECTIONS:
+                    clip = draw_clip(bunch.images[index], direction, draw)
+                    target = building / split / f"{bunch.target[index]}-{direction}"
+                    target.mkdir(parents=True, exist_ok=True)
+                    write_video(target / f"{index:04d}.mp4", clip, SETTINGS["rate"])
+                tell("writing digits in motion", place + 1, len(order))
         building.chmod(0o755)
         os.rename(building, folder)
     except OSError as error:

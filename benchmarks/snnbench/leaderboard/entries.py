@@ -13,6 +13,7 @@ from snnbench.results import Answers, Point, Record, ResultError, slug
 from snnbench.results.answers import word_of
 from snnbench.results.kinds import KINDS
 from snnconv.files.fingerprint import canonical
+from snnconv.files.refusal import brief
 
 __all__ = ["Entry", "Row", "collect"]
 
@@ -140,7 +141,7 @@ def collect(records: Mapping[PurePath, Record], answers: Mapping[PurePath, Answe
                 found.append(_entry(group, kept))
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 files = ", ".join(path for path, _ in group)
-                raise ResultError(f"{files}: cannot be shown ({type(error).__name__}: {error})") from error
+                raise ResultError(f"{files}: cannot be shown ({type(error).__name__}: {brief(error)})") from error
     found.sort(key=lambda entry: entry.files[0])
     taken: set[str] = set()
     for entry in found:  # a/b-c.json and a-b/c.json have one slug

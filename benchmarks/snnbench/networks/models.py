@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from snnbench.data.roots import DataError
+from snnconv.files.refusal import brief
 
 Activation = Callable[[], nn.Module]
 Network = TypeVar("Network", bound=nn.Module)
@@ -156,12 +157,12 @@ def resnet20_cifar10(weights: Path) -> ResNet20:
     try:
         state = load_file(str(weights))
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{weights} cannot be read as safetensors ({error})") from error
+        raise DataError(f"{weights} cannot be read as safetensors ({brief(error)})") from error
     model = ResNet20()
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise DataError(f"{weights} does not hold the weights of a ResNet-20: {error}") from error
+        raise DataError(f"{weights} does not hold the weights of a ResNet-20: {brief(error)}") from error
     return model.eval()
 
 

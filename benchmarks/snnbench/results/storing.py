@@ -30,7 +30,7 @@ def write_with_answers(path: Path, record: Record, found: Record | None, same: b
         note = f"Answers to the samples take {kept.size / 2**20:.0f} MiB and are not kept."
         content["notes"] = list(dict.fromkeys([*content.get("notes", []), note]))
         kept = None
-    files = {}
+    files: dict[Path, bytes] = {}
     if kept is not None:
         content["answers"], arrays = packed(kept, path.stem)
         files[path.with_name(content["answers"]["file"])] = arrays

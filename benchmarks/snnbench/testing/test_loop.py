@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from snnbench.testing.model_parts import Part, replaced
 from snnbench.testing.readouts import Variant, Window, readouts
 from snnbench.testing.resume import PartialState
 from snnbench.testing.twins import Agreement
+from snnconv.progress import bars
 from snnconv.sequence import Continued
 
 __all__ = ["SNNTestLoop"]
@@ -252,13 +254,10 @@ class SNNTestLoop(TestLoop):
 
     @contextmanager
     def _bar(self, start: int) -> Any:
-        from tqdm.auto import tqdm
-
         shown = self.progress and is_main_process()
-        readers = 1 + len(self.variants)
-        title = f"testing {readers} networks"
-        with tqdm(total=len(self.dataloader), initial=start, desc=title, disable=not shown, leave=False) as bar:
-            yield bar.update
+        title, done = f"testing {1 + len(self.variants)} networks", itertools.count(start + 1)
+        with bars(None if shown else False) as tell:
+            yield lambda: tell(title, next(done), len(self.dataloader))
 
 
 def _agreement(variant: Variant) -> Key:

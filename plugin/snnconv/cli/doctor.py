@@ -46,22 +46,22 @@ class Package:
 
 _PACKAGES = (
     Package("torch", ("torch",), "everything", "pip install torch", True),
-    Package("spikingjelly", ("spikingjelly",), "neurons, recipes", "pip install 'spikingjelly>=2.0,<3'", True),
+    Package("spikingjelly", ("spikingjelly",), "neurons, recipes", 'pip install "spikingjelly>=2.0,<3"', True),
     Package("safetensors", ("safetensors",), "save and load", "pip install safetensors", True),
-    Package("numba", ("numba",), "fast CPU kernels", "pip install 'snnconv-plugin[fast]'"),
-    Package("snntorch", ("snntorch",), "snnTorch networks", "pip install 'snnconv-plugin[snntorch]'"),
-    Package("matplotlib", ("matplotlib",), "plots", "pip install 'snnconv-plugin[plot]'"),
+    Package("numba", ("numba",), "fast CPU kernels", 'pip install "snnconv-plugin[fast]"'),
+    Package("snntorch", ("snntorch",), "snnTorch networks", 'pip install "snnconv-plugin[snntorch]"'),
+    Package("matplotlib", ("matplotlib",), "plots", 'pip install "snnconv-plugin[plot]"'),
     Package("torchvision", ("torchvision",), "networks, images", "pip install torchvision"),
     Package("timm", ("timm",), "networks", "pip install timm"),
-    Package("nir", ("nir",), "neuromorphic chips", "pip install 'snnconv-plugin[nir]'"),
-    Package("av", ("av",), "video files", "pip install 'snnconv-plugin[video]'"),
-    Package("gymnasium", ("gymnasium",), "continuous control", "pip install 'snnconv-plugin[control]'"),
-    Package("mujoco", ("mujoco",), "continuous control", "pip install 'snnconv-plugin[control]'"),
+    Package("nir", ("nir",), "neuromorphic chips", 'pip install "snnconv-plugin[nir]"'),
+    Package("av", ("av",), "video files", 'pip install "snnconv-plugin[video]"'),
+    Package("gymnasium", ("gymnasium",), "continuous control", 'pip install "snnconv-plugin[control]"'),
+    Package("mujoco", ("mujoco",), "continuous control", 'pip install "snnconv-plugin[control]"'),
     Package(
         "stable_baselines3",
         ("stable-baselines3",),
         "continuous control",
-        "pip install 'snnconv-plugin[control]'",
+        'pip install "snnconv-plugin[control]"',
     ),
 )
 
@@ -143,7 +143,7 @@ def _torchaudio() -> list[Check]:
         said = " ".join(str(error).split())[:200]
         of_torch = tuple(int(part) for part in torch.split(".")[:2])
         remove = "pip uninstall -y torchaudio"
-        advice = remove if of_torch > _LAST_TORCHAUDIO else f"pip install 'torchaudio=={of_torch[0]}.{of_torch[1]}.*'"
+        advice = remove if of_torch > _LAST_TORCHAUDIO else f'pip install "torchaudio=={of_torch[0]}.{of_torch[1]}.*"'
         detail = f"{audio} does not go with torch {torch}: {type(error).__name__}: {said}"
         return [Check("torchaudio", purpose, "broken", detail, advice)]
     return [Check("torchaudio", purpose, "ok", f"{audio}, imports beside torch {torch}")]

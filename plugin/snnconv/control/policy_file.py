@@ -124,7 +124,7 @@ def _layers(state: Mapping[str, Tensor], stem: str, origin: str) -> list[tuple[T
     try:
         return [(state[f"{stem}{n}.weight"], state[f"{stem}{n}.bias"]) for n in numbers]
     except KeyError as error:
-        raise PolicyFileError(f"{origin} lacks {error}") from error
+        raise PolicyFileError(f"{origin} lacks {brief(error)}") from error
 
 
 def _stacked(stack: list[tuple[Tensor, Tensor]], origin: str) -> Actor:
@@ -159,7 +159,7 @@ def _from_zip(path: Path) -> Actor:
             text = _entry(archive, "data", path)
             content = _entry(archive, "policy.pth", path)
     except (UntrustedFileError, OSError) as error:
-        raise PolicyFileError(f"{what} ({error})") from error
+        raise PolicyFileError(f"{what} ({brief(error)})") from error
     with refused_as(PolicyFileError):
         _check(read_json(text, f"{path}: data"), path)
         state = read_pickle(io.BytesIO(content), f"{path}: policy.pth")

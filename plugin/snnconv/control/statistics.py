@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from snnconv.files.pickled import array_of, name_of, read_inert
+from snnconv.files.refusal import brief
 
 __all__ = ["Statistics", "StatisticsError", "read_statistics"]
 
@@ -57,6 +58,6 @@ def read_statistics(path: str | os.PathLike[str]) -> Statistics:
             raise ValueError("its numbers are not finite, or its variance, clip_obs or epsilon is below zero")
     except Exception as error:  # a pickle of anything can make anything go wrong
         raise StatisticsError(
-            f"{path}: holds no statistics that VecNormalize.save wrote ({type(error).__name__}: {error})"
+            f"{path}: holds no statistics that VecNormalize.save wrote ({type(error).__name__}: {brief(error)})"
         ) from error
     return Statistics(torch.from_numpy(mean.copy()), torch.from_numpy(variance.copy()), clip, epsilon)

@@ -9,7 +9,7 @@ import zlib
 from typing import IO, TYPE_CHECKING
 
 from snnconv import limits
-from snnconv.files.refusal import UntrustedFileError, regular
+from snnconv.files.refusal import UntrustedFileError, brief, regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,7 +59,7 @@ def open_rgb(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | Non
     except (FileNotFoundError, UntrustedFileError):
         raise
     except Exception as error:  # Pillow raises a dozen types for a damaged file
-        raise UntrustedFileError(f"{name} is damaged ({error}); get the file again") from error
+        raise UntrustedFileError(f"{name} is damaged ({brief(error)}); get the file again") from error
     if values.min() < 0 or values.max() > 0xFFFF:
         raise UntrustedFileError(f"{name} holds pixels of {values.min()} to {values.max()}; store it with 8 or 16 bits")
     return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")

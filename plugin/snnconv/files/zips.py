@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from snnconv import limits
-from snnconv.files.refusal import UntrustedFileError, regular
+from snnconv.files.refusal import UntrustedFileError, brief, regular
 
 __all__ = ["checked", "fingerprint", "is_zip", "opened", "read_arrays", "verified"]
 
@@ -68,7 +68,7 @@ def opened(source: str | os.PathLike[str] | IO[bytes], name: str | None = None) 
             if isinstance(error, OSError) and error.errno in _ODD:
                 raise _damaged(path, error) from error
             if type(error) in (RuntimeError, NotImplementedError):  # encrypted, or packed in an unknown way
-                raise UntrustedFileError(f"{path} cannot be unpacked here ({error}); pack it anew") from error
+                raise UntrustedFileError(f"{path} cannot be unpacked here ({brief(error)}); pack it anew") from error
             raise
 
 

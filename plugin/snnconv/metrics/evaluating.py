@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,10 @@ from snnconv.runtime.batch import Batch, call, entries
 from snnconv.runtime.sequence import frames
 from snnconv.tables import add, named
 
-__all__ = ["METRICS", "Evaluation", "Metric", "Score", "evaluate", "register_metric", "score_of", "top1", "top5"]
+__all__ = [
+    "METRICS", "Evaluation", "Metric", "Score", "class_scores", "evaluate", "register_metric", "score_of", "top1",
+    "top5",
+]  # fmt: skip
 
 Score = Callable[[Any, Any], Tensor]
 """``score(output, target)`` → one number a sample ``[B]``."""
@@ -132,6 +135,17 @@ def mse(output: Tensor, target: Tensor) -> Tensor:
     return (output - target.to(output)).square().flatten(1).mean(1)
 
 
+def class_scores(output: Any) -> Tensor | None:
+    """Class scores ``[B, classes]`` of a network's output: itself, or what it names ``logits``, as Hugging Face's do.
+
+    >>> class_scores({"logits": torch.zeros(8, 10)}).shape, class_scores(torch.zeros(8, 10, 4, 4))
+    (torch.Size([8, 10]), None)
+    """
+    if not isinstance(output, Tensor):
+        output = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    return output if isinstance(output, Tensor) and output.dim() == 2 else None
+
+
 METRICS: dict[str, Metric] = {}
 """Every metric that is known by name."""
 
@@ -154,18 +168,23 @@ def _of_classes(score: Score) -> Score:
     """A score of class scores ``[B, classes]`` and class numbers ``[B]``, which are checked."""
 
     def checked(output: Any, target: Any) -> Tensor:
-        if not isinstance(output, Tensor) or output.dim() != 2:
+        found = class_scores(output)
+        if found is None:
             got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ConversionError(f"the network gives {got}; accuracy needs class scores [batch, classes]")
+            raise ConversionError(
+                f"the network gives {got}; accuracy needs class scores [batch, classes], as the output or as the one "
+                "that it names logits: give metric=, a function of output and target"
+            )
         if not isinstance(target, Tensor) or target.dim() != 1 or target.is_floating_point():
             raise ConversionError("the data holds no class labels: accuracy needs (input, label) batches")
-        if len(target) and not 0 <= int(target.min()) <= int(target.max()) < output.shape[1]:
-            wrong = target[(target < 0) | (target >= output.shape[1])]
+        classes = found.shape[1]
+        if len(target) and not 0 <= int(target.min()) <= int(target.max()) < classes:
+            wrong = target[(target < 0) | (target >= classes)]
             raise ConversionError(
-                f"label {int(wrong[0])} is none of the network's {output.shape[1]} outputs, which are counted from 0 "
-                f"to {output.shape[1] - 1}"
+                f"label {int(wrong[0])} is none of the network's {classes} outputs, which are counted from 0 "
+                f"to {classes - 1}"
             )
-        return score(output, target)
+        return score(found, target)
 
     return checked
 

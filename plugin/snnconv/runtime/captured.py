@@ -22,8 +22,8 @@ def strictly_exported() -> bool:
     >>> strictly_exported()
     False
     """
-    exports = getattr(torch.compiler, "is_exporting", None)
-    return exports is not None and torch.compiler.is_dynamo_compiling() and bool(exports())
+    # the flag that torch.compiler.is_exporting() returns, which torch 2.11's torch.compile takes for true always
+    return torch.compiler.is_dynamo_compiling() and bool(getattr(torch.compiler, "_is_exporting_flag", False))
 
 
 def traced() -> bool:

@@ -238,7 +238,7 @@ class Executor:
             (ndim, (rows,)), *others = shapes
             if others:
                 return None
-            key = ndim, rows == timesteps
+            key = ndim, bool(rows == timesteps)  # a size that torch.export traces compares as a symbol
             if key not in call.alone:
                 call.alone[key] = self.stepping.one_by_one(node, tuple(whole), call.kwargs, timesteps)
             if not call.alone[key]:

@@ -14,7 +14,7 @@ from snnconv.graph.capture.fx import TraceFailure, source_graph
 from snnconv.graph.source import ConversionError
 from snnconv.inputs import placement
 from snnconv.methods import Method
-from snnconv.metrics.evaluating import top1
+from snnconv.metrics.evaluating import METRICS, class_scores
 from snnconv.metrics.latency import LATENCIES, latencies
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
@@ -232,14 +232,16 @@ def _targets(model: nn.Module, data: Samples, score: Score | None) -> tuple[list
         return list(data.y.split(BATCH)), score, "score"
     if data.y is not None and (data.y.dim() != 1 or data.y.is_floating_point()):
         raise ConversionError(f"targets of shape {tuple(data.y.shape)} are no class numbers [N]: give score= as well")
+    accuracy = METRICS["top1"].score
     with torch.no_grad():
         first = model(data.x[:1])
-        if not isinstance(first, Tensor) or first.dim() != 2:
+        if class_scores(first) is None:
             got = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
             raise ConversionError(f"the network gives {got} where class scores [B, classes] are needed: give score=")
         if data.y is not None:
-            return list(data.y.split(BATCH)), top1, "top-1 (%)"
-        return [model(x).argmax(1) for x in data.x.split(BATCH)], top1, "agreement (%)"
+            return list(data.y.split(BATCH)), accuracy, "top-1 (%)"
+        own = [class_scores(model(x)) for x in data.x.split(BATCH)]
+        return [found.argmax(1) for found in own if found is not None], accuracy, "agreement (%)"
 
 
 def _halve(running: list[Trial], before: int) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from snnconv import limits
+from snnconv.files.refusal import brief
 from snnconv.graph import activation
 from snnconv.graph.ops import METHODS, SHAPE_ATTRIBUTES, VIEW_ATTRIBUTES, resolve
 from snnconv.graph.records import META, SITE, NodeRecord, Reference, where
@@ -105,7 +106,7 @@ def decode(text: str) -> dict[str, Any]:
     except ConversionError:
         raise
     except ValueError as error:
-        raise ConversionError(f"damaged header: it is no JSON ({error})") from error
+        raise ConversionError(f"damaged header: it is no JSON ({brief(error)})") from error
     if not records or found is not records[-1]:  # the outermost comes last
         raise ConversionError("damaged header: it is no record of names and values")
     if len(records) > 1:
@@ -250,7 +251,7 @@ def _check_target(node: NodeRecord, tensors: dict[str, Tensor], sites: Sequence[
         try:
             function = resolve(target)
         except ValueError as error:
-            raise ConversionError(f"{where(node)}: {error}") from error
+            raise ConversionError(f"{where(node)}: {brief(error)}") from error
         if function is getattr:
             check_attribute(node)
         if function is activation.activated:
@@ -287,7 +288,7 @@ def _check_constant(node: NodeRecord) -> None:
         with torch.device("meta"):
             made = resolve(node.target)(*node.args, **kwargs)
     except Exception as error:  # whatever torch says to arguments that nobody wrote
-        raise ConversionError(f"{where(node)}: {node.target} fails: {error}") from error
+        raise ConversionError(f"{where(node)}: {node.target} fails: {brief(error)}") from error
     if isinstance(made, Tensor) and made.numel() > limits.CONSTANT:
         raise ConversionError(
             f"{where(node)}: {node.target} makes {made.numel()} elements, more than snnconv.limits.CONSTANT = "

@@ -13,6 +13,7 @@ from torch import Tensor
 from snnconv import limits
 from snnconv.dynamics import neuron
 from snnconv.dynamics.threshold import check_threshold
+from snnconv.files.refusal import brief
 from snnconv.graph import activation
 from snnconv.graph.sizes import Sizes
 from snnconv.graph.source import ConversionError, Site
@@ -126,7 +127,7 @@ class Header:
             neuron.get(method.neuron)
             return method
         except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-            raise ConversionError(f"method: {error}") from error
+            raise ConversionError(f"method: {brief(error)}") from error
 
     def check(self, groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Site]:
         """The sites; refuses what contradicts the method, or the tensors.
@@ -288,9 +289,9 @@ def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
     try:
         method = Method.from_dict(values["method"])
     except KeyError as error:
-        raise ConversionError(f"damaged header: {error} is missing") from error
+        raise ConversionError(f"damaged header: {brief(error)} is missing") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ConversionError(f"method: {error}") from error
+        raise ConversionError(f"method: {brief(error)}") from error
     for name in ("coding", "max_pool"):
         if name in values and values.pop(name) != getattr(method, name):
             raise ConversionError(f"{name} is not that of {method}, which is {getattr(method, name)!r:.200}")

@@ -129,7 +129,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Spikin
             try:
                 network.precision = "int8"
             except RuntimeError as error:
-                warnings.warn(f"{path} was saved with 8-bit layers; they run in float32: {error}", stacklevel=2)
+                warnings.warn(f"{path} was saved with 8-bit layers; they run in float32: {brief(error)}", stacklevel=2)
     return network
 
 
@@ -203,7 +203,7 @@ def _read(path: Path) -> tuple[bytes, dict[str, str], dict[str, Tensor]]:
         metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
         raise ConversionError(
-            f"{path}: not a readable safetensors file ({error}); it is truncated, damaged or something else; "
+            f"{path}: not a readable safetensors file ({brief(error)}); it is truncated, damaged or something else; "
             "save the network again"
         ) from error
     return content, metadata, tensors

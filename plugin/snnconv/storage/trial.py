@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from snnconv import limits
+from snnconv.files.refusal import brief
 from snnconv.graph.source import ConversionError, SourceGraph
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.batch import call
@@ -98,7 +99,7 @@ def _try_sample(network: SpikingNetwork, program: GraphProgram) -> None:
 
 
 def _failed(error: Exception) -> ConversionError:
-    return ConversionError(f"the network of the file does not run: {type(error).__name__}: {error}")
+    return ConversionError(f"the network of the file does not run: {type(error).__name__}: {brief(error)}")
 
 
 def _run(network: SpikingNetwork, executor: Executor, x: Any, source: SourceGraph) -> None:
@@ -130,7 +131,7 @@ def _try_tree(network: SpikingNetwork) -> None:
                 call(program.model, x)
         except Exception:  # the forward is the caller's own, and zeros need not be what it takes
             return
-        raise ConversionError(f"the network of the file does not run in the given model: {error}") from error
+        raise ConversionError(f"the network of the file does not run in the given model: {brief(error)}") from error
 
 
 def _sample(network: SpikingNetwork, device: torch.device) -> Any:

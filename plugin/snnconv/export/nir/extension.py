@@ -23,6 +23,7 @@ import nir
 import numpy as np
 
 from snnconv import dynamics
+from snnconv.files.refusal import brief
 from snnconv.graph.error import ConversionError
 
 __all__ = ["TYPE", "NeuronNode", "can_say", "read_graph"]
@@ -111,5 +112,5 @@ def _node(name: str, node: Any) -> Any:
             found.setdefault(key, option.default)
             option.check(found[key])
         except (ValueError, TypeError) as error:
-            raise ConversionError(f"node {name!r:.200} ({TYPE}): {error}") from error
+            raise ConversionError(f"node {name!r:.200} ({TYPE}): {brief(error)}") from error
     return NeuronNode(neuron, node.get("v_threshold"), found)

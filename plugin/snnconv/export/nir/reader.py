@@ -148,7 +148,7 @@ class NIRNetwork(nn.Module):
                         tensors = {k: self.tensors[f"{name}.{k}"] for k in names}
                         values[name] = function(total, tensors, self.settings[name])
                 except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                    raise ConversionError(f"node {name!r:.200} ({self.kinds[name]}) fails: {error}") from error
+                    raise ConversionError(f"node {name!r:.200} ({self.kinds[name]}) fails: {brief(error)}") from error
         return values[self._last()].reshape(timesteps, batch, *values[self._last()].shape[1:]), spikes
 
     def _last(self) -> str:

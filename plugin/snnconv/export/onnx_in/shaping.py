@@ -11,6 +11,7 @@ from torch import Tensor
 
 from snnconv import limits
 from snnconv.export.onnx_in.calls import Call, Value, register_onnx_operator
+from snnconv.files.refusal import brief
 from snnconv.graph.source import ConversionError
 
 __all__ = ["TYPES"]
@@ -78,7 +79,7 @@ def _reshape(call: Call) -> Value:
         try:
             seen.append(list(given.reshape(sizes).shape))
         except RuntimeError as error:
-            raise ConversionError(f"{call.what}: {error}{call.build.alone}") from None
+            raise ConversionError(f"{call.what}: {brief(error)}{call.build.alone}") from None
     return call.emit_sizes(torch.reshape, x, seen, last=True)
 
 
