@@ -268,7 +268,7 @@ def _compared(files: list[Path], at: int | None) -> Outcome:
 
     if len(files) != 2:
         raise InputError(f"--compare takes two result files, so give it twice; got {len(files)}")
-    found = results.paired(*files, at)
+    found = results.paired(files[0], files[1], at)
     told = {**dataclasses.asdict(found), "difference": found.difference}
     return Outcome(str(found), told, [told])
 
