@@ -24,7 +24,7 @@ from snnbench import results
 from snnbench import train as training
 from snnbench.config import BenchError, load_config
 from snnbench.results.answers import word_of
-from snnbench.results.kinds import KINDS
+from snnbench.results.kinds import KINDS, bootstrap_error
 from snnbench.run import _chosen, run_config
 from snnbench.testing.calibration_data import CalibrationData
 from snnbench.testing.convert_hook import ConvertHook
@@ -260,7 +260,7 @@ class TestSegmentation:
             arrays = kept.networks[word_of(point)]
             whole = KINDS["areas"].score(arrays, kept.truth, np.ones((1, 2)))[0]
             assert whole == pytest.approx(point["metrics"]["mIoU"], abs=0.006)
-            assert point["errors"]["mIoU"] > 0
+            assert point["errors"]["mIoU"] == pytest.approx(bootstrap_error("areas", arrays, kept.truth, 2))
 
     def test_no_answers_are_kept_where_none_are_wanted(self, data: Path) -> None:
         (record,) = run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]}, answers=False)
