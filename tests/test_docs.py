@@ -167,6 +167,19 @@ def test_several_inputs_run_as_the_page_on_conversion_says(tmp_path: Path, monke
     assert space["masked"](x[:3], y[:3], mask).shape == (3, 3)
 
 
+def test_calibration_runs_as_the_page_on_conversion_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 7, 4), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(4, 2),
+    ).eval()  # fmt: skip
+    given = {"model": network, "resnet": network, "images": torch.randn(32, 3, 32, 32)}
+    given |= {"torch": torch, "snnconv": snnconv, "methods": methods}
+    space = run_page("conversion.md", tmp_path, monkeypatch, "snnconv.calibrate(", **given)
+    assert space["seen"].count == 0, "the last calibration on the page saw no data"
+    assert space["snn"].timesteps == 5
+
+
 def test_the_training_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")

@@ -68,12 +68,16 @@ def _snnconv(
     backend: str = "auto",
     dtype: torch.dtype = torch.float32,
     precision: str = "float32",
+    cover: str = "activations",
 ) -> Callable[[nn.Module, Tensor, int], Run]:
     def prepare(model: nn.Module, calibration: Tensor, timesteps: int) -> Run:
         _check_dtype(dtype, calibration.device)
         if backend in ("numba", "triton") and not _has(backend):
             raise Unavailable(f"{backend} is not installed")
-        snn = snnconv.convert(model, method(timesteps), calibration, progress=False).to(dtype)
+        try:
+            snn = snnconv.convert(model, method(timesteps), calibration, cover=cover, progress=False).to(dtype)
+        except snnconv.ConversionError as error:  # such as neurons without functions, and a network of GELUs
+            raise Unavailable(str(error)) from error
         snn.backend = backend
         try:
             snn.precision = precision
@@ -90,6 +94,7 @@ def _spikingjelly(multi: bool) -> Callable[[nn.Module, Tensor, int], Run]:
 
         if any(isinstance(m, PadShortcut) for m in model.modules()):
             model = with_conv_shortcuts(model)
+        _check_relus(model)
         snn = recipe(model, SpikingJellyRecipe("rate"), [calibration]).to(memory_format=torch.channels_last)
         if multi:
             for name, module in list(snn.named_modules()):
@@ -125,12 +130,18 @@ class _Folded(nn.Module):
         return out.flatten(0, 1)
 
 
+def _check_relus(model: nn.Module) -> None:
+    if not any(isinstance(module, nn.ReLU) for module in model.modules()):
+        raise Unavailable("the network has no nn.ReLU that a neuron could stand for")
+
+
 def _snntorch(model: nn.Module, calibration: Tensor, timesteps: int) -> Run:
     if not _has("snntorch"):
         raise Unavailable("snntorch is not installed")
     import snntorch
     from snntorch import utils
 
+    _check_relus(model)
     network = copy.deepcopy(folded(model))
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.ReLU):
@@ -174,6 +185,10 @@ ENGINES: dict[str, Engine] = {
     "ANN": Engine(_ann(torch.float32), sums=True),
     "ANN, bfloat16": Engine(_ann(torch.bfloat16), sums=True, dtype=torch.bfloat16),
     **_rows(),
+    "snnconv shifted threshold, every layer": Engine(
+        _snnconv(lambda t: methods.ShiftedThreshold(t, thresholds="max", correction="none"), cover="synapses"),
+        sums=True,
+    ),
     **_rows("eager", label=", eager"),
     **_rows(precision="int8", label=", int8"),
     **_rows(dtype=torch.bfloat16, label=", bfloat16"),

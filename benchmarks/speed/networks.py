@@ -22,6 +22,16 @@ def _torchvision(name: str) -> Callable[[], nn.Module]:
     return make
 
 
+def _vit() -> nn.Module:
+    """ViT-Tiny: patches of 16, twelve layers of width 192."""
+    import torchvision
+
+    model: nn.Module = torchvision.models.VisionTransformer(
+        image_size=224, patch_size=16, num_layers=12, num_heads=3, hidden_dim=192, mlp_dim=768
+    )
+    return model
+
+
 @dataclass(frozen=True)
 class Network:
     """A network and the shape of one input."""
@@ -46,6 +56,7 @@ NETWORKS = {
     "resnet20": Network(ResNet20, (3, 32, 32)),
     "resnet18": Network(_torchvision("resnet18"), (3, 224, 224)),
     "vgg16": Network(_torchvision("vgg16_bn"), (3, 224, 224)),
+    "vit_tiny": Network(_vit, (3, 224, 224)),
 }
 
 

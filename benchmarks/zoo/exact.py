@@ -64,6 +64,38 @@ def holds(line: dict[str, Any]) -> bool:
     )
 
 
+def table_of(lines: list[dict[str, Any]]) -> str:
+    """A row a network: its sites, and for each T the largest differences in float64 and float32, or why there are none.
+
+    Of several lines of one network and T the last counts.
+    """
+    by = {(line["name"], line["T"]): line for line in lines}
+    steps = sorted({t for _, t in by})
+    good = [line for line in by.values() if line.get("holds")]
+    rows = [
+        f"{len({line['name'] for line in good})} networks, {len(good)} of {len(by)} runs equal at every site; the "
+        "audit passes on them and fails with one encoder removed.",
+        "",
+        f"| network | captured by | sites | encoders |{''.join(f' T = {t}: float64, float32 |' for t in steps)}",
+        f"| --- | --- | --- | --- |{' --- |' * len(steps)}",
+    ]
+    for name in dict.fromkeys(name for name, _ in by):
+        known = next((by[name, t] for t in steps if "sites" in by.get((name, t), {})), {})
+        head = " | ".join(str(known.get(key, "")) for key in ("way", "sites", "encoders"))
+        cells = " | ".join(_cell(by.get((name, t))) for t in steps)
+        rows.append(f"| {name} | {head} | {cells} |")
+    return "\n".join(rows)
+
+
+def _cell(line: dict[str, Any] | None) -> str:
+    if line is None:
+        return "not run"
+    if "double" in line:
+        differs = "" if line["holds"] else f" (not equal; audit: {line['audit']})"
+        return f"{max(line['double'], line['output']):.0e}, {line['single']:.0e}{differs}"
+    return str(line.get("refused") or line.get("skipped"))
+
+
 def converted(model: nn.Module, x: Any, timesteps: int) -> snnconv.SpikingNetwork:
     """Everything covered, or a refusal."""
     method = snnconv.methods.ShiftedThreshold(timesteps, correction="none")

@@ -189,8 +189,7 @@ class Queries(nn.Module):
         from mmdet.structures import DetDataSample
 
         shape = dict(img_shape=(self.size,) * 2, batch_input_shape=(self.size,) * 2, pad_shape=(self.size,) * 2)
-        samples = [DetDataSample(metainfo=shape) for _ in range(len(x))]
-        return self.model._forward(x, samples)
+        return self.model._forward(x, [DetDataSample(metainfo=shape)])  # one speaks for all: none is padded
 
 
 def _mm(package: str, config: dict[str, Any], part: Callable[[nn.Module], nn.Module], x: Callable[[], Any]) -> Any:

@@ -13,8 +13,9 @@ def tried(name: str) -> dict[str, Any]:
     """What came of one architecture, with random weights, on 8 pictures of noise.
 
     Returns:
-        ``way`` (of capture), ``capture`` and ``convert`` (seconds), ``sites``, ``analog`` (operators, each with how
-        often), or ``refused``: the sentence.
+        ``way`` (of capture), ``seconds`` and ``capture`` (of which in capturing), ``processor`` (its seconds, of one
+        core: what else runs on the machine does not count), ``sites``, ``analog`` (operators, each with how often), or
+        ``refused``: the sentence.
     """
     import timm
     import torch
@@ -28,7 +29,7 @@ def tried(name: str) -> dict[str, Any]:
     size = model.pretrained_cfg.get("input_size", (3, 224, 224))
     line |= {"parameters": sum(p.numel() for p in model.parameters()), "input": list(size)}
     images = torch.randn(PICTURES, *size)
-    begin = time.perf_counter()
+    begin, busy = time.perf_counter(), time.process_time()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -42,6 +43,7 @@ def tried(name: str) -> dict[str, Any]:
     except Exception as error:  # the refusal is the result
         kind = "" if isinstance(error, snnconv.ConversionError) else f"{type(error).__name__}: "
         return line | {"refused": kind + str(error)[:400], "seconds": round(time.perf_counter() - begin, 1)}
+    processor = time.process_time() - busy
     report = snn.report
     assert report is not None
     analog: dict[str, int] = {}
@@ -51,6 +53,7 @@ def tried(name: str) -> dict[str, Any]:
         "way": report.capture or report.path,
         "seconds": round(time.perf_counter() - begin, 1),
         "capture": report.seconds["capture"],
+        "processor": round(processor, 1),
         "sites": len(report.spiking),
         "analog": analog,
     }

@@ -33,14 +33,18 @@ def test_a_run_goes_on_where_it_ended(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     def apart(name: str) -> dict[str, object]:
         tried.append(name)
-        return {"name": name, "way": "torch.fx", "seconds": 130.0, "capture": 1.0, "sites": 3, "analog": {"silu": 2}}
+        times = {"seconds": 300.0, "processor": 130.0, "capture": 1.0}
+        return {"name": name, "way": "torch.fx", "sites": 3, "analog": {"silu": 2}} | times
 
     monkeypatch.setattr(zoo, "apart", apart)
     monkeypatch.setattr(zoo, "listed", lambda: ["one", "two"])
     zoo.run_all(["one", "two"], out, float("inf"), again=False)
     assert tried == ["two"]
     table = zoo.table_of(zoo.lines_of(out))
-    assert "2 of 2 architectures were tried; 1 convert (1 by torch.fx), 1 of them in more than 120 s." in table
+    assert (
+        "2 of 2 architectures were tried; 1 convert (1 by torch.fx), 1 of them in more than 120 s of one core." in table
+    )
+    assert "| 130.0 |" in table
     assert "refused: no" in table
     assert "2 silu" in table
     zoo.run_all(["one"], out, float("inf"), again=True)

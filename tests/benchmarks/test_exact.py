@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -98,3 +99,20 @@ def test_the_command_writes_a_line_and_tries_again_what_does_not_hold(tmp_path, 
     assert zoo.check_all(["small"], [3], out, here=False) == 0
     assert zoo.check_all(["small"], [3], out, here=False) == 0
     assert [line["holds"] for line in map(json.loads, out.read_text().splitlines())] == [False, True]
+
+
+def test_the_table_says_what_was_run_and_what_came_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    equal = {"double": 1e-16, "single": 2e-7, "output": 3e-16, "audit": "passed", "removed": "reads analog"}
+    known = {"name": "small", "T": 4, "way": "torch.fx", "sites": 5, "encoders": 2}
+    lines = [
+        {"name": "small", "T": 4, "refused": "an old line", "holds": False},
+        known | equal | {"holds": True},
+        {"name": "other", "T": 8, "refused": "no graph", "holds": False},
+    ]
+    file = tmp_path / "exact.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert zoo.main(["table", str(file)]) == 0
+    table = capsys.readouterr().out
+    assert "1 networks, 1 of 2 runs equal" in table
+    assert "| small | torch.fx | 5 | 2 | 3e-16, 2e-07 | not run |" in table
+    assert "| other |  |  |  | not run | no graph |" in table

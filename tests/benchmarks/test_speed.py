@@ -18,6 +18,7 @@ from benchmarks.speed.networks import NETWORKS, Network, folded
 from snnconv import methods
 from snnconv.dynamics.kernels import processor
 from snnconv.runtime import int8 as int8_layers
+from tests import networks as nets
 
 
 def small() -> nn.Module:
@@ -64,6 +65,22 @@ def test_every_engine_is_measured_or_says_why_not(
     assert speed.main(arguments) == 0
     assert out.read_bytes() == written
     assert capsys.readouterr().out.count("| small | 2 | 2 | snnconv IF |") == 3  # once measured, twice in the table
+
+
+def test_a_transformer_has_its_row_and_engines_for_relus_say_that_it_has_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    monkeypatch.setitem(NETWORKS, "small", Network(nets.TinyViT, (3, 12, 12)))
+    out = tmp_path / "speed.json"
+    arguments = ["--networks", "small", "--batches", "2", "--timesteps", "8", "--repeats", "2", "--device", "cpu"]
+    engines = "every layer,step by step,snnconv IF"
+    assert speed.main([*arguments, "--engines", engines, "--out", str(out)]) == 0
+    cells = {cell["engine"]: cell for cell in json.loads(out.read_text())["cells"]}
+    covered = cells["snnconv shifted threshold, every layer"]
+    assert covered["ratio"] == pytest.approx(covered["seconds"] / covered["ann_seconds"]), "one pass, whatever T"
+    for name in ("SpikingJelly, step by step", "snnTorch Leaky, step by step"):
+        assert cells[name]["left_out"] == "the network has no nn.ReLU that a neuron could stand for"
+    assert "left_out" in cells["snnconv IF"]
 
 
 def test_what_would_take_too_long_is_left_out(network: Network, tmp_path: Path, capsys) -> None:

@@ -546,3 +546,36 @@ def test_a_threshold_that_changes_in_place_is_seen(backend: str) -> None:
     assert torch.equal(
         dyn.scan("signed_if", half, theta, backend=backend), reference("signed_if", half, theta.reshape(3, 1), True)
     )
+
+
+_RUN = """
+import torch, snnconv
+from torch import nn
+model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 2))
+x = torch.rand(16, 4)
+for steps in (3, 5):
+    method = snnconv.methods.ShiftedThreshold(timesteps=steps)
+    snn = snnconv.convert(model, method, x, cover="synapses", progress=False)
+    snn.backend = "numba"
+    snn(x)
+    snn.run(x, synapses="steps")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_NUMBA, reason="needs numba")
+def test_a_second_process_compiles_nothing_anew(tmp_path) -> None:
+    def run() -> set[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", _RUN],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return {str(path) for path in tmp_path.rglob("*.nbc")}
+
+    first = run()
+    assert len(first) > 5, "every kernel is on disk"
+    assert run() == first

@@ -213,10 +213,73 @@ def test_a_network_for_one_size_says_so() -> None:
 def test_a_batch_that_must_be_one_size_is_no_graph() -> None:
     class Fixed(Net):
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.relu(self.one(x)).mean((2, 3))) * int(x.shape[0])
+            return self.head(self.relu(self.one(x)).mean((2, 3))) * len(x)
 
     with pytest.raises(TraceFailure):
         exported_graph(Fixed(), {"x": IMAGES[:2]})
+
+
+class Windows(Net):
+    """Cuts its maps in windows and puts them together again, as Swin's first code does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.one(x))
+        channels, height, width = y.shape[1:]
+        windows = (
+            y.view(-1, channels, height // 4, 4, width // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, channels)
+        )
+        windows = self.relu(windows - windows.mean(1, keepdim=True))
+        count = int(windows.shape[0] / (height * width / 4 / 4))
+        assert isinstance(count, (int, torch.SymInt))
+        y = windows.view(count, height // 4, width // 4, 4, 4, -1).permute(0, 1, 3, 2, 4, 5)
+        return self.head(y.reshape(count, height * width, -1).mean(1))
+
+
+@torch.no_grad()
+def test_a_batch_computed_by_int_from_a_quotient_stays_free() -> None:
+    model = Windows().eval()
+    source = exported_graph(model, {"x": IMAGES[:2]})
+    for x in (IMAGES, IMAGES[:1]):
+        torch.testing.assert_close(run(source, x), model(x), rtol=1e-4, atol=1e-5)
+    assert "int" not in globals(), "what stood for it is gone"
+    snn = snnconv.convert(
+        model, methods.ShiftedThreshold(6, correction="none"), IMAGES, cover="synapses", progress=False
+    )
+    assert snn.report is not None
+    assert snn.report.capture == "torch.export"
+
+
+class Sequences(Net):
+    """Attention over positions, which come first, with keys of a coarser map, as in SegFormer of mmseg."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2)
+        self.norm_of_keys = nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.one(x)
+        height, width = y.shape[2:]
+        if height != 12 and height > 1000:  # so that it does not trace
+            return y
+        rows = y.flatten(2).transpose(1, 2)
+        keys = (
+            F.avg_pool2d(rows.transpose(1, 2).reshape(-1, 8, height, width), 2).flatten(2).transpose(1, 2).contiguous()
+        )
+        keys = self.norm_of_keys(keys).transpose(0, 1)
+        found = self.attention(rows.transpose(0, 1), keys, keys)[0].transpose(0, 1)
+        return self.head(self.relu(rows + found).mean(1))
+
+
+@torch.no_grad()
+def test_what_strides_ask_of_a_batch_of_two_is_not_asked_of_one() -> None:
+    model = Sequences().eval()
+    source = exported_graph(model, {"x": IMAGES[:2]})
+    for x in (IMAGES, IMAGES[:1]):
+        torch.testing.assert_close(run(source, x), model(x), rtol=1e-4, atol=1e-5)
+    source.sizes.conditions.append(["lt", ["max", next(iter(source.sizes.ranges)), 2], 6])
+    assert source.sizes.refusal({"x": (1, 3, 12, 12)}) is None
+    assert "max(dimension 0 of x, 2)" in str(source.sizes.refusal({"x": (6, 3, 12, 12)}))
 
 
 def test_a_graph_that_does_not_hold_for_a_batch_of_one_is_not_taken() -> None:

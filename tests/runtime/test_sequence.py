@@ -156,3 +156,10 @@ def test_what_cannot_follow_a_sequence_is_refused() -> None:
     snn.run_sequence(x_seq)
     with pytest.raises(ConversionError, match="starts afresh"):
         snn.run_sequence(x_seq[:, :2], reset=False)
+
+
+@pytest.mark.parametrize("method", [methods.SignedIF(4), methods.ShiftedThreshold(4)], ids=lambda m: m.name)
+def test_a_batch_without_time_is_said_to_have_been_read_as_a_sequence(method: methods.Method) -> None:
+    snn = network(method)
+    with pytest.raises(ConversionError, match=r"a frame of \[4, 2, 6, 6\], read as a sequence \[T, B, "):
+        snn.run_sequence(frames()[0])

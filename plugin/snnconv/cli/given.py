@@ -30,6 +30,8 @@ REPEATED = (
 """Options that a command to go on with repeats where they are not the default."""
 CONVERTING = ("framework", "override", "exclude", "budget", "precision", "input")
 """Those that one which converts repeats, too."""
+WITHOUT_DATA = Path("batch-norm")
+"""Calibration by no inputs."""
 
 
 @dataclass(kw_only=True)
@@ -57,7 +59,10 @@ class Given:
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Download torchvision's or timm's weights.")] = False
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Inputs for calibration, a folder of unlabelled pictures for instance; --data by default."),
+        typer.Option(
+            help="Inputs for calibration, a folder of unlabelled pictures for instance; --data by default. batch-norm: "
+            "none, what the network's BatchNorms have learned (with correction none)."
+        ),
     ] = None
     calibration_images: Annotated[int, typer.Option(min=1, help="How many inputs calibrate.")] = 256
     size: Annotated[
@@ -191,11 +196,9 @@ class Given:
                 say(f"{saved} does not say which network it was converted from", "yellow")
             return loaded
         method = cli_inputs.make_method(self.method, {**self.settings, **settings})
-        source = self.test if self.calibration is None else self.read(self.calibration)
-        count = min(self.calibration_images, source.count)
         network = self.network
-        say(f"converting {self.model} by {describe(method)}, calibrated on {count:,} inputs of {source.name}")
-        calibration = source.inputs(self.calibration_images)
+        calibration, seen = self._calibration(network)
+        say(f"converting {self.model} by {describe(method)}, {seen}")
         return self._in_precision(
             snnconv.convert(
                 network,
@@ -211,6 +214,23 @@ class Given:
                 input=self.input,
             )
         )
+
+    def _calibration(self, network: nn.Module) -> tuple[Any, str]:
+        """What calibrates, and that in words."""
+        import snnconv
+
+        if self.calibration == WITHOUT_DATA and not WITHOUT_DATA.exists():
+            known = snnconv.calibrate(
+                network,
+                self.test.inputs(1),
+                cover=self.cover,
+                encode_input=self.encode_input,
+                statistics="batch_norm",
+            )
+            return known, "calibrated on what its BatchNorms have learned"
+        source = self.test if self.calibration is None else self.read(self.calibration)
+        count = min(self.calibration_images, source.count)
+        return source.inputs(self.calibration_images), f"calibrated on {count:,} inputs of {source.name}"
 
     def _in_precision(self, snn: Any) -> Any:
         if self.precision is not None:

@@ -7,13 +7,14 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from snnconv.conversion.given import CALIBRATION_LIMIT, calibration_batches, source_program
 from snnconv.conversion.histogram import BINS, Histogram, histograms
+from snnconv.conversion.normals import assumed
 from snnconv.conversion.ranks import Ranks
 from snnconv.files.atomic import write_whole
 from snnconv.files.fingerprint import digest
@@ -96,10 +97,8 @@ class Calibration:
             if corrects or method.thresholds == "ltb":
                 wants = f"correction={method.correction!r}" if corrects else "thresholds='ltb'"
                 instead = "correction='none'" if corrects else "thresholds='mse'"
-                raise ConversionError(
-                    f"{wants} runs on inputs, and this calibration keeps none: snnconv.calibrate(..., samples=256), or "
-                    f"take {instead}"
-                )
+                keep = "snnconv.calibrate(..., samples=256), or " if self.count else ""  # else it saw no input at all
+                raise ConversionError(f"{wants} runs on inputs, and this calibration keeps none: {keep}take {instead}")
         return [batch.to(device) if device is not None else batch for batch in self.samples]
 
     def check_made_from(self, digest: str) -> None:
@@ -195,6 +194,7 @@ def calibrate(
     calibration_inputs: Take = None,
     progress: bool | ProgressFn | None = None,
     distributed: bool = False,
+    statistics: Literal["data", "batch_norm"] = "data",
 ) -> Calibration:
     """Look once at a network's activations, so that every method and T converts from what was seen.
 
@@ -206,10 +206,13 @@ def calibrate(
         limit: inputs to look at, at most.
         cover, encode_input: as for the conversions to come; statistics with encoders serve those without, too.
         calibration_inputs, progress, distributed: as for :func:`snnconv.convert`; each rank keeps samples of its own.
+        statistics: ``"batch_norm"``: of ``data`` the shape alone matters. What comes out of each BatchNorm is taken as
+            normal, with the mean and variance that it has learned; nothing is kept, so that ``correction="none"``
+            converts. For networks with a BatchNorm behind every layer with weights that an activation follows.
 
     Raises:
         ConversionError: a network or data that :func:`snnconv.convert` would refuse.
-        ValueError: a negative number of samples.
+        ValueError: a negative number of samples, unknown statistics.
 
     >>> import snnconv
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -221,6 +224,8 @@ def calibrate(
     """
     if samples < 0 or limit < 1:
         raise ValueError(f"samples is {samples} and limit {limit}: keep 0 samples or more, of at least one input")
+    if statistics not in ("data", "batch_norm"):
+        raise ValueError(f"statistics must be 'data' or 'batch_norm', got {statistics!r}")
     if isinstance(model, SpikingNetwork):
         raise ConversionError("this network is already converted; calibrate the network it was made from")
     refuse(model)
@@ -231,8 +236,13 @@ def calibrate(
     ranks = Ranks(distributed)
     with bars(progress) as tell, torch.no_grad():
         where = Cover(cover, encode_input, wanted=lambda kind: kind.extrema is not None)
-        _, ann = source_program(model, batches, signature, where)
-        found = histograms(ann, batches, True, tell, ranks, elements=True)
+        captured, ann = source_program(model, batches, signature, where)
+        if statistics == "batch_norm":
+            if captured.source is None:
+                raise ConversionError(f"statistics='batch_norm' needs the network's graph, and {captured.why}")
+            found, batches = assumed(captured.source, batches[0], tell), []
+        else:
+            found = histograms(ann, batches, True, tell, ranks, elements=True)
     means = {name: h.largest_mean(ranks) for name, h in found.items()}
     kept: list[Any] = []
     for batch in batches:

@@ -13,8 +13,10 @@ from snnconv.graph.arguments import argument, arguments, operand, set_argument
 from snnconv.graph.ops import SYNAPSES
 from snnconv.graph.source import ConversionError, SourceGraph, depends_on
 
-__all__ = ["fold_batch_norm", "fold_constants", "lower_batch_norm", "shift_bias"]
+__all__ = ["NORMAL", "fold_batch_norm", "fold_constants", "lower_batch_norm", "shift_bias"]
 
+NORMAL = "normal"
+"""Key of a node's meta: mean and standard deviation of each channel on axis 1, as a BatchNorm has learned them."""
 _RANDOM = frozenset({
     "dropout", "alpha_dropout", "bernoulli", "multinomial", "normal", "rand_like", "randn_like", "randint_like",
 })  # fmt: skip
@@ -149,7 +151,10 @@ def fold_batch_norm(source: SourceGraph) -> None:
             continue
         layer = operand(node)
         folded = _scale_shift(source, node)
-        if folded is None or not isinstance(layer, fx.Node) or layer.target not in SYNAPSES or len(layer.users) != 1:
+        if folded is None:
+            continue
+        node.meta[NORMAL] = said = _mean_and_deviation(source, node, *folded)
+        if not isinstance(layer, fx.Node) or layer.target not in SYNAPSES or len(layer.users) != 1:
             continue
         weight_node, bias_node = synapse_arguments(layer)
         scale, shift = folded
@@ -169,9 +174,18 @@ def fold_batch_norm(source: SourceGraph) -> None:
         base = str(weight_node.target).rpartition(".")[0]
         _set_argument(source, layer, "weight", f"{base}.weight".lstrip("."), scaled.to(weight.dtype))
         _set_argument(source, layer, "bias", f"{base}.bias".lstrip("."), bias.to(weight.dtype))
+        layer.meta[NORMAL] = said
         node.replace_all_uses_with(layer)
         source.graph.erase_node(node)
     source.prune()
+
+
+def _mean_and_deviation(source: SourceGraph, node: fx.Node, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """β and |γ|·σ/√(σ²+ε) of each channel: what comes out of a BatchNorm on the data that it was trained on."""
+    mean, variance = (
+        source.tensors[str(argument(node, name).target)].double() for name in ("running_mean", "running_var")
+    )
+    return shift + mean * scale, scale.abs() * variance.sqrt()
 
 
 def shift_bias(source: SourceGraph, site_node: fx.Node, current: Tensor) -> None:

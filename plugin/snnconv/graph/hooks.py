@@ -6,7 +6,8 @@ import dis
 import functools
 import inspect
 from collections.abc import Iterator
-from types import CellType, CodeType, FunctionType, MethodType
+from contextvars import ContextVar
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,7 +27,8 @@ _FILLERS = frozenset({
 def only_looks(hook: Any) -> bool:
     """Whether a hook changes nothing that passes: it returns nothing and calls no method that writes in place.
 
-    A hook of which this cannot be seen does not "only look".
+    A hook of which this cannot be seen does not "only look"; one that reads a context variable neither: what it keeps
+    there belongs to the call that runs, whose forward reads it (as Hugging Face's models collect hidden states).
 
     >>> seen = []
     >>> only_looks(lambda module, args, out: seen.append(out.shape)), only_looks(lambda module, args, out: 2 * out)
@@ -38,7 +40,18 @@ def only_looks(hook: Any) -> bool:
         hook = inspect.getattr_static(type(hook), "__call__", None)
     if not isinstance(hook, FunctionType):
         return False
+    if any(isinstance(one, ContextVar) for one in _read_outside(hook)):
+        return False
     return _returns_nothing(hook.__code__) and not any(_in_place(name) for name in hook.__code__.co_names)
+
+
+def _read_outside(hook: FunctionType) -> Iterator[Any]:
+    """What a function reads that is neither given to it nor made by it, each with what it holds."""
+    cells = [cell.cell_contents for cell in hook.__closure__ or () if cell != CellType()]
+    for one in [*(hook.__globals__.get(name) for name in hook.__code__.co_names), *cells]:
+        yield one
+        if not isinstance(one, (type, ModuleType)):
+            yield from getattr(one, "__dict__", {}).values()
 
 
 def _in_place(name: str) -> bool:

@@ -72,9 +72,7 @@ def run_until_settled(
     most = plan.batch_size(first, max(1 if sequence else every, method.pre_timesteps_))
     blocks = [_Block(here, rows) for here, rows in _numbered(x, plan.slices(first, threads, most), sequence)]
     last = x.shape[1] if sequence else method.timesteps
-    output = steps = torch.empty(0)
-    total = torch.empty(0)
-    going = torch.arange(len(x), device=x.device)  # what is not settled yet
+    readouts = _Readouts(len(x), last, delay, x.device)
     try:
         if method.pre_timesteps_:
             for block in blocks:
@@ -89,29 +87,56 @@ def run_until_settled(
                 else _advanced(simulation, blocks, size, threads)
             )
             done += size
-            if not steps.numel():
-                output = total = outputs[0].new_zeros(len(x), outputs[0].shape[2])
-                output, steps = output.clone(), torch.full((len(x),), last, device=output.device)
-            for block, new in zip(blocks, outputs, strict=True):  # the mean begins behind the delay
-                total[block.here] += new[max(0, size - (done - delay)) :].sum(0)
-            if done <= delay:
+            readouts.add(blocks, outputs, done)
+            if not max(delay + 1, at_least) <= done < last:
                 continue
-            y = output[going] = total[going] / (done - delay)
-            if done < at_least or done == last:
-                continue
-            settled = _settled(y, margin, confidence)
-            steps[going[settled]] = done
-            going = going[~settled]
-            if not len(going):
+            readouts.settle(partial(_settled, margin=margin, confidence=confidence), done)
+            if not len(readouts.going):
                 break
-            here = torch.cat([block.here for block in blocks])
-            if (len(here) - len(going)) * (last - done) > MOVE * len(here):
-                kept = torch.isin(here, going).split([len(block.here) for block in blocks])
-                left = [block.only(k) for block, k in zip(blocks, kept, strict=True) if k.any()]
-                blocks = _dealt(left, most, threads)
+            left = readouts.unsettled(blocks, last - done)
+            blocks = blocks if left is None else _dealt(left, most, threads)
     finally:
         simulation.population.reset()
-    return EarlyExit(NonFinite(x).mark(output), steps, method.pre_timesteps_)
+    return EarlyExit(NonFinite(x).mark(readouts.output), readouts.steps, method.pre_timesteps_)
+
+
+class _Readouts:
+    """Means of the outputs behind the delay, each until its input is settled.
+
+    Attributes:
+        output, steps: as in `EarlyExit`.
+        going: places in the batch of what is not settled yet.
+    """
+
+    def __init__(self, batch: int, last: int, delay: int, device: torch.device) -> None:
+        self.delay = delay
+        self.output = self._total = torch.empty(0)
+        self.steps = torch.full((batch,), last, device=device)
+        self.going = torch.arange(batch, device=device)
+
+    def add(self, blocks: list[_Block], outputs: list[Tensor], done: int) -> None:
+        """The outputs ``[T, B, classes]`` of the blocks' last steps, of ``done`` in all."""
+        if not self._total.numel():
+            self._total = outputs[0].new_zeros(len(self.steps), outputs[0].shape[2])
+            self.output = self._total.clone()
+        for block, new in zip(blocks, outputs, strict=True):
+            self._total[block.here] += new[max(0, len(new) - (done - self.delay)) :].sum(0)
+        if done > self.delay:
+            self.output[self.going] = self._total[self.going] / (done - self.delay)
+
+    def settle(self, settled: Callable[[Tensor], Tensor], done: int) -> None:
+        """Those whose output is settled after ``done`` steps are left as they are."""
+        ends = settled(self.output[self.going])
+        self.steps[self.going[ends]] = done
+        self.going = self.going[~ends]
+
+    def unsettled(self, blocks: list[_Block], steps: int) -> list[_Block] | None:
+        """Blocks without what is settled; None where running it for the ``steps`` to come costs less than moving."""
+        here = torch.cat([block.here for block in blocks])
+        if (len(here) - len(self.going)) * steps <= MOVE * len(here):
+            return None
+        kept = torch.isin(here, self.going).split([len(block.here) for block in blocks])
+        return [block.only(k) for block, k in zip(blocks, kept, strict=True) if k.any()]
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -117,7 +118,8 @@ def stream_sequence(
         )
     runs[owner] = going
     for t in range(max(steps)):
-        x = channels_last(owner.given(tree_map(lambda v, t=t: v[t] if isinstance(v, Tensor) else v, x_seq)))
+        with _time_first(x_seq):
+            x = channels_last(owner.given(tree_map(lambda v, t=t: v[t] if isinstance(v, Tensor) else v, x_seq)))
         going.state.static = {}  # what came of the frame before
         out, going.memory = simulation.resume(x, 1, going.memory, going.state, observe)
         going.wrong = NonFinite(x).behind(going.wrong)
@@ -148,6 +150,16 @@ def check_follows(method: Method, delay: Any) -> None:
         )
 
 
+@contextmanager
+def _time_first(x_seq: Any) -> Iterator[None]:
+    """Frames that the network does not take are refused as what they were taken for."""
+    try:
+        yield
+    except ConversionError as error:
+        shapes = ", ".join(str(list(v.shape)) for v in tree_leaves(x_seq) if isinstance(v, Tensor))
+        raise ConversionError(f"{error} (a frame of {shapes}, read as a sequence [T, B, ...], time first)") from error
+
+
 def _stacked(readouts: list[Any]) -> Any:
     return tree_map(lambda *v: torch.stack(v) if isinstance(v[0], Tensor) else v[0], *readouts)
 
@@ -170,10 +182,9 @@ def frames(x_seq: Any) -> Any:
 
 def _each_frame(network: Any, x_seq: Any, steps: int, window: int | None) -> Iterator[Any]:
     """Every frame by itself; the answer after some is the mean of theirs."""
-    answers = tree_map(
-        lambda v: v.unflatten(0, (steps, -1)) if isinstance(v, Tensor) and v.dim() else v,
-        network.of_constant(frames(x_seq)),
-    )
+    with _time_first(x_seq):
+        said = network.of_constant(frames(x_seq))
+    answers = tree_map(lambda v: v.unflatten(0, (steps, -1)) if isinstance(v, Tensor) and v.dim() else v, said)
     for t in range(1, steps + 1):
         yield window_mean(answers, 1 if window is None else max(1, t - window + 1), t)
 

@@ -20,6 +20,7 @@ from torch.utils._pytree import keystr
 
 from snnconv.graph.capture.forms import form_of
 from snnconv.graph.capture.fx import TraceFailure
+from snnconv.graph.capture.whole_numbers import whole_numbers
 from snnconv.graph.source import ConversionError
 
 __all__ = ["Recorded", "Watch", "arguments_of", "forgetting", "program_of", "twice"]
@@ -145,7 +146,7 @@ def program_of(
         dynamic = _free_sizes(model, args, kwargs, whole, all_sizes)
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # one kernel in place of a network's attention
-            with torch.no_grad(), _quiet(), watch.over():
+            with torch.no_grad(), _quiet(), whole_numbers(model), watch.over():
                 program = _exported(model, args, kwargs, dynamic)
                 inputs = [node.meta.get("val") for node in program.graph.find_nodes(op="placeholder")]
                 watch.meet(inputs)

@@ -66,6 +66,7 @@ def sizes_of(inputs: Mapping[str, Any], batches: set[str]) -> Sizes:
         first = dims[name][0] if dims[name] else None
         if isinstance(first, str) and ranges[first][0] == 2:  # one is as good: the caller tries it
             ranges[first] = (1, ranges[first][1])
+            conditions = [_of_two(condition, first) for condition in conditions]
     ranges |= {name: (size, size) for name, size in fixed.items() if name in ranges}
     free = {d for dim in dims.values() for d in dim if isinstance(d, str)}
     for name, value in tensors.items():  # what is computed of a size that no input has by itself: a number
@@ -74,6 +75,13 @@ def sizes_of(inputs: Mapping[str, Any], batches: set[str]) -> Sizes:
                 dims[name][axis] = _hint(value.shape[axis])
     conditions = [c for c in conditions if _names(c) <= free]
     return Sizes(dims, {name: bounds for name, bounds in ranges.items() if name in free}, conditions)
+
+
+def _of_two(condition: Condition, batch: str) -> Condition:
+    """A condition in which a batch of one is taken for one of two: what strides torch asks for differs between them."""
+    if isinstance(condition, list):
+        return [condition[0], *(_of_two(part, batch) for part in condition[1:])]
+    return ["max", condition, 2] if condition == batch else condition
 
 
 def _hint(size: Any) -> int:

@@ -68,39 +68,37 @@ def shifted_threshold_total(bits: int, signed: bool) -> Callable[..., None]:
     top = np.float32(2.0 ** (bits - 1))
 
     @jit
-    def total_of(v, out, lsb, amplitude, count):
-        half, zero = np.float32(0.5), np.float32(0)
-        none = out.dtype.type(0)
-        for i in range(count):
-            u = v[i] + lsb[i] * half
-            theta = lsb[i] * top
-            weight = amplitude[i]
-            total = zero
-            for _ in range(bits):
-                fired = u >= theta
-                if signed:
-                    below = u < lsb[i] - theta
-                    u = u + theta if below else u
-                    total -= weight if below else zero
-                u = u - theta if fired else u
-                total += weight if fired else zero
-                theta *= half
-                weight *= half
-            out[i] = store(total, none)
-
-    @jit
     def kernel(x, out, in_steps, layout, lsbs, amplitudes, share):
+        # one function that closes over numbers alone: numba finds no other one again on disk
         _, _, _, _, length, _ = layout
         v = np.empty(length, np.float32)
         lsb = np.empty(length, np.float32)
         amplitude = np.empty(length, np.float32)
+        half, zero = np.float32(0.5), np.float32(0)
+        none = out.dtype.type(0)
         for block in range(share[0], share[1]):
             first, count, fresh = block_at(block, layout, share)
             if fresh:
                 fill(lsb, lsbs, first, count, layout)
                 fill(amplitude, amplitudes, first, count, layout)
             add_up(x, v, in_steps, first, count, layout)
-            total_of(v, output_step(out, 0, first, count, layout), lsb, amplitude, count)
+            outs = output_step(out, 0, first, count, layout)
+            for i in range(count):
+                u = v[i] + lsb[i] * half
+                theta = lsb[i] * top
+                weight = amplitude[i]
+                total = zero
+                for _ in range(bits):
+                    fired = u >= theta
+                    if signed:
+                        below = u < lsb[i] - theta
+                        u = u + theta if below else u
+                        total -= weight if below else zero
+                    u = u - theta if fired else u
+                    total += weight if fired else zero
+                    theta *= half
+                    weight *= half
+                outs[i] = store(total, none)
 
     made: Callable[..., None] = kernel
     return made
