@@ -144,6 +144,11 @@ class TestOtherFields:
         [
             (methods.ShiftedThreshold(4), {"layer3.*": {"timesteps": 2}}, r"'layer3\.\*' names no activation.*act0"),
             (methods.ShiftedThreshold(4), {"act9": {"timesteps": 2}}, "near: act"),
+            (
+                methods.ShiftedThreshold(4, layers={"act9": {"timesteps": 2}}),
+                {},
+                "layers of the method: 'act9' names no",
+            ),
             (methods.ShiftedThreshold(4), {"act1": {}}, "give the method's fields"),
             (methods.ShiftedThreshold(4), {"act1": {"timesteps": 0}}, "timesteps must be at least 1"),
             (methods.ShiftedThreshold(4), {"act1": {"timesteps": 99}}, "more than float32"),
@@ -167,6 +172,10 @@ class TestExclude:
         torch.testing.assert_close(snn(IMAGES), model()(IMAGES), rtol=0.1, atol=0.05)
         snnconv.save(snn, tmp_path / "net.safetensors")
         assert torch.equal(snnconv.load(tmp_path / "net.safetensors")(IMAGES), snn(IMAGES))
+
+    def test_what_the_method_says_of_it_is_dropped(self) -> None:
+        snn = convert(methods.ShiftedThreshold(6, layers={"act1": {"timesteps": 3}}), exclude="act1")
+        assert snn.method == methods.ShiftedThreshold(6)
 
     def test_from_a_calibration(self) -> None:
         network = model()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import snnconv
 from snnconv import Calibration, ConversionError, methods
 from snnconv.conversion import statistics
 from snnconv.files.seal import UNSEALED, sealed
+from snnconv.files.untrusted import read_safetensors
 
 IMAGES = torch.rand(96, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -137,6 +139,12 @@ class TestFiles:
             ("peak/6", lambda v: v[None]),
             ("scale/6", lambda v: v * torch.inf),
             ("samples/0/", None),
+            ("samples/0/", lambda v: v[:0]),
+            ("samples/0/", lambda v: v.flatten()[0]),
+            ("samples/0/", lambda v: v * torch.nan),
+            ("bins/2", lambda v: v * 0),
+            ("bins/2", lambda v: torch.cat([v[:1] * 2, v[1:]])),
+            ("scale/6", lambda v: v > 0),
             ("peak/2", None),
         ],
     )
@@ -154,6 +162,38 @@ class TestFiles:
         path.write_bytes(sealed(save(tensors, {**metadata, "digest": UNSEALED.decode()})))
         with pytest.raises(ConversionError, match=r"seen\.safetensors: damaged .*calibrate again"):
             Calibration.load(path)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"means": {}}, {"means": {"2": float("nan"), "6": 0.0}}, {"means": {"2": "0.5", "6": 0.0}}, {"count": 0},
+            {"count": 2.5}, {"sites": ["2"]}, {"sites": ["2", "6", "6"]}, {"seen": "26"}, {"more": 1}, {"samples": []},
+            {"samples": [{"names": ["input"], "kinds": {}, "plain": {}}]}, {"samples": [{}]}, {"source_digest": None},
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_a_header_that_contradicts_itself_is_refused(self, tmp_path: Path, change: dict[str, object]) -> None:
+        path = tmp_path / "seen.safetensors"
+        snnconv.calibrate(network(), IMAGES).save(path)
+        tensors, metadata = read_safetensors(path)
+        header = json.loads(metadata["calibration"])
+        assert header["seen"] == ["2", "6"]
+        texts = {"calibration": json.dumps(header | change), "digest": UNSEALED.decode()}
+        path.write_bytes(sealed(save(tensors, metadata | texts)))
+        with pytest.raises(ConversionError, match=r"seen\.safetensors: damaged .*calibrate again"):
+            Calibration.load(path)
+
+    @pytest.mark.parametrize("samples", [0, 8])
+    def test_channels_of_another_network_are_refused(self, tmp_path: Path, samples: int) -> None:
+        path = tmp_path / "seen.safetensors"
+        snnconv.calibrate(network(), IMAGES, samples=samples).save(path)
+        tensors, metadata = read_safetensors(path)
+        for what in ("peak/6", "scale/6", "bins/6"):
+            tensors[what] = tensors[what][:-1].contiguous()
+        path.write_bytes(sealed(save(tensors, metadata | {"digest": UNSEALED.decode()})))
+        seen = Calibration.load(path)
+        with pytest.raises(ConversionError, match="6: the calibration saw 15 channels, and the network has 16"):
+            snnconv.convert(network(), methods.IF(4, correction="none"), seen, example=IMAGES[:2], progress=False)
 
     def test_a_changed_bit_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "seen.safetensors"

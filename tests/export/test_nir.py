@@ -437,6 +437,7 @@ ODD: dict[str, tuple[Callable[[Any], None], str]] = {
     "weights of text": (edit_nodes("Conv2d", weight=np.array(["x"])), "weight is of type <U1, no numbers"),
     "a stride of nothing": (edit_nodes("Conv2d", stride=0), "stride is .*whole numbers from 1 on"),
     "half a stride": (edit_nodes("Conv2d", stride=(1.5, 1)), "stride is .*whole numbers from 1 on"),
+    "padding without measure": (edit_nodes("Conv2d", padding=(9000, 9000)), r"\(Conv2d\) gives 1 x .*limits.VALUES"),
     "unknown padding": (edit_nodes("Conv2d", padding="most"), "padding is 'most'"),
     "no groups": (edit_nodes("Conv2d", groups=0), "groups is 0"),
     "thresholds of another shape": (edit_nodes("IF", v_threshold=lambda v: np.ones(5, np.float32)), r"\(IF\) fails"),
@@ -455,6 +456,36 @@ def test_a_graph_that_no_network_is_is_refused_by_node(kind: str) -> None:
     graph = snnconv.to_nir(snn)
     change(graph)
     with pytest.raises(snnconv.ConversionError, match=message):
+        snnconv.from_nir(graph)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(None, "shifted_threshold needs timesteps, "), ("many", "timesteps is 'many': "), (0, "timesteps is 0: ")],
+)
+def test_a_setting_of_an_extension_node_is_named(value: object, message: str, tmp_path: Path) -> None:
+    import h5py
+
+    model, path = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), tmp_path / "net.nir"
+    snn = snnconv.convert(model, methods.ShiftedThreshold(4), torch.randn(16, 6), progress=False)
+    snnconv.to_nir(snn, path, extensions=True)
+    with h5py.File(path, "r+") as file:
+        options = next(node for node in file["node/nodes"].values() if "options" in node)["options"]
+        del options["timesteps"]
+        if value is not None:
+            options["timesteps"] = value
+    with pytest.raises(snnconv.ConversionError, match=rf"net\.nir: node '\w+' \(snnconv\.Neuron\): {message}"):
+        snnconv.from_nir(path)
+
+
+def test_a_window_of_sum_coding_is_measured_by_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    snn = snnconv.convert(model, methods.ShiftedThreshold(4), torch.randn(16, 6), progress=False)
+    graph = snnconv.to_nir(snn, extensions=True)
+    monkeypatch.setattr("snnconv.limits.VALUES", 4 * 8)
+    assert snnconv.from_nir(graph)(torch.randn(2, 6)).shape == (2, 3)
+    monkeypatch.setattr("snnconv.limits.VALUES", 4 * 8 - 1)
+    with pytest.raises(snnconv.ConversionError, match="gives 4 x 8 values for one sample, more than"):
         snnconv.from_nir(graph)
 
 

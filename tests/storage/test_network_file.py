@@ -615,6 +615,9 @@ CONTRADICTIONS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "another path": (lambda n: n.update(path="module tree"), "path is 'module tree', and there are .* nodes"),
     "unknown path": (lambda n: n.update(path="cloud"), "graph, module tree, got 'cloud'"),
     "precision": (lambda n: n.update(precision="int4"), "float32, int8, got 'int4'"),
+    "a layer of no site": (
+        pairs("method", layers={"dict": [["act9", {"dict": [["eps", 0.1]]}]]}), "its layers name 'act9', which is"
+    ),
     "axis without end": (pairs("sites", 0, axis=99), "axis 99 is no channel axis"),
     "axis of the batch": (pairs("sites", 0, axis=0), "axis 0 is no channel axis"),
     "axis of another dimension": (pairs("sites", 0, axis=2), "has the thresholds of 6 channels, and its input 8"),
@@ -785,3 +788,17 @@ def test_operators_that_do_not_spike_are_saved_too(name: str, tmp_path: Path) ->
     snn = snnconv.convert(Model().eval(), methods.ShiftedThreshold(4), x, progress=False)
     snnconv.save(snn, tmp_path / "net.safetensors")
     assert torch.equal(snnconv.load(tmp_path / "net.safetensors")(x), snn(x))
+
+
+@pytest.mark.parametrize("meta", [{}, {"path": "layer"}, {"path": "layer", "pre_neuron": True}])
+def test_the_fields_of_a_node_stand_in_any_order(meta: dict[str, Any]) -> None:
+    values = {"op": "call_method", "name": "a", "target": "view", "args": (1,), "kwargs": {"x": 2}, "meta": meta}
+    node_of = graph_json.node_of
+    assert node_of(values, 0) == node_of(dict(reversed(values.items())), 0) == NodeRecord(**values)
+
+
+@pytest.mark.parametrize("field", ["op", "name", "target", "args", "kwargs", "meta"])
+def test_a_field_of_a_node_of_another_type_is_refused(field: str) -> None:
+    values = {"op": "call_method", "name": "a", "target": "view", "args": (), "kwargs": {}, "meta": {}}
+    with pytest.raises(ConversionError, match=field):
+        graph_json.node_of(values | {field: 3}, 0)

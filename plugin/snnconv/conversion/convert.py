@@ -235,7 +235,7 @@ class Conversion:
         left = excluded(exclude, self.ann.sites)
         if left:
             source, self.ann = leave_analog(source, left)
-        self._set(overridden(self.method, overrides, list(self.ann.sites)))
+        self._set(overridden(self.method, overrides, list(self.ann.sites), left))
         self.snn = spiking_program(self.model, source, self.method, self.seen, captured.why)
         if source is None:
             self.report.path = "module tree"
@@ -252,6 +252,8 @@ class Conversion:
     def find_thresholds(self) -> None:
         """What calibration says of the activations, the steps of each layer where these are chosen, and θ."""
         ann, batches, tell, report, ranks = self.ann, self.batches, self.tell, self.report, self.ranks
+        if self.known is not None and self.seen:
+            self.known.check_fits(ann, self.seen[0][:INPUTS])
         found = activations_of(ann, self.method, batches, tell, report, ranks, self.known)
         if self.wanted is not None:
             chosen = allocated(ann, self.method, found.histograms, batches, self.wanted, tell, self.seed)

@@ -27,12 +27,16 @@ def matching(pattern: str, sites: Collection[str], argument: str) -> list[str]:
     """
     found = [site for site in sites if fnmatchcase(site, pattern)]
     if not found:
-        near = difflib.get_close_matches(pattern, sites, NEAR, 0.3) or list(sites)[:NEAR]
-        raise ConversionError(
-            f"{argument}: {pattern!r} names no activation of this network; near: {', '.join(near)} "
-            f"({len(sites)} in all; the report of a conversion lists them)"
-        )
+        raise _unknown(pattern, sites, argument)
     return found
+
+
+def _unknown(name: str, sites: Collection[str], argument: str) -> ConversionError:
+    near = difflib.get_close_matches(name, sites, NEAR, 0.3) or list(sites)[:NEAR]
+    return ConversionError(
+        f"{argument}: {name!r} names no activation of this network; near: {', '.join(near)} "
+        f"({len(sites)} in all; the report of a conversion lists them)"
+    )
 
 
 def excluded(patterns: str | Iterable[str], sites: Collection[str]) -> list[str]:
@@ -48,20 +52,27 @@ def excluded(patterns: str | Iterable[str], sites: Collection[str]) -> list[str]
     return [site for site in sites if site in names]
 
 
-def overridden(method: Method, overrides: Mapping[str, Mapping[str, Any]], sites: Collection[str]) -> Method:
+def overridden(
+    method: Method, overrides: Mapping[str, Mapping[str, Any]], sites: Collection[str], left: Collection[str] = ()
+) -> Method:
     """The method with what ``overrides`` change at the sites that their patterns name; later patterns go first.
 
-    In sum coding the method's ``timesteps`` become the largest of all layers.
+    In sum coding the method's ``timesteps`` become the largest of all layers. What the method says of sites that are
+    ``left`` analog is dropped.
 
     Raises:
-        ConversionError: a pattern that names no site, a field that a layer has not of its own, a value that is no good.
+        ConversionError: a pattern or a name in the method's ``layers`` that names no site, a field that a layer has
+            not of its own, a value that is no good.
 
     >>> from snnconv import methods
     >>> mixed = overridden(methods.ShiftedThreshold(3), {"b*": {"timesteps": 5}}, ["a", "b1", "b2"])
     >>> mixed.timesteps, [mixed.at(site).timesteps for site in ("a", "b1", "b2")]
     (5, [3, 5, 5])
     """
-    layers = {site: dict(changes) for site, changes in method.layers.items()}
+    layers = {site: dict(changes) for site, changes in method.layers.items() if site not in left}
+    for site in layers:
+        if site not in sites:
+            raise _unknown(site, sites, "layers of the method")
     for pattern, changes in overrides.items():
         if not isinstance(changes, Mapping) or not changes:
             raise ConversionError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snnconv.conversion.given import CALIBRATION_LIMIT, calibration_batches, source_program
-from snnconv.conversion.histogram import BINS, Histogram, histograms
+from snnconv.conversion.histogram import BINS, Histogram, channels_first, histograms
 from snnconv.conversion.normals import assumed
 from snnconv.conversion.ranks import Ranks
 from snnconv.files.atomic import write_whole
@@ -30,12 +31,57 @@ from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.runtime.batch import Batch, Whole
+from snnconv.runtime.program import Program
 from snnconv.runtime.signature import PLAIN, Signature
+from snnconv.storage.typed import read
 
 __all__ = ["Calibration", "calibrate"]
 
 FORMAT = "snnconv-calibration/1"
 SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a file says of a batch of inputs by name."""
+
+    names: list[str]
+    kinds: dict[str, Literal["tensor", "whole"]]
+    plain: dict[str, bool | int | float | str | None]
+
+    def __post_init__(self) -> None:
+        if sorted(self.names) != sorted([*self.kinds, *self.plain]):
+            raise ValueError("the names of kept inputs are not those of their values")
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a file says beside its tensors."""
+
+    sites: list[str]
+    seen: list[str]
+    means: dict[str, float]
+    samples: list[_Kept | None]
+    count: int
+    source_digest: str
+
+    def tensors(self) -> set[str]:
+        """Names of the tensors that belong to it."""
+        found = {f"{what}/{name}" for name in self.seen for what in ("peak", "scale", "bins")}
+        kept = enumerate(self.samples)
+        return found | {f"samples/{n}/{name}" for n, batch in kept for name in (batch.kinds if batch else ("",))}
+
+    def __post_init__(self) -> None:
+        for what, names in (("sites", self.sites), ("seen", self.seen)):
+            if len({*names}) < len(names):
+                raise ValueError(f"{what} names one twice")
+        if not {*self.seen} <= {*self.sites} or self.means.keys() != {*self.seen}:
+            raise ValueError("sites, seen and means are not of the same sites")
+        odd = next((name for name, mean in self.means.items() if not math.isfinite(mean)), None)
+        if odd is not None:
+            raise ValueError(f"the mean of site {odd} is {self.means[odd]}")
+        if self.count < 1:
+            raise ValueError(f"count is {self.count}")
 
 
 @dataclass
@@ -113,6 +159,30 @@ class Calibration:
                 "data) on the network that is converted"
             )
 
+    def check_fits(self, program: Program, inputs: Any) -> None:
+        """Refuse a network whose activations have other channels than those that were seen.
+
+        Args:
+            program: the network's.
+            inputs: some of its inputs.
+
+        Raises:
+            ConversionError: names the site.
+        """
+
+        def look(site: str, z: Tensor) -> Tensor:
+            at, seen = program.sites[site], self.histograms.get(site)
+            channels = len(channels_first(z, at.axis, True))
+            if seen is not None and len(seen.peak) != channels:
+                raise ConversionError(
+                    f"{site:.80}: the calibration saw {len(seen.peak)} channels, and the network has {channels} there: "
+                    "run snnconv.calibrate again"
+                )
+            return at.activation(z)
+
+        with torch.no_grad():
+            program.static(inputs, look)
+
     # ------------------------------------------------------------------ files
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -158,29 +228,34 @@ class Calibration:
                 raise UntrustedFileError(f"{path}: damaged: it is not what its digest says; calibrate again")
             header = read_json(metadata.get("calibration", ""), f"{path}: calibration")
             try:
-                return cls._of(header, tensors)
+                return cls._of(read(_Header, header, "calibration"), tensors)
             except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
                 raise UntrustedFileError(
                     f"{path}: damaged ({type(error).__name__}: {brief(error)}); calibrate again"
                 ) from error
 
     @classmethod
-    def _of(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Calibration:
+    def _of(cls, header: _Header, tensors: Mapping[str, Tensor]) -> Calibration:
+        spare = tensors.keys() - header.tensors()
+        if spare:
+            raise ValueError(f"tensor {min(spare)} is in the file and not in its lists")
         histograms = {}
-        for name in header["seen"]:
+        for name in header.seen:
             h = Histogram(tensors[f"peak/{name}"], tensors[f"scale/{name}"], tensors[f"bins/{name}"])
             channels = h.peak.shape
-            if len(channels) != 1 or h.scale.shape != channels or h.bins.dtype != torch.int32:
+            floating = h.peak.is_floating_point() and h.scale.is_floating_point()
+            if len(channels) != 1 or h.scale.shape != channels or h.bins.dtype != torch.int32 or not floating:
                 raise ValueError(f"site {name}")
             if h.bins.shape not in ((*channels, 1 + BINS), (*channels, 1 + 2 * BINS)) or bool((h.bins < 0).any()):
                 raise ValueError(f"the bins of site {name}")
             if not bool(((h.peak >= 0) & (h.peak <= h.scale) & torch.isfinite(h.scale)).all()):
                 raise ValueError(f"the range of site {name}")
-            histograms[str(name)] = h
-        means = {str(name): float(value) for name, value in header["means"].items()}
-        samples = [_batch(record, number, tensors) for number, record in enumerate(header["samples"])]
-        sites = tuple(str(name) for name in header["sites"])
-        return cls(sites, histograms, means, samples, int(header["count"]), str(header["source_digest"]))
+            counted = h.bins.sum(1)
+            if not len(counted) or not bool(((counted == counted[0]) & (counted > 0)).all()):
+                raise ValueError(f"site {name}: its channels have not the same number of values")
+            histograms[name] = h
+        samples = [_batch(record, number, tensors) for number, record in enumerate(header.samples)]
+        return cls(tuple(header.sites), histograms, header.means, samples, header.count, header.source_digest)
 
 
 def calibrate(
@@ -271,13 +346,19 @@ def _record(batch: Any) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
     return {"names": list(values), "kinds": kinds, "plain": plain}, tensors
 
 
-def _batch(record: Mapping[str, Any] | None, number: int, tensors: Mapping[str, Tensor]) -> Any:
+def _batch(record: _Kept | None, number: int, tensors: Mapping[str, Tensor]) -> Any:
     """The inverse of `_record`."""
+    kept = [tensors[f"samples/{number}/{name}"] for name in (record.kinds if record else ("",))]
+    if any(v.is_floating_point() and bool(v.isnan().any()) for v in kept):
+        raise ValueError("a kept input is NaN")
+    whole = [name for name, kind in record.kinds.items() if kind == "whole"] if record else []
+    if not kept or any(not v.dim() or not len(v) for v in kept if not whole):
+        raise ValueError("a batch of kept inputs holds none")
     if record is None:
-        return tensors[f"samples/{number}/"]
-    values: dict[str, Any] = dict.fromkeys(record["names"])
-    values |= record["plain"]
-    for name, kind in record["kinds"].items():
+        return kept[0]
+    values: dict[str, Any] = dict.fromkeys(record.names)
+    values |= record.plain
+    for name, kind in record.kinds.items():
         value = tensors[f"samples/{number}/{name}"]
         values[name] = Whole(value) if kind == "whole" else value
     return Batch(values)

@@ -106,8 +106,12 @@ def graph_of(nodes: Sequence[NodeRecord]) -> fx.Graph:
         target = record.target
         if record.op == "call_function" and isinstance(target, str):
             target = activation_site if target == SITE else resolve(target)
-        kwargs = {key: linked(value) for key, value in record.kwargs.items()}
-        node = graph.create_node(record.op, target, tuple(map(linked, record.args)), kwargs, name=record.name)
+        # its arguments afterwards: create_node looks through them for symbolic numbers, of which a record has none
+        node = graph.create_node(record.op, target, name=record.name)
+        if record.args:
+            node.args = tuple(map(linked, record.args))
+        if record.kwargs:
+            node.kwargs = {key: linked(value) for key, value in record.kwargs.items()}
         node.meta.update(record.meta)
         known[record.name] = node
     return graph

@@ -129,9 +129,14 @@ def _decoder(kind: str, function: Callable[[Any], Any], *types: type) -> Callabl
     return decoder
 
 
+_LISTS, _TEXTS = frozenset({list}), frozenset({str})
+
+
 def _record(content: Any) -> dict[str, Any]:
+    if not content:
+        return {}
     found = dict(content)
-    if not ({*map(type, content)} <= {list} and {*map(type, found)} <= {str}):
+    if not (_LISTS.issuperset(map(type, content)) and _TEXTS.issuperset(map(type, found))):
         raise TypeError
     return found
 
@@ -156,7 +161,9 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
 _FIELDS: dict[str, type] = {"op": str, "name": str, "target": str, "args": tuple, "kwargs": dict, "meta": dict}
 _META_FIELDS: dict[str, type] = {"path": str, "pre_neuron": bool, "ndim": int}
 """What a node's ``meta`` may say; ``ndim`` in former files."""
-_META_KEPT = {key: _META_FIELDS[key] for key in META}.items()
+_META_KEPT = frozenset((key, _META_FIELDS[key]) for key in META)
+_AS_WRITTEN = tuple(_FIELDS.items())
+"""The fields in the order of the record."""
 
 
 def node_of(values: Any, number: int) -> NodeRecord:
@@ -165,8 +172,12 @@ def node_of(values: Any, number: int) -> NodeRecord:
     Raises:
         ConversionError: a field that is missing, unknown or of another type.
     """
-    if type(values) is dict and _types_of(values) == _FIELDS and _types_of(values["meta"]).items() <= _META_KEPT:
-        return NodeRecord(**values)
+    if (
+        type(values) is dict
+        and _types_of(values) == _AS_WRITTEN
+        and (not values["meta"] or _META_KEPT.issuperset(_types_of(values["meta"])))
+    ):
+        return NodeRecord(*values.values())
     place = f"nodes[{number}]"
     if not isinstance(values, dict) or {*values} != {*_FIELDS}:
         shown = ", ".join(values) if isinstance(values, dict) else repr(values)[:60]
@@ -178,8 +189,8 @@ def node_of(values: Any, number: int) -> NodeRecord:
     return NodeRecord(**{**values, "meta": {key: value for key, value in values["meta"].items() if key in META}})
 
 
-def _types_of(values: dict[str, Any]) -> dict[str, type]:
-    return {key: type(value) for key, value in values.items()}
+def _types_of(values: dict[str, Any]) -> tuple[tuple[str, type], ...]:
+    return tuple(zip(values, map(type, values.values()), strict=True))
 
 
 def _check_types(values: dict[str, Any], kinds: dict[str, type], place: str) -> None:

@@ -116,6 +116,7 @@ class Header:
 
     # ------------------------------------------------------------------ what fits
 
+    @functools.cached_property
     def method_(self) -> Method:
         """The method.
 
@@ -138,7 +139,7 @@ class Header:
         Raises:
             ConversionError: names the field.
         """
-        method = self.method_()
+        method = self.method_
         if self.framework not in FRAMEWORKS:
             raise ConversionError(f"framework must be one of {', '.join(FRAMEWORKS)}, got {self.framework!r:.200}")
         self._check_delay(method)
@@ -190,6 +191,9 @@ class Header:
             found[site.name] = site
         if not found:
             raise ConversionError("there is no site, so that nothing spikes")
+        unknown = next((name for name in method.layers if name not in found), None)
+        if unknown is not None:
+            raise ConversionError(f"method: its layers name {unknown!r:.200}, which is no site")
         for group in ("neurons", "trained", "biases"):
             odd = next((name for name in groups[group] if name not in found), None)
             if odd is not None:

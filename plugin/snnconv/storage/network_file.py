@@ -136,7 +136,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Spikin
 def _network(header: Header, program: Program, thresholds: dict[str, Tensor], version: int) -> SpikingNetwork:
     network = SpikingNetwork(
         program,
-        header.method_(),
+        header.method_,
         {name: thresholds[name] for name in program.sites},
         header.framework,
         header.report,
@@ -286,7 +286,7 @@ def _named(record: NodeRecord) -> NodeRecord:
 
 
 def _graph(header: Header, sites: dict[str, Site], groups: dict[str, dict[str, Tensor]]) -> GraphProgram:
-    method = header.method_()
+    method = header.method_
     source = SourceGraph(graph_of(header.nodes), groups["weights"], sites, notes=list(header.notes))
     source.sizes = header.sizes_()
     return GraphProgram(source, method.coding, method.max_pool)
@@ -301,7 +301,7 @@ def _tree(
             "this network does not trace, so the file holds its weights but not its forward; "
             f"give the architecture it was converted from: load(path, model={name}(...))"
         )
-    method = header.method_()
+    method = header.method_
     program = TreeProgram(unwrap(model).model, None, method.coding, method.max_pool, sites=sites)
     program.notes, program.analog, program.synapses = list(header.notes), dict(header.analog), list(header.synapses)
     program.biases = Store(groups["biases"])

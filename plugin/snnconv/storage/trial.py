@@ -174,22 +174,24 @@ def _bounded(node: fx.Node, value: Any, numbers: dict[fx.Node, Any]) -> None:
     """Refuse results of no sensible size, of ``node`` and, before they are computed, of what reads it."""
     if isinstance(value, Tensor):  # a weight
         return
-    where = node.meta.get("path") or node.name
     if isinstance(value, Static):
         data = value.data
         if isinstance(data, Tensor) and math.prod(data.shape[1:]) > limits.VALUES:
-            raise _Refused(f"{where}: a result of {list(data.shape[1:])} a sample, more than snnconv.limits.VALUES")
+            raise _Refused(f"{_at(node)}: a result of {list(data.shape[1:])} a sample, more than snnconv.limits.VALUES")
         return
     found = getattr(value, "static", value)
     if isinstance(found, (int, float, tuple, list, str)):
         numbers[node] = found
     if isinstance(found, int) and abs(found) > limits.SIZE:
-        raise _Refused(f"{where}: it computes the number {found}, more than snnconv.limits.SIZE")
+        raise _Refused(f"{_at(node)}: it computes the number {found}, more than snnconv.limits.SIZE")
     for user in node.users if node in numbers else ():
         operands = [numbers.get(a) if isinstance(a, fx.Node) else a for a in user.args]
         if user.target in _GROWING and len(operands) == 2 and _size(user.target, *operands) > 4096:
-            at = user.meta.get("path") or user.name
-            raise _Refused(f"{at}: {user.target.__name__} of numbers gives one without end")
+            raise _Refused(f"{_at(user)}: {user.target.__name__} of numbers gives one without end")
+
+
+def _at(node: fx.Node) -> str:
+    return str(node.meta.get("path") or node.name)
 
 
 def _size(function: Any, a: Any, b: Any) -> float:

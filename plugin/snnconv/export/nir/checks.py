@@ -107,7 +107,9 @@ def checked_edges(kinds: Mapping[str, str], edges: Iterable[Sequence[Any]]) -> d
     twice = next((pair for pair, count in Counter(pairs).items() if count > 1), None)
     if twice:
         raise ConversionError(f"edge {' -> '.join(twice)} is there twice")
-    inputs = {name: [a for a, b in pairs if b == name] for name in kinds}
+    inputs: dict[str, list[str]] = {name: [] for name in kinds}
+    for a, b in pairs:
+        inputs[b].append(a)
     read = {a for a, _ in pairs}
     for name, kind in kinds.items():
         if bool(inputs[name]) == (kind == "Input"):

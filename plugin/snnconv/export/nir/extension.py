@@ -23,6 +23,7 @@ import nir
 import numpy as np
 
 from snnconv import dynamics
+from snnconv.dynamics.neuron import REQUIRED
 from snnconv.files.refusal import brief
 from snnconv.graph.error import ConversionError
 
@@ -108,9 +109,11 @@ def _node(name: str, node: Any) -> Any:
     if not can_say(dynamics.NEURONS[neuron], found):
         raise ConversionError(f"node {name!r:.200} ({TYPE}): {neuron} neurons have no place in a file")
     for key, option in known.items():
+        if found.setdefault(key, option.default) is REQUIRED:
+            raise ConversionError(f"node {name!r:.200} ({TYPE}): {neuron} needs {key}, {option.meaning}")
         try:
-            found.setdefault(key, option.default)
             option.check(found[key])
         except (ValueError, TypeError) as error:
-            raise ConversionError(f"node {name!r:.200} ({TYPE}): {brief(error)}") from error
+            what = f"{key} is {found[key]!r:.60}: " if isinstance(error, TypeError) else ""
+            raise ConversionError(f"node {name!r:.200} ({TYPE}): {what}{brief(error)}") from error
     return NeuronNode(neuron, node.get("v_threshold"), found)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnconv import dynamics
+from snnconv import dynamics, limits
 from snnconv.export.nir.checks import checked_edges, checked_metadata, checked_node, input_shape
 from snnconv.export.nir.extension import read_graph
 from snnconv.export.shapes import per_channel, spread
@@ -109,6 +109,7 @@ class NIRNetwork(nn.Module):
                 self.tensors[f"{name}.{key}"] = value
         first = next(name for name in self.order if self.kinds[name] == "Input")
         self.shape = input_shape(first, graph.nodes[first])
+        self._check_sizes()
         self._run(torch.zeros(1, *self.shape), 1)  # what fits together shows with one step
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,12 +145,33 @@ class NIRNetwork(nn.Module):
                         spikes[name], sent = _NEURONS[self.kinds[name]](self, name, x_seq)
                         values[name] = sent.flatten(0, 1)
                     else:
-                        function, names = _RUN[self.kinds[name]]
-                        tensors = {k: self.tensors[f"{name}.{k}"] for k in names}
-                        values[name] = function(total, tensors, self.settings[name])
+                        values[name] = self._layer(name, total)
                 except (RuntimeError, ValueError, TypeError, IndexError) as error:
                     raise ConversionError(f"node {name!r:.200} ({self.kinds[name]}) fails: {brief(error)}") from error
         return values[self._last()].reshape(timesteps, batch, *values[self._last()].shape[1:]), spikes
+
+    def _layer(self, name: str, x: Tensor) -> Tensor:
+        function, names = _RUN[self.kinds[name]]
+        return function(x, {k: self.tensors[f"{name}.{k}"].to(x.device) for k in names}, self.settings[name])
+
+    def _check_sizes(self) -> None:
+        """Refuse a node whose result for one sample is larger than a network's is; shapes alone are computed."""
+        shapes: dict[str, Tensor] = {}
+        for name in self.order:
+            given = [shapes[source] for source in self.inputs[name]]
+            try:
+                total = sum(given[1:], given[0]) if given else torch.empty(1, *self.shape, device="meta")
+                shapes[name] = total if self.kinds[name] in _NEURONS else self._layer(name, total)
+            except Exception:  # of what does not fit together: the run with values names it
+                return
+            window = self.settings[name].get("options", {}).get("timesteps") if self.coding == "sum" else None
+            size = [int(window or 1), *shapes[name].shape[1:]]
+            if math.prod(size) > limits.VALUES:
+                shown = " x ".join(map(str, size))
+                raise ConversionError(
+                    f"node {name!r:.200} ({self.kinds[name]}) gives {shown} values for one sample, "
+                    f"more than snnconv.limits.VALUES = {limits.VALUES}; raise that limit if it is right"
+                )
 
     def _last(self) -> str:
         return next(name for name in self.order if self.kinds[name] == "Output")
