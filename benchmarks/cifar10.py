@@ -6,6 +6,7 @@ uses at most 1,024 training images without their labels.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from snnbench.networks.models import ResNet20, resnet20_cifar10, with_conv_shortcuts
@@ -79,6 +80,11 @@ def run(arguments: list[str] | None = None) -> int:
         raise DataError(f"--baseline-limit is at least 0, got {options.baseline_limit}")
 
     model = resnet20_cifar10(options.weights or find("resnet20_cifar10.safetensors"))
+    return max([_measure(model, run) for run in main.each_seed(options)])
+
+
+def _measure(model: ResNet20, options: argparse.Namespace) -> int:
+    """The rows with one seed; the exit status."""
     train = cifar10("train", options.download).shuffled(options.seed).first(options.calibration)
     test = cifar10("test", options.download).shuffled(options.seed).first(options.limit)
     job = Task(

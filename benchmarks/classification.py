@@ -18,6 +18,7 @@ from snnbench import results
 from snnbench.baselines.spikingjelly import SpikingJellyRecipe
 from snnbench.baselines.spikingjelly import evaluate as evaluate_recipe
 from snnbench.results import Point, Record
+from snnbench.results.answers import word_of
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -77,21 +78,35 @@ class Task:
         return self.test[: entry.batches]
 
 
-def accuracy(
+def predictions(
     forward: Callable[[torch.Tensor], torch.Tensor],
     test: Sequence[Batch],
     progress: Callable[[int], None] = lambda done: None,
-) -> float:
-    """Top-1 accuracy in percent."""
-    correct = images = 0
+) -> torch.Tensor:
+    """The class of every image, ``[N]``."""
+    found = []
     with torch.no_grad():
         for x, y in test:
-            correct += int((forward(x).argmax(1) == y).sum())
-            images += len(y)
+            found.append(forward(x).argmax(1).cpu())
             progress(len(y))
-    if not images:
+    if not found:
         raise ValueError("the test set is empty")
-    return 100 * correct / images
+    return torch.cat(found)
+
+
+def labels(test: Sequence[Batch]) -> torch.Tensor:
+    """The true class of every image, ``[N]``."""
+    return torch.cat([y.cpu() for _, y in test])
+
+
+def top1(predicted: torch.Tensor, true: torch.Tensor) -> float:
+    """Top-1 accuracy in percent."""
+    return 100 * int((predicted == true).sum()) / len(true)
+
+
+def accuracy(forward: Callable[[torch.Tensor], torch.Tensor], test: Sequence[Batch]) -> float:
+    """Top-1 accuracy in percent."""
+    return top1(predictions(forward, test), labels(test))
 
 
 def run(
@@ -116,7 +131,7 @@ def run(
     _refuse_equal_names(task, entries)
     provenance = results.provenance(task.seed, _device(task.model))
     digests: dict[int, str] = {}
-    anns: dict[tuple[int, int], Record] = {}
+    anns: dict[tuple[int, int], tuple[Record, torch.Tensor]] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True, disable=not show_progress) as bar:
         for entry in entries:
@@ -132,7 +147,7 @@ def run(
             key = id(model), len(test)
             if key not in anns:
                 anns[key] = _ann(model, test)
-            row.record["ann"] = anns[key]
+            row.record["ann"], row.predicted["ann"] = anns[key]
             yield from row.measure_methods(todo) if entry.methods else row.measure_recipe(todo)
 
 
@@ -151,24 +166,25 @@ def _images(batches: Sequence[Batch]) -> int:
     return sum(len(y) for _, y in batches)
 
 
-def _ann(model: nn.Module, test: Sequence[Batch]) -> Record:
-    """The source network's figures: accuracy, seconds for the test images, operations and energy an image."""
+def _ann(model: nn.Module, test: Sequence[Batch]) -> tuple[Record, torch.Tensor]:
+    """The source network's figures (accuracy, seconds for the test images, operations and energy an image), answers."""
     from snnbench.results.migration import of_totals
     from snnconv.metrics.profiling import MAC_JOULES
     from snnconv.metrics.synapses import WatchedMacs
 
     start = time.perf_counter()
-    top1 = accuracy(model, test)
+    predicted = predictions(model, test)
     seconds = time.perf_counter() - start
     with torch.no_grad(), WatchedMacs() as macs:
         model(test[0][0][:1])
-    return {
-        "metrics": {"top1": top1},
+    figures = {
+        "metrics": {"top1": top1(predicted, labels(test))},
         "seconds": seconds,
         "macs": macs.total,
         "energy_joule": MAC_JOULES * macs.total,
         "energies": of_totals(0.0, macs.total),
     }
+    return figures, predicted
 
 
 def spike_figures(model: nn.Module, snn: Any, loader: Sequence[torch.Tensor]) -> tuple[Record, list[str]]:
@@ -179,8 +195,12 @@ def spike_figures(model: nn.Module, snn: Any, loader: Sequence[torch.Tensor]) ->
     return results.counted(profile), list(profile.notes)
 
 
-def twin_figures(model: nn.Module, snn: Any, task: Task, test: Sequence[Batch]) -> Record | None:
+def twin_figures(
+    model: nn.Module, snn: Any, task: Task, test: Sequence[Batch], answered: torch.Tensor
+) -> Record | None:
     """The quantised ANN with as many levels on the same images; None where the coding has no levels.
+
+    ``answered`` holds the spiking network's classes: the share that it shares with the quantised one is told.
 
     In rate coding a corrected bias makes up for what spikes do unevenly, which a quantised network does not: there it
     is made from the same conversion without correction.
@@ -195,11 +215,19 @@ def twin_figures(model: nn.Module, snn: Any, task: Task, test: Sequence[Batch]) 
         method = dataclasses.replace(snn.method, correction="none")
         plain = snnconv.convert(model, method, calibration=list(task.calibration), progress=False)
     twins = [snnconv.quantised_twin(plain), snnconv.quantised_twin(plain, int8_weights=True)]
-    scores = [{"top1": accuracy(twin, test)} for twin in twins]
+    found = [predictions(twin, test) for twin in twins]
+    scores = [{"top1": top1(predicted, labels(test))} for predicted in found]
+    agreement = float((found[0] == answered).double().mean())
     levels = max(twins[0].levels.values())
     counts = snnconv.profile(model, snn, [test[0][0][:1]])
     energies = {name: cost.of_twin(counts, levels) for name, cost in costs.COSTS.items()}
-    return {"levels": levels, "metrics": scores[0], "metrics_int8": scores[1], "energies": energies}
+    return {
+        "levels": levels,
+        "metrics": scores[0],
+        "metrics_int8": scores[1],
+        "agreement": agreement,
+        "energies": energies,
+    }
 
 
 @dataclass
@@ -215,6 +243,7 @@ class _Row:
     bar: Any
     record: Record = field(default_factory=dict)
     kept: list[Point] = field(default_factory=list)
+    predicted: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -273,11 +302,11 @@ class _Row:
                 start = time.perf_counter()
                 snn: Any = snnconv.convert(self.model, method, calibration=list(self.task.calibration))
                 converted = time.perf_counter()
-                top1 = accuracy(snn, test, functools.partial(self.bar.advance, line))
+                predicted = predictions(snn, test, functools.partial(self.bar.advance, line))
                 seconds = {"convert": converted - start, "evaluate": time.perf_counter() - converted}
                 memory = results.peak_memory(_device(self.model))
                 figures, notes = spike_figures(self.model, snn, [self.counted_on])
-                twin = twin_figures(self.model, snn, self.task, test)
+                twin = twin_figures(self.model, snn, self.task, test, predicted)
             except Exception as error:
                 self._failed(method.latency, error)
                 continue
@@ -286,7 +315,7 @@ class _Row:
             self.record["sites"] = results.sites(snn.report)
             measured = results.point(
                 method.timesteps,
-                {"top1": top1},
+                {"top1": top1(predicted, labels(test))},
                 seconds,
                 pre_timesteps=method.pre_timesteps_,
                 window=(snn.delay + 1, method.timesteps),
@@ -295,6 +324,7 @@ class _Row:
                 twin=twin,
                 **figures,
             )
+            self.predicted[word_of(measured)] = predicted
             yield self._store(measured, notes)
 
     def measure_recipe(self, timesteps: Sequence[int]) -> Iterator[tuple[Record, Point]]:
@@ -331,6 +361,7 @@ class _Row:
                 spikes=result.spikes[t],
                 spikes_per_neuron=result.spikes_per_neuron[t],
             )
+            self.predicted[word_of(measured)] = result.predicted[t]
             yield self._store(measured, [NOT_COUNTED])
 
     def _failed(self, steps: int, error: Exception) -> None:
@@ -340,5 +371,10 @@ class _Row:
 
     def _store(self, measured: Point, notes: Sequence[str]) -> tuple[Record, Point]:
         self.record = results.with_point(self.record, measured, notes)
-        results.write(self.path, self.record)
+        results.write(self.path, self.record, self._answers())
         return self.record, measured
+
+    def _answers(self) -> results.Answers:
+        true = labels(self.task.test_of(self.entry))
+        right = {word: {"right": (found == true).byte().numpy()} for word, found in self.predicted.items()}
+        return results.Answers("right", {"label": true.int().numpy()}, right)

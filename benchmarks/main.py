@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
@@ -40,8 +40,33 @@ def parser(description: str, dataset: str) -> argparse.ArgumentParser:
     result.add_argument("--timesteps", metavar="T,T", help="only these numbers of steps (τ + T for SRP) of our methods")
     result.add_argument("--resume", action="store_true", help="keep finished points of the same configuration")
     result.add_argument("--seed", type=int, default=0)
+    result.add_argument(
+        "--seeds",
+        metavar="A,B",
+        help="several seeds one after the other, each in a folder of its own: a table's row is their mean",
+    )
     result.add_argument("--out", type=Path, default=RESULTS / dataset, help="folder for JSON and PNG")
     return result
+
+
+def each_seed(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The options of each run: one a seed of ``--seeds``, the first in ``--out`` and the others in folders below it.
+
+    Raises:
+        DataError: no list of different whole numbers.
+    """
+    if options.seeds is None:
+        yield options
+        return
+    try:
+        seeds = [int(seed) for seed in options.seeds.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise DataError(f"--seeds is a list of different whole numbers such as 0,1,2, got {options.seeds!r}")
+    for place, seed in enumerate(seeds):
+        out = options.out if not place else options.out / f"seed-{seed}"
+        yield argparse.Namespace(**{**vars(options), "seed": seed, "out": out})
 
 
 def chosen(entries: Sequence[Entry], words: str | None, timesteps: str | None = None) -> list[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import importlib
 import shlex
 import sys
@@ -56,6 +57,13 @@ def bench(
             help="Only rows whose label contains one of these words: signed,shifted; a whole label: that row."
         ),
     ] = None,
+    answers: Annotated[
+        bool, typer.Option(help="Keep the answers to every sample in a compressed file beside each result.")
+    ] = True,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="Several seeds, such as 0,1,2: trained, converted and tested anew, a folder each."),
+    ] = None,
     draw: Annotated[
         int, typer.Option(min=0, help="Draw the predictions on the first N samples as PNG; videos of N episodes.")
     ] = 0,
@@ -68,13 +76,15 @@ def bench(
         snnconv bench --list
         snnconv bench bccd/retinanet_r18 --draw 4
         snnconv bench camvid/fcn_r18 --methods "signed IF" --json
+        snnconv bench bccd/retinanet_r18 --seeds 0,1,2 --resume
     """
     if list_ or config is None:
         return _configs(asked=list_)
     allocation.keep_memory()
     with contextlib.redirect_stdout(sys.stderr):  # mmengine's log; what is found goes to stdout
-        written = _needed("run").run_config(
+        written = _needed("run").run_seeds(
             find(config),
+            _seeds(seeds),
             out=out,
             work_dir=work_dir,
             limit=limit,
@@ -83,6 +93,7 @@ def bench(
             options=config_options(cfg_options),
             launcher=launcher,
             draw=draw,
+            answers=answers,
             told=say,
         )
     if not written:  # of several processes, one tells
@@ -130,6 +141,19 @@ def train(
         wrote=[weights],
         then=[shlex.join(again)],
     )
+
+
+def _seeds(given: str | None) -> list[int]:
+    """The seeds of ``--seeds``; none where it is not given."""
+    if given is None:
+        return []
+    try:
+        found = [int(seed) for seed in given.split(",")]
+    except ValueError:
+        found = []
+    if not found or len(set(found)) < len(found) or min(found) < 0:
+        raise InputError(f"--seeds is a list of different whole numbers such as 0,1,2, got {given!r}")
+    return found
 
 
 def _needed(name: str) -> Any:
@@ -194,14 +218,28 @@ def leaderboard(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if the pages are not what the result files give.")
     ] = False,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Two result files of the same inputs: McNemar's test, or the bootstrap of pairs. Give twice."
+        ),
+    ] = None,
+    at: Annotated[int | None, typer.Option(min=1, help="With --compare: the most steps that either may take.")] = None,
 ) -> Outcome:
-    """Render the result files into LEADERBOARD.md and leaderboard.html, or check that they are up to date.
+    """Render the result files into LEADERBOARD.md and leaderboard.html; or check that they are up to date; or compare
+    two result files on the same inputs.
 
     Examples:
         snnconv leaderboard
         snnconv leaderboard --check
+        snnconv leaderboard --compare results/digits/if.json --compare results/digits/signed-if.json --at 4
     """
     from snnbench import leaderboard as board
+
+    if compare:
+        return _compared(compare, at)
+    if at is not None:
+        raise InputError("--at goes with --compare, which takes two result files")
 
     again = ["snnconv", "leaderboard", *([] if folder == Path("benchmarks") else ["--folder", str(folder)])]
     if not check:
@@ -223,6 +261,16 @@ def leaderboard(
         then=[shlex.join(again)] if outdated else [],
         status=1 if outdated else 0,
     )
+
+
+def _compared(files: list[Path], at: int | None) -> Outcome:
+    from snnbench import results
+
+    if len(files) != 2:
+        raise InputError(f"--compare takes two result files, so give it twice; got {len(files)}")
+    found = results.paired(files[0], files[1], at)
+    told = {**dataclasses.asdict(found), "difference": found.difference}
+    return Outcome(str(found), told, [told])
 
 
 def config_options(pairs: list[str] | None) -> dict[str, Any]:

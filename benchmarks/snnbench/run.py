@@ -27,7 +27,7 @@ from snnbench.train import trained_weights, what_trains
 from snnbench.work_folder import naming
 from snnconv.files.untrusted import load_weights, refused_as
 
-__all__ = ["run_config"]
+__all__ = ["run_config", "run_seeds"]
 
 _VISUALIZERS = {"segmentation": "SegLocalVisualizer", "detection": "DetLocalVisualizer"}
 
@@ -43,6 +43,8 @@ def run_config(
     options: dict[str, Any] | None = None,
     launcher: str = "none",
     draw: int = 0,
+    answers: bool = True,
+    below: str = "",
     told: Callable[[str], Any] = lambda words: None,
 ) -> list[Path]:
     """Run a benchmark config and return the result files, one a method row.
@@ -58,6 +60,8 @@ def run_config(
         launcher: ``"none"``, or ``"pytorch"``, ``"slurm"``, ``"mpi"`` where that started the process.
         draw: pictures of the first ``draw`` test samples, source and converted network side by side; of episodes, a
             video for each network.
+        answers: keep the answers to every sample in a file beside each result.
+        below: folder below ``<out>/<data set>/<architecture>`` for the files.
         told: gets one line before the work: what will run, and where results go.
 
     Raises:
@@ -73,17 +77,51 @@ def run_config(
     config.launcher = launcher
     chosen = _chosen(bench.methods, methods)
     start_processes(launcher)
-    folder = Path(out) / results.slug(bench.dataset) / results.slug(bench.architecture)
+    folder = Path(out) / results.slug(bench.dataset) / results.slug(bench.architecture) / below
     if is_main_process():
         some = f"{limit:,} samples of " if limit else ""
         rows_of = f"{len(chosen)} rows" if len(chosen) > 1 else "1 row"
         told(f"{bench.architecture} on {some}{bench.dataset}: {what_trains(config)}; then {rows_of} to {folder}")
     with refused_as(BenchError), nothing_imported(config), naming(config.work_dir):
-        return _run(config, chosen, folder, limit, resume, draw)
+        return _run(config, chosen, folder, limit, resume, draw, answers)
+
+
+def run_seeds(
+    path: str | os.PathLike[str],
+    seeds: Sequence[int],
+    *,
+    out: str | os.PathLike[str],
+    work_dir: str | os.PathLike[str] | None = None,
+    options: dict[str, Any] | None = None,
+    **settings: Any,
+) -> list[Path]:
+    """:func:`run_config` once a seed: trained anew where the config trains, converted and tested.
+
+    The first seed's files are where they are without seeds, the others' in a folder ``seed-<n>`` beside them and below
+    the work folder; tables show their mean. Of a run that was interrupted, ``resume`` keeps the seeds that are done.
+
+    Args:
+        seeds: none: the config's own.
+        path, out, work_dir, options, settings: as for :func:`run_config`.
+    """
+    written: list[Path] = []
+    for place, seed in enumerate(seeds or [None]):
+        folder, chosen = Path(work_dir or default_work_dir(path)), dict(options or {})
+        if seed is not None:
+            chosen["randomness.seed"] = seed
+        own = f"seed-{seed}" if place else ""
+        written += run_config(path, out=out, work_dir=folder / own, options=chosen, below=own, **settings)
+    return written
 
 
 def _run(
-    config: Config, chosen: list[dict[str, Any]], folder: Path, limit: int | None, resume: bool, draw: int
+    config: Config,
+    chosen: list[dict[str, Any]],
+    folder: Path,
+    limit: int | None,
+    resume: bool,
+    draw: int,
+    answers: bool,
 ) -> list[Path]:
     """The rows ``chosen`` of a config, one file each in ``folder``."""
     bench = config.bench
@@ -125,7 +163,7 @@ def _run(
         pictures.finish()
     written: list[Path] = []
     if is_main_process():
-        write_results(rows, config, loop, training)
+        write_results(rows, config, loop, training, answers)
         written = [row.path for row in every if row.path.exists() and row.label not in loop.failures]
     loop.finish()
     for label, reason in loop.failures.items():
@@ -184,6 +222,7 @@ def _test_runner(config: Config, rows: list[dict[str, Any]]) -> Runner:
         strict=bench.get("strict", False),
         profile_images=bench.get("profile_images", 2),
         skip_failed=bench.get("skip_failed", True),
+        twins=bench.get("twins", True),
     )
     testing.custom_hooks = [hook]
     hooks = testing.setdefault("default_hooks", {})

@@ -23,6 +23,7 @@ from snnbench.baselines.spikingjelly import convert as convert_recipe
 from snnbench.baselines.spikingjelly import evaluate as evaluate_recipe
 from snnbench.data import images as image_data
 from snnbench.networks.models import DigitsCNN, ResNet20, with_conv_shortcuts
+from snnbench.results.answers import word_of
 from snnconv.report import ConversionReport, SpikingSite
 
 CLASSES = ("cat", "dog")
@@ -299,8 +300,14 @@ class TestRows:
     def test_all_steps_of_a_row_share_a_file(self, task: Task, converted: list[int]) -> None:
         measured = run(task, Entry("double", (Doubling(2), Doubling(4))))
         assert [point["timesteps"] for _, point in measured] == [2, 4]
-        assert [p.name for p in task.folder.iterdir()] == ["double.json"]
-        assert [p["timesteps"] for p in results.read(task.folder / "double.json")["points"]] == [2, 4]
+        assert [p.name for p in task.folder.glob("*.json")] == ["double.json"]
+        stored = results.read(task.folder / "double.json")
+        assert [p["timesteps"] for p in stored["points"]] == [2, 4]
+        kept = results.read_answers(task.folder / "double.json", stored)
+        assert kept is not None
+        for point in stored["points"]:
+            right = kept.networks[word_of(point)]["right"]
+            assert 100 * right.mean() == pytest.approx(point["metrics"]["top1"])
 
     def test_a_delayed_readout_is_stored_as_it_was(self, task: Task) -> None:
         from snnconv import methods

@@ -257,7 +257,8 @@ def test_latency():
     assert (srp.latency, srp.pipelined_latency) == (7, 7)
     shifted = profile(model, network(model, methods.ShiftedThreshold(3), 0.5), x)
     assert (shifted.latency, shifted.pipelined_latency) == (3, 12)  # four sites in a row
-    assert "3 steps per layer, 12 pipelined" in str(shifted)
+    assert "3 steps a layer, 12 of the network; pipelined 12, then every 3" in str(shifted)
+    assert srp.pipeline == (10, 7)  # each of four sites a step behind the one before
 
 
 def test_both_phases_of_srp_count():

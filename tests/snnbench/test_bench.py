@@ -23,8 +23,11 @@ import snnconv
 from snnbench import results
 from snnbench import train as training
 from snnbench.config import BenchError, load_config
+from snnbench.results.answers import word_of
+from snnbench.results.kinds import KINDS, bootstrap_error
 from snnbench.run import _chosen, run_config
-from snnbench.testing.convert_hook import CalibrationData, ConvertHook
+from snnbench.testing.calibration_data import CalibrationData
+from snnbench.testing.convert_hook import ConvertHook
 from snnbench.testing.model_parts import Part, find_parts, replaced
 from snnbench.testing.readouts import default_window, more_windows, readouts
 from snnbench.testing.resume import PartialState
@@ -233,6 +236,37 @@ class TestSegmentation:
         assert {w for t, w in windows if t == 4} == every - {(1, 2)}
         assert not list((data / "work").glob("partial*"))
 
+    def test_the_quantised_network_is_tested_beside_every_row_and_shifted_threshold_answers_as_it_does(
+        self, data: Path
+    ) -> None:
+        rows = [{"label": "shifted", "type": "ShiftedThreshold", "timesteps": [4]}, ROWS[0]]
+        shifted, signed = run(CAMVID, data, {**TINY, "bench.methods": rows})
+        twin = shifted["points"][0]["twin"]
+        assert (twin["levels"], twin["agreement"]) == (15, 1.0)
+        assert twin["metrics"] == shifted["points"][0]["metrics"]
+        assert twin["energies"]["45nm"] == shifted["ann"]["energies"]["45nm"]
+        assert [point["twin"]["levels"] for point in signed["points"]] == [4, 8]
+        assert all(0 <= point["twin"]["agreement"] <= 1 for point in signed["points"])
+
+    def test_the_areas_of_each_picture_are_kept_and_give_the_metric_and_its_error(self, data: Path) -> None:
+        paths = run_config(
+            CAMVID, out=data / "out", work_dir=data / "work", options={**TINY, "bench.methods": ROWS[:1]}
+        )
+        record = results.read(paths[0])
+        kept = results.read_answers(paths[0], record)
+        assert kept is not None
+        assert kept.kind == "areas"
+        for point in record["points"]:
+            arrays = kept.networks[word_of(point)]
+            whole = KINDS["areas"].score(arrays, kept.truth, np.ones((1, 2)))[0]
+            assert whole == pytest.approx(point["metrics"]["mIoU"], abs=0.006)
+            assert point["errors"]["mIoU"] == pytest.approx(bootstrap_error("areas", arrays, kept.truth, 2))
+
+    def test_no_answers_are_kept_where_none_are_wanted(self, data: Path) -> None:
+        (record,) = run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]}, answers=False)
+        assert "answers" not in record
+        assert not list((data / "out").rglob("*.npz"))
+
     def test_averaged_weights_are_what_is_kept(self, data: Path) -> None:
         from mmengine.runner.checkpoint import _load_checkpoint
         from safetensors.torch import load_file
@@ -404,6 +438,21 @@ class TestDetection:
         assert record["metric"] == "mAP"
         assert set(record["points"][0]["metrics"]) >= {"mAP", "AP50"}
         assert 0 <= record["points"][0]["metrics"]["mAP"] <= 100
+        assert record["points"][0]["twin"]["levels"] == 4
+
+    def test_the_detections_of_each_picture_give_the_metric_and_its_error(self, data: Path) -> None:
+        paths = run_config(
+            BCCD, out=data / "out", work_dir=data / "work", options={**TINY_DETECTOR, "bench.methods": ROWS[:1]}
+        )
+        record = results.read(paths[0])
+        kept = results.read_answers(paths[0], record)
+        assert kept is not None
+        assert kept.kind == "detections, area"
+        every = np.ones((1, record["samples"]))
+        for point in record["points"]:
+            whole = KINDS[kept.kind].score(kept.networks[word_of(point)], kept.truth, every)[0]
+            assert whole == pytest.approx(point["metrics"]["mAP"], abs=1e-3)
+            assert point["errors"]["mAP"] >= 0
 
 
 # --- several ranks -----------------------------------------------------------------------------------------

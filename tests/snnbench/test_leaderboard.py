@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
@@ -127,6 +128,18 @@ class TestStatistics:
     def test_equal_answers_at_the_border_are_no_certainty(self) -> None:
         # the plain binomial error of 100 % is zero
         assert differ(estimate([100.0], 40, "top1"), estimate([97.5], 40, "top1")) is False
+
+    def test_answers_to_the_same_inputs_tell_apart_what_independent_samples_do_not(self) -> None:
+        right = [True] * 880 + [False] * 120
+        better = [True] * 890 + [False] * 110  # right wherever the other is, and on ten more
+        a, b = (estimate([s], 1000, "top1", right=np.array(r)) for s, r in ((88.0, right), (89.0, better)))
+        assert differ(estimate([88.0], 1000, "top1"), estimate([89.0], 1000, "top1")) is False
+        assert differ(a, b) is True
+
+    def test_an_error_in_the_file_is_that_of_a_metric_that_has_none(self) -> None:
+        assert estimate([48.0], 233, "mIoU", errors=[1.5]).sampling == pytest.approx(1.5)
+        assert estimate([48.0, 50.0], 233, "mIoU", errors=[1.5, None]).sampling is None
+        assert differ(estimate([48.0], 9, "mIoU", errors=[1.0]), estimate([52.0], 9, "mIoU", errors=[1.0])) is True
 
     def test_seeds_that_scatter_make_a_gap_uncertain(self) -> None:
         close, wide = [89.9, 90.0, 90.1], [84.0, 90.0, 96.0]
@@ -361,14 +374,32 @@ class TestPages:
     def test_costs_command_and_twin_are_in_the_page(self, tmp_path: Path) -> None:
         content = record(points={8: 88.0})
         content["points"][0]["twin"] = {
-            "levels": 255, "metrics": {"top1": 88.0}, "metrics_int8": {"top1": 87.5}, "energies": None
+            "levels": 255, "metrics": {"top1": 88.0}, "metrics_int8": {"top1": 87.5}, "energies": None, "agreement": 1.0
         }  # fmt: skip
         (board,) = page_data(boards(tmp_path, {"a": content}))["boards"]
         (row,) = board["networks"][0]["rows"]
         assert row["q"] == {"45nm": 0.4}
         assert row["j"] == {"45nm": 8e-6, "int8": 8e-8}
-        assert row["twin"] == [255, 88.0, 87.5, True]  # nothing is lost
+        assert row["twin"] == [255, 88.0, 87.5, True, 1.0]  # nothing is lost
         assert (row["w"], row["c"], row["r"]) == (4.0, 2.0, "1 of 1")
+
+    def test_an_equal_value_with_other_answers_is_not_lossless(self, tmp_path: Path) -> None:
+        for name, agreement in (("unknown", {}), ("some differ", {"agreement": 0.99})):
+            content = record(points={8: 88.0})
+            scores = {"metrics": {"top1": 88.0}, "metrics_int8": {"top1": 87.5}}
+            content["points"][0]["twin"] = {"levels": 8, "energies": None, **scores, **agreement}
+            (entry,) = entries(tmp_path / name, content)
+            assert not entry.rows[0].equals_twin
+
+    def test_what_a_step_is_stands_in_the_text(self, tmp_path: Path) -> None:
+        content = record(points={4: 88.0})
+        content["points"][0] |= {"pipelined_latency": 76, "pipeline": [76, 4], "bits_per_step": 1.0}
+        text = leaderboard.to_markdown(boards(tmp_path, {"a": content}))
+        assert "88.00 (network 76; pipeline 76, then every 4; 1 bit a step)" in text
+
+    def test_seeds_stand_with_their_mean_and_spread(self, tmp_path: Path) -> None:
+        found = boards(tmp_path, {f"s{seed}": record(points={4: 80.0 + seed}, seed=seed) for seed in (0, 1, 2)})
+        assert "| 81.00 ± 1.00 |" in leaderboard.to_markdown(found)
 
     def test_the_text_is_short_and_links_the_files_that_hold_the_commands(self, tmp_path: Path) -> None:
         text = leaderboard.to_markdown(boards(tmp_path, {"a": record(points={4: 80.0, 8: 88.0})}))

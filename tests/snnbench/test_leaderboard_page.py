@@ -163,8 +163,8 @@ class TestAnswers:
         visit(browser, page)
         shown = cells(browser, ".answers tbody tr:not(.group)")
         assert shown[0].startswith("nonethe ANN, float3290.00")
-        assert shown[1].startswith("T ≤ 4shifted thresholdT = 3, energy 0.1586.00")
-        assert shown[2].startswith("T ≤ 8, 16, 32shifted thresholdT = 5, energy 0.25or signed IF89.50")
+        assert shown[1].startswith("T ≤ 4shifted thresholdT = 3, energy 0.15network 3 steps86.00")
+        assert shown[2].startswith("T ≤ 8, 16, 32shifted thresholdT = 5, energy 0.25network 5 stepsor signed IF89.50")
 
     def test_energy_budgets_follow_the_cost_model(self, browser: Any, page: Path) -> None:
         visit(browser, page)
@@ -191,12 +191,13 @@ class TestAnswers:
         for point, value in zip(content["points"], (88.0, 89.2), strict=True):
             scores = {"metrics": {"top1": value}, "metrics_int8": {"top1": value - 0.1}}
             point["twin"] = {"levels": 2 ** point["timesteps"] - 1, "energies": None, **scores}
+            point["twin"]["agreement"] = 1.0 if value == 88.0 else 0.975
         path = tmp_path / "page.html"
         path.write_text(leaderboard.to_html(boards(tmp_path, {"a": content})))
         visit(browser, path)
         found = cells(browser, ".answers tbody tr td:nth-child(4)")
         assert "88.00lossless 15 levels; int8 87.90" in found
-        assert "89.2031 levels; int8 89.10" in found
+        assert "89.2031 levels; int8 89.10; 97.5 % same answers" in found
 
 
 class TestRows:
@@ -239,8 +240,22 @@ class TestRows:
             "return [...document.querySelectorAll('[data-board] .published tbody tr')].filter(r => !r.hidden).length"
         )
         assert browser.execute_script(shown) == 1
+        assert len(cells(browser, "svg .ghost")) == 1
+        assert len(cells(browser, "svg circle[fill^=var]")) == 6
         field(browser, "latency").send_keys("7")
         assert browser.execute_script(shown) == 0
+        assert cells(browser, "svg .ghost") == []
+        assert len(cells(browser, "svg circle[fill^=var]")) == 4
+
+    def test_what_a_step_is_stands_in_units(self, browser: Any, tmp_path: Path) -> None:
+        content = record("shifted threshold", {4: 88.0})
+        content["points"][0] |= {"pipelined_latency": 76, "pipeline": [76, 4], "bits_per_step": 1.0}
+        path = tmp_path / "page.html"
+        path.write_text(leaderboard.to_html(boards(tmp_path, {"a": content})))
+        visit(browser, path)
+        assert "network 76 steps; pipeline 76, then every 4; 1 bit a step" in cells(browser, ".units")
+        open_rows(browser)
+        assert (column(browser, "Pipeline: first"), column(browser, "then every")) == (["76"], ["4"])
 
 
 class TestPlots:

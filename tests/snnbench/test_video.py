@@ -32,7 +32,7 @@ from snnbench.data.roots import DataError, DataRootError
 from snnbench.registry import DATASETS, MODELS
 from snnbench.run import run_config
 from snnbench.tasks.video import ClipFlip, ClipPreprocessor, ClipTopK, PretrainedClip, VideoClassifier
-from snnbench.testing.convert_hook import CalibrationData
+from snnbench.testing.calibration_data import CalibrationData
 from snnconv import limits, methods
 
 ROOT = Path(__file__).parents[2]

@@ -75,7 +75,7 @@ class SpikingJellyRecipe:
 
 @dataclass
 class RecipeResult:
-    """What one run measured, per number of steps; spikes an image."""
+    """What one run measured, per number of steps; spikes an image; ``predicted``: the class of every image."""
 
     accuracy: dict[int, float]
     spikes: dict[int, float]
@@ -85,6 +85,7 @@ class RecipeResult:
     seconds_convert: float = 0.0
     seconds_run: float = 0.0
     timesteps: int = 0
+    predicted: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
 def convert(model: nn.Module, recipe: SpikingJellyRecipe, calibration: Sequence[torch.Tensor]) -> nn.Module:
@@ -120,8 +121,8 @@ def evaluate(
                 delay[t] = int(ann2snn.estimate_delay_start(snn, calibration, "cpu", t))
     seconds_convert = time.perf_counter() - start
 
-    correct = dict.fromkeys(timesteps, 0)
-    images = 0
+    answers: dict[int, list[torch.Tensor]] = {t: [] for t in timesteps}
+    true: list[torch.Tensor] = []
     start = time.perf_counter()
     with torch.no_grad(), quiet():
         for x, y in test:
@@ -130,15 +131,16 @@ def evaluate(
             total = torch.cat([torch.zeros_like(outputs[:1]), outputs.cumsum(0)])
             for t in timesteps:
                 readout = total[t] - total[delay[t]]
-                correct[t] += int((readout.argmax(1) == y).sum())
-            images += len(y)
+                answers[t].append(readout.argmax(1).cpu())
+            true.append(y.cpu())
             progress(len(y))
     seconds_run = time.perf_counter() - start
-    if not images:
+    if not true:
         raise ValueError("the test set is empty")
+    predicted, labels = {t: torch.cat(found) for t, found in answers.items()}, torch.cat(true)
     spikes, neurons = count_spikes(snn, counted_on, timesteps)
     return RecipeResult(
-        accuracy={t: 100 * correct[t] / images for t in timesteps},
+        accuracy={t: 100 * int((found == labels).sum()) / len(labels) for t, found in predicted.items()},
         spikes=spikes,
         spikes_per_neuron={t: spikes[t] / sum(neurons.values()) for t in timesteps},
         sites=len(neurons),
@@ -146,6 +148,7 @@ def evaluate(
         seconds_convert=seconds_convert,
         seconds_run=seconds_run,
         timesteps=max(timesteps),
+        predicted=predicted,
     )
 
 

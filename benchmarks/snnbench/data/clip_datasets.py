@@ -154,7 +154,7 @@ def _labelled(root: Path, files: str | None) -> Iterator[tuple[Path, str]]:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder")
     if files is not None:
-        for line in Path(resolve(files)).read_text().splitlines():
+        for line in Path(resolve(files)).read_text(encoding="utf-8").splitlines():
             if name := line.strip().split(" ")[0]:
                 yield root / name, Path(name).parts[0]
         return

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from snnbench.leaderboard.entries import Entry, Row, collect
 from snnbench.leaderboard.published import Published
 from snnbench.leaderboard.statistics import Estimate, comparable, rank_range
-from snnbench.results import Record, slug
+from snnbench.results import Answers, Record, slug
 
 __all__ = ["Board", "Network", "build"]
 
@@ -59,15 +59,20 @@ class Board:
         return [entry for network in self.networks for entry in network.entries]
 
 
-def build(records: Mapping[PurePath, Record], published: Sequence[Published] = ()) -> list[Board]:
+def build(
+    records: Mapping[PurePath, Record],
+    published: Sequence[Published] = (),
+    answers: Mapping[PurePath, Answers] | None = None,
+) -> list[Board]:
     """Boards in the order task, data set: first those with measured results, then those with published numbers alone.
 
     Args:
         records: file, relative to the folder of results → its content.
         published: numbers to show beside them.
+        answers: those that are kept beside the files, by the same file.
     """
     groups: dict[tuple[str, str, str, str], list[Entry]] = {}
-    for entry in collect(records):
+    for entry in collect(records, answers):
         record = entry.record
         key = (record["task"], _key(record["dataset"]), record["split"], record["metric"])
         groups.setdefault(key, []).append(entry)

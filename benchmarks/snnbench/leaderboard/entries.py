@@ -9,7 +9,9 @@ from pathlib import PurePath
 from typing import Any
 
 from snnbench.leaderboard.statistics import Estimate, estimate
-from snnbench.results import Point, Record, ResultError, slug
+from snnbench.results import Answers, Point, Record, ResultError, slug
+from snnbench.results.answers import word_of
+from snnbench.results.kinds import KINDS
 from snnconv.files.fingerprint import canonical
 from snnconv.files.refusal import brief
 
@@ -30,7 +32,9 @@ class Row:
         energies: cost model → cost in its unit, mean over the seeds; None where it is not known.
         ann_energies: the same of the source network.
         bits_per_step: log₂ of the number of values that a neuron may send in one step.
-        twin: the quantised network with as many levels: ``levels``, ``value`` and, with 8-bit weights, ``int8``.
+        pipeline: steps until a pipeline's first answer, and between answers.
+        twin: the quantised network with as many levels: ``levels``, ``value``, with 8-bit weights ``int8``, and the
+            share ``agreement`` of inputs to which it gives the same answer, where that was compared.
         front: the costs, of ``"latency"`` and ``"energy"``, for which no row of the network is as good and cheaper.
     """
 
@@ -51,6 +55,7 @@ class Row:
     energies: dict[str, float | None] = field(default_factory=dict)
     ann_energies: dict[str, float | None] = field(default_factory=dict)
     bits_per_step: float | None = None
+    pipeline: tuple[int, int] | None = None
     twin: dict[str, float] | None = None
     rank: tuple[int, int] = (1, 1)
     rivals: int = 1
@@ -69,8 +74,8 @@ class Row:
 
     @property
     def equals_twin(self) -> bool:
-        """Whether the quantised network gets the same value: nothing is lost in going from its levels to spikes."""
-        return self.twin is not None and abs(self.twin["value"] - self.estimate.value) < 1e-6 * abs(self.estimate.value)
+        """Whether the quantised network gives every input the same answer: nothing is lost from levels to spikes."""
+        return self.twin is not None and self.twin.get("agreement") == 1
 
 
 @dataclass(eq=False)
@@ -111,17 +116,19 @@ class Entry:
         return [record["seed"] for record in self.records]
 
 
-def collect(records: Mapping[PurePath, Record]) -> list[Entry]:
+def collect(records: Mapping[PurePath, Record], answers: Mapping[PurePath, Answers] | None = None) -> list[Entry]:
     """The entries of result files, in the order of their first file.
 
     Files are repeats of one entry where task, data, network, label and settings are equal and the seeds differ.
 
     Args:
         records: file, relative to the folder of results → its content.
+        answers: those that are kept beside them, by the same file.
 
     Raises:
         ResultError: files whose figures cannot be put together; it names them.
     """
+    kept = {path.as_posix(): found for path, found in (answers or {}).items()}
     groups: dict[str, list[tuple[str, Record]]] = {}
     for path, record in sorted(records.items(), key=lambda item: item[0].as_posix()):
         groups.setdefault(_identity(record), []).append((path.as_posix(), record))
@@ -131,7 +138,7 @@ def collect(records: Mapping[PurePath, Record]) -> list[Entry]:
         repeats = len(set(seeds)) == len(seeds)  # two files of one seed are two measurements, not a repetition
         for group in [members] if repeats else [[member] for member in members]:
             try:
-                found.append(_entry(group))
+                found.append(_entry(group, kept))
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 files = ", ".join(path for path, _ in group)
                 raise ResultError(f"{files}: cannot be shown ({type(error).__name__}: {brief(error)})") from error
@@ -152,14 +159,15 @@ def _identity(record: Record) -> str:
     return canonical([*(record[name] for name in names), settings])
 
 
-def _entry(members: Sequence[tuple[str, Record]]) -> Entry:
+def _entry(members: Sequence[tuple[str, Record]], answers: Mapping[str, Answers]) -> Entry:
     records = [record for _, record in members]
     files = [path for path, _ in members]
     first, metric = records[0], records[0]["metric"]
     values = [record["ann"]["metrics"][metric] for record in records]
     if len({record["weights"] for record in records}) == 1:
         values = values[:1]  # one network measured again is no repetition
-    ann = estimate(values, first["samples"], metric, [r["ann"]["metrics"] for r in records[: len(values)]])
+    sources = [record["ann"] for record in records[: len(values)]]
+    ann = estimate(values, first["samples"], metric, [s["metrics"] for s in sources], _errors(sources, metric))
     points: dict[tuple[int, int, int], list[tuple[Record, Point]]] = {}
     hidden = 0
     for record in records:
@@ -168,7 +176,8 @@ def _entry(members: Sequence[tuple[str, Record]]) -> Entry:
         for point in kept:
             key = (point["latency"], point["timesteps"], point["pre_timesteps"])
             points.setdefault(key, []).append((record, point))
-    rows = [_row(metric, points[key], ann.value, first["higher_is_better"]) for key in sorted(points)]
+    alone = answers.get(files[0]) if len(files) == 1 else None
+    rows = [_row(metric, points[key], ann.value, first["higher_is_better"], alone) for key in sorted(points)]
     name = slug(files[0].removesuffix(".json"))
     return Entry(name, files, records, ann, _epochs(first), rows, hidden)
 
@@ -188,10 +197,14 @@ def _width(point: Point) -> int:
     return int(last) - int(first)
 
 
-def _row(metric: str, members: Sequence[tuple[Record, Point]], ann: float, higher: bool) -> Row:
+def _row(
+    metric: str, members: Sequence[tuple[Record, Point]], ann: float, higher: bool, answers: Answers | None
+) -> Row:
     record, point = members[0]
     metrics = [item["metrics"] for _, item in members]
-    measured = estimate([m[metric] for m in metrics], record["samples"], metric, metrics)
+    errors = _errors([item for _, item in members], metric)
+    right = None if answers is None else _right(answers, point, metric)
+    measured = estimate([m[metric] for m in metrics], record["samples"], metric, metrics, errors, right)
 
     def mean(name: str) -> float | None:
         return _mean(item[name] for _, item in members)
@@ -215,8 +228,20 @@ def _row(metric: str, members: Sequence[tuple[Record, Point]], ann: float, highe
         energies=_by_model([item.get("energies") for _, item in members]),
         ann_energies=_by_model([r["ann"].get("energies") for r, _ in members]),
         bits_per_step=point.get("bits_per_step"),
+        pipeline=None if not point.get("pipeline") else (point["pipeline"][0], point["pipeline"][1]),
         twin=_twin([item.get("twin") for _, item in members], metric),
     )
+
+
+def _errors(holders: Sequence[Mapping[str, Any]], metric: str) -> list[float | None]:
+    """Standard error of the metric in each file."""
+    return [(holder.get("errors") or {}).get(metric) for holder in holders]
+
+
+def _right(answers: Answers, point: Point, metric: str) -> Any:
+    """Whether a point's network answered each input right, where the metric is their share."""
+    kind, arrays = KINDS[answers.kind], answers.networks.get(word_of(point))
+    return None if arrays is None or not kind.right or kind.metric != metric else arrays[kind.right] == 1
 
 
 def _by_model(found: Sequence[Mapping[str, float | None] | None]) -> dict[str, float | None]:
@@ -232,7 +257,11 @@ def _twin(found: Sequence[Mapping[str, Any] | None], metric: str) -> dict[str, f
     if len(known) < len(found):
         return None
     value, int8 = (_mean(item[name].get(metric) for item in known) for name in ("metrics", "metrics_int8"))
-    return None if value is None or int8 is None else {"levels": known[0]["levels"], "value": value, "int8": int8}
+    if value is None or int8 is None:
+        return None
+    agreement = _mean(item.get("agreement") for item in known)
+    same = {} if agreement is None else {"agreement": agreement}
+    return {"levels": known[0]["levels"], "value": value, "int8": int8, **same}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

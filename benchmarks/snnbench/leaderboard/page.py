@@ -93,6 +93,7 @@ def _row(entry: int, row: Row) -> dict[str, Any]:
     figures = {
         "t": row.steps,
         "p": row.pipelined_latency,
+        "n": None if row.pipeline is None else list(row.pipeline),
         "b": rounded(row.bits_per_step, 3),
         "s": rounded(row.estimate.sampling, 3),
         "d": rounded(row.estimate.std, 3),
@@ -116,7 +117,8 @@ def _row(entry: int, row: Row) -> dict[str, Any]:
 
 def _twin(row: Row) -> list[Any]:
     assert row.twin is not None
-    return [row.twin["levels"], rounded(row.twin["value"]), rounded(row.twin["int8"]), row.equals_twin]
+    agreement = rounded(row.twin.get("agreement"), 4)
+    return [row.twin["levels"], rounded(row.twin["value"]), rounded(row.twin["int8"]), row.equals_twin, agreement]
 
 
 def _entry(entry: Entry, colours: Mapping[str, int], pool: dict[str, int]) -> dict[str, Any]:

@@ -6,15 +6,15 @@ import functools
 import os
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from snnbench.leaderboard import wording
 from snnbench.leaderboard.boards import Board, build
-from snnbench.leaderboard.budgets import answers
+from snnbench.leaderboard.budgets import Answer, answers
 from snnbench.leaderboard.page import page_data
 from snnbench.leaderboard.published import Published, read_published
-from snnbench.results import Record, ResultError, read_all
+from snnbench.results import Record, ResultError, read_all, read_answers
 
 __all__ = ["load", "to_html", "to_markdown"]
 
@@ -31,7 +31,9 @@ def load(results: str | os.PathLike[str], published: str | os.PathLike[str] | No
     found: dict[PurePath, Record] = {path.relative_to(results): record for path, record in read_all(results).items()}
     if not found:
         raise ResultError(f"{results}: holds no result file (*.json)")
-    return build(found, read_published(published) if published is not None else ())
+    kept = {path: read_answers(Path(results) / path, record) for path, record in found.items()}
+    answers = {path: own for path, own in kept.items() if own is not None}
+    return build(found, read_published(published) if published is not None else (), answers)
 
 
 def to_markdown(boards: Sequence[Board]) -> str:
@@ -86,9 +88,22 @@ def _environment(autoescape: bool) -> Any:
         "stated": _stated,
         "answers": answers,
         "plural": wording.plural,
+        "units": _units,
         "value": wording.value,
     }
     return environment
+
+
+def _units(answer: Answer) -> str:
+    """What an answer's T stands for, in brackets; empty where its file does not tell."""
+    row, told = answer.row, []
+    if row.pipelined_latency is not None and (row.pipelined_latency != row.latency or row.pipeline is not None):
+        told.append(f"network {row.pipelined_latency}")
+    if row.pipeline is not None:
+        told.append("pipeline {}, then every {}".format(*row.pipeline))
+    if row.bits_per_step is not None:
+        told.append(f"{row.bits_per_step:.3g} {'bit' if row.bits_per_step == 1 else 'bits'} a step")
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _stated(number: float | None) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from snnconv.metrics import mcnemar
 
 __all__ = ["ACCURACIES", "Z95", "Estimate", "comparable", "differ", "estimate", "rank_range"]
 
@@ -32,6 +35,7 @@ class Estimate:
         sampling: standard error from the finite test set, in the metric's unit; ``None`` where the result file does
             not allow to compute it.
         accuracy: whether the metric is a percentage of inputs.
+        right: whether each input was answered right, ``[N]``, of one seed; ``None`` where the answers are not kept.
     """
 
     value: float
@@ -40,22 +44,30 @@ class Estimate:
     std: float | None = None
     sampling: float | None = None
     accuracy: bool = False
+    right: Any = field(default=None, compare=False, repr=False)
 
 
 def estimate(
-    values: Sequence[float], samples: int, metric: str, others: Sequence[Mapping[str, float | None]] = ()
+    values: Sequence[float],
+    samples: int,
+    metric: str,
+    others: Sequence[Mapping[str, float | None]] = (),
+    errors: Sequence[float | None] = (),
+    right: Any = None,
 ) -> Estimate:
     """The metric of one point, from one value a seed.
 
     An accuracy of p percent on N inputs has the binomial standard error √(p(100 − p)/N). For a mean over samples, such
     as the return of an episode, the file may give the samples' standard deviation σ as ``<metric>_std``; the standard
-    error is then σ/√N. For any other metric (mIoU, AP) none is given.
+    error is then σ/√N. For any other metric (mIoU, AP) it is the file's own, by bootstrap, or none.
 
     Args:
         values: one a seed.
         samples: inputs measured.
         metric: its name.
         others: all metrics of each seed, for ``<metric>_std``.
+        errors: standard error in the file of each seed.
+        right: whether each input was answered right, where one seed was measured.
 
     >>> round(estimate([88.0], 10_000, "top1").sampling, 3)
     0.325
@@ -72,13 +84,16 @@ def estimate(
         sampling = 100 * math.sqrt(share * (1 - share) / samples)
     elif spreads and len(spreads) == len(values):
         sampling = math.sqrt(statistics.fmean([s * s for s in spreads]) / samples)
-    return Estimate(mean, samples, len(values), std, sampling, accuracy)
+    elif len(errors) == len(values) and None not in errors:
+        sampling = math.sqrt(statistics.fmean([e * e for e in errors if e is not None]))
+    return Estimate(mean, samples, len(values), std, sampling, accuracy, right)
 
 
 def differ(a: Estimate, b: Estimate) -> bool | None:
     """Whether two values differ at the 95 % level; ``None`` where the files say nothing on their error.
 
-    Two accuracies are compared as independent samples with Agresti and Caffo's interval (The American Statistician 54,
+    Two accuracies whose single answers are known, of one network on the same inputs, are compared by McNemar's exact
+    test. Others are compared as independent samples with Agresti and Caffo's interval (The American Statistician 54,
     2000: one right and one wrong answer are added to each), widened by the seeds' std²/n. Both were measured on the
     same inputs, which usually makes the true error of the difference smaller: "cannot be told apart" is the cautious
     answer. Any other metric needs a standard error on both sides, or seeds on both sides (Welch's t-test).
@@ -91,6 +106,8 @@ def differ(a: Estimate, b: Estimate) -> bool | None:
     if not comparable(a, b):
         return None
     gap = abs(a.value - b.value)
+    if a.right is not None and b.right is not None and len(a.right) == len(b.right):
+        return mcnemar(a.right, b.right).p_value < 0.05
     if a.accuracy and b.accuracy:
         (p, v), (q, w) = _share(a), _share(b)
         return abs(p - q) > Z95 * math.sqrt(v + w)

@@ -1,7 +1,9 @@
 """Result files: one JSON file a row of a benchmark, from which every table, plot and page is made."""
 
+from snnbench.results.answers import Answers, read_answers
 from snnbench.results.files import check_out, located, read, read_all, read_json, write_together, write_whole
 from snnbench.results.own import record
+from snnbench.results.paired import Paired, paired
 from snnbench.results.results import (
     SCHEMA,
     Point,
@@ -32,6 +34,8 @@ from snnbench.results.results import (
 
 __all__ = [
     "SCHEMA",
+    "Answers",
+    "Paired",
     "Point",
     "Record",
     "ResultError",
@@ -46,6 +50,7 @@ __all__ = [
     "digest",
     "finished",
     "located",
+    "paired",
     "path_of",
     "peak_memory",
     "plain",
@@ -53,6 +58,7 @@ __all__ = [
     "provenance",
     "read",
     "read_all",
+    "read_answers",
     "read_json",
     "record",
     "schema",

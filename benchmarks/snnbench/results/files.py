@@ -17,8 +17,8 @@ from snnconv.files.untrusted import read_json as parse_json
 from snnconv.files.untrusted import refused_as
 
 __all__ = [
-    "check_out", "located", "read", "read_all", "read_json", "stored", "unwritten", "write_text", "write_together",
-    "write_whole",
+    "as_bytes", "check_out", "located", "read", "read_all", "read_json", "stored", "unwritten", "write_text",
+    "write_together", "write_whole",
 ]  # fmt: skip
 
 
@@ -95,13 +95,18 @@ def check_out(path: str | os.PathLike[str]) -> None:
 
 
 def write_text(path: str | os.PathLike[str], record: Record) -> None:
-    """Write a checked record in the order of the layout's fields, whole or not at all.
+    """Write a checked record, whole or not at all.
 
     Raises:
         ResultError: the file cannot be written.
     """
+    write_whole(path, as_bytes(record))
+
+
+def as_bytes(record: Record) -> bytes:
+    """A record as its file holds it, in the order of the layout's fields."""
     order = list(schema()["properties"])
-    write_whole(path, (as_text({key: record[key] for key in sorted(record, key=order.index)}) + "\n").encode())
+    return (as_text({key: record[key] for key in sorted(record, key=order.index)}) + "\n").encode()
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snnbench.results.files import check_out, stored, unwritten, write_text
+from snnbench.results.answers import Answers
+from snnbench.results.files import check_out, stored, unwritten
 from snnbench.results.provenance import command, describe, peak_memory, provenance
+from snnbench.results.storing import write_with_answers
 from snnbench.results.validation import SCHEMA, Point, Record, ResultError, key_of, leaf, schema, validate
 from snnconv.files import fingerprint
 from snnconv.files.fingerprint import canonical, digest, plain
@@ -31,8 +33,8 @@ __all__ = [
 
 _RUN = ("versions", "machine", "commit", "command")
 _FIGURES = (
-    "latency", "pipelined_latency", "bits_per_step", "spikes", "spikes_per_neuron", "sops", "macs", "energy_joule",
-    "energy_ratio", "energies", "twin", "memory_mib", "thresholds",
+    "latency", "pipelined_latency", "pipeline", "bits_per_step", "errors", "spikes", "spikes_per_neuron", "sops",
+    "macs", "energy_joule", "energy_ratio", "energies", "twin", "memory_mib", "thresholds",
 )  # fmt: skip
 
 
@@ -99,8 +101,14 @@ def check_place(path: str | os.PathLike[str]) -> None:
     check_out(path)
 
 
-def write(path: str | os.PathLike[str], record: Record) -> None:
+def write(path: str | os.PathLike[str], record: Record, answers: Answers | None = None) -> None:
     """Check ``record`` and write it, whole or not at all, beside the points of another run of its config.
+
+    Args:
+        path: the file.
+        record: the row.
+        answers: of its networks to every sample, for a file beside it; those that are stored of the row's other points
+            stay. Not kept where they take more than 32 MiB: a note says so.
 
     Raises:
         ResultError: a record or a stored file that is no result, or one that cannot be written: it is as it was.
@@ -115,9 +123,10 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path):
             found = stored(path)
-            if found is not None and canonical(found["config"]) == canonical(values["config"]):
+            same = found is not None and canonical(found["config"]) == canonical(values["config"])
+            if found is not None and same:
                 values = _with_stored(values, found)
-            write_text(path, values)
+            write_with_answers(path, values, found, same, answers)
     except LockTimeout as error:
         raise ResultError(str(error)) from error
     except OSError as error:
@@ -179,6 +188,7 @@ def counted(profile: Profile) -> dict[str, Any]:
         "energy_joule": profile.snn_energy,
         "energy_ratio": profile.energy_ratio,
         "energies": {name: figures["snn"] for name, figures in profile.energies.items()},
+        "pipeline": list(profile.pipeline) if profile.pipeline else None,
         "bits_per_step": profile.bits_per_step,
     }
 
@@ -214,7 +224,7 @@ def begin(path: str | os.PathLike[str], header: Record) -> Record:
     found = stored(Path(path))
     if found is None or canonical(found["config"]) != canonical(config):
         return record
-    record |= {name: found[name] for name in ("ann", "sites") if record.get(name) is None}
+    record |= {name: found[name] for name in ("ann", "sites", "answers") if record.get(name) is None and name in found}
     return _with_stored(record, found)
 
 

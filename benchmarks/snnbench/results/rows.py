@@ -9,8 +9,11 @@ from typing import Any
 from mmengine.config import Config
 
 from snnbench.results import files, results
-from snnbench.testing.readouts import Variant
+from snnbench.results.answers import ANN as ANN_WORD
+from snnbench.results.answers import Answers, word_of
+from snnbench.testing.readouts import Reading, Variant, Window
 from snnbench.testing.test_loop import ANN, SNNTestLoop
+from snnconv.metrics import costs as cost_models
 
 __all__ = ["Row", "write_results"]
 
@@ -70,7 +73,9 @@ class Row:
         return all(results.finished(record, self.config, int(t), before) is not None for t in steps)
 
 
-def write_results(rows: list[Row], config: Config, loop: SNNTestLoop, training: dict[str, Any] | None) -> list[Path]:
+def write_results(
+    rows: list[Row], config: Config, loop: SNNTestLoop, training: dict[str, Any] | None, answers: bool = True
+) -> list[Path]:
     """One file a row: every number of steps and every readout window is a point.
 
     Args:
@@ -78,6 +83,7 @@ def write_results(rows: list[Row], config: Config, loop: SNNTestLoop, training: 
         config: the benchmark config.
         loop: the test loop, after its pass.
         training: epochs, iterations and seconds of a training run here.
+        answers: keep the answers to every sample beside each file, where the metric is one whose samples are known.
     """
     bench = config.bench
     scale = float(bench.get("scale", 1.0))
@@ -105,6 +111,7 @@ def write_results(rows: list[Row], config: Config, loop: SNNTestLoop, training: 
                 "macs": costs.get("ann_macs"),
                 "energy_joule": costs.get("ann_energy_joule"),
                 "energies": costs.get("ann_energies"),
+                **_errors(loop, (ANN, (0, 0)), scale),
             },
             "sites": first.sites or None,
             "training": training,
@@ -113,17 +120,21 @@ def write_results(rows: list[Row], config: Config, loop: SNNTestLoop, training: 
             **results.provenance(row.config["seed"]),
         }
         record = results.begin(row.path, header)
+        keys: dict[str, tuple[str, Window]] = {ANN_WORD: (ANN, (0, 0))}
         for variant in variants:
-            for item in _points(variant, loop, scale):
+            for reading in variant.readings:
+                item = _point(variant, reading, loop, scale)
                 record = results.with_point(record, item, [*variant.notes, *loop.notes])
-        results.write(row.path, record)
+                keys[word_of(item)] = variant.name, reading.window
+        results.write(row.path, record, _answers(loop, keys) if answers else None)
         written.append(row.path)
     return written
 
 
-def _points(variant: Variant, loop: SNNTestLoop, scale: float) -> list[dict[str, Any]]:
+def _point(variant: Variant, reading: Reading, loop: SNNTestLoop, scale: float) -> dict[str, Any]:
     names = (
         "pipelined_latency",
+        "pipeline",
         "spikes",
         "spikes_per_neuron",
         "sops",
@@ -133,20 +144,51 @@ def _points(variant: Variant, loop: SNNTestLoop, scale: float) -> list[dict[str,
         "energies",
         "bits_per_step",
     )
-    found = []
-    for reading in variant.readings:
-        found.append(
-            results.point(
-                reading.timesteps,
-                _scaled(loop.results[variant.name, reading.window], scale),
-                {"convert": round(variant.seconds, 3), "evaluate": round(loop.seconds.get(variant.name, 0.0), 3)},
-                pre_timesteps=variant.pre_timesteps,
-                window=reading.window,
-                memory_mib=results.peak_memory(),
-                **{name: reading.costs.get(name) for name in names},
-            )
-        )
-    return found
+    key = variant.name, reading.window
+    return results.point(
+        reading.timesteps,
+        _scaled(loop.results[key], scale),
+        {"convert": round(variant.seconds, 3), "evaluate": round(loop.seconds.get(variant.name, 0.0), 3)},
+        pre_timesteps=variant.pre_timesteps,
+        window=reading.window,
+        memory_mib=results.peak_memory(),
+        twin=_twin(key, reading, loop, scale),
+        **_errors(loop, key, scale),
+        **{name: reading.costs.get(name) for name in names},
+    )
+
+
+def _twin(key: tuple[str, Window], reading: Reading, loop: SNNTestLoop, scale: float) -> dict[str, Any] | None:
+    """The quantised networks that were tested beside a readout; None where there are none."""
+    found = {variant.weight_bits: variant for variant in loop.variants if variant.twin_of == key}
+    if len(found) < 2:
+        return None
+    metrics = {bits: _scaled(loop.results[v.name, v.readings[0].window], scale) for bits, v in found.items()}
+    whole, counts = found[32], reading.costs.get("profile")
+    energies = None
+    if counts is not None:
+        energies = {name: model.of_twin(counts, whole.levels) for name, model in cost_models.COSTS.items()}
+    return {
+        "levels": whole.levels,
+        "metrics": metrics[32],
+        "metrics_int8": metrics[8],
+        "agreement": loop.agreements.get(whole.name),
+        "energies": energies,
+    }
+
+
+def _errors(loop: SNNTestLoop, key: tuple[str, Window], scale: float) -> dict[str, dict[str, float]]:
+    found = loop.errors.get(key)
+    return {"errors": _scaled(found, scale)} if found else {}
+
+
+def _answers(loop: SNNTestLoop, keys: dict[str, tuple[str, Window]]) -> Answers | None:
+    """What each network answered, where the metric is one whose samples are known."""
+    found = {word: loop.samples[key] for word, key in keys.items() if key in loop.samples}
+    if len(found) < len(keys):
+        return None
+    source = found[ANN_WORD]
+    return Answers(source.kind, source.truth, {word: own.arrays for word, own in found.items()})
 
 
 def _scaled(metrics: dict[str, float], scale: float) -> dict[str, float]:

@@ -121,7 +121,7 @@ def beyond_measure(record: Any) -> Iterable[str]:
             return
 
 
-OPTIONAL = ("thresholds", "bits_per_step", "energies", "twin")
+OPTIONAL = ("thresholds", "bits_per_step", "pipeline", "energies", "errors", "twin")
 """Fields of a point that not every measurement has."""
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from mmengine.dataset import pseudo_collate
-from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.registry import DATASETS, HOOKS
+from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 import snnconv
-from snnbench.data.image_datasets import SKIPPED
+from snnbench.testing import twins
+from snnbench.testing.calibration_data import CalibrationData
 from snnbench.testing.model_parts import Part, Scope, find_parts
 from snnbench.testing.readouts import CONVERSIONS, Reading, Variant, default_window, more_windows
 from snnconv.graph.source import ConversionError
@@ -25,7 +24,7 @@ from snnconv.network import SpikingNetwork
 from snnconv.runtime.readout import delay_steps
 from snnconv.sequence import Continued
 
-__all__ = ["CalibrationData", "ConvertHook", "bare_model"]
+__all__ = ["ConvertHook", "bare_model"]
 
 KEPT = (
     "membranes are kept from one environment step to the next and reset before each episode; spikes and operations "
@@ -39,64 +38,6 @@ OWN = ("label", "type", "timesteps", "windows", "finetune", "keep_membrane", "pr
 def bare_model(model: nn.Module) -> nn.Module:
     """The model inside a distributed wrapper."""
     return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]
-
-
-class CalibrationData:
-    """Preprocessed inputs of ``images`` samples of a data set, spread evenly over it; this rank's share of them.
-
-    Args:
-        dataset: a data set, or its config; built with ``pipeline`` in place of its own where one is given.
-        images: how many samples, over all ranks.
-        batch_size: samples a batch.
-        pipeline: the test pipeline, so that calibration sees what testing sees.
-        share: each rank takes its share, or all of them.
-
-    Raises:
-        ValueError: an empty data set, or fewer images than ranks.
-    """
-
-    def __init__(
-        self, dataset: Any, images: int = 64, batch_size: int = 8, pipeline: Any = None, share: bool = True
-    ) -> None:
-        if isinstance(dataset, dict):
-            dataset = copy.deepcopy(dataset)
-            while "pipeline" not in dataset:  # a wrapper that repeats, or one that joins: its first data set calibrates
-                inner = dataset.get("dataset") or next(iter(dataset.get("datasets") or []), None)
-                if not isinstance(inner, dict):
-                    break
-                dataset = inner
-            if pipeline is not None:
-                dataset["pipeline"] = copy.deepcopy(pipeline)
-            if "filter_cfg" in dataset:
-                dataset.pop("filter_cfg")  # images without objects calibrate as well
-            dataset = DATASETS.build(dataset)
-        ranks, rank = (get_world_size(), get_rank()) if share else (1, 0)
-        count = min(images, len(dataset))
-        if count < ranks:
-            raise ValueError(
-                f"calibration needs at least one image for each of {ranks} ranks: the data set has {len(dataset)}, "
-                f"calibration.images is {images}"
-            )
-        picked = torch.linspace(0, len(dataset) - 1, count).round().long().tolist()
-        # interleaved, as a distributed sampler does it: the k-th batches of all ranks make the k-th batch of one
-        self.samples = [_readable(dataset, i) for i in picked[rank::ranks]]
-        self.batch_size = max(1, batch_size // ranks)
-
-    def batches(self, model: nn.Module) -> Iterable[dict[str, Any]]:
-        """Batches as ``model`` takes them: ``inputs`` ``[B, ...]`` and ``data_samples``."""
-        for start in range(0, len(self.samples), self.batch_size):
-            data = pseudo_collate(self.samples[start : start + self.batch_size])
-            yield model.data_preprocessor(data, False)  # type: ignore[operator]
-
-
-def _readable(dataset: Any, index: int) -> Any:
-    """The sample at ``index``, or the next one that could be decoded."""
-    for place in range(index, index + len(dataset)):
-        sample = dataset[place % len(dataset)]
-        label = sample.get("data_samples") if isinstance(sample, dict) else None
-        if not (isinstance(label, Tensor) and label.dim() == 0 and int(label) == SKIPPED):
-            return sample
-    raise ValueError("calibration: not one sample of the data set can be decoded")
 
 
 @HOOKS.register_module()
@@ -118,6 +59,7 @@ class ConvertHook(Hook):
         strict: refuse activations that would stay analog.
         profile_images: images on which spikes and operations are counted; 0 for none.
         skip_failed: a row that cannot be converted is left out and named in ``failures`` instead of ending the run.
+        twins: convert the quantised network of as many levels beside each (`snnbench.testing.twins`).
     """
 
     priority = "LOW"
@@ -131,7 +73,9 @@ class ConvertHook(Hook):
         profile_images: int = 2,
         skip_failed: bool = True,
         input: str = "constant",
+        twins: bool = True,
     ) -> None:
+        self.twins = twins
         self.rows = [dict(row) for row in methods]
         self.calibration = dict(calibration)
         self.scope: Scope = scope
@@ -220,7 +164,10 @@ class ConvertHook(Hook):
         for group in groups:
             if logger is not None:
                 logger.info(f"converting: {label} T={','.join(str(m.timesteps) for m in group)}")
-            yield self._own(label, group, row, parts, inputs)
+            variant = self._own(label, group, row, parts, inputs)
+            yield variant
+            if self.twins and self.input == "constant" and not row.get("keep_membrane"):
+                yield from twins.of(variant, parts, inputs, self._again(row))
 
     def _own(
         self,
@@ -233,18 +180,9 @@ class ConvertHook(Hook):
         """Convert by the last of ``methods``; its first steps are those of the others, which differ in T only."""
         method = methods[-1]
         start = time.perf_counter()
-        distributed = get_world_size() > 1
         bars = None if is_main_process() else False
-        by_layer = {key: row[key] for key in BY_LAYER if row.get(key)}
-        if "budget" in by_layer:
-            by_layer["timesteps"] = "auto"
-        networks = {
-            part.name: snnconv.convert(
-                part.module, method, inputs[part.name], strict=self.strict, progress=bars, distributed=distributed,
-                input=part.input, **by_layer, **{key: row[key] for key in COVER if key in row},
-            )
-            for part in parts
-        }  # fmt: skip
+        by_layer = any(row.get(key) for key in BY_LAYER)
+        networks = {part.name: self._again(row)(part, method, inputs[part.name]) for part in parts}
         if by_layer:  # steps of its own a layer: the method says the largest
             method = networks[parts[0].name].method
             methods = [method]
@@ -273,7 +211,7 @@ class ConvertHook(Hook):
         for shorter in methods:
             network = _shortened(networks[parts[0].name], shorter)
             costs = self._costs(variant, parts, network, images) if counted else {}
-            variant.readings.append(Reading(shorter.timesteps, default_window(network), costs))
+            variant.readings.append(Reading(shorter.timesteps, default_window(network), costs, shorter))
         known = [reading.window for reading in variant.readings]
         for window in more_windows(row.get("windows"), method.timesteps, known):
             variant.readings.append(Reading(method.timesteps, window, variant.readings[-1].costs))
@@ -281,6 +219,21 @@ class ConvertHook(Hook):
             variant.networks = {name: Continued(network) for name, network in networks.items()}
             variant.notes.append(KEPT)
         return variant
+
+    def _again(self, row: dict[str, Any]) -> Callable[[Part, Any, list[Tensor]], SpikingNetwork]:
+        """The conversion that a row asks for, of a part by a method."""
+        settings = {key: row[key] for key in BY_LAYER if row.get(key)} | {k: row[k] for k in COVER if k in row}
+        if row.get("budget"):
+            settings["timesteps"] = "auto"
+        bars, ranks = None if is_main_process() else False, get_world_size() > 1
+
+        def convert(part: Part, method: Any, inputs: list[Tensor]) -> SpikingNetwork:
+            return snnconv.convert(
+                part.module, method, inputs, strict=self.strict, progress=bars, distributed=ranks, input=part.input,
+                **settings,
+            )  # fmt: skip
+
+        return convert
 
     def _tuned(
         self, parts: Sequence[Part], networks: dict[str, SpikingNetwork], finetune: dict[str, Any], bars: bool | None
@@ -359,7 +312,9 @@ class ConvertHook(Hook):
             "energy_ratio": costs.energy_ratio,
             "energies": {name: figures["snn"] for name, figures in costs.energies.items()},
             "ann_energies": {name: figures["ann"] for name, figures in costs.energies.items()},
+            "pipeline": list(costs.pipeline) if costs.pipeline else None,
             "bits_per_step": costs.bits_per_step,
+            "profile": costs,
             "ann_macs": costs.ann_macs,
             "ann_energy_joule": costs.ann_energy,
         }

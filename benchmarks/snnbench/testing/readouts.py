@@ -34,11 +34,12 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class Reading:
-    """One readout: T, the steps of it that are averaged, and what it costs (empty where it was not counted)."""
+    """One readout: T, the steps of it that are averaged, what it costs (empty where it was not counted), its method."""
 
     timesteps: int
     window: Window
     costs: dict[str, Any] = field(default_factory=dict)
+    method: Any = None
 
 
 @dataclass
@@ -53,6 +54,9 @@ class Variant:
         readings: readouts, all from one run.
         sites: what spikes and what stays analog; ``notes`` say more.
         seconds: time of the conversion.
+        twin_of: name and window of the readout whose quantised network this is; None for a spiking one.
+        weight_bits: of a quantised network's weights: 32 or 8.
+        levels: of its activations above zero, the most of a site.
     """
 
     label: str
@@ -63,6 +67,9 @@ class Variant:
     sites: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    twin_of: tuple[str, Window] | None = None
+    weight_bits: int = 32
+    levels: int = 0
 
     @property
     def name(self) -> str:

@@ -18,10 +18,12 @@ from mmengine.logging import MMLogger
 from mmengine.registry import LOOPS
 from mmengine.runner import TestLoop
 
+from snnbench.testing.answers import Sampled, bootstrap, sampled
 from snnbench.testing.convert_hook import bare_model
 from snnbench.testing.model_parts import Part, replaced
 from snnbench.testing.readouts import Variant, Window, readouts
 from snnbench.testing.resume import PartialState
+from snnbench.testing.twins import Agreement
 from snnconv.progress import bars
 from snnconv.sequence import Continued
 
@@ -47,6 +49,9 @@ class SNNTestLoop(TestLoop):
         parts, variants, failures: what ``ConvertHook`` made of the model, and the rows it could not convert.
         on_prediction: called as ``(name, samples, inputs)`` with every prediction, for drawing.
         results: metrics by network name and readout window, after the pass.
+        samples: what the metrics held of each sample, likewise; not of metrics that are not known.
+        errors: standard errors of metrics that have one by bootstrap alone, likewise.
+        agreements: share of samples to which a quantised network and its spiking one give the same answer, by name.
         notes: what the metrics say beside their figures, for the result files.
     """
 
@@ -72,6 +77,9 @@ class SNNTestLoop(TestLoop):
         self.state: PartialState | None = None
         self.seconds: dict[str, float] = {}
         self.evaluators: dict[Key, Evaluator] = {}
+        self.samples: dict[Key, Sampled] = {}
+        self.errors: dict[Key, dict[str, float]] = {}
+        self.agreements: dict[str, float] = {}
 
     def keep_state(self, stem: Path, resume: bool, fingerprint: str) -> None:
         """Store the state of the pass as it goes on.
@@ -121,12 +129,19 @@ class SNNTestLoop(TestLoop):
         model = model if model is not None else bare_model(self.runner.model)
         data = model.data_preprocessor(data_batch, False)
         outputs = self._predict(ANN, (0, 0), model, data, data_batch)
+        compared = {variant.twin_of: None for variant in self.variants}
+        found: dict[Any, Any] = {}
         for variant in self.variants:
             calls: list[list[Any]] = []
             for number, reading in enumerate(variant.readings):
                 functions = {part: _reader(variant, part, number, calls if part.once else None) for part in self.parts}
                 with replaced(functions):
-                    self._predict(variant.name, reading.window, model, data, data_batch)
+                    predicted = self._predict(variant.name, reading.window, model, data, data_batch)
+                key = variant.name, reading.window
+                if key in compared:
+                    found[key] = predicted
+                elif variant.twin_of is not None:
+                    self.evaluators[_agreement(variant)].metrics[0].note(found[variant.twin_of], predicted)
         self.runner.call_hook("after_test_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
 
     def _predict(self, name: str, window: Window, model: Any, data: Any, data_batch: Any) -> Any:
@@ -157,17 +172,38 @@ class SNNTestLoop(TestLoop):
                     dataset = self.dataloader.dataset  # a part of the data set: score the part
                     metric.img_ids = [dataset.get_data_info(i)["img_id"] for i in range(len(dataset))]
             self.evaluators[key] = evaluator
+        for variant in self.variants:
+            if variant.twin_of is not None:
+                self.evaluators[_agreement(variant)] = Evaluator([Agreement()])
 
     def _evaluate(self) -> dict[Key, dict[str, float]]:
         """Metrics of every evaluator, without the prefix that metrics put before their names."""
         results: dict[Key, dict[str, float]] = {}
+        size = len(self.dataloader.dataset)
+        agreements = {_agreement(variant): variant.name for variant in self.variants if variant.twin_of is not None}
         for key, evaluator in self.evaluators.items():
+            of_samples = [found for metric in evaluator.metrics if (found := sampled(metric, size)) is not None]
             with _quiet(key[0] != ANN):
-                metrics = evaluator.evaluate(len(self.dataloader.dataset))
+                metrics = evaluator.evaluate(size)
+            if key in agreements:
+                if metrics:
+                    self.agreements[agreements[key]] = float(metrics["agreement"])
+                continue
             results[key] = {name.rpartition("/")[2]: float(v) for name, v in metrics.items() if _is_number(v)}
+            self._keep_samples(key, of_samples, results[key])
             self.notes += [n for m in evaluator.metrics for n in getattr(m, "notes", ()) if n not in self.notes]
         self._score_nothing(results)
         return results
+
+    def _keep_samples(self, key: Key, found: Sequence[Sampled], metrics: dict[str, float]) -> None:
+        """Of the evaluator at ``key``: what it held of each sample, and the errors that follow."""
+        if not found:
+            return
+        self.samples[key] = found[0]
+        try:
+            self.errors[key] = bootstrap(found[0], metrics) if metrics else {}
+        except ValueError as error:
+            self.notes.append(f"{key[0]}: no bootstrap error: {error}")
 
     def _score_nothing(self, results: dict[Key, dict[str, float]]) -> None:
         """Zero where a network detects nothing in any image: mmdet's COCO metric says nothing at all then."""
@@ -222,6 +258,11 @@ class SNNTestLoop(TestLoop):
         title, done = f"testing {1 + len(self.variants)} networks", itertools.count(start + 1)
         with bars(None if shown else False) as tell:
             yield lambda: tell(title, next(done), len(self.dataloader))
+
+
+def _agreement(variant: Variant) -> Key:
+    """Where the comparison of a quantised network with its spiking one is kept."""
+    return f"{variant.name}, same answers", variant.readings[0].window
 
 
 def _reader(variant: Variant, part: Part, number: int, calls: list[list[Any]] | None) -> Callable[[Any], Any]:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 import snnconv
 from snnbench.data.roots import resolve
 from snnbench.registry import MODELS
-from snnbench.testing.convert_hook import CalibrationData, bare_model
+from snnbench.testing.calibration_data import CalibrationData
+from snnbench.testing.convert_hook import bare_model
 from snnconv import activations, training
 from snnconv.files.untrusted import load_weights
 from snnconv.training import quantise_weights

@@ -12,6 +12,7 @@ from snnconv.export.neurons import neuron_settings
 from snnconv.graph.fold import synapse_arguments
 from snnconv.graph.ops import is_synapse
 from snnconv.graph.source import ConversionError, SourceGraph, activation_site
+from snnconv.methods.base import Method
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.program import GraphProgram
 
@@ -142,7 +143,7 @@ def _tensor(root: nn.Module, graph: fx.Graph, source: SourceGraph, node: fx.Node
     return graph.get_attr(name)
 
 
-def quantised_twin(snn: SpikingNetwork, int8_weights: bool = False) -> QuantisedTwin:
+def quantised_twin(snn: SpikingNetwork, int8_weights: bool = False, method: Method | None = None) -> QuantisedTwin:
     """The quantised network with as many levels as the spiking one: what it has to be compared with.
 
     At each site y = q · clip(⌊z/q + 1/2⌋, 0, L), from −L on where neurons have both signs. In sum coding q is the
@@ -152,6 +153,7 @@ def quantised_twin(snn: SpikingNetwork, int8_weights: bool = False) -> Quantised
     Args:
         snn: a network that runs as a graph.
         int8_weights: weights in 8 bits, one scale an output channel.
+        method: of fewer steps than the network's, for the levels of a readout after them; the network's by default.
 
     Raises:
         ConversionError: a network that runs call by call; differential coding; neurons put in by hand.
@@ -164,7 +166,7 @@ def quantised_twin(snn: SpikingNetwork, int8_weights: bool = False) -> Quantised
     >>> twin.levels, bool(torch.allclose(twin(x), snn(x), atol=1e-5))
     ({'1': 7}, True)
     """
-    program, method = snn.program, snn.method
+    program, method = snn.program, method or snn.method
     if not isinstance(program, GraphProgram):
         why = "; ".join(snn.report.notes) if snn.report is not None else "it runs call by call"
         raise ConversionError(f"only a network that runs as a graph has a twin: {why}")

@@ -90,8 +90,9 @@ class Counts:
             that read currents or analog values (at each step).
         latency: steps that the method runs (τ + T for SRP; for shifted-threshold IF the largest T of a layer, which is
             the period of a pipeline).
-        pipelined_latency: steps from input to output where each layer waits for the one before: for shifted-threshold
-            IF the sum of T over the spiking layers on the longest path, else ``latency``.
+        pipelined_latency: the network's steps, where all layers step together and one that needs all bits of the one
+            before waits for them: for shifted-threshold IF the sum of T over the spiking layers on the longest path,
+            else ``latency``.
         samples: inputs measured.
         notes: what was left out of the count.
         bits_per_step: log₂ of the number of values that a neuron may send in one step; None where it is not known.
@@ -101,6 +102,7 @@ class Counts:
         evaluated: functions that are evaluated outside neurons, such as a softmax or a normalisation.
         ann_functions: evaluations in the source network: activations that are no ReLU, and the same functions.
         function_macs: multiply-accumulates that an evaluation is priced at.
+        pipeline: steps until the first answer where each layer is a step behind the one before, and between answers.
     """
 
     sites: list[SiteActivity]
@@ -119,6 +121,7 @@ class Counts:
     evaluated: list[FunctionCost] = field(default_factory=list)
     ann_functions: float = 0.0
     function_macs: float = FUNCTION_MACS
+    pipeline: tuple[int, int] | None = None
 
     @property
     def neurons(self) -> int:

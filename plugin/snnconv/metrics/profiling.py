@@ -107,11 +107,9 @@ class Profile(Counts):
     def __str__(self) -> str:
         sites = [(s.name, s.neurons, f"{s.spikes:.1f}", f"{s.rate:.4f}") for s in self.sites]
         layers = [(c.name, c.reads, f"{c.ann_macs:.4g}", f"{c.sops:.4g}", f"{c.snn_macs:.4g}") for c in self.layers]
-        latency = f"{self.latency} steps"
-        if self.pipelined_latency is None:
-            latency += ", pipelined not known"
-        elif self.pipelined_latency != self.latency:
-            latency = f"{self.latency} steps per layer, {self.pipelined_latency} pipelined"
+        latency = f"{self.latency} steps a layer, {self.pipelined_latency or 'unknown'} of the network"
+        if self.pipeline is not None:
+            latency += "; pipelined {}, then every {}".format(*self.pipeline)
         unit = f" {costs.get(self.cost).unit}"
         totals: list[tuple[Any, ...]] = [
             ("neurons", f"{self.neurons}"),
@@ -219,8 +217,15 @@ def profile(
     return Profile(
         sites, layers, ann_macs, sum(c.sops for c in layers), sum(c.snn_macs for c in layers),
         steps, latencies(snn)["network"], samples, notes + missing, snn.method.bits_per_step,
-        *beside_layers(snn, {s.name: s.neurons for s in sites}, batches[0][:1], counter, samples), function_macs, cost,
+        *beside_layers(snn, {s.name: s.neurons for s in sites}, batches[0][:1], counter, samples), function_macs,
+        cost=cost, pipeline=_pipeline(snn),
     )  # fmt: skip
+
+
+def _pipeline(snn: SpikingNetwork) -> tuple[int, int] | None:
+    """Steps until a pipeline's first answer, and from one answer to the next: a layer's, since each runs so many."""
+    first = latencies(snn)["pipelined"]
+    return None if first is None else (first, snn.method.latency)
 
 
 def _count_spikes(

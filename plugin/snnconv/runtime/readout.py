@@ -171,10 +171,12 @@ def delay_steps(delay: int | str | None, estimate: float, timesteps: int) -> int
 
     >>> delay_steps("auto", 5.7, 64), delay_steps("auto", 5.7, 8), delay_steps(None, 5.7, 8)
     (5, 4, 0)
+    >>> delay_steps("auto", float("inf"), 8)
+    4
     """
     if delay is None:
         return 0
-    wanted = int(estimate) if delay == "auto" else int(delay)
+    wanted = int(min(estimate, timesteps)) if delay == "auto" else int(delay)
     if delay == "auto" and timesteps < wanted + MIN_WINDOW:
         return max(0, timesteps - MIN_WINDOW)
     return wanted

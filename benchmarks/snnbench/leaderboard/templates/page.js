@@ -42,11 +42,11 @@
     make("h3", null, "Measured", content);
     const table = make("table", null, null, make("div", "scroll", null, content)), head = make("tr", null, null, make("thead", null, null, table));
     const models = Object.keys(data.costs);
-    for (const text of ["T", board.metric, "Quantised ANN", ...models.map((name) => `÷ ANN, ${name}`)]) make("th", "n", text, head);
+    for (const text of ["T", board.metric, "Network steps", "Quantised ANN", ...models.map((name) => `÷ ANN, ${name}`)]) make("th", "n", text, head);
     const body = make("tbody", null, null, table);
     for (const row of network.rows.filter((r) => r.e === at)) {
       const tr = make("tr", null, null, body);
-      const cells = [row.t, number(row.v), row.twin ? number(row.twin[1]) : "–", ...models.map((name) => ratio(row.q ? row.q[name] : null))];
+      const cells = [row.t, number(row.v), row.p ?? "–", row.twin ? number(row.twin[1]) : "–", ...models.map((name) => ratio(row.q ? row.q[name] : null))];
       cells.forEach((text) => make("td", "n", text, tr));
     }
     if (entry.hidden) make("p", "note", `${entry.hidden} other readout windows are in the file. The widest of each latency is shown: choosing the best one here would be choosing on the test data.`, content);
@@ -95,8 +95,9 @@
       tip.style.top = `${y - box.height - 12 > 8 ? y - box.height - 12 : y + 16}px`;
     },
     words(board, network, row) {
-      const error = row.s ? ` ± ${number(row.s)}` : "", cost = chosen.value;
+      const error = row.s ? ` ± ${number(row.s)}` : "", steps = Tables.units(row), cost = chosen.value;
       const lines = [network.entries[row.e].label, `${board.metric} ${number(row.v)}${error} at T = ${row.t}`];
+      if (steps) lines.push(steps);
       if (row.q && row.q[cost] !== undefined) lines.push(`${ratio(row.q[cost])} of the ANN’s energy (${cost})`);
       if (row.twin) lines.push(`quantised ANN ${number(row.twin[1])}`);
       return lines.join("\n");
@@ -125,7 +126,7 @@
       const figure = this.figure = make("figure", "plot", null, pair), caption = make("figcaption", null, null, figure);
       make("span", null, board.metric, caption);
       const both = make("span", "switch", null, caption);
-      this.buttons = ["steps", "energy"].map((kind) => {
+      this.buttons = ["steps", "network steps", "energy"].map((kind) => {
         const button = make("button", null, kind, both);
         button.type = "button";
         button.addEventListener("click", () => { this.kind = kind; this.draw(); });
@@ -138,7 +139,7 @@
       make("p", "below", "", figure);
       this.details = make("details", "more", null, section);
       this.summary = make("summary", null, "", this.details);
-      this.rows = new Tables.Rows(this.details, board);
+      this.rows = new Tables.Rows(this.details, board, () => this.plot());
       if (board.published.length) {
         const outside = make("details", "more", null, section);
         make("summary", null, `Published elsewhere, not measured here (${board.published.length})`, outside);
@@ -161,7 +162,7 @@
       this.plot();
     }
 
-    plot() { Plot.draw(this.figure, this.board, this.network, chosen.value, this.kind, tools); }
+    plot() { Plot.draw(this.figure, this.board, this.network, chosen.value, this.kind, tools, this.rows.latency); }
   }
 
   document.getElementById("overview").append(Tables.overview(data.boards));

@@ -36,17 +36,17 @@ const Plot = (() => {
     return { low: Math.floor(low / step) * step, high: Math.min(Math.ceil((high + 0.15 * step) / step) * step, most), step };
   }
 
-  function draw(figure, board, network, cost, kind, tools) {
+  function draw(figure, board, network, cost, kind, tools, most = Infinity) {
     const svg = figure.querySelector("svg"), below = figure.querySelector(".below");
     const width = Math.max(svg.parentElement.clientWidth, 280), narrow = width < 460, height = narrow ? 300 : 400;
     const names = narrow ? 96 : 150;
     const area = { left: 46, right: width - names, top: 14, bottom: height - 40 };
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.replaceChildren();
-    const at = (row) => (kind === "steps" ? row.l : row.q ? row.q[cost] : undefined);
+    const at = (row) => (kind === "steps" ? row.l : kind === "network steps" ? row.p : row.q ? row.q[cost] : undefined);
     const seen = new Map();
     let lines = network.entries.map((entry, number) => {
-      const points = network.rows.filter((row) => row.e === number && at(row) !== undefined)
+      const points = network.rows.filter((row) => row.e === number && row.l <= most && at(row) !== undefined)
         .map((row) => ({ x: at(row), y: row.v, row })).sort((a, b) => a.x - b.x);
       return { entry, points };
     }).filter((line) => line.points.length);
@@ -59,11 +59,11 @@ const Plot = (() => {
     }
     const sentences = [];
     if (!lines.length) {
-      below.textContent = "No file of this network holds this cost.";
+      below.textContent = most < Infinity ? `No row takes at most ${most} steps.` : kind === "energy" ? "No file of this network holds this cost." : "No file of this network holds the network’s steps.";
       svg.setAttribute("viewBox", `0 0 ${width} 40`);
       return;
     }
-    const ghosts = kind === "steps" ? board.published.filter((p) => p.same && p.l && p.v !== null).map((p) => ({ x: p.l, y: p.v, p })) : [];
+    const ghosts = kind === "steps" ? board.published.filter((p) => p.same && p.l && p.l <= most && p.v !== null).map((p) => ({ x: p.l, y: p.v, p })) : [];
     const anns = network.anns.map(([value]) => value);
     const { low, high, step } = range(lines, anns, board);
     const xs = lines.flatMap((line) => line.points.map((p) => p.x));
@@ -77,14 +77,14 @@ const Plot = (() => {
       make("line", { class: "grid", x1: area.left, x2: area.right, y1: Y(value), y2: Y(value) }, svg);
       make("text", { x: area.left - 8, y: Y(value) + 4, "text-anchor": "end" }, svg).textContent = Number(value.toPrecision(6)).toString();
     }
-    const ticks = kind === "steps" ? [...Array(12)].map((_, i) => 2 ** i) : [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20];
+    const ticks = kind !== "energy" ? [...Array(12)].map((_, i) => 2 ** i) : [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20];
     for (const tick of ticks) {
       if (X(tick) < area.left - 1 || X(tick) > area.right + 1) continue;
       make("line", { class: "grid", x1: X(tick), x2: X(tick), y1: area.bottom, y2: area.bottom + 4 }, svg);
       make("text", { x: X(tick), y: area.bottom + 18, "text-anchor": "middle" }, svg).textContent = tick;
     }
     make("text", { x: (area.left + area.right) / 2, y: height - 3, "text-anchor": "middle" }, svg).textContent
-      = kind === "steps" ? "time steps" : "energy ÷ ANN";
+      = { steps: "time steps of a layer", "network steps": "time steps of the network", energy: "energy ÷ ANN" }[kind];
     const labels = [], within = []; // names beside the plot, and of lines that end early: at their end
     for (const [number, value] of anns.slice(0, 1).entries()) {
       make("line", { class: "reference", x1: area.left, x2: area.right, y1: Y(value), y2: Y(value) }, svg);
@@ -129,7 +129,7 @@ const Plot = (() => {
     for (const label of within) name(svg, label, label.x + 6, narrow ? 22 : 34, tools);
     const ring = make("circle", { r: 7, fill: "none", stroke: "var(--ink)", visibility: "hidden" }, svg);
     watch(svg, points, ring, tools);
-    svg.setAttribute("aria-label", `${board.dataset}, ${network.name}: ${board.metric} against ${kind === "steps" ? "time steps" : "energy"}, ${lines.length} methods. Arrow keys walk through the points, Enter opens one.`);
+    svg.setAttribute("aria-label", `${board.dataset}, ${network.name}: ${board.metric} against ${kind === "energy" ? "energy" : "time steps"}, ${lines.length} methods. Arrow keys walk through the points, Enter opens one.`);
     if (hidden) sentences.push(`${hidden === 1 ? "1 point lies" : `${hidden} points lie`} below the axis.`);
     if (more) sentences.push(`${more} more ${more === 1 ? "method" : "methods"} in the rows below.`);
     if (ghosts.length > outside) sentences.push("◇ △ published elsewhere, not measured here (△ above the axis).");

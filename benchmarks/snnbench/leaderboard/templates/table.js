@@ -27,12 +27,24 @@ const Tables = (() => {
 
   function twin(row, parent) {
     if (!row.twin) { parent.textContent = "–"; return; }
-    const [levels, value, int8, equal] = row.twin;
+    const [levels, value, int8, equal, agreement] = row.twin;
     make("span", null, number(value), parent);
     const small = make("small", null, null, parent);
     if (equal) make("span", "lossless", "lossless", small);
     small.append(`${equal ? " " : ""}${levels} levels; int8 ${number(int8)}`);
+    if (!equal && agreement !== null) small.append(`; ${number(100 * agreement, 1)} % same answers`);
   }
+
+  // what T stands for: the network's steps, those of a pipeline, and what a step may say
+  function units(row) {
+    const told = [];
+    if (row.p) told.push(`network ${row.p} ${row.p === 1 ? "step" : "steps"}`);
+    if (row.n) told.push(`pipeline ${row.n[0]}, then every ${row.n[1]}`);
+    if (row.b) told.push(`${row.b} ${row.b === 1 ? "bit" : "bits"} a step`);
+    return told.join("; ");
+  }
+
+  const spread = (row) => (row.s ? `± ${number(row.s)}` : "") + (row.d ? `${row.s ? "; " : ""}std ${number(row.d)}` : "");
 
   // budgets that one row answers stand in one line
   function merged(told) {
@@ -52,13 +64,15 @@ const Tables = (() => {
     method(network.entries[row.e], cell);
     const energy = row.q && row.q[cost] !== undefined ? `, energy ${ratio(row.q[cost])}` : "";
     make("small", null, `T = ${row.t}${energy}`, cell);
+    const steps = units(row);
+    if (steps) make("small", "units", steps, cell);
     if (told.others.length) {
       const names = told.others.slice(0, 2).map((e) => network.entries[e].label).join(", ");
       make("small", "or", `or ${names}${told.others.length > 2 ? ` and ${told.others.length - 2} more` : ""}`, cell);
     }
     const scored = make("td", "n", null, tr);
     make("span", "value", number(row.v), scored);
-    if (row.s) make("small", null, `± ${number(row.s)}`, scored);
+    if (spread(row)) make("small", null, spread(row), scored);
     if (withTwin) twin(row, make("td", "n", null, tr));
   }
 
@@ -87,8 +101,9 @@ const Tables = (() => {
   }
 
   const COLUMNS = [
-    ["Method", (x) => x.entry.label], ["", (x) => x.row.v, "value"], ["±", (x) => x.row.s], ["T", (x) => x.row.l, "t"],
-    ["Network steps", (x) => x.row.p, "plain"], ["Bits a step", (x) => x.row.b], ["Energy", (x) => (x.row.q ? x.row.q[x.cost] : undefined), "ratio"],
+    ["Method", (x) => x.entry.label], ["", (x) => x.row.v, "value"], ["±", (x) => x.row.s], ["Std of seeds", (x) => x.row.d], ["T", (x) => x.row.l, "t"],
+    ["Network steps", (x) => x.row.p, "plain"], ["Pipeline: first", (x) => (x.row.n ? x.row.n[0] : undefined), "plain"],
+    ["then every", (x) => (x.row.n ? x.row.n[1] : undefined), "plain"], ["Bits a step", (x) => x.row.b], ["Energy", (x) => (x.row.q ? x.row.q[x.cost] : undefined), "ratio"],
     ["Cost", (x) => (x.row.j ? x.row.j[x.cost] : undefined), "cost"], ["Rank", (x) => parseInt(x.row.r, 10), "rank"],
     ["Below ANN", (x) => x.below], ["Quantised ANN", (x) => (x.row.twin ? x.row.twin[1] : undefined), "twin"],
     ["Spikes / neuron", (x) => x.row.k], ["SOPs", (x) => size(x.row.o), "sops"], ["Wall time ÷ ANN", (x) => x.row.w],
@@ -104,13 +119,13 @@ const Tables = (() => {
     if (kind === "ratio") return ratio(value);
     if (kind === "plain") return value ?? "–";
     if (kind === "cost") return value === undefined ? "–" : value.toExponential(2).replace("e", " e").replace("-", "−");
-    if (kind === "twin") return x.row.twin ? `${number(value)} (${x.row.twin[0]} levels)` : "–";
+    if (kind === "twin") return x.row.twin ? `${number(value)} (${x.row.twin[0]} levels${x.row.twin[3] ? ", lossless" : ""})` : "–";
     return value === undefined || value === null ? "–" : number(value, x.places && kind !== "value" ? x.places : undefined);
   }
 
   class Rows {
-    constructor(parent, board) {
-      Object.assign(this, { board, sorted: 1, down: board.higher });
+    constructor(parent, board, filtered) {
+      Object.assign(this, { board, filtered, sorted: 1, down: board.higher });
       this.form = make("form", "filters", null, parent);
       this.form.setAttribute("role", "search");
       for (const [name, text, type] of [["search", "Search", "search"], ["latency", "Steps ≤", "number"], ["energy", "Energy ≤", "number"]]) {
@@ -118,7 +133,7 @@ const Tables = (() => {
         Object.assign(input, { name, type, autocomplete: "off" });
         if (type === "number") Object.assign(input, { min: 0, step: "any" });
       }
-      this.form.addEventListener("input", () => this.draw());
+      this.form.addEventListener("input", () => { this.draw(); this.filtered(); });
       this.form.addEventListener("submit", (event) => event.preventDefault());
       this.count = make("span", null, "", this.form);
       this.count.setAttribute("aria-live", "polite");
@@ -143,12 +158,17 @@ const Tables = (() => {
       this.body = make("tbody", null, null, this.table);
     }
 
+    get latency() {
+      const typed = this.form.elements.latency.value;
+      return typed === "" ? Infinity : Number(typed);
+    }
+
     show(network, cost) { Object.assign(this, { network, cost }); this.draw(); }
 
     draw() {
       if (!this.network) return;
       const { board, network, cost } = this, typed = (name) => this.form.elements[name].value;
-      const words = typed("search").toLowerCase(), latency = typed("latency") === "" ? Infinity : Number(typed("latency"));
+      const words = typed("search").toLowerCase(), latency = this.latency;
       const energy = typed("energy") === "" ? null : Number(typed("energy"));
       const all = network.rows.map((row) => ({ row, cost, entry: network.entries[row.e], below: below(board, network, row) }));
       const kept = all.filter(({ row, entry }) => entry.label.toLowerCase().includes(words) && row.l <= latency
@@ -231,5 +251,5 @@ const Tables = (() => {
     }
     return table;
   }
-  return { make, number, ratio, answers, published, overview, Rows };
+  return { make, number, ratio, units, answers, published, overview, Rows };
 })();
