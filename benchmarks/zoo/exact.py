@@ -91,7 +91,7 @@ def _cell(line: dict[str, Any] | None) -> str:
     if line is None:
         return "not run"
     if "double" in line:
-        differs = "" if line["holds"] else f" (not equal; audit: {line['audit']})"
+        differs = "" if line["holds"] else f" (does not hold; audit: {line['audit']})"
         return f"{max(line['double'], line['output']):.0e}, {line['single']:.0e}{differs}"
     return str(line.get("refused") or line.get("skipped"))
 
