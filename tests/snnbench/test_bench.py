@@ -662,17 +662,17 @@ class TestErrors:
     def test_ranks_share_every_image(self, images: int, monkeypatch: pytest.MonkeyPatch) -> None:
         data = [{"inputs": i} for i in range(20)]
         one = CalibrationData(data, images=images).samples
-        monkeypatch.setattr("snnbench.testing.convert_hook.get_world_size", lambda: 4)
+        monkeypatch.setattr("snnbench.testing.calibration_data.get_world_size", lambda: 4)
         shares = []
         for rank in range(4):
-            monkeypatch.setattr("snnbench.testing.convert_hook.get_rank", lambda rank=rank: rank)
+            monkeypatch.setattr("snnbench.testing.calibration_data.get_rank", lambda rank=rank: rank)
             shares.append(CalibrationData(data, images=images).samples)
         assert sorted(sample["inputs"] for share in shares for sample in share) == [s["inputs"] for s in one]
         assert len(one) == images
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
     def test_fewer_images_than_ranks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("snnbench.testing.convert_hook.get_world_size", lambda: 4)
+        monkeypatch.setattr("snnbench.testing.calibration_data.get_world_size", lambda: 4)
         with pytest.raises(ValueError, match="at least one image for each of 4 ranks"):
             CalibrationData([1, 2], images=3)
 

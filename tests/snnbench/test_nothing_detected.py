@@ -51,7 +51,8 @@ def evaluator(annotations: str, boxes: list[list[float]]) -> Evaluator:
 
 def scores(evaluators: dict) -> tuple[dict, list[str]]:
     loop = SNNTestLoop.__new__(SNNTestLoop)
-    loop.dataloader, loop.evaluators, loop.notes = ConfigDict(dataset=[0]), evaluators, []
+    loop.dataloader, loop.evaluators, loop.notes, loop.variants = ConfigDict(dataset=[0]), evaluators, [], []
+    loop.samples, loop.errors = {}, {}
     return loop._evaluate(), loop.notes
 
 

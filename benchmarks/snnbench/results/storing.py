@@ -7,6 +7,7 @@ from pathlib import Path
 from snnbench.results.answers import ANN, LARGEST, Answers, packed, read_answers, word_of
 from snnbench.results.files import as_bytes, write_together
 from snnbench.results.validation import Record, ResultError
+from snnconv.files.refusal import brief
 
 __all__ = ["write_with_answers"]
 
@@ -55,4 +56,4 @@ def _joined(path: Path, record: Record, found: Record | None, answers: Answers |
     try:
         return kept.checked(int(record["samples"]))
     except ValueError as error:
-        raise ResultError(f"{path}: its answers: {error}") from error
+        raise ResultError(f"{path}: its answers: {brief(error)}") from error
