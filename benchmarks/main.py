@@ -13,6 +13,7 @@ from pathlib import Path
 from snnbench import results
 from snnbench.baselines.spikingjelly import SpikingJellyRecipe
 from snnbench.results import Record, slug
+from snnbench.seeds import folders, seeds_of
 
 from . import report
 from .classification import RESULTS, Entry, Task
@@ -59,14 +60,11 @@ def each_seed(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
         yield options
         return
     try:
-        seeds = [int(seed) for seed in options.seeds.split(",")]
-    except ValueError:
-        seeds = []
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise DataError(f"--seeds is a list of different whole numbers such as 0,1,2, got {options.seeds!r}")
-    for place, seed in enumerate(seeds):
-        out = options.out if not place else options.out / f"seed-{seed}"
-        yield argparse.Namespace(**{**vars(options), "seed": seed, "out": out})
+        seeds = seeds_of(options.seeds)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    for seed, folder in folders(seeds):
+        yield argparse.Namespace(**{**vars(options), "seed": seed, "out": options.out / folder})
 
 
 def chosen(entries: Sequence[Entry], words: str | None, timesteps: str | None = None) -> list[Entry]:

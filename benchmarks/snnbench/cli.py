@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from snnbench.catalogue import find, names
+from snnbench.seeds import seeds_of
 from snnconv.cli.inputs import InputError
 from snnconv.cli.outcome import Outcome, say
 from snnconv.runtime import allocation
@@ -145,15 +146,10 @@ def train(
 
 def _seeds(given: str | None) -> list[int]:
     """The seeds of ``--seeds``; none where it is not given."""
-    if given is None:
-        return []
     try:
-        found = [int(seed) for seed in given.split(",")]
-    except ValueError:
-        found = []
-    if not found or len(set(found)) < len(found) or min(found) < 0:
-        raise InputError(f"--seeds is a list of different whole numbers such as 0,1,2, got {given!r}")
-    return found
+        return seeds_of(given)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def _needed(name: str) -> Any:

@@ -19,6 +19,7 @@ from snnbench.config_types import nothing_imported
 from snnbench.data.limited import first
 from snnbench.processes import LAUNCHERS, for_processor, start_processes
 from snnbench.results.rows import Row, write_results
+from snnbench.seeds import folders
 from snnbench.testing.convert_hook import ConvertHook, bare_model
 from snnbench.testing.episode_video import EpisodeVideos
 from snnbench.testing.picture import SideBySide
@@ -104,13 +105,13 @@ def run_seeds(
         seeds: none: the config's own.
         path, out, work_dir, options, settings: as for :func:`run_config`.
     """
+    if not seeds:
+        return run_config(path, out=out, work_dir=work_dir, options=options, **settings)
     written: list[Path] = []
-    for place, seed in enumerate(seeds or [None]):
-        folder, chosen = Path(work_dir or default_work_dir(path)), dict(options or {})
-        if seed is not None:
-            chosen["randomness.seed"] = seed
-        own = f"seed-{seed}" if place else ""
-        written += run_config(path, out=out, work_dir=folder / own, options=chosen, below=own, **settings)
+    place = Path(work_dir or default_work_dir(path))
+    for seed, own in folders(seeds):
+        chosen = {**(options or {}), "randomness.seed": seed}
+        written += run_config(path, out=out, work_dir=place / own, options=chosen, below=own, **settings)
     return written
 
 

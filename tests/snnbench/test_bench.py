@@ -25,7 +25,7 @@ from snnbench import train as training
 from snnbench.config import BenchError, load_config
 from snnbench.results.answers import word_of
 from snnbench.results.kinds import KINDS, bootstrap_error
-from snnbench.run import _chosen, run_config
+from snnbench.run import _chosen, run_config, run_seeds
 from snnbench.testing.calibration_data import CalibrationData
 from snnbench.testing.convert_hook import ConvertHook
 from snnbench.testing.model_parts import Part, find_parts, replaced
@@ -82,6 +82,16 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(config: Path, folder: Path, options: dict, **arguments: object) -> list[dict]:
     files = run_config(config, out=folder / "out", work_dir=folder / "work", options=options, **arguments)  # type: ignore[arg-type]
     return [results.read(path) for path in files]
+
+
+def answered(config: Path, folder: Path, options: dict) -> tuple[dict, results.Answers]:
+    """A result of one row, and the answers beside it."""
+    options = {**options, "bench.methods": ROWS[:1]}
+    (path,) = run_config(config, out=folder / "out", work_dir=folder / "work", options=options)
+    record = results.read(path)
+    kept = results.read_answers(path, record)
+    assert kept is not None
+    return record, kept
 
 
 def figures(record: dict) -> list[tuple]:
@@ -249,12 +259,7 @@ class TestSegmentation:
         assert all(0 <= point["twin"]["agreement"] <= 1 for point in signed["points"])
 
     def test_the_areas_of_each_picture_are_kept_and_give_the_metric_and_its_error(self, data: Path) -> None:
-        paths = run_config(
-            CAMVID, out=data / "out", work_dir=data / "work", options={**TINY, "bench.methods": ROWS[:1]}
-        )
-        record = results.read(paths[0])
-        kept = results.read_answers(paths[0], record)
-        assert kept is not None
+        record, kept = answered(CAMVID, data, TINY)
         assert kept.kind == "areas"
         for point in record["points"]:
             arrays = kept.networks[word_of(point)]
@@ -266,6 +271,17 @@ class TestSegmentation:
         (record,) = run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]}, answers=False)
         assert "answers" not in record
         assert not list((data / "out").rglob("*.npz"))
+
+    def test_every_seed_is_trained_and_measured_in_a_folder_of_its_own(self, data: Path) -> None:
+        given = {"out": data / "out", "work_dir": data / "work", "options": {**TINY, "bench.methods": ROWS[:1]}}
+        first, second = run_seeds(CAMVID, [3, 1], **given)
+        assert [results.read(path)["seed"] for path in (first, second)] == [3, 1]
+        assert (second.parent, second.name) == (first.parent / "seed-1", first.name)
+        weights = [data / "work" / own / "weights.safetensors" for own in ("", "seed-1")]
+        assert weights[0].read_bytes() != weights[1].read_bytes(), "each seed is trained anew"
+        before = [path.read_bytes() for path in (*weights, first)]
+        run_seeds(CAMVID, [3, 1], resume=True, **given)
+        assert [path.read_bytes() for path in (*weights, first)] == before, "what is done is not done again"
 
     def test_averaged_weights_are_what_is_kept(self, data: Path) -> None:
         from mmengine.runner.checkpoint import _load_checkpoint
@@ -441,12 +457,7 @@ class TestDetection:
         assert record["points"][0]["twin"]["levels"] == 4
 
     def test_the_detections_of_each_picture_give_the_metric_and_its_error(self, data: Path) -> None:
-        paths = run_config(
-            BCCD, out=data / "out", work_dir=data / "work", options={**TINY_DETECTOR, "bench.methods": ROWS[:1]}
-        )
-        record = results.read(paths[0])
-        kept = results.read_answers(paths[0], record)
-        assert kept is not None
+        record, kept = answered(BCCD, data, TINY_DETECTOR)
         assert kept.kind == "detections, area"
         every = np.ones((1, record["samples"]))
         for point in record["points"]:

@@ -19,6 +19,7 @@ from snnbench.testing import twins
 from snnbench.testing.calibration_data import CalibrationData
 from snnbench.testing.model_parts import Part, Scope, find_parts
 from snnbench.testing.readouts import CONVERSIONS, Reading, Variant, default_window, more_windows
+from snnconv.files.refusal import first_line
 from snnconv.graph.source import ConversionError
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.readout import delay_steps
@@ -119,7 +120,7 @@ class ConvertHook(Hook):
             except (ConversionError, ValueError, RuntimeError, NotImplementedError) as error:
                 if not self.skip_failed:
                     raise
-                self.failures[str(row.get("label", row["type"]))] = str(error).strip().splitlines()[0]
+                self.failures[str(row.get("label", row["type"]))] = first_line(error)
                 if logger is not None:
                     logger.warning(f"{row.get('label', row['type'])}: not converted: {error}")
         return found

@@ -13,6 +13,7 @@ from torch import Tensor
 from snnbench.testing.model_parts import Part
 from snnbench.testing.readouts import Reading, Variant, Window
 from snnconv import quantised_twin
+from snnconv.files.refusal import first_line
 from snnconv.graph.source import ConversionError
 
 __all__ = ["Agreement", "Twin", "of", "same_answer"]
@@ -54,7 +55,7 @@ def of(
         for reading in [r for r in variant.readings if r.method is not None]:
             yield from _of_reading(variant, reading, plain, inputs)
     except (ConversionError, NotImplementedError, RuntimeError, ValueError) as error:
-        variant.notes.append(f"no quantised network stands beside it: {str(error).strip().splitlines()[0]}")
+        variant.notes.append(f"no quantised network stands beside it: {first_line(error)}")
 
 
 def _of_reading(

@@ -54,7 +54,8 @@ def assumed(source: SourceGraph, example: Any, progress: ProgressFn, seed: int =
     """
     program = GraphProgram(_drawing(source))
     one = _unknown(example[:1])
-    with torch.random.fork_rng():
+    device = next((value.device for value in program.source.tensors.values()), torch.device("cpu"))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         values = _values(program, one)
         inputs = min(INPUTS, max(BATCH, math.ceil(DRAWN / max(1, values))))

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["UntrustedFileError", "brief", "refused_as", "regular"]
+__all__ = ["UntrustedFileError", "brief", "first_line", "refused_as", "regular"]
 
 LONGEST = 400
 """Characters of what a message repeats of a file: a damaged one may hold any text anywhere."""
@@ -25,6 +25,15 @@ def brief(said: object, most: int = LONGEST) -> str:
     """
     text = str(said)
     return text if len(text) <= most else f"{text[: most // 2 - 2]} ... {text[-(most // 4 - 2) :]}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, in short; its type where it says nothing.
+
+    >>> first_line(ValueError("no such layer\\n  at line 3")), first_line(StopIteration())
+    ('no such layer', 'StopIteration')
+    """
+    return brief(str(error).strip().partition("\n")[0]) or type(error).__name__
 
 
 def regular(path: str | os.PathLike[str]) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from snnconv import limits
-from snnconv.files.refusal import UntrustedFileError, brief, regular
+from snnconv.files.refusal import UntrustedFileError, brief, first_line, regular
 
 __all__ = ["checked", "fingerprint", "is_zip", "opened", "read_arrays", "verified"]
 
@@ -174,8 +174,9 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise
     except Exception as error:  # numpy and zipfile raise a dozen types for a damaged file
         what = f"its array {name!r:.200}" if name else "it"
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UntrustedFileError(f"{path}: not a readable .npz file: {what} is refused ({reason})") from error
+        raise UntrustedFileError(
+            f"{path}: not a readable .npz file: {what} is refused ({first_line(error)})"
+        ) from error
     return found
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ class NIRNetwork(nn.Module):
         spikes: dict[str, Tensor] = {}
         with torch.no_grad():
             for name in self.order:
-                try:
+                with self._named(name):
                     given = [values[source] for source in self.inputs[name]]
                     total = sum(given[1:], given[0]) if given else x.expand(timesteps, *x.shape).flatten(0, 1)
                     if self.kinds[name] in _NEURONS:
@@ -146,9 +147,15 @@ class NIRNetwork(nn.Module):
                         values[name] = sent.flatten(0, 1)
                     else:
                         values[name] = self._layer(name, total)
-                except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                    raise ConversionError(f"node {name!r:.200} ({self.kinds[name]}) fails: {brief(error)}") from error
         return values[self._last()].reshape(timesteps, batch, *values[self._last()].shape[1:]), spikes
+
+    @contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        """What does not fit together is refused by the node that it is at."""
+        try:
+            yield
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise ConversionError(f"node {name!r:.200} ({self.kinds[name]}) fails: {brief(error)}") from error
 
     def _layer(self, name: str, x: Tensor) -> Tensor:
         function, names = _RUN[self.kinds[name]]
@@ -159,11 +166,9 @@ class NIRNetwork(nn.Module):
         shapes: dict[str, Tensor] = {}
         for name in self.order:
             given = [shapes[source] for source in self.inputs[name]]
-            try:
+            with self._named(name):
                 total = sum(given[1:], given[0]) if given else torch.empty(1, *self.shape, device="meta")
                 shapes[name] = total if self.kinds[name] in _NEURONS else self._layer(name, total)
-            except Exception:  # of what does not fit together: the run with values names it
-                return
             window = self.settings[name].get("options", {}).get("timesteps") if self.coding == "sum" else None
             size = [int(window or 1), *shapes[name].shape[1:]]
             if math.prod(size) > limits.VALUES:

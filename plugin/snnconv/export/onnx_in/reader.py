@@ -16,6 +16,7 @@ from snnconv import limits
 from snnconv.export.onnx_in import elementwise, layers, shaping
 from snnconv.export.onnx_in.calls import OPERATORS, Build, Call, Value
 from snnconv.export.onnx_in.fuse import fuse_gelu
+from snnconv.files.refusal import first_line
 from snnconv.graph.source import ConversionError
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _call(build: Build, node: onnx.NodeProto, values: dict[str, Value], versions
     except ConversionError:
         raise
     except Exception as error:  # of settings and operands that its function does not take
-        why = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        why = first_line(error)
         raise ConversionError(f"{call.what} fails: {why}{build.alone}") from error
     results = found if isinstance(found, tuple) else (found,)
     for output, value in zip(node.output, results, strict=False):
@@ -256,7 +257,7 @@ def _compare(
         with torch.no_grad():
             found = module(*given.values())
     except Exception as error:  # it ran on other batches
-        why = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        why = first_line(error)
         raise ConversionError(f"it does not run on a batch of {fixed or BATCHES[0]}: {why}") from error
     for output, want, got in zip(
         model.graph.output, wanted, found if isinstance(found, tuple) else (found,), strict=True

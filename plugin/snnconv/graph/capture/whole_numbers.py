@@ -12,7 +12,7 @@ from torch import nn
 
 __all__ = ["whole_numbers"]
 
-_NOT_THEIRS = frozenset({"torch", "builtins"})
+_NOT_THEIRS = frozenset({"torch", *sys.stdlib_module_names})
 """Packages that no network's own code is in."""
 
 
