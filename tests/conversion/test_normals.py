@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -109,6 +110,17 @@ def test_the_network_and_the_random_numbers_of_the_caller_stay_as_they_are() -> 
     two = snnconv.calibrate(model, torch.ones(4, 6), statistics="batch_norm")
     assert torch.equal(one.histograms["1"].bins, two.histograms["1"].bins)  # nor do the values matter
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_what_was_found_without_data_is_kept_in_a_file(tmp_path: Path) -> None:
+    model = nn.Sequential(_normed(nn.Linear(6, 8), nn.BatchNorm1d(8)), nn.ReLU(), nn.Linear(8, 2)).eval()
+    seen = snnconv.calibrate(model, torch.zeros(1, 6), statistics="batch_norm")
+    seen.save(tmp_path / "net.calibration.safetensors")
+    again = snnconv.Calibration.load(tmp_path / "net.calibration.safetensors")
+    method = methods.IF(8, correction="none")
+    assert again.count == 0
+    one, two = (snnconv.convert(model, method, known).thresholds["1"] for known in (seen, again))
+    assert torch.equal(one, two)
 
 
 def test_a_network_is_converted_without_data() -> None:

@@ -80,8 +80,8 @@ class _Header:
         odd = next((name for name, mean in self.means.items() if not math.isfinite(mean)), None)
         if odd is not None:
             raise ValueError(f"the mean of site {odd} is {self.means[odd]}")
-        if self.count < 1:
-            raise ValueError(f"count is {self.count}")
+        if self.count < len(self.samples):
+            raise ValueError(f"count is {self.count}, of {len(self.samples)} batches and more")
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Calibration:
         means: the largest of the means over the inputs of a site's elements (for ``delay="auto"``).
         samples: the first inputs, in batches: bias correction, reconstruction and the check of a conversion's result
             run on inputs.
-        count: number of inputs that the histograms are of.
+        count: number of inputs that the histograms are of; 0 where BatchNorms stood for them.
         source_digest: :func:`~snnconv.files.fingerprint.digest` of the network.
 
     >>> import tempfile, snnconv
