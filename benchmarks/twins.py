@@ -1,4 +1,4 @@
-"""``--twins``: the quantised network beside stored points of a task, where a conversion made now gives their accuracy."""
+"""``--twins``: the quantised network beside stored points, where a conversion made now gives their accuracy."""
 
 from __future__ import annotations
 

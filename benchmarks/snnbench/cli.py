@@ -65,7 +65,7 @@ def bench(
         bool,
         typer.Option(
             "--twins",
-            help="Only put the quantised network beside stored points that have none, where their metric comes out again.",
+            help="Only put the quantised network beside stored points that have none, where their metric comes out.",
         ),
     ] = False,
     seeds: Annotated[

@@ -183,7 +183,7 @@ def _run(
     for label, reason in loop.failures.items():
         runner.logger.warning(f"{label}: no result: {reason}")
     if is_main_process() and twins and not written:
-        raise BenchError("no stored point was given a quantised network: " + "; ".join(left or ["these rows have none"]))
+        raise BenchError("no stored point was given a quantised network: " + "; ".join(left or ["they have none"]))
     if is_main_process() and not written:
         raise BenchError("no row was converted: " + "; ".join(f"{k}: {v}" for k, v in loop.failures.items()))
     return written
