@@ -1,8 +1,8 @@
 """``python -m benchmarks.chip_energy``: the digits MLP on SANA-FE's Loihi, beside the cost model ``loihi``.
 
 SANA-FE (J. A. Boyle et al., TCAD 2025, doi 10.1109/TCAD.2025.3537971) simulates a chip spike by spike and prices what
-its units did. It is free software under the GPL and no dependency: ``pip install sanafe==2.2.9``, best in an environment
-of its own, then run this command there. The network is trained here, in seconds, and converted with integrate-and-fire
+its units did. It is under the GPL and no dependency: ``pip install sanafe==2.2.9``, best in an environment of its own, then
+run this command there. The network is trained here, in seconds, and converted with integrate-and-fire
 neurons; both count the same pictures, so what differs is what an event costs.
 """
 
@@ -25,6 +25,7 @@ from snnbench import results
 from snnbench.networks.digits import digits_mlp
 from snnconv import methods
 from snnconv.export.chain import Flatten, Layer, Neurons, links
+from snnconv.runtime.program import GraphProgram
 
 from .data import DataError
 from .digits import load_digits, train_network
@@ -75,9 +76,11 @@ def groups_of(snn: snnconv.SpikingNetwork, x: Tensor) -> list[Group]:
     Raises:
         ConversionError: another layer than a linear one, or another neuron than integrate-and-fire; names it.
     """
+    chain = links(snn, "SANA-FE")
+    assert isinstance(snn.program, GraphProgram)
+    source = snn.program.source
     groups: list[Group] = []
     current: Layer | None = None
-    source = snn.program.source  # type: ignore[union-attr]
 
     def tensors(layer: Layer) -> tuple[Tensor, Tensor]:
         weight = source.tensors[layer.tensor].detach() * layer.worth
@@ -92,7 +95,7 @@ def groups_of(snn: snnconv.SpikingNetwork, x: Tensor) -> list[Group]:
         else:
             groups.append(Group(name, weight @ x.flatten() + bias, start, threshold))
 
-    for link in links(snn, "SANA-FE"):
+    for link in chain:
         if isinstance(link, Layer) and link.settings is None:
             current = link
         elif isinstance(link, Neurons) and current is not None:
