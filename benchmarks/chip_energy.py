@@ -1,9 +1,9 @@
 """``python -m benchmarks.chip_energy``: the digits MLP on SANA-FE's Loihi, beside the cost model ``loihi``.
 
 SANA-FE (J. A. Boyle et al., TCAD 2025, doi 10.1109/TCAD.2025.3537971) simulates a chip spike by spike and prices what
-its units did. It is under the GPL and no dependency: ``pip install sanafe==2.2.9``, best in an environment of its own, then
-run this command there. The network is trained here, in seconds, and converted with integrate-and-fire
-neurons; both count the same pictures, so what differs is what an event costs.
+its units did. It is under the GPL and no dependency: ``pip install sanafe==2.2.9``, best in an environment of its own,
+then run this command there. The network is trained here, in seconds, and converted with integrate-and-fire neurons;
+both count the same pictures, so what differs is what an event costs.
 """
 
 from __future__ import annotations
