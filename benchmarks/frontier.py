@@ -26,7 +26,7 @@ from .classification import Batch, accuracy
 from .data import DataError, cifar10, find
 from .main import exit_with
 
-OUT = Path(__file__).parent / "results" / "frontier.json"
+OUT = Path(__file__).parent / "frontier.json"
 BATCH = 100
 PROFILED = 64
 

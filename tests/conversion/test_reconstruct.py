@@ -78,6 +78,11 @@ def test_the_share_of_values_that_are_not_quantised_falls_to_none(
     assert shares[-1] <= 1.5 * reconstruct.DROP / len(steps)
 
 
+def test_what_all_outputs_have_too_much_is_an_error_too() -> None:
+    actions = torch.randn(8, 3)  # the outputs of a policy are no class scores: a softmax alone would not see this
+    assert float(output_loss(actions + 1, actions)) > 0.1
+
+
 @pytest.mark.parametrize("method", [methods.ShiftedThreshold(2), methods.SignedIF(4)], ids=lambda m: m.name)
 def test_outputs_come_nearer_to_the_source_on_other_inputs(method: methods.Method) -> None:
     model = network()

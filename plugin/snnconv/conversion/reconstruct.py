@@ -40,6 +40,8 @@ LEARNING_RATE = 3e-3
 WARM_UP = 0.1
 LAYER_WEIGHT = 0.1
 """Of the layers' errors beside the output's: a layer's rounding cannot be trained away, and its gradient is noise."""
+TEMPERATURE = 4.0
+"""By which class scores are divided: with few inputs, all scores say more than the one that wins (arXiv 1503.02531)."""
 PASSES = 96
 """Passes over the inputs, divided by the bits of a value: the fewer levels, the more there is to mend."""
 FEWEST_PASSES = 12
@@ -171,7 +173,9 @@ class Reconstruction:
 
 
 def output_loss(output: object, target: object) -> Tensor:
-    """Kullback-Leibler divergence of class scores ``[B, classes]``; relative squared error of anything else.
+    """Squared error relative to the target; of class scores ``[B, classes]`` a Kullback-Leibler divergence beside it.
+
+    The divergence is that of the scores over `TEMPERATURE`, times its square (Hinton et al., arXiv 1503.02531).
 
     >>> float(output_loss(torch.zeros(1, 2), torch.zeros(1, 2)))
     0.0
@@ -181,8 +185,9 @@ def output_loss(output: object, target: object) -> Tensor:
     total = outputs[0].new_zeros(())
     for out, aim in zip(outputs, targets, strict=True):
         if out.dim() == 2 and out.shape[1] > 1:
-            total = total + F.kl_div(out.log_softmax(1), aim.log_softmax(1), log_target=True, reduction="batchmean")
-        elif out.is_floating_point():
+            soft, wanted = ((scores / TEMPERATURE).log_softmax(1) for scores in (out, aim))
+            total = total + TEMPERATURE**2 * F.kl_div(soft, wanted, log_target=True, reduction="batchmean")
+        if out.is_floating_point():
             total = total + (out - aim).square().mean() / aim.square().mean().clamp(min=1e-12)
     return total
 
