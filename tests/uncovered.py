@@ -1,4 +1,4 @@
-"""The plugin's lines that no unit test runs, by reason: ``tox -e coverage`` prints them, ``tests/uncovered.md`` holds them.
+"""The plugin's lines that no unit test runs, by reason: ``tox -e coverage`` prints them; ``tests/uncovered.md``.
 
 Reads what ``coverage json`` wrote. Functions are named in place of lines, which move.
 """
