@@ -293,7 +293,8 @@ class _GraphAuditor(_Auditor):
             finding.checked = f"reads {finding.reads}, as the conversion report lists" if recorded else "listed"
             return
         if finding.reads in ("input", "shape"):
-            finding.checked = f"reads {'the input' if finding.reads == 'input' else 'constants of its size'}, computed once"
+            what = "the input" if finding.reads == "input" else "constants of its size"
+            finding.checked = f"reads {what}, computed once"
             return
         roles = {n: role(n, flow.kinds[n]) for n in path.operators}
         left = list(listed)
