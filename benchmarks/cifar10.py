@@ -24,10 +24,14 @@ def entries(model: ResNet20, baseline_images: int | None) -> list[Entry]:
     from snnconv import methods
 
     rows = [
-        Entry("shifted threshold", tuple(methods.ShiftedThreshold(timesteps=t) for t in (3, 4, 5))),
+        Entry("shifted threshold", tuple(methods.ShiftedThreshold(timesteps=t) for t in (2, 3, 4, 5))),
         Entry(
             "shifted threshold, reconstructed",
-            tuple(methods.ShiftedThreshold(timesteps=t, correction="reconstruct") for t in (3, 4, 5)),
+            tuple(methods.ShiftedThreshold(timesteps=t, correction="reconstruct") for t in (2, 3, 4, 5)),
+        ),
+        Entry(
+            "signed IF, reconstructed",
+            tuple(methods.SignedIF(timesteps=t, correction="reconstruct") for t in (4, 8)),
         ),
         Entry("differential multi-threshold", tuple(methods.MultiThreshold(timesteps=t) for t in (1, 2, 4, 8))),
         Entry(

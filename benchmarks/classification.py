@@ -129,7 +129,7 @@ def run(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     _refuse_equal_names(task, entries)
-    provenance = results.provenance(task.seed, _device(task.model))
+    provenance = results.provenance(task.seed, device_of(task.model))
     digests: dict[int, str] = {}
     anns: dict[tuple[int, int], tuple[Record, torch.Tensor]] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -158,7 +158,8 @@ def _refuse_equal_names(task: Task, entries: Sequence[Entry]) -> None:
             raise ValueError(f"{count} rows would be stored in {path.name}; give them labels that differ in letters")
 
 
-def _device(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
+    """Where a network's parameters are."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
@@ -195,6 +196,11 @@ def spike_figures(model: nn.Module, snn: Any, loader: Sequence[torch.Tensor]) ->
     return results.counted(profile), list(profile.notes)
 
 
+def has_levels(method: Any) -> bool:
+    """Whether a method's neurons have levels that a quantised network could have: each spike worth as much."""
+    return bool(method.coding != "differential")
+
+
 def twin_figures(
     model: nn.Module, snn: Any, task: Task, test: Sequence[Batch], answered: torch.Tensor
 ) -> Record | None:
@@ -208,7 +214,7 @@ def twin_figures(
     import snnconv
     from snnconv.metrics import costs
 
-    if snn.method.coding == "differential":
+    if not has_levels(snn.method):
         return None
     plain = snn
     if snn.method.coding == "rate" and snn.method.correction != "none":
@@ -227,6 +233,39 @@ def twin_figures(
         "metrics_int8": scores[1],
         "agreement": agreement,
         "energies": energies,
+    }
+
+
+def header(task: Task, entry: Entry, weights: str, provenance: Record) -> Record:
+    """The fields of an entry's row that are known before it is measured."""
+    architecture = entry.architecture or task.architecture
+    settings = entry.methods[0] if entry.methods else entry.recipe
+    method = results.describe(settings, None if entry.methods else "SpikingJelly")
+    images = _images(task.test_of(entry))
+    config = {
+        "dataset": task.dataset,
+        "architecture": architecture,
+        "weights": weights,
+        "method": method,
+        "test_images": images,
+        "calibration_images": sum(len(x) for x in task.calibration),
+        "seed": task.seed,
+    }
+    return {
+        "task": task.name,
+        "dataset": task.dataset,
+        "split": task.split,
+        "samples": images,
+        "architecture": architecture,
+        "label": entry.label,
+        "method": method,
+        "metric": "top1",
+        "higher_is_better": True,
+        "sites": None,
+        "training": entry.training if entry.model is not None else task.training,
+        "config": config,
+        "weights": weights,
+        **provenance,
     }
 
 
@@ -256,38 +295,10 @@ class _Row:
     def begin(self, resume: bool) -> list[Any]:
         """Read what is stored; the methods, or the recipe's numbers of steps, that are to be measured."""
         task, entry = self.task, self.entry
-        architecture = entry.architecture or task.architecture
-        settings = entry.methods[0] if entry.methods else entry.recipe
-        method = results.describe(settings, None if entry.methods else "SpikingJelly")
-        images = _images(task.test_of(entry))
-        config = {
-            "dataset": task.dataset,
-            "architecture": architecture,
-            "weights": self.digest,
-            "method": method,
-            "test_images": images,
-            "calibration_images": sum(len(x) for x in task.calibration),
-            "seed": task.seed,
-        }
-        header = {
-            "task": task.name,
-            "dataset": task.dataset,
-            "split": task.split,
-            "samples": images,
-            "architecture": architecture,
-            "label": entry.label,
-            "method": method,
-            "metric": "top1",
-            "higher_is_better": True,
-            "sites": None,
-            "training": entry.training if entry.model is not None else task.training,
-            "config": config,
-            "weights": self.digest,
-            **self.provenance,
-        }
-        self.record = results.begin(self.path, header)
+        row = header(task, entry, self.digest, self.provenance)
+        self.record = results.begin(self.path, row)
         steps = [(m.timesteps, m.pre_timesteps_) for m in entry.methods] or [(t, 0) for t in entry.timesteps]
-        found = [results.finished(self.record, config, *pair) if resume else None for pair in steps]
+        found = [results.finished(self.record, row["config"], *pair) if resume else None for pair in steps]
         self.kept = [item for item in found if item is not None]
         wanted: Sequence[Any] = entry.methods or entry.timesteps
         return [item for item, stored in zip(wanted, found, strict=True) if stored is None]
@@ -304,7 +315,7 @@ class _Row:
                 converted = time.perf_counter()
                 predicted = predictions(snn, test, functools.partial(self.bar.advance, line))
                 seconds = {"convert": converted - start, "evaluate": time.perf_counter() - converted}
-                memory = results.peak_memory(_device(self.model))
+                memory = results.peak_memory(device_of(self.model))
                 figures, notes = spike_figures(self.model, snn, [self.counted_on])
                 twin = twin_figures(self.model, snn, self.task, test, predicted)
             except Exception as error:
@@ -341,7 +352,7 @@ class _Row:
                 timesteps,
                 lambda done: self.bar.advance(line, done),
             )
-            memory = results.peak_memory(_device(self.model))
+            memory = results.peak_memory(device_of(self.model))
         except Exception as error:
             for steps in timesteps:
                 self._failed(steps, error)

@@ -26,7 +26,7 @@ from .classification import Batch, accuracy
 from .data import DataError, cifar10, find
 from .main import exit_with
 
-OUT = Path(__file__).parent / "results" / "frontier.json"
+OUT = Path(__file__).parent / "frontier.json"
 BATCH = 100
 PROFILED = 64
 
@@ -66,9 +66,9 @@ def wanted() -> list[Wanted]:
             Wanted("ablation", "thresholds: 99.9 %", replace(off, thresholds="99.9%")),
             Wanted("ablation", "thresholds: squared error", off),
             Wanted("ablation", "+ bias", at),
-            Wanted("ablation", "+ reconstruction, bias", replace(at, correction="reconstruct")),
+            Wanted("ablation", "+ reconstruction", replace(at, correction="reconstruct")),
             Wanted("ablation", "+ T by layer, bias", at, share=1.0),
-            Wanted("ablation", "+ T by layer, reconstruction, bias", replace(at, correction="reconstruct"), share=1.0),
+            Wanted("ablation", "+ T by layer, reconstruction", replace(at, correction="reconstruct"), share=1.0),
         ]
     return points
 

@@ -15,7 +15,7 @@ from snnbench.baselines.spikingjelly import SpikingJellyRecipe
 from snnbench.results import Record, slug
 from snnbench.seeds import folders, seeds_of
 
-from . import report
+from . import report, twins
 from .classification import RESULTS, Entry, Task
 from .classification import run as run_entries
 from .data import DataError
@@ -45,6 +45,11 @@ def parser(description: str, dataset: str) -> argparse.ArgumentParser:
         "--seeds",
         metavar="A,B",
         help="several seeds one after the other, each in a folder of its own: a table's row is their mean",
+    )
+    result.add_argument(
+        "--twins",
+        action="store_true",
+        help="only put the quantised ANN beside stored points that have none, where their accuracy comes out again",
     )
     result.add_argument("--out", type=Path, default=RESULTS / dataset, help="folder for JSON and PNG")
     return result
@@ -94,6 +99,8 @@ def chosen(entries: Sequence[Entry], words: str | None, timesteps: str | None = 
 
 def measure(task: Task, entries: Sequence[Entry], timesteps: Sequence[int], options: argparse.Namespace) -> int:
     """Run, print a line a point, then the table; write the plot. The exit status is 1 where a row failed."""
+    if options.twins:
+        return _add_twins(task, entries)
     start = time.perf_counter()
     failed: dict[tuple[str, int], str] = {}
 
@@ -119,6 +126,26 @@ def measure(task: Task, entries: Sequence[Entry], timesteps: Sequence[int], opti
         seconds = time.perf_counter() - start
         print(f"{measured} points in {len(rows)} files in {task.folder}, plot {figure.name}, {seconds:.0f} s")
     return 1 if failed else 0
+
+
+def _add_twins(task: Task, entries: Sequence[Entry]) -> int:
+    """A line for each stored point without a quantised network. The exit status is 1 where one was left so."""
+    added = left = 0
+    for label, found in twins.add(task, entries):
+        if isinstance(found, str):
+            left += 1
+            print(f"{label:<28} left: {found}", flush=True)
+            continue
+        added += 1
+        twin = found["twin"]
+        print(
+            f"{label:<28} T={found['latency']:<3} {found['metrics']['top1']:6.2f} %   quantised ANN "
+            f"{twin['metrics']['top1']:.2f} %, 8-bit weights {twin['metrics_int8']['top1']:.2f} %, "
+            f"equal answers {100 * twin['agreement']:.2f} %",
+            flush=True,
+        )
+    print(f"{added} points in {task.folder} have a quantised ANN beside them now, {left} were left")
+    return 1 if left else 0
 
 
 def exit_with(command: Callable[[], int]) -> None:

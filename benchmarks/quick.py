@@ -75,6 +75,8 @@ def entries(network: DigitsNetwork, rate_norm: nn.Module | None, training: Recor
         ),
         Entry("LTB", tuple(methods.LocalThresholdBalancing(timesteps=t, delay=0) for t in TIMESTEPS)),
     ]
+    if not network.relu:  # of our methods those whose neurons take other functions; SpikingJelly's recipes take none
+        return [row for row in rows if isinstance(row.methods[0], methods.SignedIF | methods.ShiftedThreshold)]
     if rate_norm is not None:
         rows.append(
             Entry(

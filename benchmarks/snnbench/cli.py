@@ -61,6 +61,13 @@ def bench(
     answers: Annotated[
         bool, typer.Option(help="Keep the answers to every sample in a compressed file beside each result.")
     ] = True,
+    twins: Annotated[
+        bool,
+        typer.Option(
+            "--twins",
+            help="Only put the quantised network beside stored points that have none, where their metric comes out.",
+        ),
+    ] = False,
     seeds: Annotated[
         str | None,
         typer.Option(help="Several seeds, such as 0,1,2: trained, converted and tested anew, a folder each."),
@@ -95,6 +102,7 @@ def bench(
             launcher=launcher,
             draw=draw,
             answers=answers,
+            twins=twins,
             told=say,
         )
     if not written:  # of several processes, one tells

@@ -18,7 +18,7 @@ from snnbench.config import BenchError, default_work_dir, load_config
 from snnbench.config_types import nothing_imported
 from snnbench.data.limited import first
 from snnbench.processes import LAUNCHERS, for_processor, start_processes
-from snnbench.results.rows import Row, write_results
+from snnbench.results.rows import Row, add_twins, write_results
 from snnbench.seeds import folders
 from snnbench.testing.convert_hook import ConvertHook, bare_model
 from snnbench.testing.episode_video import EpisodeVideos
@@ -45,6 +45,7 @@ def run_config(
     launcher: str = "none",
     draw: int = 0,
     answers: bool = True,
+    twins: bool = False,
     below: str = "",
     told: Callable[[str], Any] = lambda words: None,
 ) -> list[Path]:
@@ -62,6 +63,7 @@ def run_config(
         draw: pictures of the first ``draw`` test samples, source and converted network side by side; of episodes, a
             video for each network.
         answers: keep the answers to every sample in a file beside each result.
+        twins: only put the quantised networks beside stored points that have none, where this run gives their metric.
         below: folder below ``<out>/<data set>/<architecture>`` for the files.
         told: gets one line before the work: what will run, and where results go.
 
@@ -84,7 +86,7 @@ def run_config(
         rows_of = f"{len(chosen)} rows" if len(chosen) > 1 else "1 row"
         told(f"{bench.architecture} on {some}{bench.dataset}: {what_trains(config)}; then {rows_of} to {folder}")
     with refused_as(BenchError), nothing_imported(config), naming(config.work_dir):
-        return _run(config, chosen, folder, limit, resume, draw, answers)
+        return _run(config, chosen, folder, limit, resume, draw, answers, twins)
 
 
 def run_seeds(
@@ -123,6 +125,7 @@ def _run(
     resume: bool,
     draw: int,
     answers: bool,
+    twins: bool,
 ) -> list[Path]:
     """The rows ``chosen`` of a config, one file each in ``folder``."""
     bench = config.bench
@@ -142,6 +145,10 @@ def _run(
     digest = results.digest(model)
     every = [Row.of(row, folder, config, digest, samples, limit) for row in chosen]
     rows = [row for row in every if not (resume and row.is_finished())]
+    if twins:
+        rows = [row for row in every if row.lacks_twins()]
+        if not any(row.path.exists() for row in every):
+            raise BenchError(f"{folder} holds none of these rows, and --twins adds to stored ones; run without it")
     loop.keep_state(
         Path(config.work_dir) / "partial",
         resume,
@@ -163,12 +170,20 @@ def _run(
     if pictures is not None:
         pictures.finish()
     written: list[Path] = []
+    left: list[str] = []
     if is_main_process():
-        write_results(rows, config, loop, training, answers)
-        written = [row.path for row in every if row.path.exists() and row.label not in loop.failures]
+        if twins:
+            written, left = add_twins(rows, config, loop)
+            for sentence in left:
+                runner.logger.warning(sentence)
+        else:
+            write_results(rows, config, loop, training, answers)
+            written = [row.path for row in every if row.path.exists() and row.label not in loop.failures]
     loop.finish()
     for label, reason in loop.failures.items():
         runner.logger.warning(f"{label}: no result: {reason}")
+    if is_main_process() and twins and not written:
+        raise BenchError("no stored point was given a quantised network: " + "; ".join(left or ["they have none"]))
     if is_main_process() and not written:
         raise BenchError("no row was converted: " + "; ".join(f"{k}: {v}" for k, v in loop.failures.items()))
     return written

@@ -76,7 +76,7 @@ class TestMixedT:
         assert (snn.report.path_steps, snn.report.period) == (12, 5)
         assert "12 steps from input to output, a new input every 5" in str(snn.report)
         costs = snnconv.profile(model(), snn, IMAGES)
-        assert (costs.latency, costs.pipelined_latency) == (5, 12)
+        assert (costs.latency, costs.network_latency) == (5, 12)
         assert all(site.rate <= 1 for site in costs.sites)
 
     def test_audit_compare_and_trace_follow(self) -> None:

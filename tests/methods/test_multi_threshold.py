@@ -257,7 +257,7 @@ def test_a_profile_counts_every_power_of_two() -> None:
         bits += sum(int((codes >> k & 1).sum()) for k in range(4))
     costs = snnconv.profile(model, every, x)
     assert costs.spikes == pytest.approx(bits / len(x))
-    assert costs.latency == costs.pipelined_latency == 1
+    assert costs.latency == costs.network_latency == 1
     single = snnconv.profile(model, one, x)
     one.run(x, observe=lambda site, out: fired.update({site: out}))
     assert single.spikes == pytest.approx(sum(int((out != 0).sum()) for out in fired.values()) / len(x))

@@ -254,9 +254,10 @@ def test_latency():
     model, x = Residual(), torch.rand(2, 3, 8, 8)
     assert profile(model, network(model, methods.IF(6), 0.5), x).latency == 6
     srp = profile(model, network(model, methods.SRP(4, 3), 0.5), x)
-    assert (srp.latency, srp.pipelined_latency) == (7, 7)
+    assert (srp.latency, srp.network_latency) == (7, 7)
     shifted = profile(model, network(model, methods.ShiftedThreshold(3), 0.5), x)
-    assert (shifted.latency, shifted.pipelined_latency) == (3, 12)  # four sites in a row
+    assert (shifted.latency, shifted.network_latency) == (3, 12)  # four sites in a row
+    assert shifted.pipelined_latency == shifted.to_dict()["pipelined_latency"] == 12  # the earlier name
     assert "3 steps a layer, 12 of the network; pipelined 12, then every 3" in str(shifted)
     assert srp.pipeline == (10, 7)  # each of four sites a step behind the one before
 

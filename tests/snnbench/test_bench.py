@@ -67,6 +67,8 @@ ROWS = [
     {"label": "max", "type": "IF", "timesteps": [2, 4], "thresholds": "max", "correction": "none", "windows": "all"},
 ]
 
+ONE = [{"label": "shifted", "type": "ShiftedThreshold", "timesteps": [3]}]
+
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -257,6 +259,19 @@ class TestSegmentation:
         assert twin["energies"]["45nm"] == shifted["ann"]["energies"]["45nm"]
         assert [point["twin"]["levels"] for point in signed["points"]] == [4, 8]
         assert all(0 <= point["twin"]["agreement"] <= 1 for point in signed["points"])
+
+    def test_a_twin_added_to_a_stored_point_is_the_one_that_was_measured_with_it(self, data: Path) -> None:
+        (path,) = run_config(CAMVID, out=data / "out", work_dir=data / "work", options={**TINY, "bench.methods": ONE})
+        whole = results.read(path)
+        bare = {**whole, "points": [{**point, "twin": None} for point in whole["points"]]}
+        path.write_text(json.dumps(bare))
+        again = run_config(
+            CAMVID, out=data / "out", work_dir=data / "work", options={**TINY, "bench.methods": ONE}, twins=True
+        )
+        assert again == [path]
+        assert results.read(path)["points"] == whole["points"]
+        with pytest.raises(BenchError, match="holds none of these rows"):
+            run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]}, twins=True)
 
     def test_the_areas_of_each_picture_are_kept_and_give_the_metric_and_its_error(self, data: Path) -> None:
         record, kept = answered(CAMVID, data, TINY)

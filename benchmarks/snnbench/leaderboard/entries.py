@@ -41,7 +41,7 @@ class Row:
     timesteps: int
     pre_timesteps: int
     latency: int
-    pipelined_latency: int | None
+    network_latency: int | None
     window: tuple[int, int] | None
     estimate: Estimate
     drop: float
@@ -214,7 +214,7 @@ def _row(
         timesteps=point["timesteps"],
         pre_timesteps=point["pre_timesteps"],
         latency=point["latency"],
-        pipelined_latency=point["pipelined_latency"],
+        network_latency=point["pipelined_latency"],
         window=tuple(point["window"]) if point["window"] else None,
         estimate=measured,
         drop=gap if higher else -gap,

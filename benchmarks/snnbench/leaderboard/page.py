@@ -92,7 +92,7 @@ def _network(board: Board, network: Network, colours: Mapping[str, int], pool: d
 def _row(entry: int, row: Row) -> dict[str, Any]:
     figures = {
         "t": row.steps,
-        "p": row.pipelined_latency,
+        "p": row.network_latency,
         "n": None if row.pipeline is None else list(row.pipeline),
         "b": rounded(row.bits_per_step, 3),
         "s": rounded(row.estimate.sampling, 3),

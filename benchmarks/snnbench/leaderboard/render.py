@@ -97,8 +97,8 @@ def _environment(autoescape: bool) -> Any:
 def _units(answer: Answer) -> str:
     """What an answer's T stands for, in brackets; empty where its file does not tell."""
     row, told = answer.row, []
-    if row.pipelined_latency is not None and (row.pipelined_latency != row.latency or row.pipeline is not None):
-        told.append(f"network {row.pipelined_latency}")
+    if row.network_latency is not None and (row.network_latency != row.latency or row.pipeline is not None):
+        told.append(f"network {row.network_latency}")
     if row.pipeline is not None:
         told.append("pipeline {}, then every {}".format(*row.pipeline))
     if row.bits_per_step is not None:

@@ -23,7 +23,8 @@ class DigitsNetwork:
         make: a fresh one.
         rate_norm: the same with rate norm layers; None where that is not measured.
         levels: above zero, of trained quantised activations.
-        trained: steps at which methods take the thresholds that training found; None where activations are ReLUs.
+        trained: steps at which methods take the thresholds that training found; None where activations have none.
+        relu: whether activations are ReLUs, or quantised ones; else neurons must spike with both signs.
     """
 
     architecture: str
@@ -31,6 +32,7 @@ class DigitsNetwork:
     rate_norm: Callable[[], nn.Module] | None = None
     levels: int | None = None
     trained: tuple[int, ...] | None = None
+    relu: bool = True
 
 
 def digits_mlp(activation: Activation = nn.ReLU, width: int = 128, classes: int = 10) -> nn.Sequential:
@@ -84,6 +86,8 @@ NETWORKS = {
     "average": DigitsNetwork(
         "digits CNN with average pooling", averaging_digits_cnn, partial(averaging_digits_cnn, RateNorm)
     ),
+    "silu": DigitsNetwork("digits CNN, SiLU", partial(DigitsCNN, nn.SiLU), relu=False),
+    "gelu": DigitsNetwork("digits CNN, GELU", partial(DigitsCNN, nn.GELU), relu=False),
     "qcfs4": DigitsNetwork("digits CNN, QCFS (4 levels)", partial(DigitsCNN, partial(QCFS, 4)), None, 4, (1, 2, 4, 8)),
     "qcfs8": DigitsNetwork("digits CNN, QCFS (8 levels)", partial(DigitsCNN, partial(QCFS, 8)), None, 8, (2, 4, 8, 16)),
     "quant3": DigitsNetwork(

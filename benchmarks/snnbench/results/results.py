@@ -180,7 +180,7 @@ def point(
 def counted(profile: Profile) -> dict[str, Any]:
     """A profile's figures for :func:`point`: spikes, operations and energy an inference."""
     return {
-        "pipelined_latency": profile.pipelined_latency,
+        "pipelined_latency": profile.network_latency,
         "spikes": profile.spikes,
         "spikes_per_neuron": profile.spikes_per_neuron,
         "sops": profile.sops,

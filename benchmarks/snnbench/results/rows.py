@@ -11,11 +11,13 @@ from mmengine.config import Config
 from snnbench.results import files, results
 from snnbench.results.answers import ANN as ANN_WORD
 from snnbench.results.answers import Answers, word_of
+from snnbench.results.twins import put
 from snnbench.testing.readouts import Reading, Variant, Window
 from snnbench.testing.test_loop import ANN, SNNTestLoop
+from snnbench.testing.twins import NO_TWIN
 from snnconv.metrics import costs as cost_models
 
-__all__ = ["Row", "write_results"]
+__all__ = ["Row", "add_twins", "write_results"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,10 @@ class Row:
         label = str(settings.get("label", settings["type"]))
         return cls(settings, results.plain(decides), results.path_of(folder, label))
 
+    def lacks_twins(self) -> bool:
+        """Whether there is a file with a point that has no quantised network beside it."""
+        return self.path.exists() and any(not item.get("twin") for item in files.read(self.path)["points"])
+
     def is_finished(self) -> bool:
         """Whether the file holds every number of steps, measured with exactly this config."""
         if not self.path.exists():
@@ -85,41 +91,13 @@ def write_results(
         training: epochs, iterations and seconds of a training run here.
         answers: keep the answers to every sample beside each file, where the metric is one whose samples are known.
     """
-    bench = config.bench
-    scale = float(bench.get("scale", 1.0))
+    scale = float(config.bench.get("scale", 1.0))
     written = []
     for row in rows:
         variants = [v for v in loop.variants if v.label == row.label]
         if not variants:
             continue
-        costs = next((r.costs for v in variants for r in v.readings if r.costs), {})
-        first = variants[0]
-        fields = {k: v for k, v in first.method["fields"].items() if k != "timesteps"}
-        header = {
-            "task": bench.task,
-            "dataset": bench.dataset,
-            "split": bench.get("split", "test"),
-            "samples": len(loop.dataloader.dataset),
-            "architecture": bench.architecture,
-            "label": row.label,
-            "method": {"name": first.method["name"], "fields": results.plain(fields)},
-            "metric": bench.metric,
-            "higher_is_better": bool(bench.get("higher_is_better", True)),
-            "ann": {
-                "metrics": _scaled(loop.results[ANN, (0, 0)], scale),
-                "seconds": loop.seconds.get(ANN),
-                "macs": costs.get("ann_macs"),
-                "energy_joule": costs.get("ann_energy_joule"),
-                "energies": costs.get("ann_energies"),
-                **_errors(loop, (ANN, (0, 0)), scale),
-            },
-            "sites": first.sites or None,
-            "training": training,
-            "config": row.config,
-            "weights": row.config["weights"],
-            **results.provenance(row.config["seed"]),
-        }
-        record = results.begin(row.path, header)
+        record = results.begin(row.path, _header(row, variants, config, loop, training))
         keys: dict[str, tuple[str, Window]] = {ANN_WORD: (ANN, (0, 0))}
         for variant in variants:
             for reading in variant.readings:
@@ -129,6 +107,66 @@ def write_results(
         results.write(row.path, record, _answers(loop, keys) if answers else None)
         written.append(row.path)
     return written
+
+
+def add_twins(rows: list[Row], config: Config, loop: SNNTestLoop) -> tuple[list[Path], list[str]]:
+    """Put the quantised networks of a test pass beside stored points that have none; nothing else is written.
+
+    Returns:
+        The files that have more of them now; a sentence for each point or row that was left as it is.
+    """
+    scale = float(config.bench.get("scale", 1.0))
+    written: list[Path] = []
+    left: list[str] = []
+    for row in rows:
+        variants = [v for v in loop.variants if v.label == row.label]
+        if not variants:
+            continue
+        measured = [_point(variant, reading, loop, scale) for variant in variants for reading in variant.readings]
+        try:
+            done, why = put(row.path, _header(row, variants, config, loop, None), measured)
+        except results.ResultError as error:
+            left.append(str(error))
+            continue
+        left += [f"{row.label}: {sentence}" for sentence in why]
+        left += [f"{row.label}: {note}" for v in variants for note in v.notes if note.startswith(NO_TWIN)]
+        written += [row.path] if done else []
+    return written, left
+
+
+def _header(
+    row: Row, variants: list[Variant], config: Config, loop: SNNTestLoop, training: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The fields of a row that its points have in common."""
+    bench = config.bench
+    scale = float(bench.get("scale", 1.0))
+    costs = next((r.costs for v in variants for r in v.readings if r.costs), {})
+    first = variants[0]
+    fields = {k: v for k, v in first.method["fields"].items() if k != "timesteps"}
+    return {
+        "task": bench.task,
+        "dataset": bench.dataset,
+        "split": bench.get("split", "test"),
+        "samples": len(loop.dataloader.dataset),
+        "architecture": bench.architecture,
+        "label": row.label,
+        "method": {"name": first.method["name"], "fields": results.plain(fields)},
+        "metric": bench.metric,
+        "higher_is_better": bool(bench.get("higher_is_better", True)),
+        "ann": {
+            "metrics": _scaled(loop.results[ANN, (0, 0)], scale),
+            "seconds": loop.seconds.get(ANN),
+            "macs": costs.get("ann_macs"),
+            "energy_joule": costs.get("ann_energy_joule"),
+            "energies": costs.get("ann_energies"),
+            **_errors(loop, (ANN, (0, 0)), scale),
+        },
+        "sites": first.sites or None,
+        "training": training,
+        "config": row.config,
+        "weights": row.config["weights"],
+        **results.provenance(row.config["seed"]),
+    }
 
 
 def _point(variant: Variant, reading: Reading, loop: SNNTestLoop, scale: float) -> dict[str, Any]:

@@ -304,7 +304,7 @@ class ConvertHook(Hook):
         variant.notes += [note for note in notes if note not in variant.notes]
         return {
             "latency": costs.latency,
-            "pipelined_latency": costs.pipelined_latency,
+            "pipelined_latency": costs.network_latency,
             "spikes": costs.spikes,
             "spikes_per_neuron": costs.spikes_per_neuron,
             "sops": costs.sops,

@@ -16,9 +16,10 @@ from snnconv import quantised_twin
 from snnconv.files.refusal import first_line
 from snnconv.graph.source import ConversionError
 
-__all__ = ["Agreement", "Twin", "of", "same_answer"]
+__all__ = ["NO_TWIN", "Agreement", "Twin", "of", "same_answer"]
 
 FLOAT, INT8 = 32, 8
+NO_TWIN = "no quantised network stands beside it"
 
 
 @dataclass
@@ -55,7 +56,7 @@ def of(
         for reading in [r for r in variant.readings if r.method is not None]:
             yield from _of_reading(variant, reading, plain, inputs)
     except (ConversionError, NotImplementedError, RuntimeError, ValueError) as error:
-        variant.notes.append(f"no quantised network stands beside it: {first_line(error)}")
+        variant.notes.append(f"{NO_TWIN}: {first_line(error)}")
 
 
 def _of_reading(

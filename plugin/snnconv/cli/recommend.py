@@ -91,7 +91,7 @@ def _figures(found: Any) -> dict[str, Any]:
             "method": describe(trial.method),
             "steps": trial.latency,
             "bits": trial.method.bits_per_step,
-            "pipelined": trial.pipelined_latency,
+            "network_steps": trial.network_latency,
             "energy_ratio": trial.energy_ratio,
             "score": None if math.isnan(trial.score) else trial.score,
             "below_ann": None if math.isnan(trial.drop) else trial.drop,

@@ -4,8 +4,11 @@ No labels: the target is the source network's own output and activations on the 
 is the quantiser that its neuron computes for constant input, clip(⌊f(z)L/θ + 1/2⌋, −L or 0, L)·θ/L (in sum coding that
 is the spiking network itself); backward, gradients pass straight through it.
 
-Half of the values, drawn anew at every step, are not quantised, so that each layer learns beside inputs of either kind
-(QDrop, Wei et al., ICLR 2022, arXiv 2203.05740).
+At the beginning half of the values, drawn anew at every step, are not quantised, so that each layer learns beside
+inputs of either kind (QDrop, Wei et al., ICLR 2022, arXiv 2203.05740); at the end all are, as in the network itself.
+
+Few inputs become many: images are flipped, shifted, and mixed with one another (mixup, Zhang et al., ICLR 2018, arXiv
+1710.09412), which needs no labels, since the source network says what any input is.
 
 In rate coding a second stage follows: forward, each site says what its neurons really say, spikes that come in an order
 and all; backward, the quantiser's gradient.
@@ -35,12 +38,19 @@ __all__ = ["Reconstruction", "reconstruct"]
 BATCH = 32
 LEARNING_RATE = 3e-3
 WARM_UP = 0.1
-LAYER_WEIGHT = 1.0
-PASSES = 12
+LAYER_WEIGHT = 0.1
+"""Of the layers' errors beside the output's: a layer's rounding cannot be trained away, and its gradient is noise."""
+TEMPERATURE = 4.0
+"""By which class scores are divided: with few inputs, all scores say more than the one that wins (arXiv 1503.02531)."""
+PASSES = 96
+"""Passes over the inputs, divided by the bits of a value: the fewer levels, the more there is to mend."""
+FEWEST_PASSES = 12
 MIN_STEPS = 200
 DROP = 0.5
-"""Share of the values that are not quantised in a step of the first stage."""
-SPIKING_PASSES = 4
+"""Share of the values that are not quantised when the first stage begins; it falls evenly to none at its end."""
+MIXED = 0.5
+"""Largest share of another image in an image."""
+SPIKING_PASSES = 8
 SPIKING_RATE = 1e-3
 
 
@@ -108,17 +118,18 @@ class Reconstruction:
             target = self.ann.static(x, record)
         layers: list[Tensor] = []
         said = self._said(x)
+        share = 0.0 if self.network is not None else DROP * (1 - self.schedule.last_epoch / self.total)
 
         def quantise(name: str, z: Tensor) -> Tensor:
             site = self.snn.sites[name]
             out = quantised(site.function, z, self.theta[name], self.method.at(name).levels, site.axis)
             if name in said:
                 out = out + (said[name] - out).detach()
-            elif self.network is None:
-                dropped = torch.rand(z.shape, generator=self.generator).to(z.device) < DROP
-                out = torch.where(dropped, site.activation(z), out)
-            energy = wanted[name].square().mean().clamp(min=1e-12)
-            layers.append((out - wanted[name]).square().mean() / energy)
+            elif share > 0:  # in the layout of the values: another one takes several times as long
+                dropped = torch.empty_like(out, device="cpu").uniform_(generator=self.generator).lt_(share).to(z.device)
+                out = torch.lerp(out, site.activation(z), dropped)
+            energy = torch.linalg.vector_norm(wanted[name]).square() / wanted[name].numel()
+            layers.append(F.mse_loss(out, wanted[name]) / energy.clamp(min=1e-12))
             return out
 
         with torch.enable_grad():
@@ -146,20 +157,25 @@ class Reconstruction:
             return self.network.rates(x)
 
     def _augment(self, x: Any) -> Any:
-        """Images: a random flip and shift. Labels are not needed, so nothing has to keep its class."""
+        """Images: a random flip, shift and mixture. Labels are not needed, so nothing has to keep its class."""
         if not isinstance(x, Tensor) or x.dim() != 4 or min(x.shape[2:]) < 16:
             return x
         reach = max(1, min(x.shape[2:]) // 10)
         padded = F.pad(x, (reach,) * 4, mode="reflect")
-        top, left = torch.randint(0, 2 * reach + 1, (2,), generator=self.generator).tolist()
-        x = padded[:, :, top : top + x.shape[2], left : left + x.shape[3]]
+        height, width = x.shape[2:]
+        starts = torch.randint(0, 2 * reach + 1, (len(x), 2), generator=self.generator).tolist()
+        x = torch.stack([p[:, i : i + height, j : j + width] for p, (i, j) in zip(padded, starts, strict=True)])
         flip = torch.rand(len(x), generator=self.generator).to(x.device) < 0.5
         x = torch.where(flip[:, None, None, None], x.flip(3), x)
+        share = MIXED * torch.rand(len(x), 1, 1, 1, generator=self.generator).to(x)
+        x = x + share * (x.roll(1, 0) - x)
         return x.contiguous(memory_format=torch.channels_last)
 
 
 def output_loss(output: object, target: object) -> Tensor:
-    """Kullback-Leibler divergence of class scores ``[B, classes]``; relative squared error of anything else.
+    """Squared error relative to the target; of class scores ``[B, classes]`` a Kullback-Leibler divergence beside it.
+
+    The divergence is that of the scores over `TEMPERATURE`, times its square (Hinton et al., arXiv 1503.02531).
 
     >>> float(output_loss(torch.zeros(1, 2), torch.zeros(1, 2)))
     0.0
@@ -169,8 +185,9 @@ def output_loss(output: object, target: object) -> Tensor:
     total = outputs[0].new_zeros(())
     for out, aim in zip(outputs, targets, strict=True):
         if out.dim() == 2 and out.shape[1] > 1:
-            total = total + F.kl_div(out.log_softmax(1), aim.log_softmax(1), log_target=True, reduction="batchmean")
-        elif out.is_floating_point():
+            soft, wanted = ((scores / TEMPERATURE).log_softmax(1) for scores in (out, aim))
+            total = total + TEMPERATURE**2 * F.kl_div(soft, wanted, log_target=True, reduction="batchmean")
+        if out.is_floating_point():
             total = total + (out - aim).square().mean() / aim.square().mean().clamp(min=1e-12)
     return total
 
@@ -194,7 +211,7 @@ def reconstruct(
     """
     data = join_batches(list(batches)) if same_shapes(batches) else batches[0]
     a_pass = int((ranks or Ranks()).largest(torch.tensor(math.ceil(len(data) / BATCH))))  # of shares of any size
-    passes = max(PASSES, math.ceil(MIN_STEPS / a_pass))
+    passes = passes_of(method.levels, a_pass)
     steps = passes * a_pass
     work = Reconstruction(ann, snn, thresholds, method, steps, seed, ranks)
     _run(work, data, passes, "reconstruction", progress)
@@ -207,6 +224,16 @@ def reconstruct(
     for tensor in work.weights:
         tensor.requires_grad_(False)
     return {site: value.detach().clone() for site, value in work.theta.items()}
+
+
+def passes_of(levels: int, steps: int) -> int:
+    """Passes of the first stage over inputs of which one pass takes so many steps.
+
+    >>> [passes_of(2**bits - 1, 32) for bits in (1, 2, 3, 4, 8)]
+    [96, 48, 32, 24, 12]
+    """
+    passes = max(FEWEST_PASSES, math.ceil(PASSES / math.log2(levels + 1)))
+    return max(passes, math.ceil(MIN_STEPS / steps))
 
 
 def _run(work: Reconstruction, data: Any, passes: int, what: str, progress: ProgressFn | None) -> None:

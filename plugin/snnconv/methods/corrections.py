@@ -67,11 +67,6 @@ def get(name: str) -> Correction:
     )  # fmt: skip
 
 
-def _reconstruct(work: Any) -> None:
-    work.reconstruct()
-    work.correct_biases()
-
-
 register(Correction("none", None))
 register(Correction("bias", lambda work: work.correct_biases()))
-register(Correction("reconstruct", _reconstruct, fits_quantiser=True))
+register(Correction("reconstruct", lambda work: work.reconstruct(), fits_quantiser=True))

@@ -90,7 +90,7 @@ class Counts:
             that read currents or analog values (at each step).
         latency: steps that the method runs (τ + T for SRP; for shifted-threshold IF the largest T of a layer, which is
             the period of a pipeline).
-        pipelined_latency: the network's steps, where all layers step together and one that needs all bits of the one
+        network_latency: the network's steps, where all layers step together and one that needs all bits of the one
             before waits for them: for shifted-threshold IF the sum of T over the spiking layers on the longest path,
             else ``latency``.
         samples: inputs measured.
@@ -111,7 +111,7 @@ class Counts:
     sops: float | None
     snn_macs: float | None
     latency: int
-    pipelined_latency: int | None
+    network_latency: int | None
     samples: int
     notes: list[str] = field(default_factory=list)
     bits_per_step: float | None = None
@@ -122,6 +122,11 @@ class Counts:
     ann_functions: float = 0.0
     function_macs: float = FUNCTION_MACS
     pipeline: tuple[int, int] | None = None
+
+    @property
+    def pipelined_latency(self) -> int | None:
+        """An earlier name of ``network_latency``; the steps of a pipeline are ``pipeline``."""
+        return self.network_latency
 
     @property
     def neurons(self) -> int:

@@ -101,13 +101,16 @@ class Profile(Counts):
 
     def to_dict(self) -> dict[str, Any]:
         """All figures, the derived ones too, as plain values."""
-        derived = ("neurons", "spikes", "spikes_per_neuron", "ann_energy", "snn_energy", "energy_ratio", "energies")
+        derived = (
+            "neurons", "spikes", "spikes_per_neuron", "ann_energy", "snn_energy", "energy_ratio", "energies",
+            "pipelined_latency",
+        )  # fmt: skip
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
     def __str__(self) -> str:
         sites = [(s.name, s.neurons, f"{s.spikes:.1f}", f"{s.rate:.4f}") for s in self.sites]
         layers = [(c.name, c.reads, f"{c.ann_macs:.4g}", f"{c.sops:.4g}", f"{c.snn_macs:.4g}") for c in self.layers]
-        latency = f"{self.latency} steps a layer, {self.pipelined_latency or 'unknown'} of the network"
+        latency = f"{self.latency} steps a layer, {self.network_latency or 'unknown'} of the network"
         if self.pipeline is not None:
             latency += "; pipelined {}, then every {}".format(*self.pipeline)
         unit = f" {costs.get(self.cost).unit}"

@@ -184,7 +184,7 @@ class _Race:
             trial.give_up(f"takes {trial.latency} steps")
             return False
         costs = profile(self.model, trial.network, self.fitting.x[:PROFILED])
-        trial.pipelined_latency, trial.energy_ratio = costs.pipelined_latency, costs.energy_ratio
+        trial.network_latency, trial.energy_ratio = costs.network_latency, costs.energy_ratio
         if limit is not None and trial.energy_ratio is None:
             trial.give_up("its energy cannot be counted")
         elif limit is not None and trial.energy_ratio is not None and trial.energy_ratio > limit:

@@ -74,7 +74,7 @@ class Recommendation:
                 describe(trial.method),
                 trial.latency,
                 f"{trial.method.bits_per_step:g}",
-                "" if trial.pipelined_latency is None else trial.pipelined_latency,
+                "" if trial.network_latency is None else trial.network_latency,
                 "" if trial.energy_ratio is None else f"{trial.energy_ratio:.3f}",
                 "" if math.isnan(trial.score) else f"{trial.score:.2f}",
                 "" if math.isnan(trial.drop) else f"{trial.drop:+.2f} ± {trial.drop_error:.2f}",
@@ -83,8 +83,9 @@ class Recommendation:
             )
             for trial in self.trials
         ]
-        header = ("", "method", "steps", "bits", "pipelined", "energy", self.score, "below ANN", "inputs", "given up")
-        legend = f"ANN: {self.ann:.2f}; * Pareto front; > recommended; steps: {STEPS[self.latency]}; bits: of a step"
+        header = ("", "method", "steps", "bits", "network", "energy", self.score, "below ANN", "inputs", "given up")
+        legend = f"ANN: {self.ann:.2f}; * Pareto front; > recommended; steps: {STEPS[self.latency]}; bits: of a step; "
+        legend += "network: steps from input to output"
         lines = [table(header, rows), "", legend]
         return "\n".join([*lines, "", self.verdict])
 

@@ -29,7 +29,8 @@ class Trial:
         drop: the source network's mean score on the same inputs minus this one.
         drop_error: standard error of ``drop``; both networks saw the same inputs, so it is that of the mean difference.
         latency: steps as they are counted; before the conversion those that a layer runs.
-        pipelined_latency: steps from input to output where each layer waits for the one before; ``None`` if unknown.
+        network_latency: steps from input to output where all layers step together, and in sum coding one waits for all
+            bits of the one before; ``None`` if unknown.
         counted: steps as they are counted in this choice (`snnconv.metrics.latency`); None before it is converted.
         energy_ratio: energy over the source network's; ``None`` if it cannot be counted.
         samples: inputs it was scored on.
@@ -41,12 +42,17 @@ class Trial:
     score: float = math.nan
     drop: float = math.nan
     drop_error: float = math.nan
-    pipelined_latency: int | None = None
+    network_latency: int | None = None
     energy_ratio: float | None = None
     counted: int | None = None
     stopped: str = ""
     network: SpikingNetwork | None = None
     each: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @property
+    def pipelined_latency(self) -> int | None:
+        """An earlier name of ``network_latency``."""
+        return self.network_latency
 
     @property
     def latency(self) -> int:

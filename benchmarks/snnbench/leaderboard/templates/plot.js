@@ -126,7 +126,9 @@ const Plot = (() => {
     }
     for (const label of within) label.y += within.filter((other) => other.y < label.y).length ? 14 : -13;
     spread(within, area.top, area.bottom, narrow ? 14 : 16);
-    for (const label of within) name(svg, label, label.x + 6, narrow ? 22 : 34, tools);
+    for (const label of within) { // never into the names beside the plot: about 7 pixels a letter
+      name(svg, label, label.x + 6, Math.min(narrow ? 22 : 34, Math.floor((area.right - label.x - 6) / 7)), tools);
+    }
     const ring = make("circle", { r: 7, fill: "none", stroke: "var(--ink)", visibility: "hidden" }, svg);
     watch(svg, points, ring, tools);
     svg.setAttribute("aria-label", `${board.dataset}, ${network.name}: ${board.metric} against ${kind === "energy" ? "energy" : "time steps"}, ${lines.length} methods. Arrow keys walk through the points, Enter opens one.`);
