@@ -126,7 +126,10 @@ def test_the_best_epoch_is_kept(qann, monkeypatch):
     name = "stem.weight"
 
     def score(work):
-        weights.append(work.program.source.tensors[name].detach().clone())
+        weight = work.program.source.tensors[name].detach()
+        if len(weights) < 5:  # no epoch of this layer ends where the one before did, whether it has a gradient or not
+            weight.add_(1e-4)
+        weights.append(weight.clone())
         return next(scores)
 
     monkeypatch.setattr(Tuning, "score", score)
