@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import snnconv
 from snnconv import ConversionError
 from snnconv.conversion import histogram, thresholds
 from snnconv.conversion.bias import Target
@@ -13,6 +14,7 @@ from snnconv.conversion.histogram import BINS, Histogram, histograms
 from snnconv.conversion.thresholds import mse_threshold, percentile_threshold, power_threshold
 from snnconv.dynamics import multi_threshold_step
 from snnconv.graph.capture.fx import source_graph
+from snnconv.methods import Method, ShiftedThreshold, SignedIF
 from snnconv.runtime.program import GraphProgram
 
 LEVELS = (1, 2, 3, 7, 15, 255)
@@ -187,3 +189,22 @@ def test_bias_correction_keeps_a_byte_for_an_activation() -> None:
     assert target.active.dtype == torch.bool
     assert target.active.numel() == y.numel()
     torch.testing.assert_close(target.mean, y.mean((0, 2, 3)))
+
+
+@pytest.mark.parametrize("method", [ShiftedThreshold(3), SignedIF(4)], ids=lambda m: m.name)
+def test_equalising_channels_between_layers_changes_nothing(method: Method) -> None:
+    """Cross-layer equalisation (arXiv 1906.04721) scales a channel; a threshold a channel scales with it."""
+    torch.manual_seed(0)
+    one, two, x = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 5, 3), torch.randn(32, 3, 8, 8)
+    scale = 2.0 ** torch.arange(-3, 3)
+
+    def outputs() -> Tensor:
+        model = nn.Sequential(one, nn.ReLU(), two, nn.Flatten()).eval()
+        return snnconv.convert(model, method, x, progress=False)(x)
+
+    plain = outputs()
+    with torch.no_grad():
+        one.weight.mul_(scale[:, None, None, None])
+        one.bias.mul_(scale)
+        two.weight.div_(scale[:, None, None])
+    torch.testing.assert_close(outputs(), plain)

@@ -194,6 +194,26 @@ def test_a_ladder_is_refused_by_nothing_but_what_it_cannot_be(monkeypatch: pytes
         dyn.scan("ladder", x_seq, theta, backend="numba", **options)
 
 
+class Misleading(Turning):
+    """Off by several steps in float32, and not a number at some places: where a kernel looks first is no matter."""
+
+    def __call__(self, z: Tensor, axis: int = 1) -> Tensor:
+        y = super().__call__(z, axis)
+        return y if z.dtype == torch.float64 else torch.where(z.abs() < 0.2, torch.nan, y + (z * 37).sin() * 0.9)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_thresholds_decide_wherever_the_function_points(backend: str, scaled: bool) -> None:
+    x_seq = torch.randn(1, 40, 6, 5, generator=torch.Generator().manual_seed(0))
+    x_seq[0, 0, 0] = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0])
+    theta = torch.linspace(0.05, 0.2, 6)
+    wrong, right = ({"function": f, "signed": True, "timesteps": 4} for f in (Misleading(), Turning()))
+    for run in (dyn.scan, dyn.total):
+        found = run("ladder", x_seq, theta, backend=backend, scaled=scaled, **wrong)
+        assert torch.equal(found, run("ladder", x_seq, theta, backend="eager", scaled=scaled, **right))
+
+
 INTERPRETED = """
 import random, torch
 from snnconv import dynamics as dyn

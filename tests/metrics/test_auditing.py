@@ -362,6 +362,28 @@ def test_network_with_traced_sizes(x):
     assert result.findings[-1].checked == "every value of every step is 0 or a spike"
 
 
+def test_a_layer_on_queries_that_are_repeated_for_each_sample_reads_constants():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.queries = nn.Parameter(torch.randn(5, 6))
+            self.a, self.b, self.q, self.out = nn.Linear(3, 6), nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            memory = self.b(F.relu(self.a(x)))
+            queries = self.queries.unsqueeze(0).repeat(memory.size(0), 1, 1)
+            wanted = self.q((queries + torch.zeros_like(queries)).transpose(0, 1)).transpose(0, 1)
+            return self.out(torch.softmax(wanted @ memory.transpose(1, 2), -1) @ memory)
+
+    torch.manual_seed(0)
+    x = torch.randn(16, 4, 3)
+    snn = snnconv.convert(Net().eval(), methods.ShiftedThreshold(8), x, cover="synapses", progress=False)
+    result = audit(snn, x)
+    assert result, str(result)
+    checked = {finding.name: finding.checked for finding in result.findings}
+    assert checked["q"] == "reads constants of its size, computed once"
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_dtypes(model, x, dtype):
     for method in METHODS:

@@ -248,6 +248,46 @@ def test_a_way_not_taken_in_calibration_is_named() -> None:
         snn(ROWS + 100)
 
 
+class OneByOne(nn.Module):
+    """Its head sees one input after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.out = nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.body(x))
+        return torch.cat([self.out(self.relu(self.head(one[None]))) for one in y])
+
+
+def test_a_loop_over_the_batch_has_a_site_for_each_input_of_the_first_one() -> None:
+    torch.manual_seed(0)
+    model = OneByOne().eval()
+    snn = snnconv.convert(model, methods.ShiftedThreshold(8, correction="none"), ROWS[:6], progress=False)
+    assert snn.report.path == "module tree"
+    assert sum(site.name.startswith("relu") for site in snn.report.spiking) == 6
+    for count in (1, 4, 6):
+        torch.testing.assert_close(snn(ROWS[:count]), model(ROWS[:count]), atol=0.02, rtol=0)
+    with pytest.raises(ConversionError, match=r"relu:7: .*calibration data \(the first batch\)"):
+        snn(ROWS[:7])
+
+
+def test_an_output_that_picks_values_is_refused_and_said_to_pick() -> None:
+    class Picking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 64), nn.Linear(64, 64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.b(F.relu(self.a(x)))
+            return y[y > 0.1]
+
+    torch.manual_seed(0)
+    with pytest.raises(ConversionError, match="picks as many values as pass a test"):
+        snnconv.convert(Picking().eval(), methods.ShiftedThreshold(3, correction="none"), ROWS, progress=False)
+
+
 def test_stepwise_bits_are_refused_with_a_way_out() -> None:
     snn = snnconv.convert(Pyramid(), methods.ShiftedThreshold(4), IMAGES, progress=False)
     with pytest.raises(ConversionError, match=r"call snn\(x\)"):

@@ -125,7 +125,9 @@ def _same_form(expected: Any, got: Any) -> None:
             if a != b:
                 raise ConversionError(
                     f"{name} of the converted network has {what} {b}, where the model's has {a}: an operator on the "
-                    "way to it does not act on values over time as it does on one; please report it with the model"
+                    "way to it picks as many values as pass a test (nonzero, a boolean mask), which spikes change, so "
+                    "convert the part of the network before it; or it does not act on values over time as it does on "
+                    "one: please report it with the model"
                 )
         if one.is_floating_point() and bool((torch.isfinite(one) & ~torch.isfinite(other)).any()):
             raise ConversionError(

@@ -124,7 +124,7 @@ def source_program(
         )
     if cover.synapses:
         raise ConversionError(f"cover='synapses' needs the network's graph, and {found.why}")
-    return found, TreeProgram(model, batches[0][:2])
+    return found, TreeProgram(model, batches[0])
 
 
 def leave_analog(source: SourceGraph | None, sites: Sequence[str]) -> tuple[SourceGraph, Program]:
@@ -155,6 +155,6 @@ def spiking_program(
             f"{differs}; differential coding runs the operators of a traced network: convert it with a rate method, "
             "such as methods.SignedIF"
         )
-    snn = TreeProgram(model, batches[0][:2], method.coding, method.max_pool)
+    snn = TreeProgram(model, batches[0], method.coding, method.max_pool)
     snn.check_steps(batches[0][:2])
     return snn

@@ -292,8 +292,9 @@ class _GraphAuditor(_Auditor):
         if finding.reads in ("currents", "analog"):
             finding.checked = f"reads {finding.reads}, as the conversion report lists" if recorded else "listed"
             return
-        if finding.reads == "input":
-            finding.checked = "reads the input, computed once"
+        if finding.reads in ("input", "shape"):
+            what = "the input" if finding.reads == "input" else "constants of its size"
+            finding.checked = f"reads {what}, computed once"
             return
         roles = {n: role(n, flow.kinds[n]) for n in path.operators}
         left = list(listed)

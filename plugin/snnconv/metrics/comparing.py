@@ -138,7 +138,7 @@ def compare_programs(
             if seen[site] <= snn.method.pre_timesteps_:
                 return
             activation = kept.pop(site).double()
-            errors[site] += float((snn.readout.of_site(out).double() - activation).square().sum())
+            errors[site] += _squared(snn.readout.of_site(out).double(), activation)
             powers[site] += float(activation.square().sum())
             counts[site] += activation.numel()
 
@@ -150,10 +150,10 @@ def compare_programs(
             for g, w in zip(tree_leaves(got), tree_leaves(wanted), strict=True)
             if isinstance(g, Tensor) and g.is_floating_point()
         ]
-        output_error += sum(float((g - w).square().sum()) for g, w in pairs)
+        output_error += sum(_squared(g, w) for g, w in pairs)
         output_power += sum(float(w.square().sum()) for _, w in pairs)
         ranked = ranked and len(pairs) == 1 and pairs[0][0].dim() == 2
-        if ranked:
+        if ranked and pairs[0][0].shape == pairs[0][1].shape:
             agreed += int((pairs[0][0].argmax(1) == pairs[0][1].argmax(1)).sum())
         samples += len(batch)
         if progress:
@@ -169,6 +169,11 @@ def compare_programs(
         for site, before in _predecessors(snn.program).items()
     ]
     return Comparison(rows, _ratio(output_error, output_power), agreed / samples if ranked else None, samples)
+
+
+def _squared(got: Tensor, wanted: Tensor) -> float:
+    """The squared error of all values; infinite where a network picks others, so that there are more or fewer."""
+    return float((got - wanted).square().sum()) if got.shape == wanted.shape else math.inf
 
 
 def _ratio(error: float, power: float) -> float:

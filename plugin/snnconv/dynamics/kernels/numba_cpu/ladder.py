@@ -1,31 +1,58 @@
-"""Ladder neurons, compiled: one comparison a bit."""
+"""Ladder neurons, compiled: the code is looked up where the function points, and the thresholds around it decide."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...ladder_thresholds import Ladder
 from ..eager_functions import laddered
 from ..job import Job
-from .compiled import block_at, fill, jit, output_step, store
+from ..layout import dense_steps, empty_steps, flat
+from .compiled import block_at, fill, input_step, jit, output_step, store
 from .launch import array, launch
-from .shifted import add_up
 
 __all__ = ["scan", "total"]
 
 
 def scan(job: Job) -> None:
     """Sum the whole input, then send a bit a step."""
-    job, ladder = laddered(job)
     decay = np.float32(0.5 if job.scaled else 1.0)
-    launch(job, ladder_scan, (len(job.x_seq), len(job.out)), (decay, *_tables(ladder)))
+    job, y, ladder = _pointed(job)
+    launch(job, ladder_scan, (y, len(job.out)), (decay, *_tables(ladder)))
 
 
 def total(job: Job) -> None:
     """Sum the whole input, then write the sum of the weighted bits."""
+    job, y, ladder = _pointed(job)
+    launch(job, ladder_total(job.options["timesteps"]), (y,), _tables(ladder))
+
+
+def _pointed(job: Job) -> tuple[Job, object, Ladder]:
+    """The job whose input is the sum already, the function's values there, and the ladder.
+
+    A search through a whole table of thresholds misses the cache once a bit. The function, in the precision of the
+    membrane, says where to look; its last digits do not matter, since the thresholds found there are compared.
+    """
     job, ladder = laddered(job)
-    launch(job, ladder_total, (len(job.x_seq), job.options["timesteps"]), _tables(ladder))
+    z = dense_steps(job.x_seq)
+    if len(z) != 1 or z.dtype != job.thresholds.dtype:
+        z = _summed(z, job.thresholds.dtype)
+    y = empty_steps(z, 1, z.dtype)
+    y[0].copy_(job.options["function"](z[0], job.axis))
+    return replace(job, x_seq=z), array(flat(y)), ladder
+
+
+def _summed(x_seq: Tensor, dtype: torch.dtype) -> Tensor:
+    z = empty_steps(x_seq, 1, dtype).zero_()
+    for x in x_seq:
+        z[0].add_(x)
+    return z
 
 
 def _tables(ladder: Ladder) -> tuple[object, ...]:
@@ -37,86 +64,88 @@ def _tables(ladder: Ladder) -> tuple[object, ...]:
 
 
 @jit
-def place(z, at, row, negative, values, directions, borders, codes, below, count):
-    """Of summed inputs ``z`` the side and the sign: ``at`` in the direction in which f rises, ``row`` of thresholds."""
+def place(z, y, lsb, row, code, values, directions, borders, codes, below, count):
+    """The codes of summed inputs ``z``: from the one that ``y`` is nearest to, over all thresholds that z is beyond."""
+    lowest, highest = np.float32(-below), np.float32(codes - below)
     for i in range(count):
-        piece = row[i]
+        level = np.floor(y[i] / lsb[i] + np.float32(0.5))
+        level = level if level > lowest else lowest
+        level = level if level < highest else highest
+        code[i] = np.int32(level if y[i] == y[i] else np.float32(0))
+    for i in range(count):
+        piece = np.int64(row[i])
         for b in range(len(borders)):
             piece += z[i] > borders[b]
-        at[i] = directions[piece] * z[i]
-        row[i] = piece * codes
-        negative[i] = below > 0 and at[i] < values[piece * codes + below - 1]
+        at, origin = directions[piece] * z[i], piece * codes + below
+        m = np.int64(code[i])
+        while m < codes - below and at >= values[origin + m]:
+            m += 1
+        while m > -below and at < values[origin + m - 1]:
+            m -= 1
+        code[i] = m
 
 
 @jit
 def ladder_scan(
-    x, out, in_steps, out_steps, layout, lsbs, amplitudes, decay, values, directions, borders, rows, codes, below, share
+    x, out, y, out_steps, layout, lsbs, amplitudes, decay, values, directions, borders, rows, codes, below, share
 ):
-    """Sum ``in_steps`` of input, then send ``out_steps`` bits; amplitudes as in `shifted.shifted_threshold_scan`."""
+    """Send ``out_steps`` bits of the codes; amplitudes as in `shifted.shifted_threshold_scan`."""
     _, _, _, _, length, _ = layout
-    z = np.empty(length, np.float32)
-    at = np.empty(length, np.float32)
-    row = np.empty(length, np.int64)
-    code = np.empty(length, np.int64)
-    negative = np.empty(length, np.bool_)
+    lsb = np.empty(length, np.float32)
+    row = np.empty(length, np.int32)
+    code = np.empty(length, np.int32)
     amplitude = np.empty(length, np.float32)
+    none = np.float32(0)
     for block in range(share[0], share[1]):
         first, count, _ = block_at(block, layout, share)
         fill(row, rows, first, count, layout)
+        fill(lsb, lsbs, first, count, layout)
         fill(amplitude, amplitudes, first, count, layout)
-        add_up(x, z, in_steps, first, count, layout)
-        place(z, at, row, negative, values, directions, borders, codes, below, count)
-        for i in range(count):
-            code[i] = 0
-        worth = np.int64(1) << (out_steps - 1)
+        z, pointed = input_step(x, 0, first, count, layout), input_step(y, 0, first, count, layout)
+        place(z, pointed, lsb, row, code, values, directions, borders, codes, below, count)
+        worth = np.int32(1 << (out_steps - 1))
         for t in range(out_steps):
             outs = output_step(out, t, first, count, layout)
             zero = outs.dtype.type(0)
             for i in range(count):
-                if negative[i]:
-                    fired = at[i] < values[row[i] + code[i] - worth + below]
-                    emitted = -amplitude[i] if fired else np.float32(0)
-                    code[i] -= worth if fired else 0
-                else:
-                    fired = at[i] >= values[row[i] + code[i] + worth + below - 1]
-                    emitted = amplitude[i] if fired else np.float32(0)
-                    code[i] += worth if fired else 0
-                outs[i] = store(emitted, zero)
+                emitted = -amplitude[i] if code[i] < 0 else amplitude[i]
+                outs[i] = store(emitted if abs(code[i]) & worth else none, zero)
                 amplitude[i] *= decay
             worth >>= 1
 
 
-@jit
-def ladder_total(
-    x, out, in_steps, bits, layout, lsbs, amplitudes, values, directions, borders, rows, codes, below, share
-):
-    """Sum ``in_steps`` of input, then write the sum of the weighted bits, added in their order."""
-    _, _, _, _, length, _ = layout
-    z = np.empty(length, np.float32)
-    at = np.empty(length, np.float32)
-    row = np.empty(length, np.int64)
-    negative = np.empty(length, np.bool_)
-    amplitude = np.empty(length, np.float32)
-    none = out.dtype.type(0)
-    for block in range(share[0], share[1]):
-        first, count, _ = block_at(block, layout, share)
-        fill(row, rows, first, count, layout)
-        fill(amplitude, amplitudes, first, count, layout)
-        add_up(x, z, in_steps, first, count, layout)
-        place(z, at, row, negative, values, directions, borders, codes, below, count)
-        outs = output_step(out, 0, first, count, layout)
-        for i in range(count):
-            total, weight = np.float32(0), amplitude[i]
-            worth, code = np.int64(1) << (bits - 1), row[i] + below
-            for _ in range(bits):
-                if negative[i]:
-                    fired = at[i] < values[code - worth]
-                    total -= weight if fired else np.float32(0)
-                    code -= worth if fired else 0
-                else:
-                    fired = at[i] >= values[code + worth - 1]
-                    total += weight if fired else np.float32(0)
-                    code += worth if fired else 0
-                weight *= np.float32(0.5)
-                worth >>= 1
-            outs[i] = store(total, none)
+@functools.cache
+def ladder_total(bits: int) -> Callable[..., None]:
+    """Kernel that writes the sum of the codes' weighted bits, added in their order: straight code for so many bits."""
+    top = np.int32(1 << (bits - 1))
+
+    @jit
+    def kernel(x, out, y, layout, lsbs, amplitudes, values, directions, borders, rows, codes, below, share):
+        # one function that closes over numbers alone: numba finds no other one again on disk
+        _, _, _, _, length, _ = layout
+        lsb = np.empty(length, np.float32)
+        row = np.empty(length, np.int32)
+        code = np.empty(length, np.int32)
+        amplitude = np.empty(length, np.float32)
+        half, none = np.float32(0.5), np.float32(0)
+        zero = out.dtype.type(0)
+        for block in range(share[0], share[1]):
+            first, count, fresh = block_at(block, layout, share)
+            if fresh:
+                fill(row, rows, first, count, layout)
+                fill(lsb, lsbs, first, count, layout)
+                fill(amplitude, amplitudes, first, count, layout)
+            z, pointed = input_step(x, 0, first, count, layout), input_step(y, 0, first, count, layout)
+            place(z, pointed, lsb, row, code, values, directions, borders, codes, below, count)
+            outs = output_step(out, 0, first, count, layout)
+            for i in range(count):
+                weight = -amplitude[i] if code[i] < 0 else amplitude[i]
+                size, worth, total = abs(code[i]), top, none
+                for _ in range(bits):
+                    total += weight if size & worth else none
+                    weight *= half
+                    worth >>= 1
+                outs[i] = store(total, zero)
+
+    made: Callable[..., None] = kernel
+    return made
