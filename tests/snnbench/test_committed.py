@@ -1,4 +1,4 @@
-"""Every committed result was measured by a command that can be typed in a checkout today."""
+"""What committed results promise: commands that can be typed in a checkout today, and lossless quantised networks."""
 
 from __future__ import annotations
 
@@ -93,3 +93,17 @@ def of_module(name: str, words: list[str], rows: list[dict[str, Any]], monkeypat
         labels = [entry.label for entry in module.entries(ResNet20(), None)]
     kept = main.chosen([argparse.Namespace(label=label) for label in labels], options.methods)  # type: ignore[misc]
     assert {row["label"] for row in rows} <= {entry.label for entry in kept}
+
+
+def test_shifted_threshold_is_as_good_as_its_quantised_network_wherever_both_were_measured() -> None:
+    found = 0
+    for path in FILES:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["method"]["name"] != "ShiftedThreshold":
+            continue
+        for point in record["points"]:
+            if twin := point.get("twin"):
+                found += 1
+                same = twin["metrics"][record["metric"]] == pytest.approx(point["metrics"][record["metric"]])
+                assert (same, twin["agreement"]) == (True, 1.0), f"{path}, T = {point['timesteps']}"
+    assert found >= 58
