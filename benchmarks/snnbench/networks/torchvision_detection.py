@@ -22,6 +22,8 @@ __all__ = ["TorchvisionDetectionHead", "TorchvisionDetector"]
 _UNFIT = ("fasterrcnn", "keypointrcnn", "maskrcnn", "ssd")
 _NO_EPS = "retinanet_resnet50_fpn"
 """torchvision's weights of this network were trained with BatchNorm's ε = 0."""
+_SMALLEST = torch.finfo(torch.float32).tiny
+"""Changes no variance that is not 0 itself; PyTorch 2.11 refuses ε = 0."""
 
 
 class TorchvisionDetectionHead(BaseDenseHead):
@@ -156,7 +158,7 @@ class TorchvisionDetector(SingleStageDetector):
         if name == _NO_EPS and weights is not None:
             for layer in network.modules():
                 if isinstance(layer, nn.BatchNorm2d):
-                    layer.eps = 0.0
+                    layer.eps = _SMALLEST
         self.backbone = TorchvisionPyramid(network.backbone)
         self.bbox_head = TorchvisionDetectionHead(network)
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
