@@ -43,9 +43,7 @@ LAYER_WEIGHT = 0.1
 TEMPERATURE = 4.0
 """By which class scores are divided: with few inputs, all scores say more than the one that wins (arXiv 1503.02531)."""
 PASSES = 48
-"""Passes over the inputs, divided by the bits of a value: the fewer levels, the more there is to mend.
-
-Twice as many came nearer to the source on the inputs themselves, and no nearer on others."""
+"""Passes over the inputs, divided by the bits of a value: the fewer levels, the more there is to mend."""
 FEWEST_PASSES = 12
 MIN_STEPS = 200
 DROP = 0.5
@@ -53,6 +51,7 @@ DROP = 0.5
 MIXED = 0.5
 """Largest share of another image in an image."""
 SPIKING_PASSES = 8
+"""Of the second stage, whatever the number of levels."""
 SPIKING_RATE = 1e-3
 
 

@@ -74,7 +74,7 @@ def ladder_scan(job: Job) -> None:
     """Sum the whole input, then send a bit a step."""
     job, ladder = laddered(job)
     bits = len(job.out)
-    for k, spike, emitted in zip(range(bits - 1, -1, -1), ladder.bits(_summed(job), bits), job.out, strict=True):
+    for k, spike, emitted in zip(range(bits - 1, -1, -1), ladder.bits(job.summed(), bits), job.out, strict=True):
         emitted.copy_(spike)
         if job.scaled:
             emitted.mul_(_worth(job) * 2.0**k)
@@ -83,18 +83,11 @@ def ladder_scan(job: Job) -> None:
 def ladder_total(job: Job) -> None:
     """Sum the whole input, then write the sum of the weighted bits, the largest first."""
     job, ladder = laddered(job)
-    z, bits = _summed(job), job.options["timesteps"]
+    z, bits = job.summed(), job.options["timesteps"]
     total = torch.zeros_like(z)
     for k, spike in zip(range(bits - 1, -1, -1), ladder.bits(z, bits), strict=True):
         total.add_(spike.mul_(job.thresholds.theta * 2.0**k if job.scaled else 2.0**k))
     job.out[0].copy_(total)
-
-
-def _summed(job: Job) -> Tensor:
-    z = torch.zeros_like(job.x_seq[0], dtype=job.thresholds.dtype)
-    for x in job.x_seq:
-        z.add_(x)
-    return z
 
 
 def _worth(job: Job) -> float | Tensor:

@@ -66,12 +66,17 @@ class Job:
         function = self.options.get("function")
         if function is None:
             return self
-        z = torch.zeros_like(self.x_seq[0], dtype=self.thresholds.dtype)
-        for x in self.x_seq:
-            z.add_(x)
+        z = self.summed()
         y = empty_steps(z.unsqueeze(0), 1, z.dtype)
         y[0].copy_(evaluate(function, z, self.axis))
         return replace(self, x_seq=y, options={**self.options, "function": None})
+
+    def summed(self) -> Tensor:
+        """The whole input ``[B, ...]``, added in the order of the steps, in the membrane's dtype."""
+        z = torch.zeros_like(self.x_seq[0], dtype=self.thresholds.dtype)
+        for x in self.x_seq:
+            z.add_(x)
+        return z
 
     def fraction(self, option: str) -> Fraction:
         """The threshold times an option, such as a dead zone."""

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...ladder_thresholds import Ladder
 from ..eager_functions import laddered
@@ -40,19 +39,11 @@ def _pointed(job: Job) -> tuple[Job, object, Ladder]:
     membrane, says where to look; its last digits do not matter, since the thresholds found there are compared.
     """
     job, ladder = laddered(job)
-    z = dense_steps(job.x_seq)
-    if len(z) != 1 or z.dtype != job.thresholds.dtype:
-        z = _summed(z, job.thresholds.dtype)
+    summed_already = len(job.x_seq) == 1 and job.x_seq.dtype == job.thresholds.dtype
+    z = dense_steps(job.x_seq if summed_already else job.summed().unsqueeze(0))
     y = empty_steps(z, 1, z.dtype)
     y[0].copy_(job.options["function"](z[0], job.axis))
     return replace(job, x_seq=z), array(flat(y)), ladder
-
-
-def _summed(x_seq: Tensor, dtype: torch.dtype) -> Tensor:
-    z = empty_steps(x_seq, 1, dtype).zero_()
-    for x in x_seq:
-        z[0].add_(x)
-    return z
 
 
 def _tables(ladder: Ladder) -> tuple[object, ...]:
@@ -97,10 +88,11 @@ def ladder_scan(
     amplitude = np.empty(length, np.float32)
     none = np.float32(0)
     for block in range(share[0], share[1]):
-        first, count, _ = block_at(block, layout, share)
-        fill(row, rows, first, count, layout)
-        fill(lsb, lsbs, first, count, layout)
-        fill(amplitude, amplitudes, first, count, layout)
+        first, count, fresh = block_at(block, layout, share)
+        if fresh:
+            fill(row, rows, first, count, layout)
+            fill(lsb, lsbs, first, count, layout)
+        fill(amplitude, amplitudes, first, count, layout)  # which decay
         z, pointed = input_step(x, 0, first, count, layout), input_step(y, 0, first, count, layout)
         place(z, pointed, lsb, row, code, values, directions, borders, codes, below, count)
         worth = np.int32(1 << (out_steps - 1))
