@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import abc
+import builtins
 import copy
 import operator
+import sys
 from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,7 @@ from snnconv.graph.capture.aten import SPELLED
 from snnconv.graph.capture.aten_rewritten import REWRITTEN
 from snnconv.graph.capture.exported import exported_graph
 from snnconv.graph.capture.fx import TraceFailure, source_graph
+from snnconv.graph.capture.whole_numbers import whole_numbers
 from snnconv.graph.ops import operator_of, qualified_name
 from snnconv.graph.sizes import Sizes
 from snnconv.graph.source import SourceGraph
@@ -435,3 +439,15 @@ def test_every_operator_that_is_spelled_anew_is_in_the_operator_table() -> None:
         assert operator_of(spelled.target, method).parameters, name
         assert method or spelled.target in known or qualified_name(spelled.target), name
     assert not {*SPELLED} & {*REWRITTEN}
+
+
+def test_python_s_own_modules_keep_their_int_while_a_network_s_code_has_another() -> None:
+    class Net(nn.Module, abc.ABC):
+        """Of one package of its own, of torch and of the standard library."""
+
+    own, others = vars(sys.modules[Net.__module__]), [vars(abc), vars(nn.modules.module)]
+    with whole_numbers(Net()):
+        assert own["int"] is not builtins.int
+        assert own["int"]("7") == 7
+        assert all("int" not in space for space in others)
+    assert "int" not in own
