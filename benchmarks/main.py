@@ -59,17 +59,22 @@ def each_seed(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
     """The options of each run: one a seed of ``--seeds``, the first in ``--out`` and the others in folders below it.
 
     Raises:
-        DataError: no list of different whole numbers.
+        DataError: no list of different whole numbers, or ``--twins`` where a folder holds no results.
     """
-    if options.seeds is None:
-        yield options
-        return
-    try:
-        seeds = seeds_of(options.seeds)
-    except ValueError as error:
-        raise DataError(str(error)) from None
-    for seed, folder in folders(seeds):
-        yield argparse.Namespace(**{**vars(options), "seed": seed, "out": options.out / folder})
+    runs = [options]
+    if options.seeds is not None:
+        try:
+            seeds = seeds_of(options.seeds)
+        except ValueError as error:
+            raise DataError(str(error)) from None
+        runs = [
+            argparse.Namespace(**{**vars(options), "seed": seed, "out": options.out / folder})
+            for seed, folder in folders(seeds)
+        ]
+    for run in runs if options.twins else ():
+        if not any(run.out.glob("*.json")):
+            raise DataError(f"{run.out} holds no results, and --twins adds to stored ones; run without it")
+    yield from runs
 
 
 def chosen(entries: Sequence[Entry], words: str | None, timesteps: str | None = None) -> list[Entry]:

@@ -129,9 +129,12 @@ def _run(
 ) -> list[Path]:
     """The rows ``chosen`` of a config, one file each in ``folder``."""
     bench = config.bench
+    places = [results.path_of(folder, str(row.get("label", row["type"]))) for row in chosen]
     if is_main_process():
-        for row in chosen:
-            results.check_place(results.path_of(folder, str(row.get("label", row["type"]))))
+        for place in places:
+            results.check_place(place)
+    if twins and not any(place.exists() for place in places):
+        raise BenchError(f"{folder} holds none of these rows, and --twins adds to stored ones; run without it")
     weights, training = trained_weights(config)
     if limit is not None:
         config.test_dataloader.dataset = first(config.test_dataloader.dataset, int(limit))
@@ -147,8 +150,6 @@ def _run(
     rows = [row for row in every if not (resume and row.is_finished())]
     if twins:
         rows = [row for row in every if row.lacks_twins()]
-        if not any(row.path.exists() for row in every):
-            raise BenchError(f"{folder} holds none of these rows, and --twins adds to stored ones; run without it")
     loop.keep_state(
         Path(config.work_dir) / "partial",
         resume,

@@ -29,6 +29,16 @@ def test_a_harness_runs_once_a_seed_each_in_its_folder(tmp_path: Path) -> None:
         list(main.each_seed(options))
 
 
+def test_twins_are_refused_before_any_work_where_a_seed_has_no_results(tmp_path: Path) -> None:
+    options = main.parser("a task", "digits").parse_args(["--twins", "--seeds", "0,1", "--out", str(tmp_path)])
+    (tmp_path / "signed.json").write_text("{}")
+    with pytest.raises(DataError, match="seed-1 holds no results, and --twins adds to stored ones"):
+        list(main.each_seed(options))
+    (tmp_path / "seed-1").mkdir()
+    (tmp_path / "seed-1" / "signed.json").write_text("{}")
+    assert [run.seed for run in main.each_seed(options)] == [0, 1]
+
+
 def test_bench_refuses_before_it_works() -> None:
     result = Runner().invoke(app, ["bench", "bccd/retinanet_r18", "--seeds", "1,1"])
     assert result.exit_code == 2
