@@ -127,6 +127,11 @@ class SoftResetNode(BaseNode):
         """Whether somebody looks at single steps, so that a fused kernel must not stand in for them."""
         return bool(self._forward_hooks or self._forward_pre_hooks or self.store_v_seq)
 
+    def reset(self) -> None:
+        """Start a new sequence; what remembers nothing is left as it is."""
+        if any(value is not self._memories_rv[name] for name, value in self._memories.items()):
+            super().reset()
+
     def run(self, x_seq: Tensor) -> Tensor:
         """All steps of a sequence ``[T, B, ...]``, from the state that the node has; its spikes ``[T, B, ...]``.
 
