@@ -1,8 +1,9 @@
 """Random networks by the thousand, resumed where it ended: ``python tests/random_networks --seeds 0:5000 --out FILE``.
 
-The file has a line of JSON a seed: its seconds on the processor, the properties that failed, each with how, and those
-that it was refused for. ``--show SEED`` prints a network and what fails on it, shrunk. The exit status is 1 where
-anything failed.
+The file has a line of JSON a seed: its seconds on the processor, the properties that failed, each with how, those
+that it was refused for, and where it ran. Seeds that ``tried.json`` beside this file names were run on some machine
+and commit without a failure and are not run again, unless ``--all`` asks for it; ``--record`` adds those of ``--out``.
+``--show SEED`` prints a network and what fails on it, shrunk. The exit status is 1 where anything failed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT / "plugin")]
+TRIED = HERE / "tried.json"
+sys.path[:0] = [str(ROOT / "plugin"), str(ROOT / "benchmarks")]
 sys.modules["tests"] = types.ModuleType("tests")  # a package of that name may be installed
 sys.modules["tests"].__path__ = [str(HERE.parent)]
 
 import torch  # noqa: E402
 
+from snnbench.results import provenance  # noqa: E402
+from tests.random_networks import record  # noqa: E402
 from tests.random_networks.generator import drawn  # noqa: E402
 from tests.random_networks.properties import ALL, exported, failures  # noqa: E402
 from tests.random_networks.shrink import shrunk  # noqa: E402
@@ -36,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=_range, default=range(60), metavar="FIRST:END", help="END is left out")
     parser.add_argument("--out", type=Path, default=Path("random_networks.jsonl"))
     parser.add_argument("--again", action="store_true", help="run anew the seeds that failed")
+    parser.add_argument("--all", action="store_true", help="also the seeds of tried.json")
+    parser.add_argument("--record", action="store_true", help="add what is done to tried.json")
     parser.add_argument("--show", type=int, metavar="SEED")
     parser.add_argument("--export", action="store_true", help="capture by torch.export alone")
     options = parser.parse_args(arguments)
@@ -43,8 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.show is not None:
         return show(options.show)
     lines = _read(options.out)
+    where = provenance(0)
+    where = {"commit": where["commit"], "torch": torch.__version__, "processor": where["machine"]["processor"]}
+    tried = set() if options.all or options.export else record.seeds_of(record.read(TRIED))
     for seed in options.seeds:
         if seed in lines and not (options.again and lines[seed]["failed"]):
+            continue
+        if seed in tried and seed not in lines:
             continue
         begin = time.process_time()
         with exported() if options.export else nullcontext():
@@ -54,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             "seconds": round(time.process_time() - begin, 2),
             "failed": failed,
             "refused": refused,
+            **where,
         }
         with options.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(lines[seed]) + "\n")
@@ -62,7 +74,11 @@ def main(arguments: list[str] | None = None) -> int:
         if seed % 50 == 49:
             print(_figures(lines, options.seeds), flush=True)
     print(_figures(lines, options.seeds))
-    return 1 if any(lines[seed]["failed"] for seed in options.seeds) else 0
+    if options.record and not options.export:
+        record.add(TRIED, lines.values())
+    if tried:
+        print(f"{len(tried.intersection(options.seeds))} more were tried before, without a failure: {TRIED.name}")
+    return 1 if any(lines[seed]["failed"] for seed in options.seeds if seed in lines) else 0
 
 
 def show(seed: int) -> int:
