@@ -94,3 +94,53 @@ def test_comparisons_are_counted_for_a_row() -> None:
     assert NORMALISATIONS["layer_norm"].work(192, 4) == (191 + 4, 0)
     assert set(NORMALISATIONS) == {"softmax", "layer_norm", "rms_norm", "group_norm"}
     assert repr(normalisation.EXP) == "exp(min(u, 0))"
+
+
+def test_a_row_that_is_masked_in_whole_sends_nothing() -> None:
+    x = torch.tensor([[0.0, -torch.inf, 1.0], [-torch.inf, -torch.inf, -torch.inf]])
+    e, scale = ladder_softmax(x, 5)
+    assert e[0, 1] == 0
+    assert not e[1].any()
+    assert scale.isfinite().all()
+    torch.testing.assert_close((e * scale)[0], x[0].softmax(-1), atol=0.03, rtol=0.0)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 5, 7, 11])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_logits_have_weights_without_any_error_where_their_number_is_a_power_of_two(
+    bits: int, dtype: torch.dtype
+) -> None:
+    for number in (1, 2, 8, 64):
+        e, scale = ladder_softmax(torch.full((3, number), 0.3, dtype=dtype), bits)
+        assert torch.equal(e * scale, torch.full((3, number), 1 / number, dtype=dtype))
+
+
+def test_softmax_along_another_axis() -> None:
+    x = torch.randn(4, 5, 6)
+    e = normalisation.softmax_codes(x, 1, 6)
+    assert torch.equal(e.movedim(1, -1), ladder_softmax(x.movedim(1, -1), 6)[0])
+    assert normalisation.softmax_scale(e, 1, 6).shape == (4, 1, 6)
+
+
+@pytest.mark.parametrize("bits", [3, 6])
+def test_what_is_recorded_says_the_same(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(300, 16) * torch.logspace(-3, 3, 300)[:, None]
+    x[:, :4] = 2.0 ** torch.arange(-2, 2)  # ties of a logarithm
+    ran = ladder_layer_norm(x, bits), *ladder_softmax(x, bits), ladder_rms_norm(x[:, :4], bits)
+    monkeypatch.setattr(normalisation, "_recorded", lambda: True)
+    recorded = ladder_layer_norm(x, bits), *ladder_softmax(x, bits), ladder_rms_norm(x[:, :4], bits)
+    for got, wanted in zip(recorded, ran, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0)
+
+
+def test_gradients_are_those_of_the_functions_to_the_codes_error() -> None:
+    x = torch.randn(20, 16, requires_grad=True)
+    weight = torch.randn(20, 16)
+    for ladder, function in (
+        (lambda v: ladder_layer_norm(v, 12), lambda v: F.layer_norm(v, (16,))),
+        (lambda v: torch.mul(*ladder_softmax(v, 12)), lambda v: v.softmax(-1)),
+        (lambda v: ladder_group_norm(v, 4, 12), lambda v: F.group_norm(v, 4)),
+    ):
+        (got,) = torch.autograd.grad((ladder(x) * weight).sum(), x)
+        (wanted,) = torch.autograd.grad((function(x) * weight).sum(), x)
+        assert relative(got, wanted) < 0.02

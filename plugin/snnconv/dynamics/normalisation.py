@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from .kernels.dispatch import total
 
 __all__ = [
     "NORMALISATIONS", "Normalisation", "ladder_attention", "ladder_group_norm", "ladder_layer_norm", "ladder_rms_norm",
-    "ladder_softmax",
+    "ladder_softmax", "reciprocal_codes", "softmax_codes", "softmax_scale",
 ]  # fmt: skip
 
 
@@ -45,12 +45,29 @@ RECIPROCAL_ROOT = _Monotone("1/sqrt(max(m, 1))", lambda m: m.clamp(min=1).rsqrt(
 
 
 def _by_ladder(function: _Monotone, z: Tensor, timesteps: int) -> Tensor:
-    """``floor(f(z)*L + 1/2)/L`` with ``L = 2^timesteps - 1``, for values up to 1; a whole number of ``1/L``."""
+    """``floor(f(z)*L + 1/2)``, ``L = 2^timesteps - 1``, of an f with values up to 1, with the gradient of ``f*L``."""
     levels = 2**timesteps - 1
+    if _recorded():
+        evaluated: Tensor = (function(z.double()) * levels + 0.5).floor().to(z.dtype)
+        return evaluated
     rows = z.reshape(1, 1, -1)
-    code = total("ladder", rows, 1 / levels, timesteps=timesteps, function=function, scaled=False)
-    found: Tensor = code.reshape(z.shape) / levels
+    code = total("ladder", rows, 1 / levels, timesteps=timesteps, function=function, scaled=False).reshape(z.shape)
+    found: Tensor = _straight_through(code, function(z) * levels) if _differentiates(z) else code
     return found
+
+
+def _recorded() -> bool:
+    """Whether operators are recorded, not only run (torch.export, ONNX), so that all must be PyTorch's own."""
+    return torch.compiler.is_compiling() or bool(torch.jit.is_tracing())
+
+
+def _differentiates(z: Tensor) -> bool:
+    return z.requires_grad and torch.is_grad_enabled()
+
+
+def _straight_through(code: Tensor, smooth: Tensor) -> Tensor:
+    """The code, with the gradient of what was coded."""
+    return code + (smooth - smooth.detach())
 
 
 def _power_below(x: Tensor) -> Tensor:
@@ -60,7 +77,73 @@ def _power_below(x: Tensor) -> Tensor:
         >>> _power_below(torch.tensor([1.0, 3.9, 0.5]))
         tensor([ 0,  1, -1], dtype=torch.int32)
     """
+    if _recorded():  # ONNX has no frexp, and a logarithm may be off at a power of two itself
+        size = torch.where(x > 0, x.double(), torch.full_like(x, 0.5, dtype=torch.float64))
+        k = size.log2().round()
+        k = k - (k.exp2() > size).to(k)
+        return k.to(torch.int32)
     return torch.frexp(x).exponent - 1
+
+
+def softmax_codes(x: Tensor, dim: int, timesteps: int) -> Tensor:
+    """What a softmax sends along an axis: ``e_j = floor(exp(u_j)*L + 1/2)/L`` with ``u_j = x_j - max x``.
+
+    Where all of a row is -inf, nothing is sent.
+
+    Args:
+        x: logits.
+        dim: the axis.
+        timesteps: ``T``, bits of a code; ``L = 2^T - 1``.
+
+    Returns:
+        Whole numbers of ``1/L``, of the shape of ``x``.
+
+    Example:
+        >>> softmax_codes(torch.tensor([[0.0, -0.7, -torch.inf]]), dim=-1, timesteps=2) * 3
+        tensor([[3., 1., 0.]])
+    """
+    largest = x.amax(dim, keepdim=True)
+    u = x - torch.where(largest == -torch.inf, torch.zeros_like(largest), largest)
+    e: Tensor = _by_ladder(EXP, u, timesteps) / (2**timesteps - 1)
+    return e
+
+
+def softmax_scale(e: Tensor, dim: int, timesteps: int) -> Tensor:
+    """``r*2^-k`` of the codes of a softmax, which makes weights of them: ``e_j*r*2^-k`` (`ladder_softmax`).
+
+    Args:
+        e: what `softmax_codes` gave.
+        dim: the axis.
+        timesteps: ``T``, bits of a code.
+
+    Returns:
+        One number a row: the shape of ``e`` with 1 at the axis; 1 where nothing was sent.
+
+    Example:
+        >>> softmax_scale(torch.tensor([[1.0, 1.0, 0.0]]), dim=-1, timesteps=4)
+        tensor([[0.5000]])
+    """
+    levels = 2**timesteps - 1
+    whole = (e * levels).round()  # sums of whole numbers are exact, in whatever order
+    codes = _straight_through(whole, e * levels) if _differentiates(e) else whole
+    total_ = codes.sum(dim, keepdim=True).clamp(min=levels) / levels
+    k = _power_below(total_)
+    r = _by_ladder(RECIPROCAL, torch.ldexp(total_, -k), timesteps) / levels
+    scale: Tensor = torch.ldexp(r, -k)
+    return scale
+
+
+def reciprocal_codes(scale: Tensor, timesteps: int) -> Tensor:
+    """``r*L`` of ``r*2^-k``, r in (1/2, 1]: the whole numbers that `softmax_scale` sends.
+
+    Example:
+        >>> reciprocal_codes(torch.tensor([1.0, 0.5, 0.3667]), timesteps=4)
+        tensor([15., 15., 11.])
+    """
+    fraction = torch.frexp(scale).mantissa  # r, or 1/2 where r is 1
+    r: Tensor = torch.where(fraction == 0.5, torch.ones_like(fraction), fraction)
+    codes: Tensor = (r * (2**timesteps - 1)).round()
+    return codes
 
 
 def ladder_softmax(x: Tensor, timesteps: int) -> tuple[Tensor, Tensor]:
@@ -82,10 +165,8 @@ def ladder_softmax(x: Tensor, timesteps: int) -> tuple[Tensor, Tensor]:
         >>> e * scale
         tensor([[0.5000, 0.5000]])
     """
-    e = _by_ladder(EXP, x - x.amax(-1, keepdim=True), timesteps)
-    total_ = e.sum(-1, keepdim=True)
-    k = _power_below(total_)
-    return e, torch.ldexp(_by_ladder(RECIPROCAL, torch.ldexp(total_, -k), timesteps), -k)
+    e = softmax_codes(x, -1, timesteps)
+    return e, softmax_scale(e, -1, timesteps)
 
 
 def ladder_attention(x: Tensor, values: Tensor, timesteps: int) -> Tensor:
@@ -104,16 +185,45 @@ def ladder_attention(x: Tensor, values: Tensor, timesteps: int) -> Tensor:
     return (e @ values) * scale
 
 
+class _Rows(NamedTuple):
+    """Rows as codes of both signs, and the reciprocal root of their mean square as one.
+
+    Attributes:
+        code: of each component, a whole number from ``-L`` to ``L``.
+        q: what one of it is worth, a power of two a row.
+        root: of the row: ``r*L``, a whole number.
+        k: half the power of two that was taken out of the mean square.
+    """
+
+    code: Tensor
+    q: Tensor
+    root: Tensor
+    k: Tensor
+
+
+def _signed_code(z: Tensor, timesteps: int) -> Tensor:
+    """``clip(floor(z + 1/2), -L, L)``."""
+    if _recorded():
+        levels = 2**timesteps - 1
+        return (z.double() + 0.5).floor().clamp(-levels, levels).to(z.dtype)
+    return total("shifted_threshold", z.reshape(1, 1, -1), 1.0, timesteps=timesteps, signed=True).reshape(z.shape)
+
+
+def _coded_rows(c: Tensor, timesteps: int, eps: float) -> _Rows:
+    """The codes of rows ``[..., n]``."""
+    q = torch.ldexp(torch.ones_like(c[..., :1]), _power_below(c.abs().amax(-1, keepdim=True)) + 1 - timesteps)
+    rows = c / q  # a power of two: exact
+    code = _signed_code(rows, timesteps)
+    code = _straight_through(code, rows) if _differentiates(rows) else code
+    w = (code * q).square().mean(-1, keepdim=True) + eps
+    k = torch.div(_power_below(w), 2, rounding_mode="floor")
+    return _Rows(code, q, _by_ladder(RECIPROCAL_ROOT, torch.ldexp(w, -2 * k), timesteps), k)
+
+
 def _scaled_rows(c: Tensor, timesteps: int, eps: float) -> Tensor:
     """Rows divided by the root of their mean square plus ``eps``, over the last axis, by codes and a ladder."""
-    q = torch.ldexp(torch.ones_like(c[..., :1]), _power_below(c.abs().amax(-1, keepdim=True)) + 1 - timesteps)
-    rows = (c / q).reshape(1, 1, -1)  # a power of two: exact
-    code = total("shifted_threshold", rows, 1.0, timesteps=timesteps, signed=True).reshape(c.shape)
-    coded = code * q
-    w = coded.square().mean(-1, keepdim=True) + eps
-    k = torch.div(_power_below(w), 2, rounding_mode="floor")
-    root = _by_ladder(RECIPROCAL_ROOT, torch.ldexp(w, -2 * k), timesteps)
-    return coded * torch.ldexp(root, -k)
+    found = _coded_rows(c, timesteps, eps)
+    return found.code * found.q * torch.ldexp(found.root / (2**timesteps - 1), -found.k)
 
 
 def ladder_layer_norm(
@@ -174,11 +284,17 @@ def ladder_group_norm(
         >>> ladder_group_norm(torch.tensor([[[1.0], [3.0]]]), groups=1, timesteps=8).round(decimals=2).flatten()
         tensor([-1.,  1.])
     """
-    rows = x.reshape(len(x), groups, -1)
-    y = _normalised(rows, timesteps, None, None, eps, None, centred=True).reshape(x.shape)
+    y = _scaled_rows(_rows(x, groups=groups), timesteps, eps).reshape(x.shape)
     by_channel = [1, -1, *[1] * (x.dim() - 2)]
     y = y if weight is None else y * weight.reshape(by_channel)
     return y if bias is None else y + bias.reshape(by_channel)
+
+
+def _rows(x: Tensor, shape: Sequence[int] | None = None, groups: int | None = None, centred: bool = True) -> Tensor:
+    """What is normalised together in the last axis, less its mean where ``centred``."""
+    axes = 1 if shape is None else len(shape)
+    rows = x.flatten(-axes) if groups is None else x.reshape(len(x), groups, -1)
+    return rows - rows.mean(-1, keepdim=True) if centred else rows
 
 
 def _normalised(
@@ -190,10 +306,7 @@ def _normalised(
     shape: Sequence[int] | None,
     centred: bool,
 ) -> Tensor:
-    axes = 1 if shape is None else len(shape)
-    rows = x.flatten(-axes)
-    c = rows - rows.mean(-1, keepdim=True) if centred else rows
-    y = _scaled_rows(c, timesteps, eps).reshape(x.shape)
+    y = _scaled_rows(_rows(x, shape, centred=centred), timesteps, eps).reshape(x.shape)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
 
@@ -210,11 +323,14 @@ class Normalisation:
         run: the function; its first argument is the tensor, ``timesteps`` the bits of a code.
         work: ``work(n, timesteps)``, comparisons for one vector of ``n`` components: those with thresholds of ladders,
             and those that find the largest component. Products of codes are counted as products of spikes are.
+        codes: ``codes(x, timesteps, **how)``: the codes that are sent, whole numbers: of the components ``[..., n]``
+            and of the row ``[..., 1]``; ``how``: ``eps``, ``shape``, ``groups``, ``dim``, as far as ``run`` has them.
     """
 
     name: str
     run: Callable[..., Any]
     work: Callable[[int, int], Work]
+    codes: Callable[..., tuple[Tensor, Tensor]]
 
 
 def _softmax_work(n: int, timesteps: int) -> Work:
@@ -225,13 +341,26 @@ def _row_work(n: int, timesteps: int) -> Work:
     return Work(comparisons=n - 1 + timesteps)
 
 
+def _codes_of_softmax(x: Tensor, timesteps: int, dim: int = -1) -> tuple[Tensor, Tensor]:
+    e = softmax_codes(x, dim, timesteps).movedim(dim, -1)
+    return (e * (2**timesteps - 1)).round(), reciprocal_codes(softmax_scale(e, -1, timesteps), timesteps)
+
+
+def _codes_of_rows(centred: bool) -> Callable[..., tuple[Tensor, Tensor]]:
+    def codes(x: Tensor, timesteps: int, eps: float, **how: Any) -> tuple[Tensor, Tensor]:
+        found = _coded_rows(_rows(x, centred=centred, **how), timesteps, eps)
+        return found.code, found.root
+
+    return codes
+
+
 NORMALISATIONS = {
     record.name: record
     for record in (
-        Normalisation("softmax", ladder_softmax, _softmax_work),
-        Normalisation("layer_norm", ladder_layer_norm, _row_work),
-        Normalisation("rms_norm", ladder_rms_norm, _row_work),
-        Normalisation("group_norm", ladder_group_norm, _row_work),
+        Normalisation("softmax", ladder_softmax, _softmax_work, _codes_of_softmax),
+        Normalisation("layer_norm", ladder_layer_norm, _row_work, _codes_of_rows(centred=True)),
+        Normalisation("rms_norm", ladder_rms_norm, _row_work, _codes_of_rows(centred=False)),
+        Normalisation("group_norm", ladder_group_norm, _row_work, _codes_of_rows(centred=True)),
     )
 }
 """Every function over a vector that has a realisation by ladders, by its name; more may be added."""
