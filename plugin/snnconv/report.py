@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Agreement", "AnalogSite", "ConversionReport", "SpikingSite", "table"]
+__all__ = ["Agreement", "AnalogSite", "ConversionReport", "RowLadder", "SpikingSite", "table"]
 
 
 _NO_SPIKES = {
@@ -45,6 +45,15 @@ class AnalogSite:
     activation: bool = True
 
 
+@dataclass
+class RowLadder:
+    """A function over a vector that is had by codes and ladders: where, which (``softmax`` ...), bits of a code."""
+
+    name: str
+    kind: str
+    timesteps: int
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How far outputs are from the source network's on a few inputs: ‖y − y_source‖ / ‖y_source‖.
@@ -69,6 +78,8 @@ class ConversionReport:
         path: ``"graph"`` (captured) or ``"module tree"``.
         capture: what captured the graph: ``"torch.fx"`` or ``"torch.export"``.
         cover, encode_input, signed: where neurons stand, as :func:`snnconv.convert` was asked.
+        normalisation: how softmax and normalisations are had, as it was asked.
+        normalisations: those that are had by ladders.
         spiking: the converted activations, in execution order.
         analog: what stays analog.
         reads: what each layer with weights reads: ``input``, ``spikes``, ``sum of spikes`` or ``currents``.
@@ -95,6 +106,8 @@ class ConversionReport:
     cover: str = "activations"
     encode_input: bool = False
     signed: str = "refuse"
+    normalisation: str = "function"
+    normalisations: list[RowLadder] = field(default_factory=list)
     spiking: list[SpikingSite] = field(default_factory=list)
     analog: list[AnalogSite] = field(default_factory=list)
     reads: dict[str, str] = field(default_factory=dict)
@@ -123,6 +136,7 @@ class ConversionReport:
         """
         values = dict(values)
         values["spiking"] = [SpikingSite(**s) for s in values.get("spiking", [])]
+        values["normalisations"] = [RowLadder(**s) for s in values.get("normalisations", [])]
         values["analog"] = [AnalogSite(**s) for s in values.get("analog", [])]
         if values.get("agreement") is not None:
             values["agreement"] = Agreement(**values["agreement"])
@@ -177,10 +191,12 @@ class ConversionReport:
             f"{reading} layers with weights read spikes, {first} the input; {pairs} of {len(self.products)} products "
             "are of two spike trains"
         ]
+        ladders = Counter(one.kind for one in self.normalisations)
+        if ladders:
+            lines.append(f"by codes and ladders of a row: {_numbered(ladders)}")
         kinds = Counter(a.operator for a in self.analog if not a.reason.startswith("at the output"))
         if kinds:
-            evaluated = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-            lines.append(f"stays analog, evaluated as a function: {evaluated}")
+            lines.append(f"stays analog, evaluated as a function: {_numbered(kinds)}")
         return lines
 
     def __str__(self) -> str:
@@ -216,6 +232,10 @@ class ConversionReport:
         total = sum(self.seconds.values())
         lines += [f"{self.calibration_samples} calibration inputs, {total:.1f} s"]
         return "\n".join(lines)
+
+
+def _numbered(kinds: Counter[str]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in kinds.items())
 
 
 def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

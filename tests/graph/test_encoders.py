@@ -344,6 +344,8 @@ def test_a_channel_that_a_product_adds_along_has_the_step_of_the_others() -> Non
     [
         ({"where": "everything"}, "cover must be one of"),
         ({"signed": "no"}, "signed must be one of"),
+        ({"normalisation": "no"}, "normalisation must be one of"),
+        ({"normalisation": "ladder"}, "needs cover='synapses'"),
         ({"encode_input": True}, "needs cover='synapses'"),
     ],
 )

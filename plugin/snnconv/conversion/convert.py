@@ -28,7 +28,7 @@ from snnconv.conversion.given import (
 from snnconv.conversion.overrides import excluded, overridden
 from snnconv.conversion.ranks import Ranks
 from snnconv.conversion.reconstruct import reconstruct
-from snnconv.conversion.refusals import check_arguments, check_input, check_sites
+from snnconv.conversion.refusals import check_arguments, check_input, check_normalisation, check_sites
 from snnconv.conversion.statistics import Calibration
 from snnconv.files.fingerprint import digest
 from snnconv.graph.cover import Cover
@@ -37,11 +37,13 @@ from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Reader, Take
 from snnconv.methods import corrections
 from snnconv.methods.base import Method
+from snnconv.metrics.ladders import row_ladders
 from snnconv.network import SpikingNetwork
 from snnconv.progress import ProgressFn, bars
 from snnconv.report import ConversionReport
 from snnconv.runtime.capture import INPUTS, source_outputs
-from snnconv.runtime.program import Program
+from snnconv.runtime.ladder_pass import set_bits
+from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.readout import delay_steps
 from snnconv.runtime.signature import Signature
 
@@ -59,6 +61,7 @@ def convert(
     cover: str = "activations",
     encode_input: bool = False,
     signed: str = "refuse",
+    normalisation: str = "function",
     strict: bool = False,
     progress: bool | ProgressFn | None = None,
     distributed: bool = False,
@@ -94,6 +97,9 @@ def convert(
         encode_input: with ``"synapses"``: the first layers, too.
         signed: an encoder of values of both signs, where the method's neurons know no negative spike: ``"refuse"``, or
             ``"pair"``, two populations, of which one says what is below zero.
+        normalisation: what becomes of softmax, LayerNorm, RMSNorm and GroupNorm: ``"function"``, they are evaluated;
+            ``"ladder"``, in sum coding with ``cover="synapses"``: codes of a row and one scalar, by comparisons, of as
+            many bits as the neurons behind have steps. A product reads the codes of a softmax and is scaled behind.
         strict: refuse a network in which an activation, or anything nonlinear between a neuron and the layer that
             reads it (a comparison, a floor), would stay analog, instead of reporting it; with ``cover="synapses"``: one
             in which a layer with weights after the first, or a product, would not read spikes.
@@ -134,11 +140,13 @@ def convert(
     check_arguments(model, method, framework)
     sequence = check_input(input, method)
     wanted = wanted_budget(timesteps, budget)
-    where = Cover(cover, encode_input, signed, wanted=method.takes)
+    where = Cover(cover, encode_input, signed, normalisation, wanted=method.takes)
+    check_normalisation(normalisation, method)
     unwrapped = unwrap(model)
     report = ConversionReport(
-        method=method.to_dict(), notes=unwrapped.notes, cover=cover, encode_input=encode_input, signed=signed
-    )
+        method=method.to_dict(), notes=unwrapped.notes, cover=cover, encode_input=encode_input, signed=signed,
+        normalisation=normalisation,
+    )  # fmt: skip
     with bars(progress) as tell, torch.no_grad():
         work = Conversion(
             unwrapped.model, method, report, framework, where, sequence, Ranks(distributed), seed, wanted, tell
@@ -236,7 +244,7 @@ class Conversion:
         if left:
             source, self.ann = leave_analog(source, left)
         self._set(overridden(self.method, overrides, list(self.ann.sites), left))
-        self.snn = spiking_program(self.model, source, self.method, self.seen, captured.why)
+        self.snn = spiking_program(self.model, source, self.method, self.seen, captured.why, self.cover)
         if source is None:
             self.report.path = "module tree"
             self.report.notes.append(f"converted call by call because {captured.why}")
@@ -259,6 +267,9 @@ class Conversion:
             chosen = allocated(ann, self.method, found.histograms, batches, self.wanted, tell, self.seed)
             method, report.frontier = ranks.agreed(chosen)  # each measured on its own share
             self._set(method)
+            if isinstance(self.snn, GraphProgram):
+                set_bits(self.snn.source, lambda site: method.at(site).timesteps, method.timesteps)
+                report.normalisations = row_ladders(self.snn.source)
         histograms, self.means = found.histograms, found.means
         self.thresholds = thresholds_of(ann, self.method, histograms, batches, self.spec, tell, report, ranks)
 

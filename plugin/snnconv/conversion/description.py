@@ -14,6 +14,7 @@ from snnconv.graph.encoders import uncovered
 from snnconv.graph.flow import Flow
 from snnconv.graph.origin import analog, product_reads, reads, scaled
 from snnconv.graph.source import ConversionError, SourceGraph
+from snnconv.metrics.ladders import row_ladders
 from snnconv.network import SpikingNetwork
 from snnconv.report import AnalogSite, ConversionReport, SpikingSite
 from snnconv.runtime.batch import entries
@@ -50,6 +51,7 @@ def list_analog(
         report.analog = [
             AnalogSite(a.name, a.operator, EXCLUDED if a.name in excluded else a.reason, a.activation) for a in found
         ]
+        report.normalisations = row_ladders(snn.source)
         report.reads, report.scaled, report.products = reads(flow), scaled(flow), product_reads(flow)
         if report.cover == "synapses":
             refused = uncovered(snn.source, flow, report.encode_input)

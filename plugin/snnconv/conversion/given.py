@@ -16,7 +16,8 @@ from snnconv.methods.base import Method
 from snnconv.progress import ProgressFn
 from snnconv.runtime.batch import entries
 from snnconv.runtime.capture import INPUTS, Captured, captured
-from snnconv.runtime.covering import encode
+from snnconv.runtime.covering import encode, shapes_of
+from snnconv.runtime.ladder_pass import place_ladders
 from snnconv.runtime.program import GraphProgram, Program
 from snnconv.runtime.sequence import frames
 from snnconv.runtime.signature import Signature
@@ -141,15 +142,25 @@ def leave_analog(source: SourceGraph | None, sites: Sequence[str]) -> tuple[Sour
 
 
 def spiking_program(
-    model: nn.Module, source: SourceGraph | None, method: Method, batches: Sequence[Any], differs: str | None = None
+    model: nn.Module,
+    source: SourceGraph | None,
+    method: Method,
+    batches: Sequence[Any],
+    differs: str | None = None,
+    cover: Cover = RELUS,
 ) -> Program:
-    """The network that is to become spiking, independent of the source.
+    """The network that is to become spiking, independent of the source; with softmax and norms as ``cover`` has them.
 
     Raises:
         ConversionError: differential coding of a network that does not trace, with the reason ``differs``.
     """
     if source is not None:
-        return GraphProgram(source.copy(), method.coding, method.max_pool)
+        own = source.copy()
+        if cover.ladders:
+            place_ladders(
+                own, shapes_of(own, batches[0][:INPUTS]), lambda site: method.at(site).timesteps, method.timesteps
+            )
+        return GraphProgram(own, method.coding, method.max_pool)
     if method.coding == "differential":
         raise ConversionError(
             f"{differs}; differential coding runs the operators of a traced network: convert it with a rate method, "

@@ -15,7 +15,7 @@ from snnconv.network import SpikingNetwork
 from snnconv.neurons.frameworks import FRAMEWORKS, neuron_class
 from snnconv.runtime.sequence import INPUTS, check_follows
 
-__all__ = ["check_arguments", "check_sites"]
+__all__ = ["check_arguments", "check_input", "check_normalisation", "check_sites"]
 
 
 def check_arguments(model: Any, method: Any, framework: str) -> None:
@@ -50,6 +50,21 @@ def check_input(input: str, method: Method) -> bool:
     if input == "sequence":
         check_follows(method, method.delay_)
     return input == "sequence"
+
+
+def check_normalisation(normalisation: str, method: Method) -> None:
+    """Refuse ladders of rows where values are no sums of weighted spikes.
+
+    Raises:
+        ConversionError: with what to use instead.
+    """
+    if normalisation == "ladder" and method.coding != "sum":
+        codes = "by rates" if method.coding == "rate" else "differences"
+        raise ConversionError(
+            "normalisation='ladder' sends the bits of a row's values once they are whole, and "
+            f"methods.{type(method).__name__} codes {codes}, step by step: use methods.ShiftedThreshold, or "
+            "normalisation='function'"
+        )
 
 
 def check_sites(model: nn.Module, method: Method, sites: Mapping[str, Site], calibrated: bool) -> None:

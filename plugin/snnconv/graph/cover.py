@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from snnconv.graph.error import ConversionError
 from snnconv.graph.sites import Wanted, rectifying
 
-__all__ = ["COVERS", "RELUS", "SIGNED", "Cover"]
+__all__ = ["COVERS", "NORMALISED", "RELUS", "SIGNED", "Cover"]
 
 COVERS = ("activations", "synapses")
 SIGNED = ("refuse", "pair")
+NORMALISED = ("function", "ladder")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Cover:
         encode_input: with ``"synapses"``: the first layers, too.
         signed: what becomes of values of both signs where neurons know no negative spike: ``"refuse"``, or ``"pair"``,
             two populations, of which one says what is below zero.
+        normalisation: ``"function"``: a softmax or a normalisation over a vector is evaluated; ``"ladder"``, with
+            ``"synapses"``: it is had by codes and ladders.
         wanted: the activations, beside ReLUs, that neurons can stand for.
 
     Raises:
@@ -35,6 +38,7 @@ class Cover:
     where: str = "activations"
     encode_input: bool = False
     signed: str = "refuse"
+    normalisation: str = "function"
     wanted: Wanted = rectifying
 
     def __post_init__(self) -> None:
@@ -42,6 +46,13 @@ class Cover:
             raise ConversionError(f"cover must be one of {COVERS}, got {self.where!r}")
         if self.signed not in SIGNED:
             raise ConversionError(f"signed must be one of {SIGNED}, got {self.signed!r}")
+        if self.normalisation not in NORMALISED:
+            raise ConversionError(f"normalisation must be one of {NORMALISED}, got {self.normalisation!r}")
+        if self.ladders and not self.synapses:
+            raise ConversionError(
+                "normalisation='ladder' sends the codes of softmax and normalisations to what reads spikes: it needs "
+                "cover='synapses'"
+            )
         if self.encode_input and not self.synapses:
             raise ConversionError(
                 "encode_input=True puts neurons in front of the first layers: it needs cover='synapses'"
@@ -51,6 +62,11 @@ class Cover:
     def synapses(self) -> bool:
         """Whether layers and products read spikes alone."""
         return self.where == "synapses"
+
+    @property
+    def ladders(self) -> bool:
+        """Whether softmax and normalisations are had by ladders."""
+        return self.normalisation == "ladder"
 
 
 RELUS = Cover()

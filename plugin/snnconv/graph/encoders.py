@@ -22,16 +22,16 @@ from snnconv.graph.error import ConversionError
 from snnconv.graph.flow import Flow
 from snnconv.graph.functions import Identity
 from snnconv.graph.operator_record import Contracted
-from snnconv.graph.ops import is_synapse, op_name, operator_of, products, role
+from snnconv.graph.ops import gives_codes, is_synapse, op_name, operator_of, products, role
 from snnconv.graph.sites import channel_axes
 from snnconv.graph.source import Site, SourceGraph, activation_site, unique_name
 
-__all__ = ["Reader", "place_encoders", "readers", "sources", "uncovered", "unread"]
+__all__ = ["TURNS", "Reader", "axis_before", "place_encoders", "readers", "sources", "uncovered", "unread"]
 
 _CUTS = ("split", "chunk", "tensor_split", "unbind", "getitem", "select", "narrow", "index_select")
 """Moves that give part of a tensor, which is a tensor of its own."""
 _RESHAPES = ("flatten", "reshape", "view", "unflatten", "squeeze", "unsqueeze")
-_TURNS = ("transpose", "swapaxes", "permute", "movedim", "t", "getattr", "contiguous", "float", "clone")
+TURNS = ("transpose", "swapaxes", "permute", "movedim", "t", "getattr", "contiguous", "float", "clone")
 """Moves that keep every axis whole."""
 ANALOG = ("analog", "input")
 
@@ -100,6 +100,8 @@ def sources(flow: Flow) -> dict[fx.Node, str]:
             found[node] = "shape"
         elif node.op == "placeholder" or (node.target is F.embedding and not inputs - {"input"}):
             found[node] = "input"
+        elif gives_codes(node):
+            found[node] = "spikes"
         elif node in layer or kind == "nonlinear" or "analog" in inputs:
             found[node] = "analog"
         elif kind == "homogeneous":
@@ -237,7 +239,7 @@ def _at_the_layer(tensor: _Tensor) -> tuple[fx.Node, _Tensor]:
     """Of a tensor that reaches one layer alone, reshaped, the form in which it gets there: its channels are known."""
     operands = {reader.operand for reader, _ in tensor.read}
     reader, way = tensor.read[0]
-    reshaped = all(op_name(n).strip("._") in (*_TURNS, *_RESHAPES) for n in way)
+    reshaped = all(op_name(n).strip("._") in (*TURNS, *_RESHAPES) for n in way)
     if len(operands) == 1 and reshaped and not any(r.product for r, _ in tensor.read):
         tensor = _Tensor(reader.operand, [(r, []) for r, _ in tensor.read])
     return tensor.node, tensor
@@ -255,7 +257,7 @@ def _passes(node: fx.Node, reader: Reader, flow: Flow) -> bool:
     name = op_name(node).strip("._")
     if role(node, "linear") != "move" or name in _CUTS:
         return False
-    return name in _TURNS if reader.product else True
+    return name in TURNS if reader.product else True
 
 
 def _moved(reader: Reader, node: fx.Node, coded: dict[fx.Node, fx.Node], wrong: set[fx.Node]) -> fx.Node:
@@ -341,16 +343,16 @@ def _axis(tensor: _Tensor, channels: int | None, shapes: Mapping[fx.Node, tuple[
         if reader.product:
             if reader.contracted is None:
                 return 0
-            contracted |= {_back(axis, way, dims) for axis in reader.contracted}
+            contracted |= {axis_before(axis, way, dims) for axis in reader.contracted}
     # the channels; the heads of an attention, which stand second where its products are
     candidates = ([] if channels is None else [channels]) + [
-        _back(1, way, dims) for reader, way in tensor.read if reader.product and dims == 4
+        axis_before(1, way, dims) for reader, way in tensor.read if reader.product and dims == 4
     ]
     allowed = (a for a in candidates if -dims <= a < dims and a % dims > 0 and a % dims not in contracted)
     return next(allowed, 0)
 
 
-def _back(axis: int, way: list[fx.Node], dims: int) -> int:
+def axis_before(axis: int, way: list[fx.Node], dims: int) -> int:
     """Where an axis of an operand stands before the operators on the way to it, which turn axes and do nothing else."""
     place: list[Place] = [(a, dims) for a in range(dims)]
     for node in way:

@@ -45,6 +45,10 @@ class Operator:
         computes: the activation kind that a call is, by its arguments (weights as tensors); ``None`` where it is none.
         twins: those of ``functions`` that write their result over the first argument (a method ``name_`` does), each
             with the one that does not.
+        ladder: of a part of a normalisation by ladders, which: ``softmax``, ``layer_norm`` ..., or ``scale`` of what
+            only scales rows; such a call evaluates no function and is not analog.
+        codes: whether what it gives are spikes: whole numbers of one step.
+        phases: how often the T steps of its codes follow one another: until its result is there.
     """
 
     functions: tuple[Callable[..., Any], ...] = ()
@@ -60,6 +64,9 @@ class Operator:
     computes: Callable[[Arguments], Activation | None] | None = None
     twins: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = ()
     name: str = ""
+    ladder: str = ""
+    codes: bool = False
+    phases: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.kind, str) and self.kind not in KINDS:

@@ -33,8 +33,8 @@ from snnconv.graph.operator_record import Contracted, Operator, Varies
 
 __all__ = [
     "ACTIVATIONS", "METHODS", "SHAPE_ATTRIBUTES", "SYNAPSES", "VIEW_ATTRIBUTES", "Operator", "acts_on_batch", "find",
-    "in_place", "is_synapse", "leaf_functions", "op_kind", "op_name", "operator_of", "products", "qualified_name",
-    "register_operator", "resolve", "role", "shape_query",
+    "gives_codes", "in_place", "is_synapse", "leaf_functions", "op_kind", "op_name", "operator_of", "part_of_ladder",
+    "products", "qualified_name", "register_operator", "resolve", "role", "shape_query",
 ]  # fmt: skip
 
 SHAPE_ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "itemsize", "is_cuda"})
@@ -224,6 +224,24 @@ def is_synapse(node: fx.Node) -> bool:
     False
     """
     return node.op == "call_function" and node.target in SYNAPSES
+
+
+def part_of_ladder(node: fx.Node) -> str:
+    """Of which normalisation by ladders a call is a part, as its record says; empty for any other.
+
+    >>> part_of_ladder(fx.Graph().call_function(torch.softmax))
+    ''
+    """
+    return operator_of(node.target).ladder if node.op == "call_function" else ""
+
+
+def gives_codes(node: fx.Node) -> bool:
+    """Whether what a call gives are spikes by itself: the codes of a softmax by ladders.
+
+    >>> gives_codes(fx.Graph().call_function(torch.softmax))
+    False
+    """
+    return node.op == "call_function" and operator_of(node.target).codes
 
 
 def products(node: fx.Node, varies: Container[fx.Node]) -> dict[str, tuple[fx.Node, Contracted]]:

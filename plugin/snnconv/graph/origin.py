@@ -13,7 +13,7 @@ from torch import fx, nn
 from snnconv.graph.arguments import arguments
 from snnconv.graph.encoders import Reader, readers, sources
 from snnconv.graph.flow import Flow, layers, path_to, shape_values
-from snnconv.graph.ops import is_synapse, op_name, operator_of, products, role
+from snnconv.graph.ops import is_synapse, op_name, operator_of, part_of_ladder, products, role
 from snnconv.graph.source import SourceGraph, activation_site, depends_on, unique_name
 
 __all__ = ["Analog", "analog", "named_products", "origins", "product_reads", "reads", "scaled"]
@@ -124,6 +124,8 @@ def analog(source: SourceGraph, flow: Flow) -> list[Analog]:
     spiking = {r.node for r in readers(flow) if r.product and is_product_of_spikes(r.node, flow, made_of)}
     for node in source.graph.nodes:
         if node not in flow.varies or flow.kinds[node] != "nonlinear" or node in spiking:
+            continue
+        if part_of_ladder(node):
             continue
         bare = op_name(node).strip("._").rstrip("_")
         where = node.meta.get("path") or node.name

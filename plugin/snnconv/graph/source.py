@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from snnconv.graph.activation import Activation, ReLU, activated, activation_site, broadcast
 from snnconv.graph.error import ConversionError
+from snnconv.graph.ops import operator_of, part_of_ladder
 from snnconv.graph.records import graph_of, records
 from snnconv.graph.sizes import Sizes
 
@@ -128,7 +129,7 @@ class SourceGraph:
         return [n for n in self.graph.nodes if n.op == "call_function" and n.target is activation_site]
 
     def longest_path(self, steps: Callable[[str], int]) -> int:
-        """Largest sum of ``steps`` of the sites on a way from an input to an output.
+        """Largest sum of steps on a way from an input to an output: ``steps`` of a site, those of ladders' codes.
 
         >>> from snnconv.graph.capture.fx import source_graph
         >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.ReLU())
@@ -138,6 +139,8 @@ class SourceGraph:
         sums: dict[fx.Node, int] = {}
         for node in self.graph.nodes:
             own = steps(str(node.kwargs["site"])) if node.target is activation_site else 0
+            if part_of_ladder(node):
+                own = operator_of(node.target).phases * int(node.kwargs.get("timesteps", 0))
             sums[node] = max((sums[n] for n in node.all_input_nodes), default=0) + own
         return max(sums.values(), default=0)
 

@@ -13,9 +13,10 @@ from torch.utils._pytree import tree_map_only
 
 from snnconv.graph.encoders import uncovered
 from snnconv.graph.flow import Flow, Path, layers, path_to, shape_values
-from snnconv.graph.ops import op_name, role
+from snnconv.graph.ops import gives_codes, op_name, role
 from snnconv.graph.origin import analog, factor, origins, product_reads
 from snnconv.graph.source import ConversionError, broadcast
+from snnconv.metrics.ladders import not_codes, row_ladders, whole
 from snnconv.metrics.spike_sizes import not_spikes
 from snnconv.network import SpikingNetwork
 from snnconv.report import table
@@ -32,7 +33,7 @@ class Finding:
 
     Attributes:
         name: the site or the layer.
-        what: ``neurons`` or ``layer``.
+        what: ``neurons``, ``layer``, ``product``, or ``softmax``, whose codes a product reads.
         reads: what a layer reads, as in the conversion report.
         checked: how it was checked, in words.
         problem: what is wrong, or ``None``.
@@ -227,6 +228,7 @@ class _GraphAuditor(_Auditor):
         self.amplitudes: dict[str, Tensor] = {}
         self.several: dict[str, Tensor] = {}  # where a maximum is over spikes of several sizes
         self.numeric: dict[str, tuple[str, Finding, bool]] = {}
+        self.codes: dict[str, Finding] = {}
         self.watched: set[str] = set()
         self.held: dict[str, Any] = {}
 
@@ -270,8 +272,19 @@ class _GraphAuditor(_Auditor):
                 was = ", ".join(report.products.get(name, ())) or "nothing of it"
                 finding.problem = f"reads {reads}, but the conversion report says {was}"
             self.result.findings.append(finding)
+        self._ladders()
         if report is not None and report.cover == "synapses":
             self.result.problems += uncovered(self.program.source, flow, report.encode_input)
+
+    def _ladders(self) -> None:
+        """What softmax and normalisations by ladders there are, and which codes products read."""
+        report, found = self.snn.report, row_ladders(self.program.source)
+        if report is not None and report.normalisations != found:
+            self.result.problems.append("softmax and normalisations by ladders are not those of the conversion report")
+        for node in filter(gives_codes, self.program.source.graph.nodes):
+            name = str(node.meta.get("path") or node.name)
+            self.codes[node.name] = Finding(name, "softmax", "", "every value is a code")
+            self.result.findings.append(self.codes[node.name])
 
     def _after(self) -> None:
         self.held.clear()
@@ -360,6 +373,9 @@ class _GraphAuditor(_Auditor):
         return sent
 
     def _observe(self, node: fx.Node, value: Any) -> None:
+        if node.name in self.codes and not self.codes[node.name].problem:
+            e = whole(value, self.snn.timesteps)
+            self.codes[node.name].problem = not_codes(e, int(node.kwargs["timesteps"]))  # type: ignore[arg-type]
         if node.name in self.watched:
             self.held[node.name] = value
         if node.name not in self.numeric:

@@ -199,7 +199,7 @@ def cover_of(snn: SpikingNetwork) -> Cover:
     report = snn.report
     if report is None:
         return Cover(wanted=wanted)
-    return Cover(report.cover, report.encode_input, report.signed, wanted)
+    return Cover(report.cover, report.encode_input, report.signed, report.normalisation, wanted)
 
 
 def covered_graph(model: nn.Module, snn: SpikingNetwork, example: Any) -> SourceGraph:

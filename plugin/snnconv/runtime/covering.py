@@ -11,6 +11,7 @@ from snnconv.graph.cover import Cover
 from snnconv.graph.encoders import place_encoders
 from snnconv.graph.source import SourceGraph
 from snnconv.runtime.executor import Executor
+from snnconv.runtime.ladder_pass import drop_encoders
 
 __all__ = ["encode", "shapes_of"]
 
@@ -46,3 +47,5 @@ def encode(source: SourceGraph, cover: Cover, x: Any) -> None:
     """
     if cover.synapses:
         source.notes += place_encoders(source, cover, shapes_of(source, x))
+    if cover.ladders:
+        drop_encoders(source, shapes_of(source, x))

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 from snnconv.graph.fold import shift_bias
 from snnconv.graph.source import Site, SourceGraph
 from snnconv.graph.store import Store
+from snnconv.runtime import ladders  # noqa: F401 - registers its operators, which a file may name
 from snnconv.runtime.batch import Batch, entries
 from snnconv.runtime.executor import Executor
 from snnconv.runtime.readout import Held, opened

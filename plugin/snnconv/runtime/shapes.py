@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from snnconv.graph.ops import acts_on_batch, op_name
+from snnconv.graph.ops import acts_on_batch, op_name, part_of_ladder
 from snnconv.runtime.values import Accumulated, Args, Kwargs, Pair, Sized, Static, Temporal, Wrapped, leafwise, leaves
 
 __all__ = ["ELEMENTWISE", "PER_SAMPLE", "both_worlds", "known_name", "one_by_one"]
@@ -109,6 +109,8 @@ def one_by_one(node: fx.Node, name: str, module: nn.Module | None, args: Args, k
         return not plain and not uneven and _module(module, ndim)
     if name in _SIZES and len(uneven) == 1:
         return not plain and _first_size(uneven[0], args, kwargs, timesteps) and not _acts(node, args, kwargs, ndim)
+    if part_of_ladder(node):
+        return not uneven and all(v.dim() < ndim for v in plain) and not _acts(node, args, kwargs, ndim)
     if not name or uneven:
         return False
     if name in _POINTWISE:
