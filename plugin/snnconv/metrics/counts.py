@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from snnconv.metrics.ladders import LadderCost
 from snnconv.metrics.operations import FunctionCost, ProductCost
 
 __all__ = ["FUNCTION_MACS", "Counts", "LayerCost", "LayerSize", "Operations", "SiteActivity"]
@@ -97,11 +98,14 @@ class Counts:
         notes: what was left out of the count.
         bits_per_step: log₂ of the number of values that a neuron may send in one step; None where it is not known.
         products: cost of each product of two computed tensors.
-        comparisons: of ladders at neurons, over all steps, silent or not, beside each neuron's own with its threshold.
+        comparisons: of ladders at neurons and of rows, over all steps, silent or not, beside each neuron's own with
+            its threshold.
         functions: evaluations of functions at neurons.
         evaluated: functions that are evaluated outside neurons, such as a softmax or a normalisation.
         ann_functions: evaluations in the source network: activations that are no ReLU, and the same functions.
         function_macs: multiply-accumulates that an evaluation is priced at.
+        ladders: cost of each softmax and normalisation that is had by codes and ladders; their codes are among
+            ``sites``.
         pipeline: steps until the first answer where each layer is a step behind the one before, and between answers.
     """
 
@@ -122,6 +126,7 @@ class Counts:
     ann_functions: float = 0.0
     function_macs: float = FUNCTION_MACS
     pipeline: tuple[int, int] | None = None
+    ladders: list[LadderCost] = field(default_factory=list)
 
     @property
     def pipelined_latency(self) -> int | None:
@@ -142,15 +147,17 @@ class Counts:
     def operations(self) -> Mapping[str, Operations] | None:
         """The SNN's operations in four classes; None where they were not counted.
 
-        ``spike x weight``: synaptic operations; ``spike x spike``: additions of coincidences in products; ``at the
-        neuron``: comparisons of ladders and evaluations of functions; ``analog``: multiplications of layers and
-        products that read no spikes, and functions evaluated outside neurons.
+        ``spike x weight``: synaptic operations; ``spike x spike``: additions of coincidences in products, and those of
+        softmax and normalisations by ladders; ``at the neuron``: comparisons of ladders and evaluations of functions;
+        ``analog``: multiplications of layers and products that read no spikes, and functions evaluated outside neurons.
         """
         if self.sops is None or self.snn_macs is None:
             return None
         return {
             "spike x weight": Operations(self.sops),
-            "spike x spike": Operations(sum(p.pairs for p in self.products)),
+            "spike x spike": Operations(
+                sum(p.pairs for p in self.products) + sum(row.additions for row in self.ladders)
+            ),
             "at the neuron": Operations(self.comparisons, 0.0, self.functions),
             "analog": Operations(
                 0.0, self.snn_macs + sum(p.snn_macs for p in self.products), sum(f.snn for f in self.evaluated)

@@ -11,8 +11,10 @@ from torch import Tensor, fx
 
 from snnconv.graph.encoders import readers, sources
 from snnconv.graph.flow import Flow
+from snnconv.graph.ops import part_of_ladder
 from snnconv.graph.origin import named_products
 from snnconv.graph.source import SourceGraph, activation_site
+from snnconv.metrics.ladders import LadderCounter, codes_behind, set_bits, whole
 from snnconv.network import SpikingNetwork
 from snnconv.runtime.covering import shapes_of
 from snnconv.runtime.program import GraphProgram
@@ -73,9 +75,10 @@ class ProductCounter:
         self.pairs: dict[str, float] = dict.fromkeys(found, 0.0)
         self.macs: dict[str, float] = {}
         self.batch = 1
+        self.ladders = LadderCounter(source, snn.method.timesteps)
 
     def __bool__(self) -> bool:
-        return bool(self.names)
+        return bool(self.names or self.ladders)
 
     def start(self, batch: int) -> None:
         """Begin a run of so many inputs."""
@@ -83,6 +86,8 @@ class ProductCounter:
         self.held.clear()
 
     def __call__(self, node: fx.Node, value: Any) -> None:
+        if self.ladders:
+            self.ladders(node, value)
         if node.name in self.names:
             self._count(node)
         if node.name in self.wanted:
@@ -90,23 +95,31 @@ class ProductCounter:
 
     def _count(self, node: fx.Node) -> None:
         name, operands = self.names[node.name], self.operands[node.name]
-        steps = max((len(v.data) // self.batch for v in self.held.values() if isinstance(v, Temporal)), default=1)
+        summed = self.snn.method.coding == "sum"
+        steps = self.snn.method.timesteps
+        if self.snn.method.pre_timesteps_:  # of either phase
+            steps = max((len(v.data) // self.batch for v in self.held.values() if isinstance(v, Temporal)), default=1)
 
         def series(used: fx.Node) -> Tensor:
             value = self.held[used.name]
-            data = value.data if hasattr(value, "data") and not isinstance(value, Tensor) else value
-            seq = data.reshape(steps, self.batch, *data.shape[1:]) if isinstance(value, Temporal) else data[None]
-            found: Tensor = seq.expand(steps, *seq.shape[1:]) if self.snn.method.coding == "rate" else seq
+            if isinstance(value, Temporal):
+                seq = value.data.unflatten(0, (steps, -1))
+            elif summed:
+                seq = whole(value, steps)[None]
+            else:
+                seq = (value.data if hasattr(value, "data") and not isinstance(value, Tensor) else value)[None]
+            found: Tensor = seq if summed else seq.expand(steps, *seq.shape[1:])
             return found
 
         found = {used: series(used) for used in node.all_input_nodes if used.name in operands}
         if name not in self.macs:
-            ones = {used: torch.ones_like(seq[0, :1], dtype=torch.float64) for used, seq in found.items()}
+            ones = {n: torch.ones_like(v[0, : max(1, v.shape[1] // self.batch)], dtype=torch.float64)
+                    for n, v in found.items()}  # fmt: skip
             self.macs[name] = self._summed(node, ones)
         if set(self.reads[name]) != {"spikes"}:
             return
-        if self.snn.method.coding == "sum":
-            self.pairs[name] += self._summed(node, {n: (v != 0).sum(0).double() for n, v in found.items()})
+        if summed:
+            self.pairs[name] += self._summed(node, {n: self._bits(n, v) for n, v in found.items()})
             return
         now = {n: (v != 0).double().flatten(0, 1) for n, v in found.items()}
         sums = {n: v.double().cumsum(0) for n, v in found.items()}
@@ -116,6 +129,14 @@ class ProductCounter:
         one = {first: now[first]} | {n: after[n] for n in others}
         other = {first: before[first]} | {n: now[n] for n in others}
         self.pairs[name] += self._summed(node, one) + (self._summed(node, other) if others else 0.0)
+
+    def _bits(self, used: fx.Node, seq: Tensor) -> Tensor:
+        """Set bits of an operand: its spikes over all steps, or those of the codes that it is."""
+        codes = codes_behind(used)
+        if codes is None:
+            return (seq != 0).sum(0).double()
+        steps = int(codes.kwargs["timesteps"])  # type: ignore[arg-type]
+        return set_bits(seq[0] * (2**steps - 1), steps)
 
     def _summed(self, node: fx.Node, counts: Mapping[fx.Node, Tensor]) -> float:
         """The product of counts, summed over all that it gives; what is added to it is left out."""
@@ -174,6 +195,7 @@ def functions_of(snn: SpikingNetwork, source: SourceGraph, example: Any) -> list
     costs = []
     for node in flow.nodes:
         evaluated = flow.kinds[node] == "nonlinear" and node not in found and node.op != "call_module"
+        evaluated = evaluated and not part_of_ladder(node)
         if evaluated and node in inside and node in shapes and node in flow.varies:
             number = float(torch.Size(shapes[node]).numel())
             name = str(node.meta.get("path") or node.name)
@@ -182,19 +204,24 @@ def functions_of(snn: SpikingNetwork, source: SourceGraph, example: Any) -> list
 
 
 def beside_layers(
-    snn: SpikingNetwork, neurons: Mapping[str, int], example: Any, counter: ProductCounter | None, samples: int
+    snn: SpikingNetwork, neurons: Mapping[str, int], example: Any, counter: ProductCounter, samples: int
 ) -> tuple[list[ProductCost], float, float, list[FunctionCost], float]:
     """Products, comparisons and functions at neurons, functions outside them, and those of the source network.
+
+    The comparisons of rows' ladders are among those at neurons.
 
     Args:
         snn: a converted network with a graph.
         neurons: their number, by site.
         example: an input ``[1, ...]``.
-        counter: what counted the products.
+        counter: what counted the products and the ladders of rows.
         samples: inputs that it saw.
     """
     assert isinstance(snn.program, GraphProgram)
     outside = functions_of(snn, snn.program.source, example)
     activations = sum(neurons[name] for name, site in snn.program.sites.items() if not site.function.linear)
-    products = [] if counter is None else counter.costs(samples)
-    return products, *work_of(snn, neurons), outside, activations + sum(f.ann for f in outside)
+    comparisons, functions = work_of(snn, neurons)
+    rows = counter.ladders.costs(samples)
+    comparisons += sum(row.comparisons for row in rows)
+    evaluations = activations + sum(f.ann for f in outside) + sum(row.ann for row in rows)
+    return counter.costs(samples), comparisons, functions, outside, evaluations

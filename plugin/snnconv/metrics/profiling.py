@@ -16,6 +16,7 @@ from snnconv.graph.unwrap import unwrap
 from snnconv.inputs import Progress, network_batches, placement
 from snnconv.metrics import costs
 from snnconv.metrics.counts import FUNCTION_MACS, Counts, LayerCost, SiteActivity
+from snnconv.metrics.ladders import LadderCost
 from snnconv.metrics.latency import latencies
 from snnconv.metrics.operations import ProductCounter, beside_layers
 from snnconv.metrics.synapses import SpikeFlow, WatchedMacs, multiplications
@@ -134,6 +135,10 @@ class Profile(Counts):
             rows = [(p.name, ", ".join(p.reads), f"{p.ann_macs:.4g}", f"{p.pairs:.4g}", f"{p.snn_macs:.4g}")
                     for p in self.products]  # fmt: skip
             parts.append(table(("product", "reads", "ANN MACs", "pairs of spikes", "SNN MACs"), rows))
+        if self.ladders:
+            rows = [(row.name, row.kind, f"{row.spikes:.4g}", f"{row.comparisons:.4g}", f"{row.additions:.4g}")
+                    for row in self.ladders]  # fmt: skip
+            parts.append(table(("by ladders", "", "spikes", "comparisons", "additions"), rows))
         if self.classes is not None:
             whole = max(sum(count for count, _ in self.classes.values()), 1e-300)
             shares = [(name, f"{count:.4g}", f"{100 * count / whole:.3g} %", f"{joules:.4g}{unit}")
@@ -217,12 +222,21 @@ def profile(
     missing: list[str] = []
     if model is not None:
         ann_macs, missing = _ann_macs(model, snn, source, batches[0][:1])
+    assert counter is not None
+    ladders = counter.ladders.costs(samples)
     return Profile(
-        sites, layers, ann_macs, sum(c.sops for c in layers), sum(c.snn_macs for c in layers),
-        steps, latencies(snn)["network"], samples, notes + missing, snn.method.bits_per_step,
+        sites + [_of_codes(row) for row in ladders], layers, ann_macs, sum(c.sops for c in layers),
+        sum(c.snn_macs for c in layers), steps, latencies(snn)["network"], samples, notes + missing,
+        snn.method.bits_per_step,
         *beside_layers(snn, {s.name: s.neurons for s in sites}, batches[0][:1], counter, samples), function_macs,
-        cost=cost, pipeline=_pipeline(snn),
+        cost=cost, pipeline=_pipeline(snn), ladders=ladders,
     )  # fmt: skip
+
+
+def _of_codes(row: LadderCost) -> SiteActivity:
+    """The codes of a softmax or a normalisation by ladders, as neurons."""
+    rate = row.spikes / max(row.neurons * row.timesteps, 1)
+    return SiteActivity(f"{row.name} ({row.kind})", round(row.neurons), row.spikes, rate, row.timesteps)
 
 
 def _pipeline(snn: SpikingNetwork) -> tuple[int, int] | None:
