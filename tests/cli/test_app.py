@@ -36,6 +36,10 @@ def small():
 
 def number():
     return 3
+
+def normed():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.LayerNorm(8), nn.Linear(8, 3))
 """
 
 
@@ -128,6 +132,17 @@ def test_convert_takes_what_is_different_layer_by_layer(network: str, images: Pa
     assert snnconv.load(out).report.frontier[-1][0] <= 3
     assert "write PATTERN:field=value" in run("convert", network, *options, "--override", "4=2", status=2)
     assert "names no activation" in run("convert", network, *options, "--override", "9:timesteps=2", status=2)
+
+
+def test_convert_has_normalisations_by_ladders(network: str, images: Path, tmp_path: Path) -> None:
+    out, normed = tmp_path / "normed.snn.safetensors", network.replace(":small", ":normed")
+    options = ("--data", images, "--out", out, "--method", "shifted-threshold", "--timesteps", 4)
+    ladder = (*options, "--cover", "synapses", "--normalisation", "ladder")
+    run("convert", normed, *ladder)
+    assert [one.kind for one in snnconv.load(out).report.normalisations] == ["layer_norm"]
+    assert "by ladders" in run("profile", normed, "--data", images, "--snn", out)
+    assert "needs cover='synapses'" in run("convert", normed, *options, "--normalisation", "ladder", status=2)
+    assert "must be one of" in run("convert", normed, *ladder[:-1], "table", status=2)
 
 
 def test_convert_takes_snntorchs_neurons(network: str, images: Path, tmp_path: Path) -> None:

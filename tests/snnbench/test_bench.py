@@ -672,6 +672,13 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"unknown type 'Magic'; known: .*SignedIF"):
             ConvertHook([{"type": "Magic", "timesteps": 4}], {})
 
+    def test_a_row_may_have_normalisations_by_ladders(self) -> None:
+        row = {"type": "ShiftedThreshold", "timesteps": 4, "cover": "synapses", "normalisation": "ladder"}
+        model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 2))
+        convert = ConvertHook([row], {})._again(row)
+        snn = convert(Part("dense", model, model), methods.ShiftedThreshold(4), [torch.randn(8, 4)])
+        assert [one.kind for one in snn.report.normalisations] == ["layer_norm"]
+
     def test_a_row_without_timesteps(self) -> None:
         with pytest.raises(ValueError, match="needs timesteps"):
             ConvertHook([{"type": "SignedIF"}], {})

@@ -32,7 +32,7 @@ KEPT = (
     "were counted from a fresh state"
 )
 BY_LAYER = ("overrides", "exclude", "budget")
-COVER = ("cover", "encode_input", "signed")
+COVER = ("cover", "encode_input", "signed", "normalisation")
 OWN = ("label", "type", "timesteps", "windows", "finetune", "keep_membrane", "precision", *BY_LAYER, *COVER)
 
 
@@ -49,7 +49,7 @@ class ConvertHook(Hook):
         methods: rows, each ``dict(label=..., type="SignedIF", timesteps=[4, 8], ...)``: a class of
             :mod:`snnconv.methods` with its settings (one conversion for each number of steps), or a conversion
             registered in :data:`snnbench.testing.readouts.CONVERSIONS`. ``windows`` asks for further readouts;
-            ``cover="synapses"``, ``encode_input`` and ``signed`` as for :func:`snnconv.convert`;
+            ``cover="synapses"``, ``encode_input``, ``signed`` and ``normalisation`` as for :func:`snnconv.convert`;
             ``precision="int8"`` for 8-bit weights (:attr:`snnconv.SpikingNetwork.precision`);
             ``keep_membrane=True`` lets a policy's neurons go on from one environment step to the next;
             ``finetune=dict(images=5000, epochs=1)`` for layer-wise fine-tuning (:func:`snnconv.finetune_layerwise`) on

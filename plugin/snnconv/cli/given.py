@@ -28,7 +28,7 @@ REPEATED = (
     "transform", "device", "cover", "encode_input",
 )  # fmt: skip
 """Options that a command to go on with repeats where they are not the default."""
-CONVERTING = ("framework", "override", "exclude", "budget", "precision", "input")
+CONVERTING = ("framework", "normalisation", "override", "exclude", "budget", "precision", "input")
 """Those that one which converts repeats, too."""
 WITHOUT_DATA = Path("batch-norm")
 """Calibration by no inputs."""
@@ -88,6 +88,9 @@ class Given:
     encode_input: Annotated[
         bool, typer.Option("--encode-input", help="With --cover synapses: the first layers read spikes, too.")
     ] = False
+    normalisation: Annotated[
+        str, typer.Option(help="Softmax and norms: function, or ladder (with --cover synapses: by comparisons).")
+    ] = "function"
     override: Annotated[
         list[str] | None,
         typer.Option(help="PATTERN:field=value: a setting of the layers that the pattern names; may be repeated."),
@@ -207,6 +210,7 @@ class Given:
                 framework=self.framework,
                 cover=self.cover,
                 encode_input=self.encode_input,
+                normalisation=self.normalisation,
                 overrides=cli_inputs.make_overrides(method, self.override or []),
                 exclude=self.exclude or (),
                 timesteps=None if self.budget is None else "auto",
