@@ -382,6 +382,12 @@ def test_the_audit_passes_and_fails_without_a_single_encoder(name: str) -> None:
         assert not snnconv.audit(broken, x), f"{encoder} is gone, and the audit passes"
 
 
+@pytest.mark.parametrize("timesteps", [1, 12, 14])
+def test_the_audit_passes_with_few_and_with_many_bits_in_single_precision(timesteps: int) -> None:
+    _, x, snn = converted("vision transformer", timesteps, torch.float32)
+    snnconv.audit(snn, x).raise_if_failed()
+
+
 def test_the_audit_finds_a_ladder_of_other_bits_and_values_that_are_no_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     _, x, snn = converted("vision transformer")
     changed = copy.deepcopy(snn)

@@ -72,6 +72,41 @@ def test_one_step_spikes_as_the_network_does(method: methods.Method, tmp_path: P
     )
 
 
+class Normalised(nn.Module):
+    """A transformer's layer, with a GroupNorm in front and an RMSNorm behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.layer = nn.Conv2d(1, 8, 2, 2), nn.GroupNorm(2, 8), Encoder(8, 2)
+        self.rms, self.head = nn.RMSNorm(8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(self.norm(self.conv(x)).flatten(2).transpose(1, 2))
+        return self.head(self.rms(y[:, 0]))
+
+
+def test_normalisations_by_ladders_are_written_as_what_they_compute(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = Normalised().eval(), torch.rand(16, 1, 6, 6)
+    snn = snnconv.convert(
+        model, methods.ShiftedThreshold(5), x, cover="synapses", normalisation="ladder", progress=False
+    )
+    assert len(snn.report.normalisations) == 5
+    data = torch.rand(21, 1, 6, 6)  # another batch size than the file was written with
+    wanted = snn(data)
+    inputs, _ = snnconv.to_onnx(snn, tmp_path / "twin.onnx", twin=True)
+    (got,) = session(tmp_path / "twin.onnx").run(None, {inputs[0]: data.numpy()})
+    same = np.isclose(got, wanted.numpy(), rtol=1e-3, atol=1e-4).all(1)
+    assert same.mean() > 0.9, "a value at the border of two codes may round the other way"
+    inputs, _ = snnconv.to_onnx(snn, tmp_path / "step.onnx")
+    run, step, answer = session(tmp_path / "step.onnx"), snnconv.stepwise(snn), 0.0
+    states = [state.numpy() for state in step.initial(data)]
+    for _ in range(step.timesteps):
+        out, *states = run.run(None, dict(zip(inputs, [data.numpy(), *states], strict=True)))
+        answer = answer + out
+    assert np.isclose(answer, wanted.numpy(), rtol=1e-3, atol=1e-4).all(1).mean() > 0.9
+
+
 EVALUATED = (nn.GELU(), nn.SiLU(), nn.Mish(), nn.ELU(), nn.SELU(), nn.Hardswish(), nn.Hardsigmoid(), nn.LeakyReLU())
 BY_LADDERS = (nn.GELU(), nn.PReLU(8), nn.Tanh())
 ANY = [(methods.SignedIF(6), f) for f in EVALUATED] + [(methods.ShiftedThreshold(4), f) for f in BY_LADDERS]

@@ -293,7 +293,7 @@ def ladder_group_norm(
 def _rows(x: Tensor, shape: Sequence[int] | None = None, groups: int | None = None, centred: bool = True) -> Tensor:
     """What is normalised together in the last axis, less its mean where ``centred``."""
     axes = 1 if shape is None else len(shape)
-    rows = x.flatten(-axes) if groups is None else x.reshape(len(x), groups, -1)
+    rows = x.flatten(-axes) if groups is None else x.reshape(x.shape[0], groups, -1)
     return rows - rows.mean(-1, keepdim=True) if centred else rows
 
 

@@ -93,7 +93,8 @@ def not_codes(e: Tensor, timesteps: int) -> str | None:
     """
     levels = 2**timesteps - 1
     code = e.double() * levels
-    wrong = ((code - code.round()).abs() > 1e-4) | (code < 0) | (code.round() > levels)
+    rounding = 8 * torch.finfo(e.dtype).eps * levels
+    wrong = ((code - code.round()).abs() > rounding) | (code < 0) | (code.round() > levels)
     return (
         f"{int(wrong.sum())} of {e.numel()} values are no whole number of 1/{levels} from 0 to 1"
         if wrong.any()
