@@ -420,10 +420,17 @@ assert torch.equal(snnconv.load(sys.argv[1] + "/net.safetensors")(data["x"]), da
         assert done.returncode == 0, done.stderr
 
 
-def test_a_file_that_asks_for_a_code_of_many_bits_is_refused() -> None:
-    for timesteps in (0, 17, 2**40, "4", None):
-        with pytest.raises(ValueError, match="a code has 1 to 16 bits"):
+def test_what_a_changed_file_may_ask_for_is_refused() -> None:
+    for timesteps in (0, 17, 2**40, "4", None, True):
+        with pytest.raises(ConversionError, match="a code has 1 to 16 bits"):
             ladders.softmax_codes(torch.zeros(1, 2), -1, timesteps=timesteps)
+    for shape in ([3], [], [2, 4]):
+        for norm in (ladders.ladder_layer_norm, ladders.ladder_rms_norm):
+            with pytest.raises(ConversionError, match="a normalisation over the shape"):
+                norm(torch.zeros(3, 4), shape, timesteps=4)
+    for groups in (0, 3):
+        with pytest.raises(ConversionError, match="groups of channels"):
+            ladders.ladder_group_norm(torch.zeros(3, 4, 3), groups, timesteps=4)
 
 
 REFUSED: dict[str, tuple[methods.Method, dict[str, str], str]] = {

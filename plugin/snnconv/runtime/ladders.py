@@ -14,6 +14,7 @@ from torch import Tensor
 
 from snnconv.dynamics import normalisation
 from snnconv.graph import axes
+from snnconv.graph.error import ConversionError
 from snnconv.graph.ops import Operator, register_operator
 from snnconv.graph.torch_ops import along
 
@@ -26,8 +27,14 @@ MOST_STEPS = 16
 
 def _checked(timesteps: int) -> int:
     if type(timesteps) is not int or not 1 <= timesteps <= MOST_STEPS:
-        raise ValueError(f"a code has 1 to {MOST_STEPS} bits, got timesteps={timesteps!r}")
+        raise ConversionError(f"a code has 1 to {MOST_STEPS} bits, got timesteps={timesteps!r:.40}")
     return timesteps
+
+
+def _check_shape(input: Tensor, shape: Sequence[int]) -> None:
+    """Refuse what PyTorch's function of the same name refuses."""
+    if not shape or list(input.shape[input.dim() - len(shape) :]) != list(shape):
+        raise ConversionError(f"a normalisation over the shape {list(shape)} got {list(input.shape)}")
 
 
 def softmax_codes(input: Tensor, dim: int, *, timesteps: int) -> Tensor:
@@ -71,6 +78,7 @@ def ladder_layer_norm(
     >>> ladder_layer_norm(torch.tensor([[1.0, 3.0]]), [2], timesteps=8).round(decimals=2)
     tensor([[-1.,  1.]])
     """
+    _check_shape(input, normalized_shape)
     return normalisation.ladder_layer_norm(input, _checked(timesteps), weight, bias, eps, normalized_shape)
 
 
@@ -87,6 +95,7 @@ def ladder_rms_norm(
     >>> ladder_rms_norm(torch.tensor([[3.0, 3.0]]), [2], timesteps=8).round(decimals=2)
     tensor([[1., 1.]])
     """
+    _check_shape(input, normalized_shape)
     added = torch.finfo(input.dtype).eps if eps is None else eps
     return normalisation.ladder_rms_norm(input, _checked(timesteps), weight, added, normalized_shape)
 
@@ -105,6 +114,8 @@ def ladder_group_norm(
     >>> ladder_group_norm(torch.tensor([[[1.0], [3.0]]]), 1, timesteps=8).round(decimals=2).flatten()
     tensor([-1.,  1.])
     """
+    if num_groups < 1 or input.dim() < 2 or input.shape[1] % num_groups:
+        raise ConversionError(f"a normalisation in {num_groups} groups of channels got {list(input.shape)}")
     return normalisation.ladder_group_norm(input, num_groups, _checked(timesteps), weight, bias, eps)
 
 
