@@ -21,6 +21,7 @@ from snnconv.graph.arguments import argument, arguments, operand, set_argument
 from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.ops import Operator, find, op_kind, register_operator
 from snnconv.graph.source import Site
+from snnconv.runtime.executor import Executor
 from tests.graph import users_own
 from tests.graph.users_own import Squareplus, SquareplusLayer, scale_shift, squareplus
 
@@ -146,7 +147,7 @@ def test_in_place_operators_change_what_later_readers_see() -> None:
     for change in (added, product, count, lambda z, x: torch.relu_(z), lambda z, x: z.clamp_(-0.1, 0.1)):
         net = InPlace(change)
         source = source_graph(net)
-        run = snnconv.runtime.executor.Executor(source, lambda site, z, s=source: s.sites[site].activation(z))
+        run = Executor(source, lambda site, z, s=source: s.sites[site].activation(z))
         torch.testing.assert_close(run(X), net(X))
 
 
