@@ -48,7 +48,7 @@ def test_every_point_that_was_written_is_kept(runs: int, killed_after: int | Non
         assert processes[0].stdout is not None
         said += [int(processes[0].stdout.readline()) for _ in range(killed_after)]
         processes[0].send_signal(signal.SIGKILL)
-    said += [int(line) for process in processes for line in process.communicate(timeout=250)[0].split()]
+    said += [int(line) for process in processes for line in process.communicate(timeout=900)[0].split()]
     assert [process.returncode for process in processes[1:]] == [0] * (runs - 1)
     kept = [point["timesteps"] for point in results.read(path)["points"]]
     assert set(said) <= set(kept)  # and one that was being written when the process ended

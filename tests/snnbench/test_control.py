@@ -367,7 +367,7 @@ class TestRuns:
         for key, value in options.items():
             launch += ["--cfg-options", f"{key}={value!r}"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(launch, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(launch, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr[-3000:]
         one, (two,) = results.read(path), results.read_all(tmp_path / "two").values()
         assert two["machine"]["ranks"] == 2

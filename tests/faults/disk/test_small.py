@@ -21,7 +21,7 @@ def test_a_full_disk_loses_nothing_is_said_with_the_file_and_the_next_run_goes_o
     pytest.importorskip("matplotlib")
     record = tmp_path / "disk.json"
     command = [sys.executable, "tests/faults/disk", "--count", "44", "--seed", "2", "--record", str(record)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     if "no file system can be mounted here" in done.stderr:  # in a container that may not
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
