@@ -40,6 +40,9 @@ def _check_shape(input: Tensor, shape: Sequence[int]) -> None:
 def softmax_codes(input: Tensor, dim: int, *, timesteps: int) -> Tensor:
     """What a softmax sends along ``dim``: `snnconv.dynamics.normalisation.softmax_codes`.
 
+    Raises:
+        ConversionError: not 1 to 16 bits.
+
     >>> softmax_codes(torch.zeros(1, 2), -1, timesteps=4)
     tensor([[1., 1.]])
     """
@@ -48,6 +51,9 @@ def softmax_codes(input: Tensor, dim: int, *, timesteps: int) -> Tensor:
 
 def softmax_scale(input: Tensor, dim: int, *, timesteps: int) -> Tensor:
     """What makes weights of a softmax's codes: `snnconv.dynamics.normalisation.softmax_scale`.
+
+    Raises:
+        ConversionError: not 1 to 16 bits.
 
     >>> softmax_scale(torch.ones(1, 2), -1, timesteps=4)
     tensor([[0.5000]])
@@ -75,6 +81,9 @@ def ladder_layer_norm(
 ) -> Tensor:
     """``layer_norm`` by codes and a ladder: `snnconv.dynamics.normalisation.ladder_layer_norm`.
 
+    Raises:
+        ConversionError: an input of another shape, or not 1 to 16 bits.
+
     >>> ladder_layer_norm(torch.tensor([[1.0, 3.0]]), [2], timesteps=8).round(decimals=2)
     tensor([[-1.,  1.]])
     """
@@ -91,6 +100,9 @@ def ladder_rms_norm(
     timesteps: int,
 ) -> Tensor:
     """``rms_norm`` by codes and a ladder: `snnconv.dynamics.normalisation.ladder_rms_norm`.
+
+    Raises:
+        ConversionError: an input of another shape, or not 1 to 16 bits.
 
     >>> ladder_rms_norm(torch.tensor([[3.0, 3.0]]), [2], timesteps=8).round(decimals=2)
     tensor([[1., 1.]])
@@ -110,6 +122,9 @@ def ladder_group_norm(
     timesteps: int,
 ) -> Tensor:
     """``group_norm`` by codes and a ladder: `snnconv.dynamics.normalisation.ladder_group_norm`.
+
+    Raises:
+        ConversionError: channels that do not make so many groups, or not 1 to 16 bits.
 
     >>> ladder_group_norm(torch.tensor([[[1.0], [3.0]]]), 1, timesteps=8).round(decimals=2).flatten()
     tensor([-1.,  1.])
