@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.against import ROOT, Worker
 from benchmarks.against_worker import Digits, Release
 
 
@@ -55,3 +57,12 @@ def test_another_difference_stays(release: Release) -> None:
     release.snn.method = type(release.snn.method)(timesteps=4)
     assert release.moved(BEFORE) == {}
     assert not torch.equal(outputs(release, release.with_parts_of(BEFORE, "digits")), outputs(release, "before.pt"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what the system knows of a process")
+def test_both_releases_keep_the_memory_that_a_call_frees(tmp_path: Path) -> None:
+    worker = Worker(ROOT, tmp_path)
+    given = Path(f"/proc/{worker.process.pid}/environ").read_bytes().split(b"\0")
+    worker.close()
+    assert b"MALLOC_MMAP_MAX_=0" in given
+    assert any(value.startswith(b"MALLOC_TRIM_THRESHOLD_=") for value in given)

@@ -127,7 +127,7 @@ def test_what_is_recorded_says_the_same(bits: int, monkeypatch: pytest.MonkeyPat
     x = torch.randn(300, 16) * torch.logspace(-3, 3, 300)[:, None]
     x[:, :4] = 2.0 ** torch.arange(-2, 2)  # ties of a logarithm
     ran = ladder_layer_norm(x, bits), *ladder_softmax(x, bits), ladder_rms_norm(x[:, :4], bits)
-    monkeypatch.setattr(normalisation, "_recorded", lambda: True)
+    monkeypatch.setattr(normalisation, "captured", lambda: True)
     recorded = ladder_layer_norm(x, bits), *ladder_softmax(x, bits), ladder_rms_norm(x[:, :4], bits)
     for got, wanted in zip(recorded, ran, strict=True):
         torch.testing.assert_close(got, wanted, rtol=0, atol=0)

@@ -270,8 +270,11 @@ class TestSegmentation:
         )
         assert again == [path]
         assert results.read(path)["points"] == whole["points"]
+
+    def test_twins_without_stored_rows_are_refused_before_any_training(self, data: Path) -> None:
         with pytest.raises(BenchError, match="holds none of these rows"):
             run(CAMVID, data, {**TINY, "bench.methods": ROWS[:1]}, twins=True)
+        assert not (data / "work").exists()
 
     def test_the_areas_of_each_picture_are_kept_and_give_the_metric_and_its_error(self, data: Path) -> None:
         record, kept = answered(CAMVID, data, TINY)

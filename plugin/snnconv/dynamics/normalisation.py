@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .captured import captured
 from .function import Work
 from .kernels.dispatch import total
 
@@ -47,18 +48,13 @@ RECIPROCAL_ROOT = _Monotone("1/sqrt(max(m, 1))", lambda m: m.clamp(min=1).rsqrt(
 def _by_ladder(function: _Monotone, z: Tensor, timesteps: int) -> Tensor:
     """``floor(f(z)*L + 1/2)``, ``L = 2^timesteps - 1``, of an f with values up to 1, with the gradient of ``f*L``."""
     levels = 2**timesteps - 1
-    if _recorded():
+    if captured():
         evaluated: Tensor = (function(z.double()) * levels + 0.5).floor().to(z.dtype)
         return evaluated
     rows = z.reshape(1, 1, -1)
     code = total("ladder", rows, 1 / levels, timesteps=timesteps, function=function, scaled=False).reshape(z.shape)
     found: Tensor = _straight_through(code, function(z) * levels) if _differentiates(z) else code
     return found
-
-
-def _recorded() -> bool:
-    """Whether operators are recorded, not only run (torch.export, ONNX), so that all must be PyTorch's own."""
-    return torch.compiler.is_compiling() or bool(torch.jit.is_tracing())
 
 
 def _differentiates(z: Tensor) -> bool:
@@ -77,7 +73,7 @@ def _power_below(x: Tensor) -> Tensor:
         >>> _power_below(torch.tensor([1.0, 3.9, 0.5]))
         tensor([ 0,  1, -1], dtype=torch.int32)
     """
-    if _recorded():  # ONNX has no frexp, and a logarithm may be off at a power of two itself
+    if captured():  # ONNX has no frexp, and a logarithm may be off at a power of two itself
         size = torch.where(x > 0, x.double(), torch.full_like(x, 0.5, dtype=torch.float64))
         k = size.log2().round()
         k = k - (k.exp2() > size).to(k)
@@ -203,7 +199,7 @@ class _Rows(NamedTuple):
 
 def _signed_code(z: Tensor, timesteps: int) -> Tensor:
     """``clip(floor(z + 1/2), -L, L)``."""
-    if _recorded():
+    if captured():
         levels = 2**timesteps - 1
         return (z.double() + 0.5).floor().clamp(-levels, levels).to(z.dtype)
     return total("shifted_threshold", z.reshape(1, 1, -1), 1.0, timesteps=timesteps, signed=True).reshape(z.shape)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from snnconv.dynamics.captured import captured
 from snnconv.graph.error import ConversionError
 from snnconv.runtime.batch import entries, whole_names
-from snnconv.runtime.captured import captured
 from snnconv.runtime.readout import Held
 
 __all__ = ["NonFinite"]

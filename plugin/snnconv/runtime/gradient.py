@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnconv.dynamics.captured import captured, strictly_exported
 from snnconv.graph.source import ConversionError
 from snnconv.runtime.batch import Batch, entries
-from snnconv.runtime.captured import captured, strictly_exported
 
 __all__ = ["check_exportable", "check_no_gradient"]
 

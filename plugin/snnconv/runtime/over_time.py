@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
+from snnconv.dynamics.captured import captured, traced
 from snnconv.dynamics.pooling import running_sum
-from snnconv.runtime.captured import captured, traced
 from snnconv.runtime.values import (
     Accumulated,
     Args,

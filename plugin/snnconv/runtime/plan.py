@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from snnconv.dynamics.captured import captured
 from snnconv.methods.base import Method
 from snnconv.runtime.batch import Batch
-from snnconv.runtime.captured import captured
 from snnconv.runtime.signature import Signature
 
 __all__ = ["Plan"]

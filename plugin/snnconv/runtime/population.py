@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from snnconv import dynamics
+from snnconv.dynamics.captured import captured
 from snnconv.graph.source import Site, broadcast
 from snnconv.graph.store import Store
 from snnconv.methods.base import Method
-from snnconv.runtime.captured import captured
 from snnconv.runtime.int8 import Int8
 from snnconv.runtime.parallel import Turns
 from snnconv.runtime.values import Fired, Spikes

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from snnconv.dynamics.captured import captured
 from snnconv.graph.source import ConversionError
-from snnconv.runtime.captured import captured
 from snnconv.runtime.finite import NonFinite
 from snnconv.runtime.plan import Plan
 from snnconv.runtime.population import Population, over_time

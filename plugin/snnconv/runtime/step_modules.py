@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnconv.dynamics.captured import captured
 from snnconv.dynamics.neuron import Neuron
 from snnconv.graph.source import Site, broadcast
 
@@ -124,7 +125,7 @@ class Neurons(nn.Module):
         if neuron.lookup is None:
             return {}
         kind = (neuron.name, x.dtype, x.dim(), x.device)
-        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        if not captured():
             self._found[kind] = neuron.lookup(x, theta, **options)
         if kind not in self._found:
             raise RuntimeError(
