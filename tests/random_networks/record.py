@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from snnbench.results import write_whole
+from snnbench.results.files import read_json
+
 __all__ = ["add", "generator", "ranges", "read", "seeds_of"]
 
 DRAWING = ("draw.py", "generator.py", "images.py", "network.py", "relus.py", "tokens.py")
@@ -47,9 +50,13 @@ def seeds_of(record: Mapping[str, Any]) -> set[int]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A record, or an empty one where there is none or the networks were drawn otherwise."""
+    """A record, or an empty one where there is none or the networks were drawn otherwise.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
     if path.exists():
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json(path)[0]
         if record["generator"] == generator():
             return record
     return {"generator": generator(), "runs": []}
@@ -76,5 +83,5 @@ def add(path: Path, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             record["runs"].append(run)
         run["seeds"] = ranges(seeds_of({"runs": [run]}) | {line["seed"] for line in those})
         run["refused"] += sum(bool(line["refused"]) for line in those)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
     return record
