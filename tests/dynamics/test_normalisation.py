@@ -144,3 +144,15 @@ def test_gradients_are_those_of_the_functions_to_the_codes_error() -> None:
         (got,) = torch.autograd.grad((ladder(x) * weight).sum(), x)
         (wanted,) = torch.autograd.grad((function(x) * weight).sum(), x)
         assert relative(got, wanted) < 0.02
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_nor_where_it_is_recorded_or_has_a_gradient(recorded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(normalisation, "captured", lambda: recorded)
+    x = torch.tensor([[-torch.inf, -torch.inf], [0.0, -torch.inf]], requires_grad=True)
+    e = normalisation.softmax_codes(x, -1, 4)
+    assert e.tolist() == [[0.0, 0.0], [1.0, 0.0]]
+    assert normalisation.softmax_scale(e, -1, 4).flatten().tolist() == [1.0, 1.0]
+    if not recorded:
+        e.sum().backward()
+        assert bool(x.grad.isfinite().all())
