@@ -118,6 +118,45 @@ def test_a_softmax_and_its_product() -> None:
     assert costs.comparisons == cost.comparisons
 
 
+def test_a_group_norm_has_a_row_a_group() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.GroupNorm(2, 4), nn.Conv2d(4, 3, 1)).double()
+    x = torch.randn(3, 2, 2, 2, dtype=torch.float64)
+    (cost,) = snnconv.profile(model, converted(model, x), x).ladders
+    spikes = 0
+    for row in model[0](x).reshape(-1, 8).tolist():  # two channels of four places
+        mean = sum(row) / 8
+        codes, root = row_by_hand([value - mean for value in row], 1e-5)
+        spikes += sum(map(ones, codes)) + ones(root)
+    assert (cost.kind, cost.neurons, cost.ann, cost.comparisons) == ("group_norm", 18, 16, 2 * (7 + T))
+    assert cost.spikes == pytest.approx(spikes / 3)
+
+
+class Turned(nn.Module):
+    """An attention whose product is written as that of the turned operands."""
+
+    def __init__(self, turned: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.turned, self.query, self.value, self.last = turned, nn.Linear(6, 5), nn.Linear(6, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, values = self.query(x).softmax(-1), self.value(x)
+        y = (values.mT @ weights.mT).mT if self.turned else weights @ values
+        out: Tensor = self.last(y)
+        return out
+
+
+def test_a_product_of_turned_codes_costs_the_same() -> None:
+    x = torch.randn(3, 5, 6, dtype=torch.float64)
+    plain, turned = (
+        snnconv.profile(model, converted(model, x), x) for model in (Turned(False).double(), Turned(True).double())
+    )
+    assert plain.ladders[0].additions > 0
+    assert turned.ladders == plain.ladders
+    assert [p.pairs for p in turned.products] == [p.pairs for p in plain.products]
+
+
 def test_the_source_networks_costs_are_the_same_either_way() -> None:
     torch.manual_seed(0)
     model, x = nets.TinyViT().eval(), torch.randn(4, 3, 12, 12)
