@@ -19,6 +19,8 @@ from torch.utils._pytree import tree_map_only
 import snnconv
 from snnconv import ConversionError, activations, methods
 from snnconv.dynamics.kernels.backends import available
+from snnconv.graph.capture import exported as exported_graphs
+from snnconv.graph.capture.fx import TraceFailure
 from snnconv.runtime import capture
 from tests.random_networks.generator import Drawn
 from tests.random_networks.network import Result, values_of
@@ -43,6 +45,33 @@ def exported() -> Iterator[None]:
         capture.WAYS = ways
 
 
+@contextmanager
+def remembered(graphs: dict[Any, Any]) -> Iterator[None]:
+    """What is captured in this block is one network: what torch.export gave for a dtype is copied, which takes a while.
+
+    That it gave none is remembered as well.
+    """
+    anew = exported_graphs.export_source
+
+    def export_source(model: nn.Module, inputs: Any, *others: Any) -> Any:
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+        if dtype not in graphs:
+            try:
+                graphs[dtype] = anew(model, inputs, *others)
+            except TraceFailure as failure:
+                graphs[dtype] = failure
+        found = graphs[dtype]
+        if isinstance(found, TraceFailure):
+            raise found
+        return found.copy()
+
+    exported_graphs.export_source = export_source
+    try:
+        yield
+    finally:
+        exported_graphs.export_source = anew
+
+
 class Refused(Exception):
     """The network is refused before work, as it may be."""
 
@@ -55,6 +84,7 @@ class Case:
 
     def __post_init__(self) -> None:
         self._made: dict[Any, Any] = {}
+        self.graphs: dict[Any, Any] = {}
 
     @cached_property
     def exact(self) -> nn.Module:
@@ -91,7 +121,8 @@ class Case:
 
         options = {"progress": progress, **options}
         try:
-            return snnconv.convert(model, method, data if len(data) > 1 else data[0], **options)
+            with remembered(self.graphs):
+                return snnconv.convert(model, method, data if len(data) > 1 else data[0], **options)
         except ConversionError as error:
             if worked:
                 raise AssertionError(f"refused late, after {worked[-1]!r}: {error}") from error

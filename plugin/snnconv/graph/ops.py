@@ -18,6 +18,7 @@ PyTorch's own are in :mod:`snnconv.graph.torch_ops`; :func:`register_operator` a
 from __future__ import annotations
 
 import difflib
+import functools
 import operator
 import types
 from collections.abc import Callable, Container
@@ -175,10 +176,15 @@ def op_name(node: fx.Node) -> str:
         return str(node.target)
     if node.target is activated:
         return str(node.kwargs["kind"])
+    return _shown(node.target)
+
+
+@functools.lru_cache(maxsize=1024)
+def _shown(target: Any) -> str:
     for module in (F, torch):
-        for name in _names(module, node.target):
+        for name in _names(module, target):
             return name
-    return str(getattr(node.target, "__name__", node.target))
+    return str(getattr(target, "__name__", target))
 
 
 def resolve(name: str) -> Callable[..., Any]:
