@@ -165,6 +165,22 @@ def test_a_mask_that_others_read_stays_for_them() -> None:
     torch.testing.assert_close(run(source, X), net(X))
 
 
+@pytest.mark.parametrize("spelling", ["where >", "masked_fill", "maximum", "mask", "half of z and |z|"])
+def test_a_relu_written_as_arithmetic_is_one_site_for_all_that_read_it_also_turned_twice(spelling: str) -> None:
+    def forward(z: Tensor) -> Tensor:
+        turned = RELUS[spelling][0](z) / -1.0
+        return F.relu(-turned) + turned / 2
+
+    net = Net(forward).eval()
+    source = source_graph(net)
+    assert len(source.sites) == 3  # the network's own, the one written as arithmetic, and the one behind it
+    torch.testing.assert_close(run(source, X), net(X))
+    snn = snnconv.convert(net, methods.ShiftedThreshold(8), X, strict=True, progress=False)
+    assert snn.report.analog == []
+    quantised = snnconv.prepare(net, activations.QuantReLU(7), X, progress=False).eval()
+    assert {site.kind for site in source_graph(quantised).sites.values()} == {"quant"}
+
+
 def test_arithmetic_that_is_a_site_already_stays_as_it_was() -> None:
     source = source_graph(Net(lambda z: torch.clamp(z / 2.0, 0, 1) * 2.0))
     assert [n.target.__name__ for n in source.graph.nodes if "div" in str(n.target) or "mul" in str(n.target)] == [

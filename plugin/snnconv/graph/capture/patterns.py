@@ -7,6 +7,7 @@ same function.
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -66,13 +67,16 @@ def see_activations(source: SourceGraph, quantisers: bool = True) -> None:
     covered: set[fx.Node] = set()
     notes: list[str] = []
     for node in reversed(list(source.graph.nodes)):
-        seen = next((f for f in found.get(node, ()) if f.unseen and f.kind is not None), None)
+        seen = _activation(found, node)
         if node in covered or seen is None:
             continue
         kind = seen.kind
         assert kind is not None
         inside = _between(seen.root, node)
-        own = {n for n in inside if all(user in inside or user is node for user in n.users)}
+        own = _alone(inside, seen.root, node)
+        needed = {n for n in inside - own if _activation(found, n) is not None}
+        if any(followed.root in needed and not followed.unseen for followed in found[node]):
+            continue  # lines of an activation that others read, too
         covered |= own
         if not quantisers and isinstance(kind, Quantiser):
             for part in own:
@@ -86,6 +90,11 @@ def see_activations(source: SourceGraph, quantisers: bool = True) -> None:
         node.replace_all_uses_with(new)
     source.notes += notes
     source.prune()
+
+
+def _activation(found: Mapping[fx.Node, list[_Followed]], node: fx.Node) -> _Followed | None:
+    """What a value is an activation of that is written as arithmetic."""
+    return next((f for f in found.get(node, ()) if f.unseen and f.kind is not None), None)
 
 
 def _words(node: fx.Node, kind: Quantiser) -> str:
@@ -120,6 +129,15 @@ def _between(root: fx.Node, node: fx.Node) -> set[fx.Node]:
             inside.add(used)
             waiting += used.all_input_nodes
     return inside
+
+
+def _alone(inside: set[fx.Node], root: fx.Node, node: fx.Node) -> set[fx.Node]:
+    """Those that nothing needs once ``node`` is computed otherwise."""
+    own: set[fx.Node] = set()
+    for part in itertools.takewhile(lambda other: other is not root, reversed(node.graph.nodes)):
+        if part in inside and all(user in own or user is node for user in part.users):
+            own.add(part)
+    return own
 
 
 def _followed(source: SourceGraph) -> dict[fx.Node, list[_Followed]]:
