@@ -137,6 +137,20 @@ def test_bias_correction_lowers_the_error():
     assert errors[1] < errors[0]
 
 
+def test_bias_correction_makes_no_spikes_of_zeros_behind_another_relu():
+    """There a current of half a level is a spike of every silent neuron, which LayerNorm makes large."""
+    torch.manual_seed(23)
+    model = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.ReLU(), nn.LayerNorm(8), nn.Linear(8, 3)).double()
+    with torch.no_grad():
+        model[0].bias -= 0.5  # few are active
+        x = torch.rand(48, 12).double()
+        errors = []
+        for correction in ("none", "bias"):
+            snn = snnconv.convert(model, methods.ShiftedThreshold(10, correction=correction), x, progress=False)
+            errors.append(snnconv.compare(model, snn, x).output_error)
+    assert errors[1] < 2 * errors[0]
+
+
 def test_reconstruction_lowers_the_error():
     model = network()
     errors = [

@@ -2,7 +2,8 @@
 
 A converted layer's rate differs from the source activation because its input does, and because spikes come in an
 order. The mean of that difference per channel is a constant current, so a constant current takes it away. One pass
-over a batch corrects every layer in order, each on the already corrected output of those before it.
+over a batch corrects every layer in order, each on the already corrected output of those before it. A current that
+makes a channel's mean error larger is not kept.
 """
 
 from __future__ import annotations
@@ -107,17 +108,31 @@ class BiasCorrection:
             if len(wanted.mean) > 1:
                 shape[self.network.program.sites[site].axis] = -1
             before = torch.zeros_like(wanted.mean).reshape(shape)
-        self.current[site] = before + (self._settle(site, x, wanted, before, weight) - before) / number
-        return self._fire(site, x, self.current[site])
+        settled, error = self._settle(site, x, wanted, before, weight)
+        current = before + (settled - before) / number
+        out = self._fire(site, x, current)
+        # where inputs lie on a border between two levels, as zeros do behind another ReLU, a small current is a level
+        worse = self._missing(wanted, self._rate(site, out), weight).abs() > error
+        if bool(worse.any()):
+            current = torch.where(worse.reshape(current.shape), before, current)
+            out = self._fire(site, x, current)
+        self.current[site] = current
+        return out
 
-    def _settle(self, site: str, x: Tensor, wanted: Target, current: Tensor, weight: float) -> Tensor:
-        """The current at which the mean rate of each channel is the source's mean activation."""
+    def _settle(self, site: str, x: Tensor, wanted: Target, current: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """The current at which the mean rate of each channel is the source's mean activation; the error without."""
+        errors: list[Tensor] = []
         for _ in range(ITERATIONS):
-            got = self._rates(site, x, current)
+            got = self._rate(site, self._fire(site, x, current))
             active = self.ranks.mean((wanted.active | (got != 0)).to(got).mean(1), weight).clamp(min=0.1)
-            missing = self.ranks.mean(wanted.mean - got.mean(1), weight)
+            missing = self._missing(wanted, got, weight)
+            errors.append(missing.abs())
             current = current + (STEP * missing / active).reshape(current.shape)
-        return current
+        return current, errors[0]
+
+    def _missing(self, wanted: Target, got: Tensor, weight: float) -> Tensor:
+        """What each channel's mean rate lacks."""
+        return self.ranks.mean(wanted.mean - got.mean(1), weight)
 
     def _fire(self, site: str, x: Tensor, current: Tensor) -> Tensor:
         neurons = self.network.population
@@ -128,8 +143,8 @@ class BiasCorrection:
             x, current = torch.cat([first, x[1:].expand(-1, *first.shape[1:])]), torch.zeros_like(current)
         return numbers(fire(site, x + current))
 
-    def _rates(self, site: str, x: Tensor, current: Tensor) -> Tensor:
-        out = self._fire(site, x, current)
+    def _rate(self, site: str, out: Tensor) -> Tensor:
+        """Rates ``[C, N]`` of a site's outputs."""
         method = self.network.method
         rate = out if method.coding == "sum" else self.network.readout.of_site(out[method.pre_timesteps_ :])
         return channels_first(rate, self.network.program.sites[site].axis, True)
