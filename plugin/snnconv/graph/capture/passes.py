@@ -13,6 +13,7 @@ from snnconv.graph import activation
 from snnconv.graph.activation import activated
 from snnconv.graph.arguments import argument, operand, set_argument
 from snnconv.graph.capture.attention import expand_attention, expand_gates, layers_of_products
+from snnconv.graph.capture.normalisations import see_normalisations
 from snnconv.graph.capture.patterns import see_activations
 from snnconv.graph.cover import RELUS, Cover
 from snnconv.graph.flow import Flow
@@ -40,6 +41,7 @@ def passes(cover: Cover = RELUS) -> tuple[Pass, ...]:
     apart = (
         Pass("attention becomes layers, products and a softmax", expand_attention),
         Pass("products with weights become layers", layers_of_products),
+        Pass("normalisations written as arithmetic are seen", see_normalisations),
     )
     gates = (Pass("gated units become products", expand_gates),)
     return (
