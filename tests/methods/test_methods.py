@@ -3,8 +3,15 @@
 import dataclasses
 
 import pytest
+import torch
+from torch import nn
 
+import snnconv
 from snnconv import methods
+from snnconv.dynamics import neuron
+from snnconv.dynamics.function import REALISATIONS
+from snnconv.dynamics.placing import at_function
+from snnconv.graph import functions
 
 
 @pytest.mark.parametrize("cls", list(methods.METHODS.values()), ids=list(methods.METHODS))
@@ -70,3 +77,24 @@ def test_levels():
 def test_nonsense_is_refused_with_a_reason(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+def test_where_a_ladder_would_be_long_the_function_is_evaluated_unless_ladders_are_asked_for():
+    def realisation(**options):
+        return methods.ShiftedThreshold(**options).neuron_at(functions.SiLU())[0].name
+
+    ladder, function = (at_function(neuron.get("shifted_threshold"), functions.SiLU(), r)[0].name for r in REALISATIONS)
+    assert ladder != function
+    assert realisation(timesteps=12) == ladder
+    assert realisation(timesteps=13) == function
+    assert realisation(timesteps=13, realisation="ladder") == ladder
+    assert realisation(timesteps=4, realisation="function") == function
+
+
+def test_both_are_the_same_spikes_where_one_takes_the_others_place():
+    net, x = nn.Sequential(nn.Linear(3, 2), nn.SiLU(), nn.Linear(2, 2)).double(), torch.randn(40, 3).double()
+    ladder, function = (
+        snnconv.convert(net, methods.ShiftedThreshold(13, realisation=r, correction="none"), x, progress=False)
+        for r in ("ladder", None)
+    )
+    assert torch.equal(ladder(x), function(x))
