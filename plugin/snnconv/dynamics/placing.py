@@ -8,7 +8,20 @@ from typing import Any
 from .function import REALISATIONS, Function
 from .neuron import NEURONS, Neuron, get
 
-__all__ = ["at_function"]
+__all__ = ["LADDER_BITS", "at_function", "of_bits"]
+
+LADDER_BITS = 12
+"""Of the ladders that are taken by themselves: with 16 bits a layer has tens of millions of thresholds to find."""
+
+
+def of_bits(neuron: Neuron, bits: int) -> str | None:
+    """The realisation of a function that is taken where none is asked for; None: the neuron's own first.
+
+    >>> from snnconv.dynamics.neuron import get
+    >>> of_bits(get("shifted_threshold"), 16), of_bits(get("shifted_threshold"), 8), of_bits(get("srp"), 16)
+    ('function', None, None)
+    """
+    return "function" if bits > LADDER_BITS and "function" in neuron.functions else None
 
 
 def at_function(

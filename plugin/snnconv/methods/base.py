@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from snnconv import limits
 from snnconv.dynamics import neuron as neurons
 from snnconv.dynamics.function import REALISATIONS
-from snnconv.dynamics.placing import at_function
+from snnconv.dynamics.placing import at_function, of_bits
 from snnconv.graph.activation import Activation
 from snnconv.methods import corrections
 from snnconv.methods.statistics import STATISTICS
@@ -26,8 +26,6 @@ from snnconv.tables import add, named
 __all__ = ["METHODS", "Method", "get", "register"]
 
 Delay = Literal["auto"] | int | None
-LADDER_BITS = 12
-"""Of the ladders that are taken by themselves: with 16 bits a layer has tens of millions of thresholds to find."""
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
@@ -66,8 +64,7 @@ class Method:
         layers: what is different at single sites, by their names: fields of the method, each with its value there
             (``overrides`` of :func:`snnconv.convert` makes it).
         realisation: of activations other than clips at their neurons: ``"ladder"``, comparisons of the input with
-            thresholds; ``"function"``, the function is evaluated; None: ladders where the method's neuron has them, in
-            sum coding of at most 12 bits.
+            thresholds; ``"function"``, the function is evaluated; None: ladders, in sum coding of at most 12 bits.
     """
 
     name: ClassVar[str] = ""
@@ -218,9 +215,7 @@ class Method:
         >>> methods.IF(timesteps=4).neuron_at(ReLU())[0].name
         'if'
         """
-        realisation = self.realisation
-        if realisation is None and self.coding == "sum" and self.timesteps > LADDER_BITS:
-            realisation = "function" if "function" in self.record.functions else None
+        realisation = self.realisation or of_bits(self.record, self.timesteps if self.coding == "sum" else 0)
         try:
             return at_function(self.record, function, realisation, **self.neuron_options)
         except ValueError as error:
