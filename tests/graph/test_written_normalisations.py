@@ -35,6 +35,9 @@ def llama(m: nn.Module, x: Tensor) -> Tensor:
 
 RMS: dict[str, Norm] = {
     "rsqrt, between casts": llama,
+    "a cast for the mean square alone": lambda m, x: (
+        m.weight * (x * torch.rsqrt(x.to(torch.float64).pow(2).mean(-1, keepdim=True) + 1e-6)).type_as(x)
+    ),
     "rsqrt in front": lambda m, x: torch.rsqrt(1e-6 + (x * x).mean((-1,), keepdim=True)) * x * m.weight,
     "divided by a root": lambda m, x: x / torch.sqrt(mean_square(x) + 1e-6) * m.weight,
     "one over a root": lambda m, x: x * (1 / (mean_square(x) + 1e-6).sqrt()) * m.weight,
@@ -51,6 +54,8 @@ def layer(m: nn.Module, x: Tensor) -> Tensor:
 
 LAYER: dict[str, Norm] = {
     "mean square of what is centred": layer,
+    "centred twice": lambda m, x: m.weight
+    * ((x - x.mean(-1, keepdim=True)) / (mean_square(x - x.mean(-1, keepdim=True)) + 1e-6).sqrt()),
     "variance": lambda m, x: m.weight
     * ((x - x.mean(-1, keepdim=True)) * torch.rsqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-6)) + m.bias,
     "variance, correction": lambda m, x: m.weight
@@ -65,6 +70,7 @@ class Net(nn.Module):
         super().__init__()
         self.a, self.b, self.norm = nn.Linear(6, 8), nn.Linear(8, 3), norm
         self.weight, self.bias = nn.Parameter(0.5 + torch.rand(8)), nn.Parameter(torch.randn(8))
+        self.scale = nn.Parameter(torch.tensor([1.5]))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.b(self.norm(self, self.a(x)))
@@ -121,7 +127,14 @@ def test_that_of_an_images_channels_is_seen() -> None:
     "norm",
     [
         pytest.param(lambda m, x: x * torch.rsqrt(mean_square(x) + 1e-6), id="no weight says how long a row is"),
+        pytest.param(
+            lambda m, x: x * torch.rsqrt(mean_square(x) + 1e-6) * m.scale, id="one number for rows of any length"
+        ),
         pytest.param(lambda m, x: x * torch.rsqrt(mean_square(x)) * m.weight, id="nothing is added"),
+        pytest.param(
+            lambda m, x: x * torch.rsqrt((x.to(torch.int64).float() ** 2).mean(-1, keepdim=True) + 1) * m.weight,
+            id="rounded",
+        ),
         pytest.param(lambda m, x: x * torch.rsqrt(mean_square(2 * x) + 1e-6) * m.weight, id="of another value"),
         pytest.param(lambda m, x: x * torch.rsqrt(x.pow(2).mean(-2, keepdim=True) + 1e-6) * m.weight, id="other axis"),
         pytest.param(lambda m, x: x * torch.rsqrt(x.pow(4).mean(-1, keepdim=True) + 1e-6) * m.weight, id="other power"),

@@ -121,14 +121,15 @@ class BiasCorrection:
 
     def _settle(self, site: str, x: Tensor, wanted: Target, current: Tensor, weight: float) -> tuple[Tensor, Tensor]:
         """The current at which the mean rate of each channel is the source's mean activation; the error without."""
-        errors: list[Tensor] = []
+        error = None
         for _ in range(ITERATIONS):
             got = self._rate(site, self._fire(site, x, current))
             active = self.ranks.mean((wanted.active | (got != 0)).to(got).mean(1), weight).clamp(min=0.1)
             missing = self._missing(wanted, got, weight)
-            errors.append(missing.abs())
+            error = missing.abs() if error is None else error
             current = current + (STEP * missing / active).reshape(current.shape)
-        return current, errors[0]
+        assert error is not None
+        return current, error
 
     def _missing(self, wanted: Target, got: Tensor, weight: float) -> Tensor:
         """What each channel's mean rate lacks."""

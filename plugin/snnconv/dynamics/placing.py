@@ -8,18 +8,18 @@ from typing import Any
 from .function import REALISATIONS, Function
 from .neuron import NEURONS, Neuron, get
 
-__all__ = ["LADDER_BITS", "at_function", "of_bits"]
+__all__ = ["LADDER_BITS", "at_function", "default_realisation"]
 
 LADDER_BITS = 12
 """Of the ladders that are taken by themselves: with 16 bits a layer has tens of millions of thresholds to find."""
 
 
-def of_bits(neuron: Neuron, bits: int) -> str | None:
+def default_realisation(neuron: Neuron, bits: int) -> str | None:
     """The realisation of a function that is taken where none is asked for; None: the neuron's own first.
 
     >>> from snnconv.dynamics.neuron import get
-    >>> of_bits(get("shifted_threshold"), 16), of_bits(get("shifted_threshold"), 8), of_bits(get("srp"), 16)
-    ('function', None, None)
+    >>> default_realisation(get("shifted_threshold"), 16), default_realisation(get("shifted_threshold"), 8)
+    ('function', None)
     """
     return "function" if bits > LADDER_BITS and "function" in neuron.functions else None
 

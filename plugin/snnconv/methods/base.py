@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from snnconv import limits
 from snnconv.dynamics import neuron as neurons
 from snnconv.dynamics.function import REALISATIONS
-from snnconv.dynamics.placing import at_function, of_bits
+from snnconv.dynamics.placing import at_function, default_realisation
 from snnconv.graph.activation import Activation
 from snnconv.methods import corrections
 from snnconv.methods.statistics import STATISTICS
@@ -64,7 +64,7 @@ class Method:
         layers: what is different at single sites, by their names: fields of the method, each with its value there
             (``overrides`` of :func:`snnconv.convert` makes it).
         realisation: of activations other than clips at their neurons: ``"ladder"``, comparisons of the input with
-            thresholds; ``"function"``, the function is evaluated; None: ladders, in sum coding of at most 12 bits.
+            thresholds; ``"function"``, the function is evaluated; None: ladders of up to 12 bits in sum coding.
     """
 
     name: ClassVar[str] = ""
@@ -215,7 +215,8 @@ class Method:
         >>> methods.IF(timesteps=4).neuron_at(ReLU())[0].name
         'if'
         """
-        realisation = self.realisation or of_bits(self.record, self.timesteps if self.coding == "sum" else 0)
+        bits = self.timesteps if self.coding == "sum" else 0
+        realisation = self.realisation or default_realisation(self.record, bits)
         try:
             return at_function(self.record, function, realisation, **self.neuron_options)
         except ValueError as error:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from snnconv.graph.arguments import arguments
+from snnconv.graph.capture.constants import Constants
 from snnconv.graph.ops import Operator, find
 from snnconv.graph.source import SourceGraph
 
@@ -22,7 +23,8 @@ _MUL, _DIV, _ADD, _SUB, _MEAN, _POW, _SQUARE, _SQRT, _RSQRT, _RECIPROCAL, _VAR =
         torch.reciprocal, torch.var,
     )
 )  # fmt: skip
-_CASTS = tuple(find(method, method=True) for method in ("to", "type_as", "float", "contiguous"))
+
+_CASTS = ("to", "type_as", "float", "double")
 
 
 @dataclass(frozen=True)
@@ -55,64 +57,77 @@ def see_normalisations(source: SourceGraph) -> None:
     Args:
         source: the network, changed in place.
     """
+    constants = Constants(source)
     for node in list(source.graph.nodes):
+        if constants.note(node):
+            continue
         try:
-            found = _normalisation(source, node)
+            found = _normalisation(constants, node)
             length = _length(source, node, found.axis)
         except _Unlike:
             continue
+        last = found.axis == -1
         with source.graph.inserting_before(node):
-            first = found.axis == -1
-            x = found.input if first else source.graph.call_method("movedim", (found.input, found.axis, -1))
+            x = found.input if last else source.graph.call_method("movedim", (found.input, found.axis, -1))
             y = source.graph.call_function(found.function, (x, [length]), {"eps": found.eps})
-            new = y if first else source.graph.call_method("movedim", (y, -1, found.axis))
+            new = y if last else source.graph.call_method("movedim", (y, -1, found.axis))
         for made in {x, y, new} - {found.input}:
             made.meta = dict(node.meta)
         node.replace_all_uses_with(new)
     source.prune()
 
 
-def _normalisation(source: SourceGraph, node: fx.Node) -> _Written:
+def _normalisation(constants: Constants, node: fx.Node) -> _Written:
     """What is divided by the root of its mean square."""
     record, given = _call(node)
     if record is _MUL:
-        ways = [(given["input"], given["other"]), (given["other"], given["input"])]
-        for c, factor in ways:
+        for c, factor in ((given["input"], given["other"]), (given["other"], given["input"])):
             try:
-                return _by(source, c, _inverse_root(source, factor))
+                return _divided(constants, c, _inverse_root(constants, factor))
             except _Unlike:
                 continue
     elif record is _DIV and given.get("rounding_mode") is None:
-        return _by(source, given["input"], _root(given["other"]))
+        return _divided(constants, given["input"], _root(constants, given["other"]))
     raise _Unlike
 
 
-def _by(source: SourceGraph, c: Any, mean_square: fx.Node) -> _Written:
-    record, given = _call(mean_square)
-    if record is not _ADD or given.get("alpha") is not None:
+def _divided(constants: Constants, c: Any, square: fx.Node) -> _Written:
+    """A value over the root of a mean square and what is added to it."""
+    record, given = _call(square)
+    if record is not _ADD or given.get("alpha") is not None or not isinstance(c, fx.Node):
         raise _Unlike
-    for v, added in ((given["input"], given["other"]), (given["other"], given["input"])):
-        eps = _number(source, added)
-        if eps is not None and isinstance(v, fx.Node) and isinstance(c, fx.Node):
-            return _of(source, c, v, eps)
+    for mean, added in ((given["input"], given["other"]), (given["other"], given["input"])):
+        eps = _number(constants, added)
+        if eps is not None:
+            return _by_its_own(constants, c, mean, eps)
     raise _Unlike
 
 
-def _of(source: SourceGraph, c: fx.Node, v: fx.Node, eps: float) -> _Written:
-    record, given = _call(v)
-    centred = _centred(c)
-    if record is _MEAN and given.get("keepdim") is True:
-        if not _same(_squared(source, given["input"]), c):
+def _by_its_own(constants: Constants, c: fx.Node, mean: Any, eps: float) -> _Written:
+    """A value by its own mean square; where its mean is taken from it along the same axis, by its variance."""
+    record, given = _call(mean)
+    if given.get("keepdim") is not True:
+        raise _Unlike
+    axis, centred = _axis(given), _centred(c)
+    if record is _MEAN:
+        squared = _squared(constants, given["input"])
+        if _uncast(squared) is _uncast(c):
+            plain = centred is None or centred[1] != axis
+        else:
+            plain = False
+            if centred is None or _centred(squared) != centred:
+                raise _Unlike
+    elif record is _VAR and (given.get("correction") == 0 or given.get("unbiased") is False):
+        plain = False
+        if centred is None or centred[0] is not given["input"]:
             raise _Unlike
-        axis = _axis(given)
-        if centred is not None and centred[1] == axis:
-            return _Written(F.layer_norm, centred[0], axis, eps)
+    else:
+        raise _Unlike
+    if plain or centred is None:
         return _Written(F.rms_norm, c, axis, eps)
-    if record is _VAR and centred is not None and given.get("keepdim") is True and given["input"] is centred[0]:
-        biased = given.get("correction") == 0 or given.get("unbiased") is False
-        if biased and _axis(given) == centred[1]:
-            return _Written(F.layer_norm, centred[0], centred[1], eps)
-    raise _Unlike
+    if centred[1] != axis:
+        raise _Unlike
+    return _Written(F.layer_norm, centred[0], axis, eps)
 
 
 def _centred(c: fx.Node) -> tuple[fx.Node, int] | None:
@@ -129,38 +144,40 @@ def _centred(c: fx.Node) -> tuple[fx.Node, int] | None:
         return None
 
 
-def _inverse_root(source: SourceGraph, node: Any) -> fx.Node:
+def _inverse_root(constants: Constants, node: Any) -> fx.Node:
     """What one over the root of is taken."""
     record, given = _call(node)
-    if record is _RSQRT or (record is _POW and _number(source, given["exponent"]) == -0.5):
+    if record is _RSQRT or (record is _POW and _number(constants, given.get("exponent")) == -0.5):
         return _node(given["input"])
     if record is _RECIPROCAL:
-        return _root(given["input"])
-    if record is _MUL and _number(source, given["other"]) == 1:  # as torch.export writes one over a value
-        return _inverse_root(source, given["input"])
-    if record is _DIV and _number(source, given["input"]) == 1 and given.get("rounding_mode") is None:
-        return _root(given["other"])
+        return _root(constants, given["input"])
+    if record is _MUL and _number(constants, given["other"]) == 1:  # as torch.export writes one over a value
+        return _inverse_root(constants, given["input"])
+    if record is _DIV and _number(constants, given["input"]) == 1 and given.get("rounding_mode") is None:
+        return _root(constants, given["other"])
     raise _Unlike
 
 
-def _root(node: Any) -> fx.Node:
+def _root(constants: Constants, node: Any) -> fx.Node:
     record, given = _call(node)
-    if record is _SQRT or (record is _POW and given["exponent"] == 0.5):
+    if record is _SQRT or (record is _POW and _number(constants, given.get("exponent")) == 0.5):
         return _node(given["input"])
     raise _Unlike
 
 
-def _squared(source: SourceGraph, node: Any) -> fx.Node:
+def _squared(constants: Constants, node: Any) -> fx.Node:
     record, given = _call(node)
     once = record is _MUL and given["input"] is given["other"]
-    if once or record is _SQUARE or (record is _POW and _number(source, given["exponent"]) == 2):
+    if once or record is _SQUARE or (record is _POW and _number(constants, given.get("exponent")) == 2):
         return _node(given["input"])
     raise _Unlike
 
 
-def _same(a: fx.Node, b: fx.Node) -> bool:
-    """Whether two nodes are one value: one node, or one operator of the same values written twice."""
-    return a is b or (_call(a)[0] is _call(b)[0] and a.args == b.args and a.kwargs == b.kwargs)
+def _uncast(node: fx.Node) -> fx.Node:
+    """What a value was before it became one of other floating-point numbers."""
+    cast = node.op == "call_method" and node.target in _CASTS and len(node.all_input_nodes) == 1
+    dtypes = [v for v in (*node.args, *node.kwargs.values()) if isinstance(v, torch.dtype)]
+    return _uncast(node.all_input_nodes[0]) if cast and all(d.is_floating_point for d in dtypes) else node
 
 
 def _axis(given: dict[str, Any]) -> int:
@@ -172,16 +189,16 @@ def _axis(given: dict[str, Any]) -> int:
 
 
 def _length(source: SourceGraph, node: fx.Node, axis: int) -> int:
-    """Of a row, from the weight that multiplies it."""
+    """Of a row, from the weight that multiplies it, behind casts."""
     waiting = list(node.users)
     while waiting:
         user = waiting.pop()
-        record = find(user.target, user.op == "call_method") if user.op.startswith("call") else None
-        if record in _CASTS and record is not None:
+        if user.op == "call_method" and user.target in _CASTS:
             waiting += user.users
+        record = find(user.target, user.op == "call_method") if user.op.startswith("call") else None
         for other in user.all_input_nodes if record is _MUL else ():
             weight = source.tensors.get(str(other.target)) if other.op == "get_attr" else None
-            if weight is not None and (length := _row(weight, axis)):
+            if weight is not None and (length := _row(weight, axis)) > 1:  # one number fits rows of any length
                 return length
     raise _Unlike
 
@@ -194,13 +211,10 @@ def _row(weight: Tensor, axis: int) -> int:
     return weight.numel() if weight.dim() in (3, 4) and kept == (weight.numel(), 1, 1) else 0
 
 
-def _number(source: SourceGraph, value: Any) -> float | None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, fx.Node) and value.op == "get_attr":
-        tensor = source.tensors.get(str(value.target))
-        return float(tensor.detach()) if tensor is not None and tensor.numel() == 1 else None
-    return None
+def _number(constants: Constants, value: Any) -> float | None:
+    if isinstance(value, fx.Node):
+        return constants.get(value)
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _node(value: Any) -> fx.Node:
@@ -211,11 +225,9 @@ def _node(value: Any) -> fx.Node:
 
 def _call(node: Any) -> tuple[Operator, dict[str, Any]]:
     """The operator of a call, and its arguments by name."""
-    if not isinstance(node, fx.Node) or node.op not in ("call_function", "call_method"):
-        raise _Unlike
-    record = find(node.target, node.op == "call_method")
+    record = None
+    if isinstance(node, fx.Node) and node.op in ("call_function", "call_method"):
+        record = find(node.target, node.op == "call_method")
     if record is None:
         raise _Unlike
-    given = arguments(node)
-    missing = {"other": None, "exponent": None, "input": None}
-    return record, {**missing, **given}
+    return record, {"input": None, "other": None, **arguments(node)}

@@ -7,7 +7,6 @@ same function.
 
 from __future__ import annotations
 
-import itertools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -66,15 +65,16 @@ def see_activations(source: SourceGraph, quantisers: bool = True) -> None:
     found = _followed(source)
     covered: set[fx.Node] = set()
     notes: list[str] = []
-    for node in reversed(list(source.graph.nodes)):
+    order = {node: number for number, node in enumerate(source.graph.nodes)}
+    for node in reversed(order):
         seen = _activation(found, node)
         if node in covered or seen is None:
             continue
         kind = seen.kind
         assert kind is not None
-        inside = _between(seen.root, node)
-        own = _alone(inside, seen.root, node)
-        needed = {n for n in inside - own if _activation(found, n) is not None}
+        inside = sorted(_between(seen.root, node), key=order.__getitem__)
+        own = _alone(inside, node)
+        needed = {n for n in inside if n not in own and _activation(found, n) is not None}
         if any(followed.root in needed and not followed.unseen for followed in found[node]):
             continue  # lines of an activation that others read, too
         covered |= own
@@ -131,11 +131,11 @@ def _between(root: fx.Node, node: fx.Node) -> set[fx.Node]:
     return inside
 
 
-def _alone(inside: set[fx.Node], root: fx.Node, node: fx.Node) -> set[fx.Node]:
-    """Those that nothing needs once ``node`` is computed otherwise."""
+def _alone(inside: list[fx.Node], node: fx.Node) -> set[fx.Node]:
+    """Those, of some in the graph's order, that nothing needs once ``node`` is computed otherwise."""
     own: set[fx.Node] = set()
-    for part in itertools.takewhile(lambda other: other is not root, reversed(node.graph.nodes)):
-        if part in inside and all(user in own or user is node for user in part.users):
+    for part in reversed(inside):
+        if all(user in own or user is node for user in part.users):
             own.add(part)
     return own
 
