@@ -132,6 +132,10 @@ def test_that_of_an_images_channels_is_seen() -> None:
         ),
         pytest.param(lambda m, x: x * torch.rsqrt(mean_square(x)) * m.weight, id="nothing is added"),
         pytest.param(
+            lambda m, x: (x - x.mean(-1, keepdim=True)) * torch.rsqrt(mean_square(x) + 1e-6) * m.weight,
+            id="centred, by the mean square of what is not",
+        ),
+        pytest.param(
             lambda m, x: x * torch.rsqrt((x.to(torch.int64).float() ** 2).mean(-1, keepdim=True) + 1) * m.weight,
             id="rounded",
         ),
@@ -150,6 +154,14 @@ def test_what_is_another_function_stays(norm: Norm) -> None:
     for source in graphs(model, x):
         assert calls(source, F.layer_norm) == calls(source, F.rms_norm) == 0
         torch.testing.assert_close(run(source, x), model(x), rtol=1e-9, atol=1e-9)
+
+
+def test_a_mean_square_of_each_row_that_multiplies_columns_stays() -> None:
+    model = Net(lambda m, x: x * torch.rsqrt(x.pow(2).mean(-1) + 1e-6) * m.weight).double().eval()
+    x = torch.randn(8, 6).double()  # as many rows as columns behind the first layer
+    source = source_graph(model, cover=SYNAPSES)
+    assert calls(source, F.rms_norm) == 0
+    torch.testing.assert_close(run(source, x), model(x))
 
 
 @pytest.mark.parametrize("norm", [RMS["divided by a root"], LAYER["variance"]])
