@@ -79,7 +79,7 @@ def test_the_page_on_own_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     space = run_page("own-data.md", tmp_path, monkeypatch)
     assert [point["timesteps"] for point in results.read(space["path"])["points"]] == [4, 8]
-    for split, count in (("train", 24), ("test", 8)):
+    for split, count in (("train", 6), ("test", 3)):
         for name, shade in (("bright", 200), ("dark", 30)):
             folder = tmp_path / "pictures" / split / name
             folder.mkdir(parents=True)

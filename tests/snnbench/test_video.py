@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -67,6 +68,17 @@ class TestFiles:
         assert found.shape == clip.shape
         assert (found.float() - torch.from_numpy(clip).float()).abs().mean() < 4
         assert place(found) == pytest.approx([5.5 + 2 * t for t in range(8)], abs=0.3)
+
+    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no way to take processors away here")
+    def test_the_number_of_processors_changes_no_byte(self, tmp_path: Path) -> None:
+        given = os.sched_getaffinity(0)
+        try:
+            for name, processors in (("one", {min(given)}), ("all", given)):
+                os.sched_setaffinity(0, processors)
+                write_video(tmp_path / name, moving_square(8, 2, 2), 8)
+        finally:
+            os.sched_setaffinity(0, given)
+        assert (tmp_path / "one").read_bytes() == (tmp_path / "all").read_bytes()
 
     def test_frames_are_those_asked_for(self, tmp_path: Path) -> None:
         write_video(tmp_path / "a.mp4", moving_square(12, 0, 2), 24)

@@ -152,7 +152,10 @@ class VideoWriter:
             self.stream = self.container.add_stream("mpeg4", rate=Fraction(self.rate))
             self.stream.height, self.stream.width = frame.shape[:2]
             self.stream.pix_fmt = "yuv420p"
-            self.stream.codec_context.qmin = self.stream.codec_context.qmax = self.quality
+            context = self.stream.codec_context
+            context.qmin = context.qmax = self.quality
+            # one thread and two slices everywhere: left alone, each processor is a slice, and pictures depend on their number
+            context.thread_count, context.options = 1, {"slices": "2"}
         picture = self.av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         self.container.mux(self.stream.encode(picture))
 
