@@ -100,13 +100,16 @@ def _program_config(path: str | os.PathLike[str]) -> Config:
     sys.path[:] = sys.path if os.getcwd() in sys.path else [os.getcwd(), *sys.path]  # custom_imports of a checkout
     try:
         with packages.found():  # for a base in another package
-            return Config.fromfile(str(path))
+            config = Config.fromfile(str(path))
     except SyntaxError as error:
         file = path if error.filename in (None, "<unknown>") else error.filename
         raise BenchError(f"{file}:{error.lineno}: {error.msg}") from error
     except ImportError as error:
         said = str(error).partition(", the current sys.path")[0]  # which mmengine prints line by line
         raise BenchError(f"{path}: {said}; {_advice(error)}") from error
+    # each runner writes its config twice: yapf takes seconds for it, and the lines read as well (fromfile loses this)
+    object.__setattr__(config, "_format_python_code", False)
+    return config
 
 
 def _advice(error: ImportError) -> str:

@@ -48,7 +48,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     {'depth': 34, 'width': 64}
     """
     path = Path(path)
-    return Config(_merged(path, ()), filename=str(path))
+    return Config(_merged(path, ()), filename=str(path), format_python_code=False)
 
 
 def is_data(config: Config) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import importlib
 import json
 import os
@@ -119,6 +120,19 @@ class TestWhatIsRead:
         model = {"type": "RetinaNet", "test_cfg": {"nms": {"type": "nms"}}, "roi": {"roi_layer": {"type": "RoIAlign"}}}
         content = {"bench": BENCH, "default_scope": "mmdet", "model": model}
         assert load_config(written(tmp_path / "c.json", content)).model.test_cfg.nms.type == "nms"
+
+    @pytest.mark.parametrize("suffix", [".py", ".json"])
+    def test_it_is_written_out_without_a_formatter(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+    ) -> None:
+        """A runner writes its config twice, and yapf takes seconds for one of mmdetection's."""
+        content = json.dumps({"bench": BENCH, "seed": 1})
+        lines = f"bench = {json.dumps(BENCH)}\nseed = 1\n" if suffix == ".py" else content
+        config = copy.deepcopy(load_config(written(tmp_path / f"c{suffix}", lines), {"bench.limit": 3}))
+        monkeypatch.setattr("mmengine.config.config.FormatCode", None)  # calling it fails
+        found: dict[str, Any] = {}
+        exec(config.pretty_text, found)
+        assert found["bench"] == {**BENCH, "limit": 3}
 
 
 class TestWhatWouldRunCode:

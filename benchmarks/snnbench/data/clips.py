@@ -154,7 +154,7 @@ class VideoWriter:
             self.stream.pix_fmt = "yuv420p"
             context = self.stream.codec_context
             context.qmin = context.qmax = self.quality
-            # one thread and two slices everywhere: left alone, each processor is a slice, and pictures depend on their number
+            # one thread and two slices everywhere: left alone, pictures depend on the number of processors
             context.thread_count, context.options = 1, {"slices": "2"}
         picture = self.av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         self.container.mux(self.stream.encode(picture))
