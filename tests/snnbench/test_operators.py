@@ -375,6 +375,15 @@ def test_deform_conv_without_offsets_is_a_convolution() -> None:
     torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, padding=1))
 
 
+def test_deform_conv_refuses_offsets_that_are_no_numbers() -> None:
+    x, offset, weight = torch.randn(1, 4, 6, 6), torch.zeros(1, 18, 4, 4), torch.randn(2, 4, 3, 3)
+    offset[0, 3, 1, 2] = torch.nan
+    with pytest.raises(ValueError, match="offsets of a deformable convolution are NaN"):
+        ops.deform_conv2d(x, offset, weight)
+    with pytest.raises(ValueError, match="offsets of a deformable convolution are NaN"):
+        ops.modulated_deform_conv2d(x, offset, torch.ones(1, 9, 4, 4), weight, None, 1, 0, 1, 1, 1)
+
+
 # --- half precision ----------------------------------------------------------------------------------------
 
 

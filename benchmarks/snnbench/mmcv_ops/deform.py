@@ -35,6 +35,9 @@ def deform_conv_forward(
         columns: unused.
         ones: unused.
         options: ``dH, dW`` stride, ``padH, padW``, ``dilationH, dilationW``; the others follow from the shapes.
+
+    Raises:
+        ValueError: an offset is NaN (on a processor; the same holds for the other functions here).
     """
     output.copy_(_convolve(input, offset, weight, **_steps(options)))
 
@@ -149,6 +152,9 @@ def _modulated_steps(options: dict[str, Any]) -> dict[str, Any]:
 def _convolve(
     input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None = None, bias: Tensor | None = None, **steps: Any
 ) -> Tensor:
+    # on a processor torchvision reads memory that is not its own there, and the process ends without a word
+    if type(offset) is Tensor and offset.device.type == "cpu" and offset.isnan().any():
+        raise ValueError("offsets of a deformable convolution are NaN: so is a weight before it, or the input")
     dtype = torch.promote_types(input.dtype, torch.float32)
     x, places, kernel = input.to(dtype), offset.to(dtype), weight.to(dtype)
     factor = None if mask is None else mask.to(dtype)
