@@ -30,6 +30,8 @@ __all__ = ["WAYS", "Captured", "Way", "agree", "captured", "captured_as", "diffe
 
 INPUTS = 2
 """Inputs on which a graph is tried beside its network."""
+ROUNDING = 10.0
+"""How many times the network's own error by rounding (its values beside those in double precision) a graph may have."""
 
 Capture = Callable[[nn.Module, Signature, Sequence[Any], Cover, ProgressFn | None], SourceGraph]
 
@@ -185,28 +187,39 @@ def differs_from(
     """
     if not batches:
         return False
-    x = batches[0][:INPUTS]
-    if not agree(source_outputs(model, x), _static(source, x)):
-        coarse = any(v.dtype in (torch.float16, torch.bfloat16) for v in source.tensors.values())
-        if not coarse and all(site.levels is None for site in source.sites.values()):
-            return True
-        # folding BatchNorm rounds 16-bit weights anew, and what lies on the border of two levels may fall to either
-        # side of it: more digits tell
-        exact = copy.deepcopy(model).double().eval()
-        (x,) = _doubled([x])
-        if not agree(call(exact, x), _static(again(exact), x)):
-            return True
+    if _differs(model, source, batches[0][:INPUTS], again):
+        return True
     # exported with two inputs: does it hold for one?
-    return source.sizes is not None and not _holds_for_one(model, source, batches[0][:1])
+    return source.sizes is not None and not _holds_for_one(model, source, batches[0][:1], again)
 
 
-def _holds_for_one(model: nn.Module, source: SourceGraph, x: Any) -> bool:
+def _differs(model: nn.Module, source: SourceGraph, x: Any, again: Callable[[nn.Module], SourceGraph]) -> bool:
+    expected, got = source_outputs(model, x), _static(source, x)
+    if agree(expected, got):
+        return False
+    # folding BatchNorm rounds weights anew, and what lies on the border of two levels may fall to either side of it:
+    # more digits tell
+    exact = copy.deepcopy(model).double().eval()
+    (x,) = _doubled([x])
     try:
-        expected = source_outputs(model, x)
+        truth = call(exact, x)
+        if not agree(truth, _static(again(exact), x)):
+            return True
+    except (ConversionError, TraceFailure, RuntimeError, TypeError):
+        return True  # it computes in one precision only
+    coarse = any(v.dtype in (torch.float16, torch.bfloat16) for v in source.tensors.values())
+    if coarse or any(site.levels is not None for site in source.sites.values()):
+        return False
+    return distance(truth, got) > ROUNDING * distance(truth, expected)
+
+
+def _holds_for_one(model: nn.Module, source: SourceGraph, x: Any, again: Callable[[nn.Module], SourceGraph]) -> bool:
+    try:
+        source_outputs(model, x)
     except ConversionError:
         return True  # the network itself does not
     try:
-        return agree(expected, _static(source, x))
+        return not _differs(model, source, x, again)
     except ConversionError:
         return False
 
@@ -229,6 +242,18 @@ def agree(expected: Any, got: Any) -> bool:
         if isinstance(a, Tensor) and isinstance(b, Tensor) and not _close(a, b):
             return False
     return True
+
+
+def distance(truth: Any, got: Any) -> float:
+    """Largest difference of two outputs' values, relative to the largest value of each tensor."""
+    found = 0.0
+    for (_, a), (_, b) in zip(output_leaves(truth), output_leaves(got), strict=False):
+        if isinstance(a, Tensor) and isinstance(b, Tensor) and a.is_floating_point() and a.numel():
+            a, b = a.double(), b.double()
+            finite = torch.isfinite(a)
+            if scale := float(a[finite].abs().max()) if finite.any() else 0.0:
+                found = max(found, float((a - b)[finite].abs().nan_to_num(nan=torch.inf).max()) / scale)
+    return found
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
