@@ -23,7 +23,7 @@ __all__ = ["BLOCKS", "PICTURES", "curves", "main", "picture", "written"]
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/measured.md", "docs/ann2snn.md", "docs/papers.md")
+PAGES = ("README.md", "docs/measured.md", "docs/ann2snn.md", "docs/papers.md", "docs/without-relu.md")
 PICTURES = {
     "docs/pictures/accuracy-light.svg": ("#ffffff", "#1f2328"),
     "docs/pictures/accuracy-dark.svg": ("#0d1117", "#e6edf3"),
@@ -114,7 +114,7 @@ def ladder() -> bytes:
 
 def _why() -> str:
     """Three reasons with one figure each."""
-    best, beside = _row("cifar10", "shifted-threshold-reconstructed"), _row("cifar10", "spikingjelly-robust-99-9")
+    best, beside = _row("cifar10", "shifted-threshold"), _row("cifar10", "spikingjelly-robust-99-9")
     bccd = _row("bccd", "retinanet-resnet-18-32-channels", "shifted-threshold")
     cells = json.loads((ROOT / "benchmarks/speed/results/cpu.json").read_text(encoding="utf-8"))["cells"]
     where = {"network": "resnet20", "batch": 64, "timesteps": 16}
@@ -152,9 +152,25 @@ def _table(labels: dict[str, str], steps: tuple[int, ...], *folder: str) -> str:
     return "\n".join(lines)
 
 
+def _exact() -> str:
+    """A row a published network: how near it is to the quantised network in float64, at the site that is furthest off."""
+    text = (ROOT / "benchmarks/zoo/exact.jsonl").read_text(encoding="utf-8")
+    found: dict[str, dict[int, Record]] = {}
+    for line in map(json.loads, text.splitlines()):
+        found.setdefault(line["name"], {})[line["T"]] = line
+    lines = ["| network | captured by | sites | encoders | T = 4 | T = 8 |", "| --- " * 6 + "|"]
+    for name, tried in sorted(found.items()):
+        one = next(iter(tried.values()))
+        off = (f"{max(tried[t]['double'], tried[t]['output']):.0e}" if t in tried else "" for t in (4, 8))
+        lines.append(f"| {name} | {one['way']} | {one['sites']} | {one['encoders']} | {' | '.join(off)} |")
+    return "\n".join(lines)
+
+
 CIFAR10 = {
     "shifted-threshold-reconstructed": "shifted threshold, reconstructed",
     "shifted-threshold": "shifted threshold",
+    "differential-multi-threshold": "differential multi-threshold ²",
+    "signed-if-reconstructed": "signed IF, reconstructed",
     "signed-if": "signed IF",
     "srp-t-2": "SRP, τ = T/2",
     "if": "IF",
@@ -182,7 +198,7 @@ DIGITS = {
 }
 BLOCKS: dict[str, Callable[[], str]] = {
     "why": _why,
-    "cifar10": lambda: _table(CIFAR10, (*STEPS, 64), "cifar10"),
+    "cifar10": lambda: _table(CIFAR10, (2, *STEPS, 64), "cifar10"),
     "ann2snn_digits": lambda: _table(DIGITS, (1, 2, 4, 8, 16, 32), "digits"),
     "ann2snn_cifar10": lambda: _table(
         {name: label for name, label in DIGITS.items() if (RESULTS / "cifar10" / f"{name}.json").is_file()},
@@ -191,6 +207,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     ),
     "bccd": lambda: _table(WHOLE, STEPS, "bccd", "retinanet-resnet-18-32-channels"),
     "camvid": lambda: _table(WHOLE, STEPS, "camvid", "fcn-resnetv1c-18-32-channels"),
+    "exact": _exact,
     **{f"paper_{key}": functools.partial(papers.table, key) for key in papers.PAPERS},
 }
 """Name of a block → its content."""

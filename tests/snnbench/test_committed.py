@@ -104,6 +104,11 @@ def test_shifted_threshold_is_as_good_as_its_quantised_network_wherever_both_wer
         for point in record["points"]:
             if twin := point.get("twin"):
                 found += 1
-                same = twin["metrics"][record["metric"]] == pytest.approx(point["metrics"][record["metric"]])
-                assert (same, twin["agreement"]) == (True, 1.0), f"{path}, T = {point['timesteps']}"
-    assert found >= 58
+                # what lies on the border of two levels may fall to either side of it in float32: 5 of 10,000 pictures
+                otherwise = round((1 - twin["agreement"]) * record["samples"])
+                assert otherwise <= 5e-4 * record["samples"], f"{path}, T = {point['timesteps']}: {otherwise} answers"
+                off = abs(twin["metrics"][record["metric"]] - point["metrics"][record["metric"]])
+                assert off <= 100 * otherwise / record["samples"] + 1e-9, (
+                    f"{path}, T = {point['timesteps']}: {off} points"
+                )
+    assert found >= 66
