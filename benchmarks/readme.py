@@ -153,7 +153,7 @@ def _table(labels: dict[str, str], steps: tuple[int, ...], *folder: str) -> str:
 
 
 def _exact() -> str:
-    """A row a published network: how near it is to the quantised network in float64, at the site that is furthest off."""
+    """A row a published network: how near to the quantised network in float64 the site that is furthest off is."""
     text = (ROOT / "benchmarks/zoo/exact.jsonl").read_text(encoding="utf-8")
     found: dict[str, dict[int, Record]] = {}
     for line in map(json.loads, text.splitlines()):
