@@ -160,10 +160,19 @@ def _exact() -> str:
         found.setdefault(line["name"], {})[line["T"]] = line
     lines = ["| network | captured by | sites | encoders | T = 4 | T = 8 |", "| --- " * 6 + "|"]
     for name, tried in sorted(found.items()):
-        one = next(iter(tried.values()))
-        off = (f"{max(tried[t]['double'], tried[t]['output']):.0e}" if t in tried else "" for t in (4, 8))
-        lines.append(f"| {name} | {one['way']} | {one['sites']} | {one['encoders']} | {' | '.join(off)} |")
+        most = {key: value for line in tried.values() for key, value in line.items()}  # one may be refused
+        cells = [str(most.get(key, "")) for key in ("way", "sites", "encoders")]
+        lines.append(f"| {' | '.join([name, *cells, *(_off(tried.get(t)) for t in (4, 8))])} |")
     return "\n".join(lines)
+
+
+def _off(line: Record | None) -> str:
+    """A cell of that table."""
+    if line is None or "skipped" in line:
+        return ""
+    if "refused" in line:
+        return "refused"
+    return f"{max(line['double'], line['output']):.0e}" + ("" if line["holds"] else ", does not hold")
 
 
 CIFAR10 = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -37,6 +38,25 @@ def test_a_figure_that_is_changed_by_hand_is_noticed() -> None:
     figure = re.search(r"\d+\.\d\d % at T = 4", TEXT)
     assert figure is not None
     assert readme.written(TEXT.replace(figure[0], "99.99 % at T = 4")) == TEXT
+
+
+def test_a_network_that_is_refused_or_not_equal_is_shown_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    equal = {"T": 4, "way": "torch.fx", "sites": 3, "encoders": 2, "double": 2e-16, "output": 3e-16, "holds": True}
+    lines = [
+        {**equal, "name": "a"},
+        {"name": "a", "T": 8, "refused": "it is", "holds": False},
+        {"name": "b", "T": 4, "refused": "it is", "holds": False},
+        {**equal, "name": "c", "double": 0.1, "holds": False},
+        {"name": "c", "T": 8, "skipped": "no package", "holds": True},
+    ]
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    (tmp_path / "benchmarks/zoo").mkdir(parents=True)
+    (tmp_path / "benchmarks/zoo/exact.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert readme.BLOCKS["exact"]().splitlines()[2:] == [
+        "| a | torch.fx | 3 | 2 | 3e-16 | refused |",
+        "| b |  |  |  | refused |  |",
+        "| c | torch.fx | 3 | 2 | 1e-01, does not hold |  |",
+    ]
 
 
 def test_every_figure_outside_the_tables_has_its_source() -> None:

@@ -12,11 +12,12 @@ import snnconv
 from snnconv import methods
 from snnconv.graph.capture.fx import source_graph
 from snnconv.graph.source import SourceGraph
-from snnconv.runtime.capture import differs_from, distance
+from snnconv.runtime.capture import agree, differs_from, distance
+from snnconv.runtime.program import GraphProgram
 
 
 class Sensitive(nn.Module):
-    """A linear layer, BatchNorm and ReLU, whose sum the last line multiplies: so it does the rounding of folding."""
+    """A linear layer, BatchNorm and ReLU, whose values the last line multiplies: so it does the rounding of folding."""
 
     def __init__(self, times: float) -> None:
         super().__init__()
@@ -27,7 +28,7 @@ class Sensitive(nn.Module):
             self.norm.weight.uniform_(0.1, 3.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.times * self.relu(self.norm(self.fc(x))).mean(1, keepdim=True)).sin()
+        return (self.times * self.relu(self.norm(self.fc(x)))).sin()
 
 
 def rounding(model: nn.Module, x: Tensor) -> float:
@@ -42,7 +43,8 @@ def test_a_network_that_makes_its_own_rounding_large_is_captured() -> None:
     torch.manual_seed(0)
     model, x = Sensitive(1e5).eval(), torch.randn(64, 32)
     with torch.no_grad():
-        assert rounding(model, x) > 1e-3
+        assert rounding(model, x[:2]) > 1e-3
+        assert not agree(model(x[:2]), GraphProgram(source_graph(model)).static(x[:2], lambda site, z: z.relu()))
     snn = snnconv.convert(model, methods.ShiftedThreshold(8), x, progress=False)
     assert snn.report.path == "graph"
 
@@ -50,7 +52,8 @@ def test_a_network_that_makes_its_own_rounding_large_is_captured() -> None:
 @pytest.mark.parametrize("also_in_double", [True, False], ids=["another function", "fewer digits"])
 def test_a_graph_that_is_further_off_than_the_networks_own_rounding_is_not_taken(also_in_double: bool) -> None:
     torch.manual_seed(0)
-    model, x = Sensitive(1e5).eval(), torch.randn(64, 32)
+    # what is another function is seen beside any rounding, fewer digits beside little of it
+    model, x = Sensitive(1e8 if also_in_double else 1e5).eval(), torch.randn(64, 32)
 
     def of(given: nn.Module) -> SourceGraph:
         changed = copy.deepcopy(given)
@@ -67,4 +70,23 @@ def test_a_graph_that_is_further_off_than_the_networks_own_rounding_is_not_taken
 def test_a_value_that_is_no_number_is_infinitely_far() -> None:
     assert distance(torch.tensor([1.0, 4.0]), torch.tensor([1.0, 3.0])) == 0.25
     assert distance(torch.tensor([1.0, 4.0]), torch.tensor([torch.nan, 4.0])) == float("inf")
-    assert distance(torch.zeros(2), torch.ones(2, dtype=torch.long)) == 0.0
+    assert distance(torch.tensor([4.0, torch.inf]), torch.tensor([4.0, 0.0])) == 0.0
+    assert distance(torch.zeros(3), torch.zeros(3, 1)) == float("inf")
+
+
+class OnePrecision(Sensitive):
+    """Its matrix is no parameter, and stays in single precision."""
+
+    matrix = torch.eye(32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x @ self.matrix)
+
+
+def test_a_graph_that_differs_from_a_network_of_one_precision_alone_is_not_taken() -> None:
+    torch.manual_seed(0)
+    model, other, x = OnePrecision(1.0).eval(), OnePrecision(1.0).eval(), torch.randn(64, 32)
+    with pytest.raises(RuntimeError, match="dtype"):
+        copy.deepcopy(model).double()(x.double())
+    assert differs_from(model, source_graph(other), [x], source_graph)
+    assert not differs_from(model, source_graph(model), [x], source_graph)
