@@ -8,6 +8,7 @@ import copy
 import operator
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,26 @@ def test_of_the_batch_alone_any_number_of_conditions_may_be_asked(monkeypatch: p
     torch.testing.assert_close(run(source, IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
     assert source.sizes is not None
     assert source.sizes.dims["x"][1:] == [3, 12, 12], "with all sizes free too much was asked"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("over", [lambda a: a / 9.0, lambda a: a / (12 * 12 / 4 / 4), lambda a: a / 9])
+def test_a_batch_computed_by_int_from_a_quotient_is_known_for_the_batch(over: Callable[[Any], Any]) -> None:
+    counts: list[tuple[str, str]] = []
+
+    class Counted(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            windows = self.relu(self.one(x)).reshape(9 * x.shape[0], 16, 8)
+            count = int(over(windows.shape[0]))
+            if not isinstance(count, int):
+                counts.append((str(count), str(x.shape[0])))
+            return self.head(windows.view(count, 144, 8).mean(1))
+
+    model = Counted().eval()
+    source = exported_graph(model, {"x": IMAGES[:2]})
+    assert counts, "a size of no name"
+    assert [count for count, _ in counts] == [batch for _, batch in counts], "or the sizes of each layer hold those of all before it"
+    torch.testing.assert_close(run(source, IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
 
 
 class Sequences(Net):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +17,29 @@ _NOT_THEIRS = frozenset({"torch", *sys.stdlib_module_names})
 """Packages that no network's own code is in."""
 
 
+def _simpler(size: Any) -> Any:
+    """⌊an/a⌋ as n: torch leaves it as it stands, and the sizes of the next layer are made of it, and so on."""
+    if not isinstance(size, torch.SymInt) or len(size.node.expr.args) != 1:
+        return size
+    from sympy import Float, Integer
+    from torch.utils._sympy import functions
+
+    names = ("FloatTrueDiv", "IntTrueDiv", "TrueDiv", "ToFloat")
+    kinds = tuple(getattr(functions, name) for name in names if hasattr(functions, name))
+    inner = size.node.expr.args[0]
+    inner = inner.replace(lambda term: isinstance(term, kinds), lambda term: term.args[0] / math.prod(term.args[1:]))
+    inner = inner.xreplace({number: Integer(number) for number in inner.atoms(Float) if float(number).is_integer()})
+    if inner.is_integer:
+        size.node._expr, size.node._expr_ver = inner, -1  # what torch kept of it is of an older version
+    return size
+
+
 class _Whole(type):
     """``int(size)`` of a size that has a name keeps the name; all else is as with `int`."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if len(args) == 1 and isinstance(args[0], (torch.SymInt, torch.SymFloat)):
-            return torch.sym_int(args[0])
+            return _simpler(torch.sym_int(args[0]))
         return int(*args, **kwargs)
 
     def __instancecheck__(cls, value: Any) -> bool:
