@@ -280,7 +280,9 @@ def test_a_batch_computed_by_int_from_a_quotient_is_known_for_the_batch(over: Ca
     model = Counted().eval()
     source = exported_graph(model, {"x": IMAGES[:2]})
     assert counts, "a size of no name"
-    assert [count for count, _ in counts] == [batch for _, batch in counts], "or the sizes of each layer hold those of all before it"
+    assert [count for count, _ in counts] == [batch for _, batch in counts], (
+        "or the sizes of each layer hold those of all before it"
+    )
     torch.testing.assert_close(run(source, IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
 
 

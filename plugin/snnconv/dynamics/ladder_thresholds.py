@@ -35,6 +35,7 @@ class Ladder:
         borders: ``[pieces - 1]``: z belongs to the piece behind as many borders as it is above.
         lowest: the smallest code, -L or 0.
         highest: L, the largest code.
+        kept: what kernels make of it, by their name.
     """
 
     values: Tensor
@@ -42,6 +43,7 @@ class Ladder:
     borders: Tensor
     lowest: int
     highest: int
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     _moved: dict[torch.device, Ladder] = field(default_factory=dict, compare=False, repr=False)
 
     def to(self, device: torch.device) -> Ladder:
@@ -50,7 +52,7 @@ class Ladder:
             return self
         if device not in self._moved:
             tensors = {name: getattr(self, name).to(device) for name in ("values", "direction", "borders")}
-            self._moved[device] = replace(self, **tensors, _moved={})
+            self._moved[device] = replace(self, **tensors, kept={}, _moved={})
         return self._moved[device]
 
     def piece(self, z: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from ...ladder_thresholds import Ladder
 from ..eager_functions import laddered
 from ..job import Job
-from ..layout import dense_steps, empty_steps, flat
+from ..layout import dense_steps, empty_steps, flat, same_layout
 from .compiled import block_at, fill, input_step, jit, output_step, store
 from .launch import array, launch
 
@@ -41,37 +41,59 @@ def _pointed(job: Job) -> tuple[Job, object, Ladder]:
     job, ladder = laddered(job)
     summed_already = len(job.x_seq) == 1 and job.x_seq.dtype == job.thresholds.dtype
     z = dense_steps(job.x_seq if summed_already else job.summed().unsqueeze(0))
-    y = empty_steps(z, 1, z.dtype)
-    y[0].copy_(job.options["function"](z[0], job.axis))
+    y = job.options["function"](z[0], job.axis).unsqueeze(0)
+    if y.dtype != z.dtype or not same_layout(y, z):
+        y = empty_steps(z, 1, z.dtype).copy_(y)
     return replace(job, x_seq=z), array(flat(y)), ladder
 
 
 def _tables(ladder: Ladder) -> tuple[object, ...]:
-    """Thresholds, directions, borders between pieces, where each channel's thresholds begin, codes below 0."""
-    pieces, codes = ladder.values.shape[-2:]
-    rows = torch.arange(ladder.values[..., 0, 0].numel()) * pieces
-    tables = (ladder.values.reshape(-1), ladder.direction.reshape(-1), ladder.borders, rows)
-    return *(array(table) for table in tables), codes, -ladder.lowest
+    """Thresholds, directions, borders between pieces, where each channel's thresholds begin, codes below 0.
+
+    Before the thresholds of a piece stands -inf and behind them inf, so that each code has one on either side.
+    """
+    if "numba" not in ladder.kept:
+        pieces, codes = ladder.values.shape[-2:]
+        rows = torch.arange(ladder.values[..., 0, 0].numel(), dtype=torch.int32) * pieces
+        values = ladder.values.new_full((*ladder.values.shape[:-1], codes + 2), float("inf"))
+        values[..., 0], values[..., 1:-1] = -float("inf"), ladder.values
+        tables = (values.reshape(-1), ladder.direction.reshape(-1), ladder.borders, rows)
+        ladder.kept["numba"] = *(array(table) for table in tables), codes, -ladder.lowest
+    found: tuple[object, ...] = ladder.kept["numba"]
+    return found
 
 
 @jit
-def place(z, y, lsb, row, code, values, directions, borders, codes, below, count):
-    """The codes of summed inputs ``z``: from the one that ``y`` is nearest to, over all thresholds that z is beyond."""
+def place(z, y, lsb, row, code, piece, values, directions, borders, codes, below, count):
+    """The codes of summed inputs ``z``: from the one that ``y`` is nearest to, over all thresholds that z is beyond.
+
+    Nearly always ``y`` says which: all codes of a block are compared with both thresholds beside them, and only a block
+    in which one does not lie between them is gone through value by value.
+    """
     lowest, highest = np.float32(-below), np.float32(codes - below)
     for i in range(count):
         level = np.floor(y[i] / lsb[i] + np.float32(0.5))
         level = level if level > lowest else lowest
         level = level if level < highest else highest
         code[i] = np.int32(level if y[i] == y[i] else np.float32(0))
+        piece[i] = row[i]
+    for b in range(len(borders)):
+        border = borders[b]
+        for i in range(count):
+            piece[i] += np.int32(z[i] > border)
+    length, elsewhere = np.uint32(codes + 2), np.int32(0)
+    for i in range(count):  # unsigned: no place is counted from the end
+        at = directions[np.uint32(piece[i])] * z[i]
+        here = np.uint32(piece[i]) * length + np.uint32(code[i] + below)
+        elsewhere += np.int32(not ((at >= values[here]) & (at < values[here + np.uint32(1)])))
+    if elsewhere == 0:
+        return
     for i in range(count):
-        piece = np.int64(row[i])
-        for b in range(len(borders)):
-            piece += z[i] > borders[b]
-        at, origin = directions[piece] * z[i], piece * codes + below
+        at, origin = directions[piece[i]] * z[i], np.int64(piece[i]) * (codes + 2) + below
         m = np.int64(code[i])
-        while m < codes - below and at >= values[origin + m]:
+        while m < codes - below and at >= values[origin + m + 1]:
             m += 1
-        while m > -below and at < values[origin + m - 1]:
+        while m > -below and at < values[origin + m]:
             m -= 1
         code[i] = m
 
@@ -85,6 +107,7 @@ def ladder_scan(
     lsb = np.empty(length, np.float32)
     row = np.empty(length, np.int32)
     code = np.empty(length, np.int32)
+    piece = np.empty(length, np.int32)
     amplitude = np.empty(length, np.float32)
     none = np.float32(0)
     for block in range(share[0], share[1]):
@@ -94,7 +117,7 @@ def ladder_scan(
             fill(lsb, lsbs, first, count, layout)
         fill(amplitude, amplitudes, first, count, layout)  # which decay
         z, pointed = input_step(x, 0, first, count, layout), input_step(y, 0, first, count, layout)
-        place(z, pointed, lsb, row, code, values, directions, borders, codes, below, count)
+        place(z, pointed, lsb, row, code, piece, values, directions, borders, codes, below, count)
         worth = np.int32(1 << (out_steps - 1))
         for t in range(out_steps):
             outs = output_step(out, t, first, count, layout)
@@ -118,6 +141,7 @@ def ladder_total(bits: int) -> Callable[..., None]:
         lsb = np.empty(length, np.float32)
         row = np.empty(length, np.int32)
         code = np.empty(length, np.int32)
+        piece = np.empty(length, np.int32)
         amplitude = np.empty(length, np.float32)
         half, none = np.float32(0.5), np.float32(0)
         zero = out.dtype.type(0)
@@ -128,7 +152,7 @@ def ladder_total(bits: int) -> Callable[..., None]:
                 fill(lsb, lsbs, first, count, layout)
                 fill(amplitude, amplitudes, first, count, layout)
             z, pointed = input_step(x, 0, first, count, layout), input_step(y, 0, first, count, layout)
-            place(z, pointed, lsb, row, code, values, directions, borders, codes, below, count)
+            place(z, pointed, lsb, row, code, piece, values, directions, borders, codes, below, count)
             outs = output_step(out, 0, first, count, layout)
             for i in range(count):
                 weight = -amplitude[i] if code[i] < 0 else amplitude[i]

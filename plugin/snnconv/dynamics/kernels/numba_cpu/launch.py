@@ -68,9 +68,10 @@ def array(values: Tensor) -> Any:
 
 def shares(f: Flat, numel: int) -> tuple[Layout, int, int]:
     """How a kernel sees memory and its blocks, how many there are, and how many threads share them."""
-    # thresholds repeat from block to block where channels lie side by side: their tables are filled once
-    uniform = f.channels == 1 or (f.inner == 1 and f.channels <= BLOCK)
-    length = BLOCK // f.channels * f.channels if uniform else BLOCK
+    # thresholds repeat from block to block where all channels fit into one: their tables are filled once
+    period = 1 if f.channels == 1 else f.channels * f.inner
+    uniform = period <= BLOCK
+    length = BLOCK // period * period if uniform else BLOCK
     blocks = -(-f.size // length)
     layout = (f.size, f.x_stride, f.channels, f.inner, length, uniform)
     return layout, blocks, max(1, min(torch.get_num_threads(), blocks, numel // MIN_NUMEL_PER_THREAD))
