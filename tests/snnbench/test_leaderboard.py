@@ -174,6 +174,11 @@ class TestEntries:
         assert found[0].rows[0].estimate.value == 81.0
         assert found[0].rows[0].estimate.std == pytest.approx(math.sqrt(2))
 
+    def test_the_smallest_seed_stands_first_and_names_the_entry(self, tmp_path: Path) -> None:
+        (board,) = boards(tmp_path, {"a/seed-1/m": record(seed=1), "a/m": record(), "a/b": record(seed=12)})
+        (entry,) = board.entries
+        assert (entry.seeds, entry.files) == ([0, 1, 12], ["a/m.json", "a/seed-1/m.json", "a/b.json"])
+
     def test_two_files_of_one_seed_are_two_entries(self, tmp_path: Path) -> None:
         found = entries(tmp_path, record(), record(weights="f" * 16))
         assert [len(e.files) for e in found] == [1, 1]

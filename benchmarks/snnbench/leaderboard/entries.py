@@ -112,7 +112,7 @@ class Entry:
 
     @property
     def seeds(self) -> list[int | None]:
-        """Seed of each file."""
+        """Seed of each file, in rising order."""
         return [record["seed"] for record in self.records]
 
 
@@ -134,6 +134,7 @@ def collect(records: Mapping[PurePath, Record], answers: Mapping[PurePath, Answe
         groups.setdefault(_identity(record), []).append((path.as_posix(), record))
     found: list[Entry] = []
     for members in groups.values():
+        members.sort(key=lambda member: (member[1]["seed"] is None, member[1]["seed"] or 0))
         seeds = [record["seed"] for _, record in members]
         repeats = len(set(seeds)) == len(seeds)  # two files of one seed are two measurements, not a repetition
         for group in [members] if repeats else [[member] for member in members]:

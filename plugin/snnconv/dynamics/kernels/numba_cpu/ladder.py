@@ -64,7 +64,7 @@ def _tables(ladder: Ladder) -> tuple[object, ...]:
 
 
 @jit
-def place(z, y, lsb, row, code, piece, values, directions, borders, codes, below, count):
+def place(z, y, inverse, row, code, piece, values, directions, borders, codes, below, count):
     """The codes of summed inputs ``z``: from the one that ``y`` is nearest to, over all thresholds that z is beyond.
 
     Nearly always ``y`` says which: all codes of a block are compared with both thresholds beside them, and only a block
@@ -72,7 +72,7 @@ def place(z, y, lsb, row, code, piece, values, directions, borders, codes, below
     """
     lowest, highest = np.float32(-below), np.float32(codes - below)
     for i in range(count):
-        level = np.floor(y[i] / lsb[i] + np.float32(0.5))
+        level = np.floor(y[i] * inverse[i] + np.float32(0.5))
         level = level if level > lowest else lowest
         level = level if level < highest else highest
         code[i] = np.int32(level if y[i] == y[i] else np.float32(0))
@@ -104,7 +104,7 @@ def ladder_scan(
 ):
     """Send ``out_steps`` bits of the codes; amplitudes as in `shifted.shifted_threshold_scan`."""
     _, _, _, _, length, _ = layout
-    lsb = np.empty(length, np.float32)
+    inverse = np.empty(length, np.float32)
     row = np.empty(length, np.int32)
     code = np.empty(length, np.int32)
     piece = np.empty(length, np.int32)
@@ -114,10 +114,12 @@ def ladder_scan(
         first, count, fresh = block_at(block, layout, share)
         if fresh:
             fill(row, rows, first, count, layout)
-            fill(lsb, lsbs, first, count, layout)
+            fill(inverse, lsbs, first, count, layout)
+            for i in range(count):
+                inverse[i] = np.float32(1) / inverse[i]
         fill(amplitude, amplitudes, first, count, layout)  # which decay
         z, pointed = input_step(x, 0, first, count, layout), input_step(y, 0, first, count, layout)
-        place(z, pointed, lsb, row, code, piece, values, directions, borders, codes, below, count)
+        place(z, pointed, inverse, row, code, piece, values, directions, borders, codes, below, count)
         worth = np.int32(1 << (out_steps - 1))
         for t in range(out_steps):
             outs = output_step(out, t, first, count, layout)
@@ -138,7 +140,7 @@ def ladder_total(bits: int) -> Callable[..., None]:
     def kernel(x, out, y, layout, lsbs, amplitudes, values, directions, borders, rows, codes, below, share):
         # one function that closes over numbers alone: numba finds no other one again on disk
         _, _, _, _, length, _ = layout
-        lsb = np.empty(length, np.float32)
+        inverse = np.empty(length, np.float32)
         row = np.empty(length, np.int32)
         code = np.empty(length, np.int32)
         piece = np.empty(length, np.int32)
@@ -149,10 +151,12 @@ def ladder_total(bits: int) -> Callable[..., None]:
             first, count, fresh = block_at(block, layout, share)
             if fresh:
                 fill(row, rows, first, count, layout)
-                fill(lsb, lsbs, first, count, layout)
+                fill(inverse, lsbs, first, count, layout)
+                for i in range(count):
+                    inverse[i] = np.float32(1) / inverse[i]
                 fill(amplitude, amplitudes, first, count, layout)
             z, pointed = input_step(x, 0, first, count, layout), input_step(y, 0, first, count, layout)
-            place(z, pointed, lsb, row, code, piece, values, directions, borders, codes, below, count)
+            place(z, pointed, inverse, row, code, piece, values, directions, borders, codes, below, count)
             outs = output_step(out, 0, first, count, layout)
             for i in range(count):
                 weight = -amplitude[i] if code[i] < 0 else amplitude[i]
