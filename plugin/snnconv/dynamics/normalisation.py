@@ -81,6 +81,13 @@ def _power_below(x: Tensor) -> Tensor:
     return torch.frexp(x).exponent - 1
 
 
+def _shifted(x: Tensor, k: Tensor) -> Tensor:
+    """``x*2^k``, with its gradient: that of ``torch.ldexp`` is 0 below k = 0 in torch 2.11."""
+    if _differentiates(x):
+        return x * torch.ldexp(torch.ones_like(k, dtype=x.dtype), k)
+    return torch.ldexp(x, k)
+
+
 def softmax_codes(x: Tensor, dim: int, timesteps: int) -> Tensor:
     """What a softmax sends along an axis: ``e_j = floor(exp(u_j)*L + 1/2)/L`` with ``u_j = x_j - max x``.
 
@@ -124,9 +131,8 @@ def softmax_scale(e: Tensor, dim: int, timesteps: int) -> Tensor:
     codes = _straight_through(whole, e * levels) if _differentiates(e) else whole
     total_ = codes.sum(dim, keepdim=True).clamp(min=levels) / levels
     k = _power_below(total_)
-    r = _by_ladder(RECIPROCAL, torch.ldexp(total_, -k), timesteps) / levels
-    scale: Tensor = torch.ldexp(r, -k)
-    return scale
+    r = _by_ladder(RECIPROCAL, _shifted(total_, -k), timesteps) / levels
+    return _shifted(r, -k)
 
 
 def reciprocal_codes(scale: Tensor, timesteps: int) -> Tensor:
@@ -213,13 +219,13 @@ def _coded_rows(c: Tensor, timesteps: int, eps: float) -> _Rows:
     code = _straight_through(code, rows) if _differentiates(rows) else code
     w = (code * q).square().mean(-1, keepdim=True) + eps
     k = torch.div(_power_below(w), 2, rounding_mode="floor")
-    return _Rows(code, q, _by_ladder(RECIPROCAL_ROOT, torch.ldexp(w, -2 * k), timesteps), k)
+    return _Rows(code, q, _by_ladder(RECIPROCAL_ROOT, _shifted(w, -2 * k), timesteps), k)
 
 
 def _scaled_rows(c: Tensor, timesteps: int, eps: float) -> Tensor:
     """Rows divided by the root of their mean square plus ``eps``, over the last axis, by codes and a ladder."""
     found = _coded_rows(c, timesteps, eps)
-    return found.code * found.q * torch.ldexp(found.root / (2**timesteps - 1), -found.k)
+    return found.code * found.q * _shifted(found.root / (2**timesteps - 1), -found.k)
 
 
 def ladder_layer_norm(
