@@ -14,6 +14,7 @@ import torch
 import snnconv
 from benchmarks.tutorial_pictures import run_blocks
 from snnbench import results
+from snnbench.leaderboard.entries import collect
 from snnconv import dynamics, methods
 
 ROOT = Path(__file__).parents[1]
@@ -232,16 +233,14 @@ def test_the_page_on_control_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_tables_say_what_the_result_files_say(title: str, folder: str, digits: int) -> None:
-    found = {r["label"]: r for r in results.read_all(ROOT / "benchmarks" / "results" / folder).values()}
+    found = {e.label: e for e in collect(results.read_all(ROOT / "benchmarks" / "results" / folder))}  # of all seeds
     text = (DOCS / "video-control.md").read_text()
     paragraph, table = re.search(rf"^({title}, .*?)\n\n(\|.*?)\n\n", text, re.DOTALL | re.MULTILINE).groups()  # type: ignore[union-attr]
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert {row[0] for row in rows} == set(found)
     for label, *cells in rows:
-        record = found[label]
-        ann = record["ann"]["metrics"][record["metric"]]
-        assert f"ANN {ann:,.{digits}f}" in paragraph
-        points = {str(p["latency"]): f"{p['metrics'][record['metric']]:,.{digits}f}" for p in record["points"]}
+        assert f"ANN {found[label].ann.value:,.{digits}f}" in paragraph
+        points = {str(row.latency): f"{row.estimate.value:,.{digits}f}" for row in found[label].rows}
         assert dict(zip(head[1:], cells, strict=True)) == {t: points.get(t, "") for t in head[1:]}
         assert set(points) <= set(head)
 
