@@ -15,7 +15,7 @@ from snnbench.baselines.spikingjelly import SpikingJellyRecipe
 from snnbench.results import Record, slug
 from snnbench.seeds import folders, seeds_of
 
-from . import report, twins
+from . import twins
 from .classification import RESULTS, Entry, Task
 from .classification import run as run_entries
 from .data import DataError
@@ -106,6 +106,8 @@ def measure(task: Task, entries: Sequence[Entry], timesteps: Sequence[int], opti
     """Run, print a line a point, then the table; write the plot. The exit status is 1 where a row failed."""
     if options.twins:
         return _add_twins(task, entries)
+    from . import report  # its tables want rich, which not every command here needs
+
     start = time.perf_counter()
     failed: dict[tuple[str, int], str] = {}
 

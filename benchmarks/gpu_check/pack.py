@@ -22,8 +22,8 @@ from pathlib import Path
 from benchmarks.data import DataError, find
 from benchmarks.main import exit_with
 
-PACKAGES = ("spikingjelly", "loguru")
-"""Pure Python, so that one wheel serves every machine: SpikingJelly, and what it imports that is seldom there."""
+PACKAGES = ("spikingjelly", "loguru", "tqdm", "requests", "urllib3", "idna", "certifi")
+"""Pure Python, so that one wheel serves every machine: SpikingJelly, and what it imports that may not be there."""
 WEIGHTS = "resnet20_cifar10.safetensors"
 TEST, TRAIN = "cifar10_test.zip", "cifar10_train.zip"
 MIB = 2**20
