@@ -214,6 +214,21 @@ def test_the_thresholds_decide_wherever_the_function_points(backend: str, scaled
         assert torch.equal(found, run("ladder", x_seq, theta, backend="eager", scaled=scaled, **right))
 
 
+class Constant:
+    """A function that does not look at its input."""
+
+    extrema, signed, linear = (), False, False
+
+    def __call__(self, z: Tensor, axis: int = 1) -> Tensor:
+        return torch.tensor(0.5, dtype=z.dtype).expand_as(z)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_function_may_give_one_value_for_all(backend: str) -> None:
+    found = dyn.total("ladder", torch.randn(1, 4, 6), 0.1, backend=backend, function=Constant(), timesteps=4)
+    torch.testing.assert_close(found, torch.full((4, 6), 0.5))
+
+
 INTERPRETED = """
 import random, torch
 from snnconv import dynamics as dyn

@@ -286,6 +286,25 @@ def test_a_batch_computed_by_int_from_a_quotient_is_known_for_the_batch(over: Ca
     torch.testing.assert_close(run(source, IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "size",
+    [lambda a: int(a / 49 * 49), lambda a: int(a / 5), lambda a: int(abs(a - 20))],  # not a, not whole, not a - 20
+)
+def test_no_other_size_is_taken_for_simpler(size: Callable[[Any], Any]) -> None:
+    counts: list[Any] = []
+
+    class Counted(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            counts.append(size(x.shape[0]))
+            return self.head(self.relu(self.one(x)).mean((2, 3))) + counts[-1]
+
+    model = Counted().eval()
+    source = exported_graph(model, {"x": IMAGES[:2]})
+    for x in (IMAGES, IMAGES[:1], IMAGES[:1].expand(49, -1, -1, -1)):
+        torch.testing.assert_close(run(source, x), model(x), rtol=1e-4, atol=1e-5)
+
+
 class Sequences(Net):
     """Attention over positions, which come first, with keys of a coarser map, as in SegFormer of mmseg."""
 

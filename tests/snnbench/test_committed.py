@@ -7,6 +7,7 @@ import importlib
 import json
 import math
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,38 +97,32 @@ def of_module(name: str, words: list[str], rows: list[dict[str, Any]], monkeypat
     assert {row["label"] for row in rows} <= {entry.label for entry in kept}
 
 
-def test_shifted_threshold_plays_like_its_quantised_network_as_far_as_episodes_tell() -> None:
-    found = 0
+def twins(control: bool) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Points of shifted threshold that have their quantised network beside them, of control or of all other tasks."""
     for path in FILES:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["task"] != "control" or record["method"]["name"] != "ShiftedThreshold":
-            continue
-        for point in record["points"]:
-            if twin := point.get("twin"):
-                found += 1
-                # rounding grows along an episode: within what its mean return is known to
-                error = point["metrics"]["return_std"] / math.sqrt(record["samples"])
-                off = abs(twin["metrics"]["return"] - point["metrics"]["return"])
-                assert off <= error, f"{path}, T = {point['timesteps']}: {off}, standard error {error}"
-    assert found >= 24
+        if record["method"]["name"] == "ShiftedThreshold" and (record["task"] == "control") == control:
+            for point in record["points"]:
+                if point.get("twin"):
+                    yield f"{path}, T = {point['timesteps']}", record, point
+
+
+def test_shifted_threshold_plays_like_its_quantised_network_as_far_as_episodes_tell() -> None:
+    found = list(twins(control=True))
+    for name, record, point in found:  # an action decides what is seen next, so that rounding grows along an episode
+        error = point["metrics"]["return_std"] / math.sqrt(record["samples"])
+        off = abs(point["twin"]["metrics"]["return"] - point["metrics"]["return"])
+        assert off <= error, f"{name}: {off}, standard error {error}"
+    assert len(found) >= 24
 
 
 def test_shifted_threshold_is_as_good_as_its_quantised_network_wherever_both_were_measured() -> None:
-    found = 0
-    for path in FILES:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["method"]["name"] != "ShiftedThreshold":
-            continue
-        for point in record["points"]:
-            if twin := point.get("twin"):
-                found += 1
-                if record["task"] == "control":
-                    continue  # an action decides what is seen next
-                # what lies on the border of two levels may fall to either side of it in float32: 5 of 10,000 pictures
-                otherwise = round((1 - twin["agreement"]) * record["samples"])
-                assert otherwise <= 5e-4 * record["samples"], f"{path}, T = {point['timesteps']}: {otherwise} answers"
-                off = abs(twin["metrics"][record["metric"]] - point["metrics"][record["metric"]])
-                assert off <= 100 * otherwise / record["samples"] + 1e-9, (
-                    f"{path}, T = {point['timesteps']}: {off} points"
-                )
-    assert found >= 66
+    found = list(twins(control=False))
+    for name, record, point in found:
+        twin = point["twin"]
+        # what lies on the border of two levels may fall to either side of it in float32: 5 of 10,000 pictures
+        otherwise = round((1 - twin["agreement"]) * record["samples"])
+        assert otherwise <= 5e-4 * record["samples"], f"{name}: {otherwise} answers"
+        off = abs(twin["metrics"][record["metric"]] - point["metrics"][record["metric"]])
+        assert off <= 100 * otherwise / record["samples"] + 1e-9, f"{name}: {off} points"
+    assert len(found) >= 66

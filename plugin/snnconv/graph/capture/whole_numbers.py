@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,22 +14,32 @@ __all__ = ["whole_numbers"]
 
 _NOT_THEIRS = frozenset({"torch", *sys.stdlib_module_names})
 """Packages that no network's own code is in."""
+_QUOTIENTS = ("FloatTrueDiv", "IntTrueDiv", "TrueDiv")
+_ROUNDED = ("TruncToInt", "FloorToInt", "CeilToInt", "Trunc", "floor", "ceiling")
+"""What torch has for ``a / b``, and for a fraction as a whole number, in one release or another."""
 
 
 def _simpler(size: Any) -> Any:
-    """⌊an/a⌋ as n: torch leaves it as it stands, and the sizes of the next layer are made of it, and so on."""
-    if not isinstance(size, torch.SymInt) or len(size.node.expr.args) != 1:
+    """⌊an/a⌋ as n: torch leaves it as it stands, and the sizes of the next layer are made of it, and so on.
+
+    Of one quotient alone, which floating point gives exactly where it is whole: ``int(n / 49 * 49)`` may be n - 1.
+    """
+    if not isinstance(size, torch.SymInt):
         return size
-    from sympy import Float, Integer
+    from sympy import Integer
     from torch.utils._sympy import functions
 
-    names = ("FloatTrueDiv", "IntTrueDiv", "TrueDiv", "ToFloat")
-    kinds = tuple(getattr(functions, name) for name in names if hasattr(functions, name))
-    inner = size.node.expr.args[0]
-    inner = inner.replace(lambda term: isinstance(term, kinds), lambda term: term.args[0] / math.prod(term.args[1:]))
-    inner = inner.xreplace({number: Integer(number) for number in inner.atoms(Float) if float(number).is_integer()})
-    if inner.is_integer:
-        size.node._expr, size.node._expr_ver = inner, -1  # what torch kept of it is of an older version
+    quotients = tuple(getattr(functions, name) for name in _QUOTIENTS if hasattr(functions, name))
+    rounded = size.node.expr
+    if type(rounded).__name__ not in _ROUNDED or not isinstance(rounded.args[0], quotients):
+        return size
+    above, below = rounded.args[0].args
+    if isinstance(above, functions.ToFloat):
+        (above,) = above.args
+    if above.is_integer and below.is_number and float(below).is_integer():
+        whole = above / Integer(int(below))
+        if whole.is_integer:
+            size.node._expr, size.node._expr_ver = whole, -1  # what torch kept of it is of an older version
     return size
 
 
@@ -39,7 +48,8 @@ class _Whole(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if len(args) == 1 and isinstance(args[0], (torch.SymInt, torch.SymFloat)):
-            return _simpler(torch.sym_int(args[0]))
+            size = torch.sym_int(args[0])
+            return _simpler(size) if isinstance(args[0], torch.SymFloat) else size
         return int(*args, **kwargs)
 
     def __instancecheck__(cls, value: Any) -> bool:

@@ -64,6 +64,14 @@ def _tables(ladder: Ladder) -> tuple[object, ...]:
 
 
 @jit
+def fill_inverse(buffer, table, first, count, layout):
+    """One over the channel values, as of `fill`."""
+    fill(buffer, table, first, count, layout)
+    for i in range(count):
+        buffer[i] = np.float32(1) / buffer[i]
+
+
+@jit
 def place(z, y, inverse, row, code, piece, values, directions, borders, codes, below, count):
     """The codes of summed inputs ``z``: from the one that ``y`` is nearest to, over all thresholds that z is beyond.
 
@@ -114,9 +122,7 @@ def ladder_scan(
         first, count, fresh = block_at(block, layout, share)
         if fresh:
             fill(row, rows, first, count, layout)
-            fill(inverse, lsbs, first, count, layout)
-            for i in range(count):
-                inverse[i] = np.float32(1) / inverse[i]
+            fill_inverse(inverse, lsbs, first, count, layout)
         fill(amplitude, amplitudes, first, count, layout)  # which decay
         z, pointed = input_step(x, 0, first, count, layout), input_step(y, 0, first, count, layout)
         place(z, pointed, inverse, row, code, piece, values, directions, borders, codes, below, count)
@@ -151,9 +157,7 @@ def ladder_total(bits: int) -> Callable[..., None]:
             first, count, fresh = block_at(block, layout, share)
             if fresh:
                 fill(row, rows, first, count, layout)
-                fill(inverse, lsbs, first, count, layout)
-                for i in range(count):
-                    inverse[i] = np.float32(1) / inverse[i]
+                fill_inverse(inverse, lsbs, first, count, layout)
                 fill(amplitude, amplitudes, first, count, layout)
             z, pointed = input_step(x, 0, first, count, layout), input_step(y, 0, first, count, layout)
             place(z, pointed, inverse, row, code, piece, values, directions, borders, codes, below, count)
