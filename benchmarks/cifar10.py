@@ -106,4 +106,4 @@ def _measure(model: ResNet20, options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    main.exit_with(run)
+    main.exit_with(run, main.RESUMES)

@@ -24,7 +24,7 @@ from snnconv import methods
 
 from .classification import Batch, accuracy
 from .data import DataError, cifar10, find
-from .main import exit_with
+from .main import RESUMES, exit_with
 
 OUT = Path(__file__).parent / "frontier.json"
 BATCH = 100
@@ -192,4 +192,4 @@ def plot(record: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    exit_with(main)
+    exit_with(main, RESUMES)

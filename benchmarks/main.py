@@ -155,14 +155,18 @@ def _add_twins(task: Task, entries: Sequence[Entry]) -> int:
     return 1 if left else 0
 
 
-def exit_with(command: Callable[[], int]) -> None:
-    """Run a command; a data error is one sentence and status 2, an interruption status 130."""
+RESUMES = "finished points are kept, --resume goes on from them"
+GOES_ON = "what is finished is kept, the same command goes on from it"
+
+
+def exit_with(command: Callable[[], int], again: str = "") -> None:
+    """Run a command; a data error is one sentence and status 2, an interruption 130, with how it goes on ``again``."""
     try:
         status = command()
     except (DataError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("interrupted; finished points are kept, --resume goes on from them", file=sys.stderr)
+        print(f"interrupted; {again}" if again else "interrupted", file=sys.stderr)
         status = 130
     raise SystemExit(status)

@@ -161,4 +161,4 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    main.exit_with(run)
+    main.exit_with(run, main.RESUMES)

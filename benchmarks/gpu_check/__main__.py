@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.main import exit_with
+from benchmarks.main import GOES_ON, exit_with
 from benchmarks.speed.__main__ import RESULTS
 from snnbench.results.provenance import provenance
 
@@ -89,4 +89,4 @@ def _apart(part: str, options: argparse.Namespace, out: Path) -> tuple[float, st
 
 
 if __name__ == "__main__":
-    exit_with(main)
+    exit_with(main, GOES_ON)

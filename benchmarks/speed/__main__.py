@@ -16,7 +16,7 @@ from torch import Tensor
 from snnbench import results
 from snnbench.results.provenance import provenance
 
-from ..main import exit_with
+from ..main import GOES_ON, exit_with
 from .engines import ENGINES, MOST_BITS, Engine, Run, Unavailable
 from .memory import peak
 from .networks import NETWORKS
@@ -160,4 +160,4 @@ def _numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    exit_with(main)
+    exit_with(main, GOES_ON)

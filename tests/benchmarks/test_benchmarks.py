@@ -482,6 +482,28 @@ class TestCommands:
         assert stop.value.code == 2
         assert capsys.readouterr().err == "error: there is nothing here\n"
 
+    @pytest.mark.parametrize(
+        ("again", "said"), [("", "interrupted\n"), (main.GOES_ON, f"interrupted; {main.GOES_ON}\n")]
+    )
+    def test_an_interruption_is_status_130_and_says_how_to_go_on(self, again: str, said: str, capsys) -> None:
+        def stopped() -> int:
+            raise KeyboardInterrupt
+
+        with pytest.raises(SystemExit) as stop:
+            main.exit_with(stopped, again)
+        assert stop.value.code == 130
+        assert capsys.readouterr().err == said
+
+    def test_resume_is_named_by_the_commands_that_have_it(self) -> None:
+        folder = Path(main.__file__).parent
+        commands = {
+            p: p.read_text() for p in folder.rglob("*.py") if p.name != "main.py" and "exit_with(" in p.read_text()
+        }
+        named = {path.name for path, text in commands.items() if "RESUMES)" in text}
+        having = {p.name for p, text in commands.items() if "main.parser(" in text or '"--resume"' in text}
+        assert len(commands) >= 15
+        assert named == having
+
 
 def test_digits_network_reaches_98_percent() -> None:
     pytest.importorskip("sklearn")
